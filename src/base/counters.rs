@@ -1,0 +1,67 @@
+//! Plain numbers about one reactor: what it holds and what it did. They travel as a list in the
+//! order declared here, add up over reactors, and carry the same names in `status` and the docs.
+
+macro_rules! counters {
+    ($($name:ident: $help:literal;)*) => {
+        /// One reactor's numbers, or the sum over several.
+        #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        pub struct Counters {
+            $(#[doc = $help] pub $name: u64,)*
+        }
+
+        impl Counters {
+            pub const NAMES: &'static [&'static str] = &[$(stringify!($name),)*];
+
+            /// In the order of `NAMES`.
+            pub fn values(&self) -> Vec<u64> {
+                vec![$(self.$name,)*]
+            }
+
+            /// Reads what `values` wrote; missing ones stay zero, surplus ones are ignored.
+            pub fn from_values(values: &[u64]) -> Counters {
+                let mut values = values.iter().copied();
+                Counters { $($name: values.next().unwrap_or(0),)* }
+            }
+
+            pub fn add(&mut self, other: &Counters) {
+                $(self.$name += other.$name;)*
+            }
+        }
+    };
+}
+
+counters! {
+    connections: "Client connections open now.";
+    subscriptions: "Subscriptions held now.";
+    accepted: "Client connections accepted.";
+    closed: "Client connections ended.";
+    messages_in: "WebSocket messages received.";
+    messages_out: "WebSocket messages sent.";
+    bytes_in: "Bytes received from clients.";
+    bytes_out: "Bytes sent to clients.";
+    http_requests: "HTTP requests answered.";
+    events_published: "Events accepted for publishing.";
+    events_refused: "Publishing calls answered 503.";
+    closed_slow: "Connections cut because they read too slowly.";
+    closed_violation: "Connections ended because they broke the protocol.";
+    closed_unheard: "Connections ended because they did not answer a PING.";
+    accept_pauses: "Times accepting paused for want of descriptors or at the connection limit.";
+    links: "Links to other processes of ours open now.";
+    link_losses: "Links to other processes of ours that broke.";
+    slow_turns: "Reactor turns longer than 20 ms.";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_survive_the_trip_and_add_up() {
+        let mut one = Counters { connections: 3, slow_turns: 1, ..Counters::default() };
+        let two = Counters::from_values(&one.values());
+        assert_eq!(one, two);
+        one.add(&two);
+        assert_eq!((one.connections, one.slow_turns), (6, 2));
+        assert_eq!(Counters::NAMES.len(), one.values().len());
+    }
+}

@@ -1,0 +1,94 @@
+//! Every bound in the program: its name, its default, and what happens at it. The `[limits]` table
+//! of the configuration has exactly these keys, and its reference page is made from this list.
+
+use serde::Deserialize;
+
+/// One row of the table, for the configuration reference.
+pub struct LimitRow {
+    pub name: &'static str,
+    pub default: u64,
+    pub help: &'static str,
+}
+
+macro_rules! limits {
+    ($($name:ident: $type:ty = $default:expr, $help:literal;)*) => {
+        /// All bounds of one server; the unit is the last word of each name, plain numbers count
+        /// things.
+        #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        pub struct Limits {
+            $(#[doc = $help] pub $name: $type,)*
+        }
+
+        impl Default for Limits {
+            fn default() -> Limits {
+                Limits { $($name: $default,)* }
+            }
+        }
+
+        impl Limits {
+            pub const ROWS: &'static [LimitRow] = &[
+                $(LimitRow { name: stringify!($name), default: $default as u64, help: $help },)*
+            ];
+        }
+    };
+}
+
+limits! {
+    connections: usize = 100_000,
+        "Connections of one reactor. At the limit it stops accepting until one closes.";
+    http_head_bytes: usize = 16_384,
+        "Request line and headers. A longer head is answered 431 (414 when the request line alone is longer than half of it).";
+    http_body_bytes: usize = 1_048_576,
+        "Request body. A longer one is answered 413.";
+    http_head_seconds: u64 = 10,
+        "Time for a request head to arrive whole. Then 408, or a silent close when nothing was sent.";
+    http_body_seconds: u64 = 30,
+        "Time for a request body to arrive whole. Then 408.";
+    http_idle_seconds: u64 = 75,
+        "Time a kept-alive connection may wait for its next request. Then it is closed.";
+    message_bytes: usize = 131_072,
+        "One WebSocket message, all fragments together. A longer one closes the connection with 1009.";
+    close_seconds: u64 = 5,
+        "Time for the peer to answer a WebSocket Close frame. Then the socket is closed.";
+    outbox_bytes: usize = 1_048_576,
+        "Bytes waiting for one client that reads too slowly. One message more and the connection is cut.";
+    activity_seconds: u64 = 120,
+        "Silence after which a Pusher client checks its connection (activity_timeout). Ten seconds later the server sends a PING of its own.";
+    pong_seconds: u64 = 30,
+        "Time to answer the server's PING. Then the connection is closed with 4201.";
+    bad_messages: u32 = 20,
+        "Malformed messages of one connection. Each is answered with pusher:error; one more closes it with 4009.";
+    channels_per_connection: usize = 1_000,
+        "Subscriptions of one connection. One more is answered with a subscription error, status 429.";
+    channel_name_bytes: usize = 200,
+        "Length of a channel name. A longer one is refused with status 400.";
+    event_name_bytes: usize = 200,
+        "Length of an event name. A longer one is refused with status 400.";
+    event_data_bytes: usize = 10_240,
+        "The data of one event. Longer data is answered 413; a client event with it gets pusher:error.";
+    event_channels: usize = 100,
+        "Channels of one published event. More are answered 400.";
+    batch_events: usize = 10,
+        "Events of one batch. More are answered 400.";
+    client_events_per_second: u32 = 10,
+        "Client events of one connection. More get pusher:error 4301; the connection stays.";
+    presence_members: usize = 100,
+        "Users of one presence channel. One more is answered with a subscription error, status 409.";
+    presence_member_bytes: usize = 1_024,
+        "The user_info of one presence member as JSON. More is answered with a subscription error, status 413.";
+    user_id_bytes: usize = 128,
+        "Length of a user id. A longer one is answered with a subscription error, status 413.";
+    questions: usize = 10_000,
+        "HTTP calls of one reactor that wait for the switchboard. One more is answered 503.";
+    question_seconds: u64 = 5,
+        "Time for the switchboard to answer. Then the caller gets 503.";
+    link_bytes: usize = 67_108_864,
+        "Bytes waiting between two of our processes. Publishing into a full link is answered 503; other messages break the link, which then starts over with the whole state.";
+    bus_message_bytes: usize = 16_777_216,
+        "One message between two of our processes. An answer that would be longer is refused with 400.";
+    settle_ms: u64 = 1_000,
+        "How long a new switchboard waits for all workers to tell what they hold before it answers anyone.";
+    held_messages: usize = 100_000,
+        "Messages a new switchboard keeps while it waits for the workers. One more is refused with 503.";
+}

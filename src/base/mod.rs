@@ -1,0 +1,14 @@
+//! What every layer above may rely on: time, chance, ids, names, byte queues, limits, endings and
+//! counts. Pure: nothing here opens a socket, reads a clock or holds a global.
+
+pub mod backoff;
+pub mod bytes;
+pub mod close;
+pub mod counters;
+pub mod dice;
+pub mod ids;
+pub mod limits;
+pub mod names;
+pub mod now;
+pub mod quota;
+pub mod wheel;

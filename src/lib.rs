@@ -1,0 +1,22 @@
+//! Lineman: a connection server. The modules in reading order, lowest layer first; imports point
+//! up this list only (`tests/tidy.rs` holds us to it).
+//!
+//! - [`base`]: time, chance, ids, names, byte queues, limits, endings, counts
+//! - [`wire`]: bytes to values and back
+//! - [`realtime`]: channels and who is in them
+//! - [`session`]: one state machine per protocol
+//! - [`app`]: what a message means
+//! - [`node`]: a whole role without its sockets
+//! - [`net`]: the reactor: sockets, readiness, time
+//! - [`config`]: one file to one checked value
+//! - [`run`]: processes, signals, the command line's verbs
+
+pub mod base;
+pub mod wire;
+pub mod realtime;
+pub mod session;
+pub mod app;
+pub mod node;
+pub mod net;
+pub mod config;
+pub mod run;

@@ -1,0 +1,95 @@
+//! A whole role without its sockets. `net` drives a node with what sockets do, a simulation drives
+//! the same node with what it imagines; the node decides everything and performs nothing.
+
+pub mod lines;
+pub mod switchboard;
+pub mod worker;
+
+use std::net::SocketAddr;
+
+use crate::base::bytes::Outbox;
+use crate::base::counters::Counters;
+use crate::base::ids::ConnId;
+use crate::base::now::{Moment, Now};
+
+/// Another process of ours that a node may dial.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Peer {
+    Switchboard,
+}
+
+/// Where a connection came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Accepted from a client on the listener with this index in the configuration.
+    Client { listener: usize, address: Option<SocketAddr> },
+    /// Accepted from another process of ours.
+    Link,
+    /// The node asked for it with `Output::Dial`.
+    Dialled(Peer),
+    /// The pair that joins this reactor to the master.
+    Master,
+}
+
+/// How a connection is to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Write what is queued, say goodbye, give the peer a moment to take it.
+    Flushed,
+    /// Now, with whatever is queued lost.
+    Cut,
+}
+
+/// What a node wants done. The driver does it before it asks for the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// The outbox has bytes.
+    Flush(ConnId),
+    /// The driver answers with `closed`, at once or after flushing.
+    Close(ConnId, Ending),
+    Dial(Peer),
+    /// Take in no more clients; the others stay.
+    StopAccepting,
+    /// End the reactor.
+    Quit,
+}
+
+/// One role: a worker or the switchboard.
+///
+/// Every call may produce outputs; the driver drains them with `poll_output` before it waits.
+pub trait Node {
+    /// A connection stands. Its id stays valid until `closed`.
+    fn opened(&mut self, conn: ConnId, origin: Origin, now: Now);
+
+    /// `bytes` arrived. The node may change them in place and keeps what it could not use yet.
+    fn received(&mut self, conn: ConnId, bytes: &mut [u8], now: Now);
+
+    /// The peer will send nothing more; it may still read.
+    fn hung_up(&mut self, conn: ConnId, now: Now);
+
+    /// The connection is gone, for whatever reason; called exactly once.
+    fn closed(&mut self, conn: ConnId, now: Now);
+
+    /// Dialling failed.
+    fn unreachable(&mut self, peer: Peer, now: Now);
+
+    /// `deadline` has passed.
+    fn elapsed(&mut self, now: Now);
+
+    /// Whether more bytes of this connection are welcome now. While not, the driver leaves them
+    /// in the kernel and asks again after the outbox moved or an output was drained.
+    fn wants_input(&self, conn: ConnId) -> bool;
+
+    /// The bytes to write; `None` for an unknown connection.
+    fn outbox(&mut self, conn: ConnId) -> Option<&mut Outbox>;
+
+    /// The next thing to do, until `None`. Called again after outputs were carried out, so that
+    /// a node may wait for bytes to be with the kernel.
+    fn poll_output(&mut self, now: Now) -> Option<Output>;
+
+    /// When `elapsed` is due.
+    fn deadline(&self) -> Option<Moment>;
+
+    /// The driver's own observations go here.
+    fn counters(&mut self) -> &mut Counters;
+}

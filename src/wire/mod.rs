@@ -1,0 +1,10 @@
+//! Bytes to values and back, one file per format. Pure, and without memory of a conversation:
+//! what a value means at this point of a connection is decided in `session` and `app`.
+
+pub mod bus;
+pub mod bus_codec;
+pub mod control;
+pub mod http;
+pub mod pusher;
+pub mod sign;
+pub mod websocket;
