@@ -342,3 +342,11 @@ impl Owed {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "http_tests.rs"]
+mod tests;
+
+#[cfg(test)]
+#[path = "http_strict_tests.rs"]
+mod strict_tests;

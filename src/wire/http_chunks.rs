@@ -148,13 +148,13 @@ fn is_extension(byte: u8) -> bool {
     byte == b'\t' || (byte >= b' ' && byte != 0x7f)
 }
 
-/// RFC 9112 section 7.1.1: every `;` is followed by a name.
+/// RFC 9112 section 7.1.1: a name follows each `;`.
 fn extension_is_named(extension: &[u8]) -> bool {
     match extension.strip_prefix(b";") {
-        Some(rest) => rest
-            .trim_ascii()
-            .first()
-            .is_some_and(|b| *b != b';' && *b != b'='),
+        Some(rest) => rest.split(|&b| b == b';').all(|part| {
+            let first = part.trim_ascii().first();
+            first.is_some_and(|b| *b > b' ' && !b"=\",".contains(b))
+        }),
         None => extension.is_empty(),
     }
 }

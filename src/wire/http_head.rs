@@ -225,9 +225,11 @@ fn syntax(error: httparse::Error, request_line: &[u8]) -> Refusal {
     match error {
         httparse::Error::TooManyHeaders => Refusal::new(431, "Too many header fields"),
         httparse::Error::Version => {
-            // RFC 9112 section 2.3: HTTP-version = "HTTP/" DIGIT "." DIGIT
-            match request_line.rsplit(|&b| b == b' ').next() {
-                Some([b'H', b'T', b'T', b'P', b'/', major, b'.', minor])
+            // RFC 9112 section 2.3: HTTP-version = "HTTP/" DIGIT "." DIGIT. What looks like ours
+            // and was refused is behind a second space.
+            let mut words = request_line.split(|&b| b == b' ').skip(2);
+            match (words.next(), words.next()) {
+                (Some([b'H', b'T', b'T', b'P', b'/', major, b'.', minor]), None)
                     if major.is_ascii_digit() && minor.is_ascii_digit() =>
                 {
                     Refusal::new(505, "HTTP/1.1 is spoken here")
