@@ -3,6 +3,7 @@
 
 use super::tests::*;
 use super::*;
+use crate::base::dice::Dice;
 
 #[test]
 fn line_ends_are_crlf_and_nothing_else() {
@@ -390,5 +391,29 @@ fn what_is_not_quite_a_websocket_handshake_is_an_ordinary_request() {
             HttpStep::Request(request) => assert_eq!(request.wants_websocket(), wanted, "{input}"),
             other => panic!("{other:?}: {input}"),
         }
+    }
+}
+
+/// Requests with bytes changed, lost and doubled: no reading may depend on the cuts or panic.
+#[test]
+fn damaged_requests_have_one_reading_too() {
+    let seeds = [
+        chunked("5;a=b\r\nabcde\r\n1\r\nf\r\n0\r\nX: y\r\n\r\n") + &get(""),
+        post("Expect: 100-continue\r\nContent-Length: 5\r\n", "abcde") + &get("A: b\r\n"),
+        "GET http://a.example?b HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n".into(),
+    ];
+    let mut dice = Dice::new([7; 16]);
+    for round in 0..600 {
+        let mut input = seeds[round % seeds.len()].clone().into_bytes();
+        for _ in 0..=dice.below(2) {
+            let at = dice.below(input.len() as u64) as usize;
+            let byte = b"\r\n \t:;,0a\0/*\xff"[dice.below(13) as usize];
+            match dice.below(3) {
+                0 => input[at] = byte,
+                1 => input.insert(at, byte),
+                _ => drop(input.remove(at)),
+            }
+        }
+        check_cuts(&input);
     }
 }

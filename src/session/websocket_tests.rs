@@ -1,6 +1,7 @@
 //! RFC 6455 as the WebSocket session keeps it, whatever way its input is cut.
 
 use super::*;
+use crate::base::dice::Dice;
 use crate::wire::websocket::{
     BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, client_frame, close_payload, frame,
 };
@@ -544,4 +545,32 @@ fn nothing_is_told_after_the_end() {
 #[test]
 fn a_session_is_small() {
     assert!(size_of::<WebSocket>() <= 64, "{}", size_of::<WebSocket>());
+}
+
+/// Frames with bytes changed, lost and doubled: no reading may depend on the cuts or panic.
+#[test]
+fn damaged_frames_have_one_reading_too() {
+    let seed = [
+        whole(TEXT, "aä€".as_bytes()),
+        part(TEXT, b"a"),
+        whole(PING, b"b"),
+        whole(CONTINUATION, b"c"),
+        whole(BINARY, &[0; 130]),
+        whole(CLOSE, b"\x03\xe8bye"),
+    ]
+    .concat();
+    let mut dice = Dice::new([7; 16]);
+    for _ in 0..300 {
+        let mut input = seed.clone();
+        let at = dice.below(input.len() as u64) as usize;
+        match dice.below(3) {
+            0 => input[at] ^= 1 << dice.below(8),
+            1 => input.insert(at, dice.below(256) as u8),
+            _ => drop(input.remove(at)),
+        }
+        let mut client = Client::new();
+        client.send(&input, Now::default());
+        let events: Vec<&str> = client.events.iter().map(String::as_str).collect();
+        check(&input, &events, &client.output());
+    }
 }
