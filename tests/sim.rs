@@ -187,7 +187,10 @@ impl Simulation {
         };
         self.numbers += 1;
         let number = self.numbers;
-        let body = json!({"name": "n", "channel": channel, "data": number.to_string()}).to_string();
+        // Long enough to fill a small kernel buffer now and then.
+        let padding = "x".repeat(self.world.dice().below(300) as usize);
+        let data = json!({"number": number, "padding": padding}).to_string();
+        let body = json!({"name": "n", "channel": channel, "data": data}).to_string();
         let path = format!("/apps/{APP_ID}/events");
         self.world.send(publisher, &call("POST", &path, &body));
         let answer = self.published.iter().filter(|p| p.publisher == publisher).count();
@@ -200,7 +203,8 @@ impl Simulation {
     }
 
     fn crash(&mut self, step: u64) {
-        let index = self.world.dice().below(WORKERS as u64 + 1) as usize;
+        let index = self.world.dice().below(2 * WORKERS as u64) as usize;
+        let index = index.min(self.world.switchboard());
         if self.world.is_alive(index) {
             self.world.kill(index);
             let back = step + 1 + self.world.dice().below(30);
@@ -349,7 +353,7 @@ impl View {
             }
             "n" => {
                 assert!(self.succeeded.contains(&channel), "an event before success");
-                let number = data.as_u64().expect("a number");
+                let number = data["number"].as_u64().expect("a number");
                 let received = self.received.entry(channel).or_default();
                 assert!(!received.contains(&number), "event {number} came twice");
                 received.push(number);
@@ -372,7 +376,7 @@ fn seeds() -> Vec<u64> {
     let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     match number("SIM_SEED") {
         Some(seed) => vec![seed],
-        None => (0..number("SIM_SEEDS").unwrap_or(64)).collect(),
+        None => (0..number("SIM_SEEDS").unwrap_or(128)).collect(),
     }
 }
 

@@ -25,8 +25,6 @@ pub const APP_ID: &str = "demo";
 pub const KEY: &str = "demo-key";
 pub const SECRET: &str = "demo-secret";
 
-/// What a pipe's kernel buffer takes in one direction.
-const KERNEL_BYTES: usize = 2048;
 /// 2026-01-01, so that signatures have a plausible clock.
 const START_UNIX_MS: u64 = 1_767_225_600_000;
 
@@ -70,6 +68,8 @@ pub struct World {
     pipes: BTreeMap<usize, Pipe>,
     next_pipe: usize,
     pub clients: Vec<Client>,
+    /// What a pipe's kernel buffer takes in one direction.
+    kernel_bytes: usize,
     /// Bytes carried per step: everything at once, or as chance has it.
     random_cuts: bool,
 }
@@ -88,8 +88,13 @@ impl World {
             pipes: BTreeMap::new(),
             next_pipe: 0,
             clients: Vec::new(),
+            kernel_bytes: 64 * 1024,
             random_cuts,
         };
+        if random_cuts {
+            // Small ones too: what is not with the kernel dies with its process.
+            world.kernel_bytes = 16 << world.dice.below(9);
+        }
         for index in 0..=workers {
             world.start(index);
         }
@@ -267,7 +272,7 @@ impl World {
 
     /// Moves from the outbox into the kernel's buffer what that takes.
     fn flush(&mut self, index: usize, conn: ConnId) {
-        self.flush_up_to(index, conn, KERNEL_BYTES);
+        self.flush_up_to(index, conn, self.kernel_bytes);
     }
 
     fn flush_all(&mut self, index: usize, conn: ConnId) {
