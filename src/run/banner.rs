@@ -9,6 +9,8 @@ use crate::run::status::{ListenStatus, columns};
 /// What the banner is about.
 #[derive(Clone, Debug)]
 pub struct Banner {
+    /// How the user called us, so that the commands shown can be copied.
+    pub program: String,
     pub user: String,
     pub workers: u32,
     pub threads: u32,
@@ -69,10 +71,11 @@ impl Banner {
     }
 
     fn write_next(&self, text: &mut String) {
-        let again = self
-            .config
-            .as_ref()
-            .map_or(String::new(), |path| format!(" --config {path}"));
+        let program = quoted(&self.program);
+        let again = match &self.config {
+            Some(path) => format!(" --config {}", quoted(path)),
+            None => String::new(),
+        };
         let channels = self
             .listen
             .iter()
@@ -86,17 +89,26 @@ impl Banner {
                  curl -H 'Authorization: Bearer {DEMO_SECRET}' -H 'Content-Type: application/json' \
                  -d '{{\"name\":\"message\",\"channel\":\"room\",\"data\":\"hello\"}}' \
                  {url}/apps/demo/events\n  \
-                 lineman status{again}\n"
+                 {program} status{again}\n"
             );
         }
         if let Some(file) = &self.log_file {
             let _ = writeln!(text, "Log: {file}");
         }
         let _ = match self.daemon {
-            true => writeln!(text, "Stop with: lineman stop{again}"),
+            true => writeln!(text, "Stop with: {program} stop{again}"),
             false => writeln!(text, "Press Ctrl-C to stop."),
         };
     }
+}
+
+/// As a shell takes it for one word.
+fn quoted(word: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"/._-+:@%".contains(&b);
+    if !word.is_empty() && word.bytes().all(plain) {
+        return word.to_string();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
 }
 
 #[cfg(test)]
@@ -109,11 +121,12 @@ mod tests {
             handler: "channels".into(),
         };
         Banner {
+            program: "target/release/lineman".into(),
             user: "nobody".into(),
             workers: 2,
             threads: 1,
             listen: vec![listen],
-            config: Some("a.toml".into()),
+            config: Some("my file.toml".into()),
             config_name: "/x/a.toml".into(),
             demo: true,
             log_file: None,
@@ -129,7 +142,7 @@ mod tests {
             "channels",
             "nobody",
             "-d '{\"name\":\"message\",\"channel\":\"room\",\"data\":\"hello\"}' http://127.0.0.1:9/apps/demo/events",
-            "lineman status --config a.toml",
+            "target/release/lineman status --config 'my file.toml'",
             "Ctrl-C",
         ] {
             assert!(text.contains(part), "no {part} in:\n{text}");

@@ -240,6 +240,10 @@ impl Master {
         let heard = link.read();
         if heard.ready {
             self.children.handle_ready(index);
+            let row = &self.children.rows()[index];
+            if row.phase == Phase::Running {
+                log::info!(restarts = row.restarts; "{row} runs");
+            }
         }
         if heard.lost {
             self.children.handle_link_lost(index, now);

@@ -98,6 +98,9 @@ fn prepare(
         log::warn!("the number of descriptors stays as it is: {error}");
     }
     let banner = Banner {
+        program: std::env::args()
+            .next()
+            .unwrap_or_else(|| "lineman".to_string()),
         user: os::user_name(os::effective_uid()),
         workers: config.workers,
         threads: config.threads,

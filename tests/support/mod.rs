@@ -5,7 +5,7 @@
 #![allow(dead_code)]
 
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -64,9 +64,35 @@ impl Place {
         command
     }
 
-    /// Runs a verb that ends by itself.
+    /// Runs a verb that ends by itself; one that does not is killed and shows no exit code.
     pub fn run(&self, verb: &[&str]) -> Output {
-        self.command(verb).output().expect("the program runs")
+        // Into files, because a pipe that nobody reads would stop the program when it is full.
+        let mut stdout = tempfile::tempfile().expect("an output file");
+        let mut stderr = tempfile::tempfile().expect("an output file");
+        let mut command = self.command(verb);
+        command.stdout(stdout.try_clone().expect("a copy"));
+        command.stderr(stderr.try_clone().expect("a copy"));
+        let mut child = command.spawn().expect("the program runs");
+        let began = Instant::now();
+        while child.try_wait().expect("the child can be asked").is_none() {
+            if began.elapsed() > 2 * PATIENCE {
+                let _ = child.kill();
+            }
+            pause();
+        }
+        let status = child.wait().expect("it has ended");
+        let [stdout, stderr] = [&mut stdout, &mut stderr].map(|file| {
+            let mut bytes = Vec::new();
+            file.seek(SeekFrom::Start(0)).expect("the start of a file");
+            file.read_to_end(&mut bytes)
+                .expect("a file that can be read");
+            bytes
+        });
+        Output {
+            status,
+            stdout,
+            stderr,
+        }
     }
 
     /// What `status --json` prints; `None` when no server runs.
@@ -76,6 +102,17 @@ impl Place {
             return None;
         }
         serde_json::from_slice(&output.stdout).ok()
+    }
+}
+
+impl Drop for Place {
+    /// Ends a daemon that a failed test left behind.
+    fn drop(&mut self) {
+        let _ = self
+            .command(&["stop"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
     }
 }
 
