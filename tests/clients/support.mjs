@@ -6,7 +6,8 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { readFile, readdir, readlink } from 'node:fs/promises';
+import { readFileSync } from 'node:fs';
+import { readdir, readlink } from 'node:fs/promises';
 import http from 'node:http';
 import { promisify } from 'node:util';
 import PusherServer from 'pusher';
@@ -192,7 +193,8 @@ export function heard(channel, event) {
  * keep their order, so whatever has not arrived by then was never sent.
  */
 export async function fence(channels) {
-  const mark = randomBytes(6).toString('hex');
+  // Starts with a letter: pusher-js would take bare digits for a number.
+  const mark = `mark-${randomBytes(6).toString('hex')}`;
   const seen = channels.map((channel) => within(`the closing event on ${channel.name}`,
     new Promise((resolve) => channel.bind('fence', (data) => data === mark && resolve()))));
   await publisher().trigger(channels[0].name, 'fence', mark);
@@ -303,16 +305,19 @@ export async function workerOf(localPort, workers) {
   throw new Error(`no worker holds the connection from port ${localPort} (socket ${inode})`);
 }
 
-async function inodeOfPeer(localPort) {
+/** The kernel hands its table out in pieces, so a row may be missed once; it is there the next time. */
+function inodeOfPeer(localPort) {
   const hex = (port) => `:${port.toString(16).toUpperCase().padStart(4, '0')}`;
-  for (const table of ['/proc/net/tcp', '/proc/net/tcp6']) {
-    const rows = (await readFile(table, 'utf8')).split('\n').slice(1);
-    for (const row of rows) {
-      const [, local, remote, , , , , , , inode] = row.trim().split(/\s+/);
-      if (local?.endsWith(hex(server.port)) && remote.endsWith(hex(localPort))) return inode;
+  return until(`the system shows the connection from port ${localPort} to ${server.port}`, () => {
+    for (const table of ['/proc/net/tcp', '/proc/net/tcp6']) {
+      const rows = readFileSync(table, 'utf8').split('\n').slice(1);
+      for (const row of rows) {
+        const [, local, remote, , , , , , , inode] = row.trim().split(/\s+/);
+        if (local?.endsWith(hex(server.port)) && remote.endsWith(hex(localPort))) return inode;
+      }
     }
-  }
-  throw new Error(`the system knows no connection from port ${localPort} to ${server.port}`);
+    return null;
+  });
 }
 
 async function holds(pid, inode) {
