@@ -76,6 +76,15 @@ test('info in a publish counts the users of both workers', async () => {
     'only presence channels have users');
 });
 
+test('info counts the subscriptions of both workers', async () => {
+  const name = fresh('audience');
+  const channels = await audience(name);
+  const response = await publisher().trigger(name, 'e', 'x', { info: 'subscription_count' });
+  assert.deepEqual(await response.json(), { channels: { [name]: { subscription_count: channels.length } } });
+  assert.deepEqual(await read(`/channels/${name}`, { info: 'subscription_count' }),
+    { occupied: true, subscription_count: channels.length });
+});
+
 test('a batch reaches its channels in order and answers with the info asked for', async () => {
   const [one, two] = [fresh('batch'), fresh('presence-batch')];
   const [{ pusher: first }, { pusher: second }] = await spread(2,

@@ -287,10 +287,12 @@ export async function status() {
   return JSON.parse(stdout);
 }
 
-/** The pids of one role. */
+/** The pids of the running processes of one role. */
 export async function pids(role) {
   const { processes } = await status();
-  return processes.filter((process) => process.role === role).map((process) => process.pid);
+  return processes
+    .filter((process) => process.role === role && process.state === 'running')
+    .map((process) => process.pid);
 }
 
 /**

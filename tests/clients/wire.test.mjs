@@ -3,7 +3,7 @@
 
 import assert from 'node:assert/strict';
 import { afterEach, test } from 'node:test';
-import { Raw, closeAll, fresh, member, publisher, until } from './support.mjs';
+import { Raw, closeAll, fresh, member, publisher, server, until } from './support.mjs';
 
 afterEach(closeAll);
 
@@ -42,9 +42,22 @@ test('protocol 5 is told an error as an event before the close, protocol 7 by th
   assert.deepEqual(current.frames, []);
 });
 
-test('a protocol too old to speak is refused with 4007', async () => {
+test('a protocol nobody speaks is refused with 4007, a version that is no number with 4006', async () => {
   assert.equal((await new Raw({ protocol: 3 }).closed()).code, 4007);
-  assert.equal((await new Raw({ protocol: 'seven' }).closed()).code, 4007);
+  assert.equal((await new Raw({ protocol: 99 }).closed()).code, 4007);
+  assert.equal((await new Raw({ protocol: 'seven' }).closed()).code, 4006);
+});
+
+test('without a protocol in the query the newest is spoken', async () => {
+  const raw = await Raw.open({ path: `/app/${server.key}` });
+  raw.socket.send(Buffer.from([0]));
+  await raw.closed();
+  assert.equal(raw.frames.length, 1, 'the close frame says it all, as from protocol 6 on');
+});
+
+test('a prefix before /app does not matter, and other paths are refused with 4005', async () => {
+  await Raw.open({ path: `/some/proxy/app/${server.key}?protocol=7` });
+  assert.equal((await new Raw({ path: '/nowhere' }).closed()).code, 4005);
 });
 
 test('malformed messages are answered with pusher:error without a code, and the connection stays', async () => {
