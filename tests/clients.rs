@@ -43,17 +43,19 @@ fn directory() -> PathBuf {
 /// Runs one program against a fresh server, and fails with all that both of them said.
 fn run(mut program: Command) {
     let server = Server::start(CONFIG);
+    let address = server.address(0);
+    let (host, port) = address.rsplit_once(':').expect("host:port");
     program
         .current_dir(directory())
-        .env("LINEMAN_HOST", server.address().ip().to_string())
-        .env("LINEMAN_PORT", server.address().port().to_string())
+        .env("LINEMAN_HOST", host)
+        .env("LINEMAN_PORT", port)
         .env("LINEMAN_APP_ID", "41")
         .env("LINEMAN_APP_KEY", "client-test-key")
         .env("LINEMAN_APP_SECRET", "client-test-secret")
         .env("LINEMAN_CONTROL", env!("CARGO_BIN_EXE_lineman"))
-        .env("LINEMAN_CONFIG", server.config());
+        .env("LINEMAN_CONFIG", server.place.config());
 
-    let said = server.directory().join("program.log");
+    let said = server.place.path().join("program.log");
     let output = File::create(&said).expect("a file for the program's output");
     let child = program
         .stdin(Stdio::null())
@@ -68,10 +70,10 @@ fn run(mut program: Command) {
     let said = std::fs::read_to_string(said).expect("the program's output");
     match status {
         Some(status) if status.success() => println!("{said}"),
-        Some(status) => panic!("{said}\n{program:?}: {status}\nThe server said:\n{}", server.log()),
+        Some(status) => panic!("{said}\n{program:?}: {status}\nThe server said:\n{}", server.stderr()),
         None => panic!(
             "{said}\n{program:?} did not end within {PROGRAM_DEADLINE:?}\nThe server said:\n{}",
-            server.log()
+            server.stderr()
         ),
     }
 }
