@@ -75,10 +75,10 @@ pub enum Up<'a> {
     Announce(Holding<'a>),
     /// All was announced.
     Announced,
-    /// `conn` comes back in `Subscribed` or `Refused`.
-    Subscribe { conn: u64, channel: &'a str, member: Option<Member<'a>> },
+    /// `ticket` comes back in `Subscribed` or `Refused`.
+    Subscribe { ticket: u64, channel: &'a str, member: Option<Member<'a>> },
     Unsubscribe { channel: &'a str, user_id: Option<&'a str> },
-    /// Ticket 0 wants no answer.
+    /// Ticket 0 wants no answer, only `Undelivered` if it is refused.
     Publish { ticket: u64, items: Vec<Item<'a>> },
     Ask { ticket: u64, question: Question<'a> },
 }
@@ -122,17 +122,19 @@ pub enum Answer<'a> {
 pub enum Down<'a> {
     /// The snapshot was taken up and the switchboard answers from now on.
     Welcome,
-    /// From here on in this stream the connection receives the channel's events. `roster` is
+    /// From here on in this stream the subscriber receives the channel's events. `roster` is
     /// sent when this is the worker's first subscription of a presence channel; later changes
     /// follow as `MemberAdded` and `MemberRemoved`.
-    Subscribed { conn: u64, channel: &'a str, roster: Option<Vec<Member<'a>>> },
-    Refused { conn: u64, channel: &'a str, reason: RefusalReason },
+    Subscribed { ticket: u64, channel: &'a str, roster: Option<Vec<Member<'a>>> },
+    Refused { ticket: u64, channel: &'a str, reason: RefusalReason },
     Deliver(Item<'a>),
     MemberAdded { channel: &'a str, member: Member<'a> },
     MemberRemoved { channel: &'a str, user_id: &'a str },
     /// The whole truth about a presence channel, after a link came back.
     Roster { channel: &'a str, members: Vec<Member<'a>> },
     Answer { ticket: u64, answer: Answer<'a> },
+    /// A client event of this connection was refused: a worker with subscribers does not keep up.
+    Undelivered { sender: SocketId },
 }
 
 impl<'a> Member<'a> {
@@ -305,9 +307,9 @@ impl<'a> Up<'a> {
                 to.finish()
             }
             Up::Announced => Writer::new(2).finish(),
-            Up::Subscribe { conn, channel, member } => {
+            Up::Subscribe { ticket, channel, member } => {
                 let mut to = Writer::new(3);
-                to.u64(*conn).text(channel).option(*member, |to, m| m.write(to));
+                to.u64(*ticket).text(channel).option(*member, |to, m| m.write(to));
                 to.finish()
             }
             Up::Unsubscribe { channel, user_id } => {
@@ -344,7 +346,7 @@ impl<'a> Up<'a> {
             1 => Up::Announce(Holding::read(from)?),
             2 => Up::Announced,
             3 => Up::Subscribe {
-                conn: from.u64()?,
+                ticket: from.u64()?,
                 channel: from.text()?,
                 member: from.option(Member::read)?,
             },
@@ -364,14 +366,14 @@ impl<'a> Down<'a> {
         let mut to = Writer::new(self.kind());
         match self {
             Down::Welcome => {}
-            Down::Subscribed { conn, channel, roster } => {
-                to.u64(*conn).text(channel);
+            Down::Subscribed { ticket, channel, roster } => {
+                to.u64(*ticket).text(channel);
                 to.option(roster.as_deref(), |to, members| {
                     to.list(members, |to, member| member.write(to));
                 });
             }
-            Down::Refused { conn, channel, reason } => {
-                reason.write(to.u64(*conn).text(channel));
+            Down::Refused { ticket, channel, reason } => {
+                reason.write(to.u64(*ticket).text(channel));
             }
             Down::Deliver(item) => item.write(&mut to),
             Down::MemberAdded { channel, member } => member.write(to.text(channel)),
@@ -382,6 +384,9 @@ impl<'a> Down<'a> {
                 to.text(channel).list(members, |to, member| member.write(to));
             }
             Down::Answer { ticket, answer } => answer.write(to.u64(*ticket)),
+            Down::Undelivered { sender } => {
+                to.socket_id(*sender);
+            }
         }
         to.finish()
     }
@@ -396,6 +401,7 @@ impl<'a> Down<'a> {
             Down::MemberRemoved { .. } => 5,
             Down::Roster { .. } => 6,
             Down::Answer { .. } => 7,
+            Down::Undelivered { .. } => 8,
         }
     }
 
@@ -406,12 +412,12 @@ impl<'a> Down<'a> {
         let message = match kind {
             0 => Down::Welcome,
             1 => Down::Subscribed {
-                conn: from.u64()?,
+                ticket: from.u64()?,
                 channel: from.text()?,
                 roster: from.option(|from| from.list(Member::read))?,
             },
             2 => Down::Refused {
-                conn: from.u64()?,
+                ticket: from.u64()?,
                 channel: from.text()?,
                 reason: RefusalReason::read(from)?,
             },
@@ -420,6 +426,7 @@ impl<'a> Down<'a> {
             5 => Down::MemberRemoved { channel: from.text()?, user_id: from.text()? },
             6 => Down::Roster { channel: from.text()?, members: from.list(Member::read)? },
             7 => Down::Answer { ticket: from.u64()?, answer: Answer::read(from)? },
+            8 => Down::Undelivered { sender: from.socket_id()? },
             _ => return Err(Garbled),
         };
         from.end()?;
@@ -451,7 +458,7 @@ mod tests {
             Up::Hello { version: VERSION, slot: 3, shard: 0, shards: 1 },
             Up::Announce(holding),
             Up::Announced,
-            Up::Subscribe { conn: 9, channel: "demo/a", member: Some(MEMBER) },
+            Up::Subscribe { ticket: 9, channel: "demo/a", member: Some(MEMBER) },
             Up::Unsubscribe { channel: "demo/a", user_id: None },
             Up::Publish { ticket: 7, items: vec![item(), item()] },
             Up::Ask { ticket: 8, question: Question::Channels { app_id: "demo", prefix: "p" } },
@@ -466,9 +473,9 @@ mod tests {
         let answer = |answer| Down::Answer { ticket: 5, answer };
         vec![
             Down::Welcome,
-            Down::Subscribed { conn: 1, channel: "demo/a", roster: Some(vec![MEMBER]) },
-            Down::Subscribed { conn: 1, channel: "demo/a", roster: None },
-            Down::Refused { conn: 1, channel: "demo/a", reason: RefusalReason::TooLong },
+            Down::Subscribed { ticket: 1, channel: "demo/a", roster: Some(vec![MEMBER]) },
+            Down::Subscribed { ticket: 1, channel: "demo/a", roster: None },
+            Down::Refused { ticket: 1, channel: "demo/a", reason: RefusalReason::TooLong },
             Down::Deliver(item()),
             Down::MemberAdded { channel: "demo/a", member: MEMBER },
             Down::MemberRemoved { channel: "demo/a", user_id: "u1" },
@@ -479,6 +486,7 @@ mod tests {
             answer(Answer::Users(vec!["u1", "u2"])),
             answer(Answer::Ready { linked: 1, expected: 2 }),
             answer(Answer::Refused(RefusalReason::Congested)),
+            Down::Undelivered { sender: SocketId::from_halves(3, 4) },
         ]
     }
 

@@ -6,5 +6,6 @@ pub mod bus_codec;
 pub mod control;
 pub mod http;
 pub mod pusher;
+pub mod query;
 pub mod sign;
 pub mod websocket;
