@@ -18,19 +18,17 @@ use crate::wire::sign::{SignedRequest, is_same_secret};
 /// A call that waits for the switchboard, and what its answer needs.
 pub enum Call {
     /// By event, its channels if it wants info about them.
-    Publish { batch: bool, wanted: Vec<(Vec<String>, InfoWanted)> },
+    Publish {
+        batch: bool,
+        wanted: Vec<(Vec<String>, InfoWanted)>,
+    },
     Channels(InfoWanted),
     Channel(String, InfoWanted),
     Users,
 }
 
 /// Handles a request to `/apps/…`. The call to remember, unless it was answered at once.
-pub fn request(
-    conn: ConnId,
-    request: &Request<'_>,
-    apps: &Apps,
-    cx: &mut Cx<'_>,
-) -> Option<Call> {
+pub fn request(conn: ConnId, request: &Request<'_>, apps: &Apps, cx: &mut Cx<'_>) -> Option<Call> {
     match handle(conn, request, apps, cx) {
         Ok(call) => Some(call),
         Err(response) => {
@@ -68,12 +66,10 @@ fn handle(
     let decoded = decode_path(rest).ok_or_else(not_found)?;
     let segments: Vec<&str> = decoded.split('/').collect();
     let call = match (request.method, &segments[..]) {
-        ("POST", ["events"]) => {
-            parse_event(app_id, request.body, cx.limits).map(|event| publish(conn, vec![event], false, cx))
-        }
-        ("POST", ["batch_events"]) => {
-            parse_batch(app_id, request.body, cx.limits).map(|events| publish(conn, events, true, cx))
-        }
+        ("POST", ["events"]) => parse_event(app_id, request.body, cx.limits)
+            .map(|event| publish(conn, vec![event], false, cx)),
+        ("POST", ["batch_events"]) => parse_batch(app_id, request.body, cx.limits)
+            .map(|events| publish(conn, events, true, cx)),
         ("GET" | "HEAD", ["channels"]) => read_channels(conn, app_id, &signed, cx),
         ("GET" | "HEAD", ["channels", name]) => read_channel(conn, app_id, name, &signed, cx),
         ("GET" | "HEAD", ["channels", name, "users"]) => read_users(conn, app_id, name, cx),
@@ -112,10 +108,15 @@ fn authenticate(
             _ => Err(unauthorised("The bearer token is not this app's secret")),
         };
     }
-    if signed.parameter("auth_key").is_some_and(|key| key != app.key) {
+    if signed
+        .parameter("auth_key")
+        .is_some_and(|key| key != app.key)
+    {
         return Err(unauthorised("auth_key does not belong to this app"));
     }
-    signed.verify(secret).map_err(|fault| unauthorised(&fault.text()))
+    signed
+        .verify(secret)
+        .map_err(|fault| unauthorised(&fault.text()))
 }
 
 fn unauthorised(text: &str) -> Response {
@@ -136,8 +137,15 @@ fn publish(
     let wanted = events
         .iter()
         .map(|event| {
-            let keys = if event.info.any() { &event.keys[..] } else { &[] };
-            (keys.iter().map(|key| key.channel().to_owned()).collect(), event.info)
+            let keys = if event.info.any() {
+                &event.keys[..]
+            } else {
+                &[]
+            };
+            (
+                keys.iter().map(|key| key.channel().to_owned()).collect(),
+                event.info,
+            )
         })
         .collect();
     Ok(Call::Publish { batch, wanted })
@@ -170,9 +178,14 @@ fn read_channel(
     let key = check_channel(app_id, name, cx.limits)?;
     let info = parse_info(signed.parameter("info"))?;
     if info.user_count && !has_users(name) {
-        return Err(BadCall::new(400, "user_count is known of presence channels only"));
+        return Err(BadCall::new(
+            400,
+            "user_count is known of presence channels only",
+        ));
     }
-    let question = Question::Channel { channel: key.as_str() };
+    let question = Question::Channel {
+        channel: key.as_str(),
+    };
     let asked = cx.outlet.ask(conn, Asked::Question(question), cx.now);
     Ok(asked.map(|()| Call::Channel(name.to_owned(), info)))
 }
@@ -180,9 +193,14 @@ fn read_channel(
 fn read_users(conn: ConnId, app_id: &str, name: &str, cx: &mut Cx<'_>) -> Outcome {
     let key = check_channel(app_id, name, cx.limits)?;
     if !has_users(name) {
-        return Err(BadCall::new(400, "Users are known of presence channels only"));
+        return Err(BadCall::new(
+            400,
+            "Users are known of presence channels only",
+        ));
     }
-    let question = Question::Users { channel: key.as_str() };
+    let question = Question::Users {
+        channel: key.as_str(),
+    };
     let asked = cx.outlet.ask(conn, Asked::Question(question), cx.now);
     Ok(asked.map(|()| Call::Users))
 }
@@ -200,18 +218,29 @@ pub fn respond(call: Call, answer: Result<Answer<'_>, Unavailable>, cx: &mut Cx<
                 if index > 0 {
                     body.push(',');
                 }
-                let _ = write!(body, "{}:{}", json_string(name), attributes(name, *counts, info));
+                let _ = write!(
+                    body,
+                    "{}:{}",
+                    json_string(name),
+                    attributes(name, *counts, info)
+                );
             }
             body + "}}"
         }
         (Call::Channel(name, info), Ok(Answer::Channel(counts))) => {
             let rest = attributes(&name, counts, info);
             let comma = if rest == "{}" { "" } else { "," };
-            format!("{{\"occupied\":{}{comma}{}", counts.subscriptions > 0, &rest[1..])
+            format!(
+                "{{\"occupied\":{}{comma}{}",
+                counts.subscriptions > 0,
+                &rest[1..]
+            )
         }
         (Call::Users, Ok(Answer::Users(users))) => {
-            let users: Vec<String> =
-                users.iter().map(|id| format!("{{\"id\":{}}}", json_string(id))).collect();
+            let users: Vec<String> = users
+                .iter()
+                .map(|id| format!("{{\"id\":{}}}", json_string(id)))
+                .collect();
             format!("{{\"users\":[{}]}}", users.join(","))
         }
         (_, Ok(Answer::Refused(RefusalReason::TooLong))) => {
@@ -227,7 +256,8 @@ fn unavailable(publishing: bool, cx: &mut Cx<'_>) -> Response {
     if publishing {
         cx.counters.events_refused += 1;
     }
-    Response::error(503, "Delivery cannot be confirmed now; try again").with_header("Retry-After", "1")
+    Response::error(503, "Delivery cannot be confirmed now; try again")
+        .with_header("Retry-After", "1")
 }
 
 fn published(

@@ -21,7 +21,10 @@ pub struct BadCall {
 
 impl BadCall {
     pub fn new(status: u16, text: impl Into<String>) -> BadCall {
-        BadCall { status, text: text.into() }
+        BadCall {
+            status,
+            text: text.into(),
+        }
     }
 }
 
@@ -91,19 +94,26 @@ pub fn parse_batch(app_id: &str, body: &[u8], limits: &Limits) -> Result<Vec<Eve
 }
 
 fn parse_json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, BadCall> {
-    let text = simdutf8::basic::from_utf8(body)
-        .map_err(|_| BadCall::new(400, "The body is not UTF-8"))?;
+    let text =
+        simdutf8::basic::from_utf8(body).map_err(|_| BadCall::new(400, "The body is not UTF-8"))?;
     serde_json::from_str(text)
         .map_err(|error| BadCall::new(400, format!("The body is not as expected: {error}")))
 }
 
 fn check_event(app_id: &str, fields: EventFields<'_>, limits: &Limits) -> Result<Event, BadCall> {
-    let name = fields.name.ok_or_else(|| BadCall::new(400, "name is missing"))?;
+    let name = fields
+        .name
+        .ok_or_else(|| BadCall::new(400, "name is missing"))?;
     if !is_event_name(&name, limits.event_name_bytes) {
-        let text = format!("name must be 1 to {} printable bytes", limits.event_name_bytes);
+        let text = format!(
+            "name must be 1 to {} printable bytes",
+            limits.event_name_bytes
+        );
         return Err(BadCall::new(400, text));
     }
-    let raw = fields.data.ok_or_else(|| BadCall::new(400, "data is missing"))?;
+    let raw = fields
+        .data
+        .ok_or_else(|| BadCall::new(400, "data is missing"))?;
     let data = JsonString::of(Some(raw))
         .ok_or_else(|| BadCall::new(400, "data is not a valid JSON string"))?;
     if data.len > limits.event_data_bytes {
@@ -113,7 +123,8 @@ fn check_event(app_id: &str, fields: EventFields<'_>, limits: &Limits) -> Result
     let exclude = match fields.socket_id.as_deref() {
         None | Some("") => None,
         Some(id) => Some(
-            SocketId::parse(id).ok_or_else(|| BadCall::new(400, "socket_id must be like 123.456"))?,
+            SocketId::parse(id)
+                .ok_or_else(|| BadCall::new(400, "socket_id must be like 123.456"))?,
         ),
     };
     Ok(Event {
@@ -140,7 +151,10 @@ fn check_channels(
     // A channel named twice gets the event once.
     let mut seen = std::collections::BTreeSet::new();
     names.retain(|name| seen.insert(*name));
-    names.into_iter().map(|name| check_channel(app_id, name, limits)).collect()
+    names
+        .into_iter()
+        .map(|name| check_channel(app_id, name, limits))
+        .collect()
 }
 
 /// Checks a channel's name.
@@ -162,7 +176,12 @@ pub fn check_channel(app_id: &str, name: &str, limits: &Limits) -> Result<Channe
 /// Reads a comma-separated list of attributes.
 pub fn parse_info(info: Option<&str>) -> Result<InfoWanted, BadCall> {
     let mut wanted = InfoWanted::default();
-    for attribute in info.unwrap_or("").split(',').map(str::trim).filter(|a| !a.is_empty()) {
+    for attribute in info
+        .unwrap_or("")
+        .split(',')
+        .map(str::trim)
+        .filter(|a| !a.is_empty())
+    {
         match attribute {
             "user_count" => wanted.user_count = true,
             "subscription_count" => wanted.subscription_count = true,
@@ -200,7 +219,9 @@ mod tests {
         let item = node.item();
         assert_eq!(item.channels, ["demo/a", "demo/b"]);
         assert_eq!((item.event, item.data), ("\"e\"", r#""{\"a\":1}""#));
-        let php = parse(r#"{"name":"e","data":{"a":1},"channel":"c","socket_id":"1.2","info":"user_count"}"#);
+        let php = parse(
+            r#"{"name":"e","data":{"a":1},"channel":"c","socket_id":"1.2","info":"user_count"}"#,
+        );
         let php = php.expect("good");
         assert_eq!(php.item().data, r#""{\"a\":1}""#);
         assert_eq!(php.item().exclude, SocketId::parse("1.2"));
@@ -219,17 +240,38 @@ mod tests {
             (r#"{"name":"e","data":""}"#.to_owned(), 400),
             (r#"{"name":"e","data":"","channels":[]}"#.to_owned(), 400),
             (r#"{"name":"e","data":"","channel":"a b"}"#.to_owned(), 400),
-            (r#"{"name":"e","data":"","channel":"a","socket_id":"x"}"#.to_owned(), 400),
-            (r#"{"name":"e","data":"","channel":"a","info":"colour"}"#.to_owned(), 400),
+            (
+                r#"{"name":"e","data":"","channel":"a","socket_id":"x"}"#.to_owned(),
+                400,
+            ),
+            (
+                r#"{"name":"e","data":"","channel":"a","info":"colour"}"#.to_owned(),
+                400,
+            ),
             (r#"{"name":"e","data":"","channel":5}"#.to_owned(), 400),
-            (format!(r#"{{"name":"e","data":"","channels":[{}]}}"#, many.join(",")), 400),
-            (format!(r#"{{"name":"{long}","data":"","channel":"a"}}"#), 400),
-            (format!(r#"{{"name":"e","data":"{big}","channel":"a"}}"#), 413),
+            (
+                format!(
+                    r#"{{"name":"e","data":"","channels":[{}]}}"#,
+                    many.join(",")
+                ),
+                400,
+            ),
+            (
+                format!(r#"{{"name":"{long}","data":"","channel":"a"}}"#),
+                400,
+            ),
+            (
+                format!(r#"{{"name":"e","data":"{big}","channel":"a"}}"#),
+                413,
+            ),
         ];
         for (body, expected) in cases {
             assert_eq!(status(&body), expected, "{}", &body[..body.len().min(80)]);
         }
-        let fits = format!(r#"{{"name":"e","data":"{}","channel":"a"}}"#, "x".repeat(10_240));
+        let fits = format!(
+            r#"{{"name":"e","data":"{}","channel":"a"}}"#,
+            "x".repeat(10_240)
+        );
         assert!(parse(&fits).is_ok());
     }
 
@@ -238,7 +280,10 @@ mod tests {
         let limits = Limits::default();
         let batch = |body: &str| parse_batch("demo", body.as_bytes(), &limits);
         let good = r#"{"name":"e","data":"d","channel":"a"}"#;
-        assert_eq!(batch(&format!(r#"{{"batch":[{good},{good}]}}"#)).map(|b| b.len()), Ok(2));
+        assert_eq!(
+            batch(&format!(r#"{{"batch":[{good},{good}]}}"#)).map(|b| b.len()),
+            Ok(2)
+        );
         assert!(batch(&format!(r#"{{"batch":[{good},{{}}]}}"#)).is_err());
         assert!(batch(r#"{"batch":[]}"#).is_err());
         let eleven = [good; 11].join(",");

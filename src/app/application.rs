@@ -30,7 +30,9 @@ pub struct Parcel {
 
 impl Parcel {
     pub fn text(text: &str) -> Parcel {
-        Parcel { websocket: websocket::text_frame(text.as_bytes()) }
+        Parcel {
+            websocket: websocket::text_frame(text),
+        }
     }
 
     pub fn websocket(&self) -> &Bytes {
@@ -111,7 +113,11 @@ impl Cx<'_> {
             user_id: &presence.user_id,
             user_info: &presence.user_info,
         });
-        self.outlet.tell(&Up::Subscribe { ticket, channel: key.as_str(), member });
+        self.outlet.tell(&Up::Subscribe {
+            ticket,
+            channel: key.as_str(),
+            member,
+        });
         Ok(())
     }
 

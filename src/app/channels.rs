@@ -72,7 +72,12 @@ impl Channels {
     /// Who asks for a WebSocket at `…/app/KEY?protocol=…`.
     fn admit(&self, request: &Request<'_>, cx: &mut Cx<'_>) -> Result<Box<Client>, Refused> {
         let query = parse_query(request.query()).unwrap_or_default();
-        let parameter = |name| query.iter().find(|(key, _)| key == name).map(|(_, value)| &**value);
+        let parameter = |name| {
+            query
+                .iter()
+                .find(|(key, _)| key == name)
+                .map(|(_, value)| &**value)
+        };
         let protocol = match parameter("protocol").filter(|text| !text.is_empty()) {
             None => Ok(PROTOCOL_DEFAULT),
             Some(text) => match text.parse::<u8>() {
@@ -89,10 +94,16 @@ impl Channels {
         let mut segments = request.path().rsplit('/');
         let (key, directory) = (segments.next().unwrap_or(""), segments.next());
         if directory != Some("app") || key.is_empty() {
-            return Err(Refused { close: Close::PathUnknown, protocol });
+            return Err(Refused {
+                close: Close::PathUnknown,
+                protocol,
+            });
         }
         let app = self.apps.by_key(key);
-        let app = app.ok_or_else(|| Refused { close: Close::AppUnknown(key.into()), protocol })?;
+        let app = app.ok_or_else(|| Refused {
+            close: Close::AppUnknown(key.into()),
+            protocol,
+        })?;
         Ok(Box::new(Client::new(app.clone(), protocol, cx)))
     }
 }

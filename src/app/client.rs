@@ -32,7 +32,11 @@ struct Refusal {
 
 impl Refusal {
     fn new(kind: &'static str, status: u16, text: impl Into<String>) -> Refusal {
-        Refusal { kind, status, text: text.into() }
+        Refusal {
+            kind,
+            status,
+            text: text.into(),
+        }
     }
 
     fn auth(text: impl Into<String>) -> Refusal {
@@ -92,7 +96,8 @@ impl Client {
 
     /// `pusher:error`; the connection stays.
     fn complain(&self, conn: ConnId, code: Option<u16>, text: &str, cx: &mut Cx<'_>) {
-        cx.outlet.send(conn, Message::Text(&pusher::error(code, text)));
+        cx.outlet
+            .send(conn, Message::Text(&pusher::error(code, text)));
     }
 
     fn subscribe(&mut self, conn: ConnId, subscribe: &Subscribe<'_>, cx: &mut Cx<'_>) {
@@ -110,7 +115,11 @@ impl Client {
     ) -> Result<(), Refusal> {
         let channel = &*subscribe.channel;
         if channel.starts_with("#server-to-user-") {
-            return Err(Refusal::new("AuthError", 403, "Sign-in is not available yet"));
+            return Err(Refusal::new(
+                "AuthError",
+                403,
+                "Sign-in is not available yet",
+            ));
         }
         if !is_name(channel, cx.limits.channel_name_bytes) {
             let text = "Invalid channel name: letters, digits and _-=@,.; only, 200 at most";
@@ -133,8 +142,10 @@ impl Client {
                 Ok(())
             }
             Err(NotSubscribed::TooMany) => {
-                let text =
-                    format!("At most {} channels per connection", cx.limits.channels_per_connection);
+                let text = format!(
+                    "At most {} channels per connection",
+                    cx.limits.channels_per_connection
+                );
                 Err(Refusal::limit(429, text))
             }
         }
@@ -144,8 +155,9 @@ impl Client {
     fn check_auth(&self, subscribe: &Subscribe<'_>) -> Result<(), Refusal> {
         let channel = &*subscribe.channel;
         let auth = subscribe.auth.as_deref().filter(|auth| !auth.is_empty());
-        let auth = auth
-            .ok_or_else(|| Refusal::auth(format!("Auth info required to subscribe to {channel}")))?;
+        let auth = auth.ok_or_else(|| {
+            Refusal::auth(format!("Auth info required to subscribe to {channel}"))
+        })?;
         let (key, signature) = auth.split_once(':').ok_or_else(|| {
             let text = format!(
                 "Auth value for subscription to {channel} is invalid: should be of format 'key:signature'"
@@ -158,7 +170,9 @@ impl Client {
             subscribe.channel_data.as_deref(),
         );
         if key != self.app.key || !is_signed(self.app.secret.expose(), &text, signature) {
-            return Err(Refusal::auth("Invalid signature for this socket, channel and key"));
+            return Err(Refusal::auth(
+                "Invalid signature for this socket, channel and key",
+            ));
         }
         Ok(())
     }
@@ -173,11 +187,17 @@ impl Client {
     ) {
         let refusal = match reason {
             RefusalReason::Full => {
-                let text =
-                    format!("At most {} users in a presence channel", cx.limits.presence_members);
+                let text = format!(
+                    "At most {} users in a presence channel",
+                    cx.limits.presence_members
+                );
                 Refusal::limit(409, text)
             }
-            _ => Refusal::new("ServerError", 503, "The server cannot subscribe now; try again"),
+            _ => Refusal::new(
+                "ServerError",
+                503,
+                "The server cannot subscribe now; try again",
+            ),
         };
         self.refuse(conn, key.channel(), &refusal, cx);
     }
@@ -216,7 +236,10 @@ impl Client {
             return rejected("the event's name is too long or not printable");
         }
         if event.data.len > cx.limits.event_data_bytes {
-            return rejected(&format!("data is longer than {} bytes", cx.limits.event_data_bytes));
+            return rejected(&format!(
+                "data is longer than {} bytes",
+                cx.limits.event_data_bytes
+            ));
         }
         let key = ChannelKey::new(&self.app.id, &event.channel);
         let Some(user_id) = cx.hub.membership(conn, key.as_str()) else {
@@ -224,7 +247,10 @@ impl Client {
         };
         if !self.events.take(cx.now.moment) {
             let per_second = cx.limits.client_events_per_second;
-            return Err((Some(4301), format!("Rate limit: {per_second} client events a second")));
+            return Err((
+                Some(4301),
+                format!("Rate limit: {per_second} client events a second"),
+            ));
         }
         let item = Item {
             channels: vec![key.as_str()],
@@ -254,7 +280,10 @@ pub fn confirm(conn: ConnId, key: &ChannelKey, cx: &mut Cx<'_>) {
 
 /// Reads and checks `channel_data`.
 fn presence_of(subscribe: &Subscribe<'_>, cx: &Cx<'_>) -> Result<Presence, Refusal> {
-    let data = subscribe.channel_data.as_deref().and_then(pusher::parse_channel_data);
+    let data = subscribe
+        .channel_data
+        .as_deref()
+        .and_then(pusher::parse_channel_data);
     let data = data.ok_or_else(|| {
         Refusal::auth("channel_data must be a JSON string with a user_id, for presence channels")
     })?;
@@ -263,17 +292,24 @@ fn presence_of(subscribe: &Subscribe<'_>, cx: &Cx<'_>) -> Result<Presence, Refus
         return Err(Refusal::limit(413, text));
     }
     if data.user_info.len() > cx.limits.presence_member_bytes {
-        let text = format!("user_info is longer than {} bytes", cx.limits.presence_member_bytes);
+        let text = format!(
+            "user_info is longer than {} bytes",
+            cx.limits.presence_member_bytes
+        );
         return Err(Refusal::limit(413, text));
     }
-    Ok(Presence { user_id: data.user_id, user_info: data.user_info })
+    Ok(Presence {
+        user_id: data.user_id,
+        user_info: data.user_info,
+    })
 }
 
 /// Ends a connection with a reason. Before protocol 6 clients look for it in an event; from 6 on
 /// they read the Close frame, and would report both.
 pub fn close(conn: ConnId, close: Close, protocol: u8, cx: &mut Cx<'_>) {
     if let Some((code, text)) = close.websocket().filter(|_| protocol < 6) {
-        cx.outlet.send(conn, Message::Text(&pusher::error(Some(code), &text)));
+        cx.outlet
+            .send(conn, Message::Text(&pusher::error(Some(code), &text)));
     }
     cx.outlet.close(conn, close);
 }

@@ -25,10 +25,14 @@ pub fn request(conn: ConnId, request: &Request<'_>, cx: &mut Cx<'_>) -> Probe {
         return Probe::Answered;
     }
     if path == "/healthz" {
-        cx.outlet.reply(conn, Response::json(200, "{\"alive\":true}".into()));
+        cx.outlet
+            .reply(conn, Response::json(200, "{\"alive\":true}"));
         return Probe::Answered;
     }
-    match cx.outlet.ask(conn, Asked::Question(Question::Ready), cx.now) {
+    match cx
+        .outlet
+        .ask(conn, Asked::Question(Question::Ready), cx.now)
+    {
         Ok(()) => Probe::Asked,
         Err(Unavailable) => {
             cx.outlet.reply(conn, ready(Err(Unavailable)));
@@ -42,11 +46,12 @@ pub fn ready(answer: Result<Answer<'_>, Unavailable>) -> Response {
     match answer {
         Ok(Answer::Ready { linked, expected }) => {
             let ready = linked >= expected;
-            let body =
-                format!("{{\"ready\":{ready},\"switchboard\":true,\"linked\":{linked},\"expected\":{expected}}}");
+            let body = format!(
+                "{{\"ready\":{ready},\"switchboard\":true,\"linked\":{linked},\"expected\":{expected}}}"
+            );
             Response::json(if ready { 200 } else { 503 }, body)
         }
-        _ => Response::json(503, "{\"ready\":false,\"switchboard\":false}".into()),
+        _ => Response::json(503, "{\"ready\":false,\"switchboard\":false}"),
     }
 }
 

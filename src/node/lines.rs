@@ -127,7 +127,9 @@ mod tests {
         lines.open(ConnId::new(0, 1), 100);
         lines.close(ConnId::new(0, 1));
         lines.open(ConnId::new(0, 2), 100);
-        lines.push(ConnId::new(0, 1), |out| out.push(b"late")).expect("ignored");
+        lines
+            .push(ConnId::new(0, 1), |out| out.push(b"late"))
+            .expect("ignored");
         assert_eq!(lines.waiting(ConnId::new(0, 2)), 0);
         lines.close(ConnId::new(0, 1));
         assert!(lines.outbox(ConnId::new(0, 2)).is_some());

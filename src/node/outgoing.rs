@@ -11,7 +11,7 @@ use crate::node::lines::Lines;
 use crate::node::uplink::Uplink;
 use crate::wire::bus::{Item, Up};
 use crate::wire::http::Response;
-use crate::wire::websocket::{self, OpCode};
+use crate::wire::websocket;
 
 /// A change of a session that an application asked for.
 pub enum Wish {
@@ -41,15 +41,19 @@ impl Outgoing {
 impl Outlet for Outgoing {
     fn send(&mut self, conn: ConnId, message: Message<'_>) {
         let (opcode, payload) = match message {
-            Message::Text(text) => (OpCode::Text, text.as_bytes()),
-            Message::Binary(bytes) => (OpCode::Binary, bytes),
+            Message::Text(text) => (websocket::TEXT, text.as_bytes()),
+            Message::Binary(bytes) => (websocket::BINARY, bytes),
         };
-        let pushed = self.lines.push(conn, |out| websocket::push_frame(out, opcode, payload));
+        let pushed = self
+            .lines
+            .push(conn, |out| websocket::push_frame(out, opcode, payload));
         self.sent(conn, pushed);
     }
 
     fn deliver(&mut self, conn: ConnId, parcel: &Parcel) {
-        let pushed = self.lines.push(conn, |out| out.push_shared(parcel.websocket()));
+        let pushed = self
+            .lines
+            .push(conn, |out| out.push_shared(parcel.websocket()));
         self.sent(conn, pushed);
     }
 
@@ -70,11 +74,19 @@ impl Outlet for Outgoing {
     }
 
     fn publish(&mut self, item: Item<'_>) -> Result<(), Unavailable> {
-        let message = Up::Publish { ticket: 0, items: vec![item] };
+        let message = Up::Publish {
+            ticket: 0,
+            items: vec![item],
+        };
         self.uplink.offer(&message, &mut self.lines)
     }
 
     fn ask(&mut self, conn: ConnId, question: Asked<'_>, now: Now) -> Result<(), Unavailable> {
-        self.uplink.ask(conn, |ticket| question.into_message(ticket), &mut self.lines, now)
+        self.uplink.ask(
+            conn,
+            |ticket| question.into_message(ticket),
+            &mut self.lines,
+            now,
+        )
     }
 }

@@ -75,11 +75,7 @@ impl Seats {
             .collect()
     }
 
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.taken
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.taken == 0
     }
 }

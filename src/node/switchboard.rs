@@ -82,7 +82,11 @@ pub struct Switchboard {
 
 impl Switchboard {
     pub fn new(options: SwitchboardOptions, now: Now) -> Switchboard {
-        let SwitchboardOptions { links_expected, limits, seed } = options;
+        let SwitchboardOptions {
+            links_expected,
+            limits,
+            seed,
+        } = options;
         let mut dice = Dice::new(seed);
         Switchboard {
             links_expected,
@@ -181,7 +185,13 @@ impl Switchboard {
     }
 
     fn greet(&mut self, conn: ConnId, message: Up<'_>, now: Now) -> Result<(), Garbled> {
-        let Up::Hello { version: VERSION, slot, shard: 0, shards: 1 } = message else {
+        let Up::Hello {
+            version: VERSION,
+            slot,
+            shard: 0,
+            shards: 1,
+        } = message
+        else {
             return Err(Garbled);
         };
         let id = LinkId(slot);
@@ -230,7 +240,9 @@ impl Switchboard {
     /// Links that have announced all they hold.
     pub(super) fn announced(&self) -> u32 {
         let links = self.links.iter().flatten();
-        links.filter(|link| !link.ended && matches!(link.role, Role::Worker(_))).count() as u32
+        links
+            .filter(|link| !link.ended && matches!(link.role, Role::Worker(_)))
+            .count() as u32
     }
 
     /// Tells a worker that it is heard from now on, and the truth about its presence channels.
@@ -241,7 +253,11 @@ impl Switchboard {
             .presence_of(id)
             .map(|(key, members)| {
                 let members = members.iter().collect();
-                Down::Roster { channel: key.as_str(), members }.encode()
+                Down::Roster {
+                    channel: key.as_str(),
+                    members,
+                }
+                .encode()
             })
             .collect();
         for frame in rosters {
@@ -256,7 +272,10 @@ impl Switchboard {
             self.by_id.iter().map(|(id, conn)| (*id, *conn)).collect();
         workers.sort_unstable();
         for (id, conn) in workers {
-            if self.link(conn).is_some_and(|link| link.role == Role::Worker(id)) {
+            if self
+                .link(conn)
+                .is_some_and(|link| link.role == Role::Worker(id))
+            {
                 self.welcome(conn, id, now);
             }
         }
@@ -299,7 +318,9 @@ impl Switchboard {
         waiting.retain_mut(|publish| {
             publish.marks.retain(|(conn, mark)| {
                 // A link that is gone took its subscribers with it.
-                self.lines.outbox(*conn).is_some_and(|out| out.written() < *mark)
+                self.lines
+                    .outbox(*conn)
+                    .is_some_and(|out| out.written() < *mark)
             });
             if publish.marks.is_empty() {
                 ready.push((publish.asker, std::mem::take(&mut publish.frame)));
@@ -324,13 +345,19 @@ impl Node for Switchboard {
             }
         };
         // Events stop at `link_bytes`; the changes that must not be lost have as much again.
-        self.lines.open(conn, self.limits.link_bytes.saturating_mul(2));
+        self.lines
+            .open(conn, self.limits.link_bytes.saturating_mul(2));
         let slot = conn.slot as usize;
         if self.links.len() <= slot {
             self.links.resize_with(slot + 1, || None);
         }
         let generation = conn.generation;
-        self.links[slot] = Some(Link { generation, role, leftover: Vec::new(), ended: false });
+        self.links[slot] = Some(Link {
+            generation,
+            role,
+            leftover: Vec::new(),
+            ended: false,
+        });
         if role == Role::Master {
             let frame = Report::Ready.encode();
             let pushed = self.lines.push(conn, |out| out.push(&frame));
@@ -367,7 +394,8 @@ impl Node for Switchboard {
     fn closed(&mut self, conn: ConnId, now: Now) {
         self.drop_link(conn, now);
         if self.links.get(conn.slot as usize).is_some_and(|link| {
-            link.as_ref().is_some_and(|link| link.generation == conn.generation)
+            link.as_ref()
+                .is_some_and(|link| link.generation == conn.generation)
         }) {
             self.links[conn.slot as usize] = None;
         }

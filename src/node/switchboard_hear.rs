@@ -10,7 +10,11 @@ use crate::wire::bus::{Answer, Down, Item, Member, Question, RefusalReason, Up};
 impl Switchboard {
     pub(super) fn hear(&mut self, conn: ConnId, id: LinkId, message: Up<'_>, now: Now) {
         match message {
-            Up::Subscribe { ticket, channel, member } => {
+            Up::Subscribe {
+                ticket,
+                channel,
+                member,
+            } => {
                 self.subscribe(conn, id, (ticket, channel), member, now);
             }
             Up::Unsubscribe { channel, user_id } => {
@@ -36,18 +40,34 @@ impl Switchboard {
     ) {
         let Ok(joined) = self.registry.subscribe(id, channel, member) else {
             let reason = RefusalReason::Full;
-            return self.send(conn, &Down::Refused { ticket, channel, reason }, now);
+            return self.send(
+                conn,
+                &Down::Refused {
+                    ticket,
+                    channel,
+                    reason,
+                },
+                now,
+            );
         };
         if let Some(member) = member.filter(|_| joined.first_of_user) {
             // A link that is new to the channel gets the newcomer with the roster.
-            self.tell_links(channel, joined.first_of_link.then_some(id), now, |channel| {
-                Down::MemberAdded { channel, member }
-            });
+            self.tell_links(
+                channel,
+                joined.first_of_link.then_some(id),
+                now,
+                |channel| Down::MemberAdded { channel, member },
+            );
         }
         let wants_roster = member.is_some() && joined.first_of_link;
         let roster = self.registry.members(channel).filter(|_| wants_roster);
         let roster = roster.map(|members| members.iter().collect());
-        let frame = Down::Subscribed { ticket, channel, roster }.encode();
+        let frame = Down::Subscribed {
+            ticket,
+            channel,
+            roster,
+        }
+        .encode();
         self.send_frame(conn, &frame, now);
     }
 
@@ -62,27 +82,43 @@ impl Switchboard {
         for item in items {
             self.counters.events_published += 1;
             if item.info.any() {
-                counts.extend(item.channels.iter().map(|channel| self.registry.counts(channel)));
+                counts.extend(
+                    item.channels
+                        .iter()
+                        .map(|channel| self.registry.counts(channel)),
+                );
             }
             self.deliver(item, &mut marks, now);
         }
         if ticket == 0 {
             return;
         }
-        let frame = Down::Answer { ticket, answer: Answer::Published(counts) }.encode();
+        let frame = Down::Answer {
+            ticket,
+            answer: Answer::Published(counts),
+        }
+        .encode();
         // What goes over the asker's own link stays ahead of the answer by itself.
         marks.retain(|(target, _)| *target != conn);
         if marks.is_empty() {
             self.send_frame(conn, &frame, now);
         } else {
-            self.unanswered.push_back(Unanswered { asker: conn, frame, marks });
+            self.unanswered.push_back(Unanswered {
+                asker: conn,
+                frame,
+                marks,
+            });
         }
     }
 
     /// Queues an event on every link with subscribers, each channel with the links it needs.
     fn deliver(&mut self, item: &Item<'_>, marks: &mut Vec<(ConnId, u64)>, now: Now) {
         for (conn, channels) in self.targets(item) {
-            let part = Item { channels, info: Default::default(), ..item.clone() };
+            let part = Item {
+                channels,
+                info: Default::default(),
+                ..item.clone()
+            };
             self.send(conn, &Down::Deliver(part), now);
             let Some(position) = self.lines.outbox(conn).map(|out| out.position()) else {
                 continue;
@@ -98,7 +134,11 @@ impl Switchboard {
     fn targets<'a>(&self, item: &Item<'a>) -> Vec<(ConnId, Vec<&'a str>)> {
         let mut targets: Vec<(ConnId, Vec<&'a str>)> = Vec::new();
         for channel in &item.channels {
-            for conn in self.registry.interested(channel).filter_map(|id| self.by_id.get(&id)) {
+            for conn in self
+                .registry
+                .interested(channel)
+                .filter_map(|id| self.by_id.get(&id))
+            {
                 match targets.iter_mut().find(|(target, _)| target == conn) {
                     Some((_, channels)) => channels.push(channel),
                     None => targets.push((*conn, vec![channel])),
@@ -135,11 +175,18 @@ impl Switchboard {
             Question::Channel { channel } => Answer::Channel(self.registry.counts(channel)),
             Question::Users { channel } => {
                 let members = self.registry.members(channel);
-                Answer::Users(members.iter().flat_map(|m| m.iter()).map(|m| m.user_id).collect())
+                Answer::Users(
+                    members
+                        .iter()
+                        .flat_map(|m| m.iter())
+                        .map(|m| m.user_id)
+                        .collect(),
+                )
             }
-            Question::Ready => {
-                Answer::Ready { linked: self.announced(), expected: self.links_expected }
-            }
+            Question::Ready => Answer::Ready {
+                linked: self.announced(),
+                expected: self.links_expected,
+            },
         };
         let mut frame = Down::Answer { ticket, answer }.encode();
         if frame.len() > self.limits.bus_message_bytes {
@@ -156,11 +203,17 @@ impl Switchboard {
         member: Member<'_>,
         now: Now,
     ) {
-        self.tell_links(channel, Some(id), now, |channel| Down::MemberAdded { channel, member });
+        self.tell_links(channel, Some(id), now, |channel| Down::MemberAdded {
+            channel,
+            member,
+        });
     }
 
     pub(super) fn tell_member_removed(&mut self, channel: &str, user_id: &str, now: Now) {
-        self.tell_links(channel, None, now, |channel| Down::MemberRemoved { channel, user_id });
+        self.tell_links(channel, None, now, |channel| Down::MemberRemoved {
+            channel,
+            user_id,
+        });
     }
 
     /// Tells every link with subscribers of the channel, but one.

@@ -27,7 +27,10 @@ enum State {
     Down(Moment),
     Dialling,
     /// Stands; answers come only after Welcome.
-    Open { conn: ConnId, welcomed: bool },
+    Open {
+        conn: ConnId,
+        welcomed: bool,
+    },
 }
 
 /// See the file's head.
@@ -77,8 +80,16 @@ impl Uplink {
 
     /// The link stands: introduces us. The caller announces what we hold.
     pub fn open(&mut self, conn: ConnId, lines: &mut Lines) {
-        self.state = State::Open { conn, welcomed: false };
-        let hello = Up::Hello { version: VERSION, slot: self.slot, shard: 0, shards: 1 };
+        self.state = State::Open {
+            conn,
+            welcomed: false,
+        };
+        let hello = Up::Hello {
+            version: VERSION,
+            slot: self.slot,
+            shard: 0,
+            shards: 1,
+        };
         self.tell(&hello, lines);
     }
 
@@ -101,7 +112,8 @@ impl Uplink {
     }
 
     pub fn is_congested(&self, lines: &Lines) -> bool {
-        self.conn().is_some_and(|conn| lines.waiting(conn) > CONGESTED_BYTES)
+        self.conn()
+            .is_some_and(|conn| lines.waiting(conn) > CONGESTED_BYTES)
     }
 
     /// Tells our state; nothing while the link is down, as the next one starts with all of it.
@@ -120,7 +132,9 @@ impl Uplink {
         if lines.waiting(conn) + frame.len() > self.bytes_max {
             return Err(Unavailable);
         }
-        lines.push(conn, |out| out.push(&frame)).map_err(|_| Unavailable)
+        lines
+            .push(conn, |out| out.push(&frame))
+            .map_err(|_| Unavailable)
     }
 
     /// Sends a question of `conn`; `message` makes it from its ticket.
@@ -138,7 +152,8 @@ impl Uplink {
         self.offer(&message(Ticket(ticket)), lines)?;
         self.next_ticket += 1;
         self.tickets.insert(ticket, conn);
-        self.deadlines.push_back((now.moment + self.patience, ticket));
+        self.deadlines
+            .push_back((now.moment + self.patience, ticket));
         Ok(())
     }
 

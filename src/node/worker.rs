@@ -114,7 +114,14 @@ pub struct Worker {
 
 impl Worker {
     pub fn new(options: WorkerOptions, now: Now) -> Worker {
-        let WorkerOptions { slot, handlers, apps, demo_page, limits, seed } = options;
+        let WorkerOptions {
+            slot,
+            handlers,
+            apps,
+            demo_page,
+            limits,
+            seed,
+        } = options;
         let mut dice = Dice::new(seed);
         let websocket = WebSocketOptions {
             message_bytes: limits.message_bytes,
@@ -166,7 +173,7 @@ impl Worker {
         let links = u64::from(self.shared.outgoing.uplink.conn().is_some());
         let counters = &mut self.shared.counters;
         let own = links + u64::from(self.master.is_some());
-        counters.connections = (self.seats.len() as u64).saturating_sub(own);
+        counters.connections = (self.seats.count() as u64).saturating_sub(own);
         counters.subscriptions = self.shared.hub.len();
         counters.messages_out = self.shared.outgoing.messages;
         counters.links = links;
@@ -314,7 +321,7 @@ impl Worker {
         };
         match &mut seat.session {
             Session::WebSocket(websocket) => match websocket.shut(&close, out, now) {
-                Shut::Waiting => {
+                Shut::Wait => {
                     self.count(&close);
                     self.shared.outgoing.lines.touch(conn);
                     self.arm(conn);
@@ -426,7 +433,7 @@ impl Worker {
     fn quit_if_empty(&mut self) {
         let own = usize::from(self.shared.outgoing.uplink.conn().is_some())
             + usize::from(self.master.is_some());
-        if self.farewell.is_some() && self.seats.len() <= own {
+        if self.farewell.is_some() && self.seats.count() <= own {
             self.outputs.push_back(Output::Quit);
         }
     }
@@ -453,7 +460,11 @@ impl Node for Worker {
         match origin {
             Origin::Client { listener, .. } => {
                 lines.open(conn, self.shared.limits.outbox_bytes);
-                let handler = self.listeners.get(listener).copied().unwrap_or(Handler::Channels);
+                let handler = self
+                    .listeners
+                    .get(listener)
+                    .copied()
+                    .unwrap_or(Handler::Channels);
                 let http = Session::Http(Box::new(Http::new(now)));
                 self.seats.open(conn, handler, http);
                 self.shared.counters.accepted += 1;
@@ -475,9 +486,10 @@ impl Node for Worker {
     }
 
     fn received(&mut self, conn: ConnId, bytes: &mut [u8], now: Now) {
-        let client = self.seats.get(conn).is_some_and(|seat| {
-            matches!(seat.session, Session::Http(_) | Session::WebSocket(_))
-        });
+        let client = self
+            .seats
+            .get(conn)
+            .is_some_and(|seat| matches!(seat.session, Session::Http(_) | Session::WebSocket(_)));
         if client {
             self.shared.counters.bytes_in += bytes.len() as u64;
         }
@@ -510,7 +522,13 @@ impl Node for Worker {
         });
         let is_client = session == Some(None) && self.master != Some(conn);
         self.seats.close(conn);
-        if let Some(outbox) = self.shared.outgoing.lines.outbox(conn).filter(|_| is_client) {
+        if let Some(outbox) = self
+            .shared
+            .outgoing
+            .lines
+            .outbox(conn)
+            .filter(|_| is_client)
+        {
             self.shared.counters.bytes_out += outbox.written();
             self.shared.counters.closed += 1;
         }
@@ -577,7 +595,10 @@ impl Node for Worker {
 
     fn deadline(&self) -> Option<Moment> {
         let uplink = self.shared.outgoing.uplink.deadline();
-        [self.wheel.deadline(), uplink, self.farewell].into_iter().flatten().min()
+        [self.wheel.deadline(), uplink, self.farewell]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn counters(&mut self) -> &mut Counters {

@@ -24,7 +24,14 @@ impl Worker {
         hub.announce(|holding| uplink.tell(&Up::Announce(holding), lines));
         uplink.tell(&Up::Announced, lines);
         hub.pending(|ticket, key, member| {
-            uplink.tell(&Up::Subscribe { ticket, channel: key.as_str(), member }, lines);
+            uplink.tell(
+                &Up::Subscribe {
+                    ticket,
+                    channel: key.as_str(),
+                    member,
+                },
+                lines,
+            );
         });
     }
 
@@ -59,7 +66,11 @@ impl Worker {
 
     fn report(&mut self, master: ConnId, report: &Report) {
         let frame = report.encode();
-        let pushed = self.shared.outgoing.lines.push(master, |out| out.push(&frame));
+        let pushed = self
+            .shared
+            .outgoing
+            .lines
+            .push(master, |out| out.push(&frame));
         debug_assert!(pushed.is_ok(), "reports are few");
     }
 
@@ -152,7 +163,9 @@ impl Worker {
     /// Encodes once per channel and queues for every confirmed subscriber but the sender.
     fn fan_out(&mut self, item: &Item<'_>) {
         let shared = &mut self.shared;
-        let excluded = item.exclude.and_then(|socket_id| shared.hub.find(socket_id));
+        let excluded = item
+            .exclude
+            .and_then(|socket_id| shared.hub.find(socket_id));
         for key in &item.channels {
             let subscribers = shared.hub.subscribers(key);
             let Some((_, channel)) = key.split_once('/').filter(|_| !subscribers.is_empty()) else {
@@ -167,14 +180,22 @@ impl Worker {
     }
 
     fn member_added(&mut self, key: &str, member: Member<'_>) {
-        let added = self.shared.hub.roster_mut(key).is_some_and(|roster| roster.add(member));
+        let added = self
+            .shared
+            .hub
+            .roster_mut(key)
+            .is_some_and(|roster| roster.add(member));
         if let Some((_, channel)) = key.split_once('/').filter(|_| added) {
             self.tell_subscribers(key, &pusher::member_added(channel, member));
         }
     }
 
     fn member_removed(&mut self, key: &str, user_id: &str) {
-        let removed = self.shared.hub.roster_mut(key).is_some_and(|roster| roster.remove(user_id));
+        let removed = self
+            .shared
+            .hub
+            .roster_mut(key)
+            .is_some_and(|roster| roster.remove(user_id));
         if let Some((_, channel)) = key.split_once('/').filter(|_| removed) {
             self.tell_subscribers(key, &pusher::member_removed(channel, user_id));
         }

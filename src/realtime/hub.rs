@@ -82,9 +82,9 @@ impl Hub {
         let hasher = FixedState::with_seed(dice.next_u64());
         Hub {
             channels: Slab::new(),
-            names: HashMap::with_hasher(hasher),
+            names: HashMap::with_hasher(hasher.clone()),
             subscriptions: Vec::new(),
-            pending: HashMap::with_hasher(hasher),
+            pending: HashMap::with_hasher(hasher.clone()),
             sockets: HashMap::with_hasher(hasher),
             next_ticket: 1,
             confirmed: 0,
@@ -134,7 +134,11 @@ impl Hub {
         let presence = presence.map(Box::new);
         let list = &mut self.subscriptions[slot];
         list.reserve_exact(1);
-        list.push(Subscription { channel, state: Standing::Asked(ticket), presence });
+        list.push(Subscription {
+            channel,
+            state: Standing::Asked(ticket),
+            presence,
+        });
         Ok(ticket)
     }
 
@@ -147,7 +151,9 @@ impl Hub {
     ) -> Option<(ConnId, ChannelKey)> {
         let (conn, key) = self.pending.remove(&ticket)?;
         let list = self.subscriptions.get_mut(conn.slot as usize)?;
-        let subscription = list.iter_mut().find(|s| s.state == Standing::Asked(ticket))?;
+        let subscription = list
+            .iter_mut()
+            .find(|s| s.state == Standing::Asked(ticket))?;
         let channel = &mut self.channels[subscription.channel];
         subscription.state = Standing::Confirmed(channel.subscribers.len());
         channel.pending -= 1;
@@ -181,7 +187,9 @@ impl Hub {
             return Vec::new();
         };
         let list = std::mem::take(list);
-        list.into_iter().map(|subscription| self.forget(conn, subscription)).collect()
+        list.into_iter()
+            .map(|subscription| self.forget(conn, subscription))
+            .collect()
     }
 
     fn forget(&mut self, conn: ConnId, subscription: Subscription) -> Left {
@@ -214,7 +222,8 @@ impl Hub {
 
     /// Confirmed subscribers.
     pub fn subscribers(&self, key: &str) -> &[ConnId] {
-        self.channel(key).map_or(&[], |channel| &channel.subscribers)
+        self.channel(key)
+            .map_or(&[], |channel| &channel.subscribers)
     }
 
     /// Whether the connection is a confirmed subscriber, and as which user.
@@ -223,7 +232,12 @@ impl Hub {
         if let Standing::Asked(_) = subscription.state {
             return None;
         }
-        Some(subscription.presence.as_ref().map(|presence| presence.user_id.as_str()))
+        Some(
+            subscription
+                .presence
+                .as_ref()
+                .map(|presence| presence.user_id.as_str()),
+        )
     }
 
     pub fn roster(&self, key: &str) -> Option<&Roster> {
@@ -238,7 +252,9 @@ impl Hub {
     /// Channels a connection is in, confirmed or not.
     pub fn channels_of(&self, conn: ConnId) -> impl Iterator<Item = &ChannelKey> {
         let list = self.subscriptions.get(conn.slot as usize);
-        list.into_iter().flatten().map(|s| &self.channels[s.channel].key)
+        list.into_iter()
+            .flatten()
+            .map(|s| &self.channels[s.channel].key)
     }
 
     /// Confirmed subscriptions.
@@ -257,17 +273,34 @@ impl Hub {
                 continue;
             }
             let mut members: Vec<(Member<'_>, u32)> = Vec::new();
-            for presence in channel.subscribers.iter().filter_map(|c| self.presence(*c, index)) {
+            for presence in channel
+                .subscribers
+                .iter()
+                .filter_map(|c| self.presence(*c, index))
+            {
                 let user_id = presence.user_id.as_str();
-                match members.iter_mut().find(|(member, _)| member.user_id == user_id) {
+                match members
+                    .iter_mut()
+                    .find(|(member, _)| member.user_id == user_id)
+                {
                     Some((_, count)) => *count += 1,
                     None => {
-                        members.push((Member { user_id, user_info: &presence.user_info }, 1));
+                        members.push((
+                            Member {
+                                user_id,
+                                user_info: &presence.user_info,
+                            },
+                            1,
+                        ));
                     }
                 }
             }
             let subscriptions = channel.subscribers.len() as u32;
-            each(Holding { channel: channel.key.as_str(), subscriptions, members });
+            each(Holding {
+                channel: channel.key.as_str(),
+                subscriptions,
+                members,
+            });
         }
     }
 
@@ -277,7 +310,9 @@ impl Hub {
         tickets.sort_unstable();
         for ticket in tickets {
             let (conn, key) = &self.pending[&ticket];
-            let presence = self.subscription(*conn, key.as_str()).and_then(|s| s.presence.as_ref());
+            let presence = self
+                .subscription(*conn, key.as_str())
+                .and_then(|s| s.presence.as_ref());
             let member = presence.map(|presence| Member {
                 user_id: &presence.user_id,
                 user_info: &presence.user_info,
@@ -288,7 +323,10 @@ impl Hub {
 
     fn presence(&self, conn: ConnId, channel: usize) -> Option<&Presence> {
         let list = self.subscriptions.get(conn.slot as usize)?;
-        list.iter().find(|s| s.channel == channel)?.presence.as_deref()
+        list.iter()
+            .find(|s| s.channel == channel)?
+            .presence
+            .as_deref()
     }
 
     fn channel(&self, key: &str) -> Option<&Channel> {

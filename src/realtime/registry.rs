@@ -72,7 +72,10 @@ impl Registry {
             let members = channel.members.get_or_insert_default();
             members.add(link, member, 1)
         });
-        Ok(Joined { first_of_link, first_of_user })
+        Ok(Joined {
+            first_of_link,
+            first_of_user,
+        })
     }
 
     /// Counts one subscription less; whether the user left with it.
@@ -135,7 +138,9 @@ impl Registry {
     }
 
     pub fn counts(&self, key: &str) -> ChannelCounts {
-        self.channels.get(key).map_or_else(ChannelCounts::default, Channel::counts)
+        self.channels
+            .get(key)
+            .map_or_else(ChannelCounts::default, Channel::counts)
     }
 
     pub fn members(&self, key: &str) -> Option<&Members> {
@@ -158,7 +163,11 @@ impl Registry {
     pub fn presence_of(&self, link: LinkId) -> impl Iterator<Item = (&ChannelKey, &Members)> {
         self.channels.iter().filter_map(move |(key, channel)| {
             let held = channel.interest.iter().any(|(holder, _)| *holder == link);
-            channel.members.as_deref().filter(|_| held).map(|members| (key, members))
+            channel
+                .members
+                .as_deref()
+                .filter(|_| held)
+                .map(|members| (key, members))
         })
     }
 
@@ -173,7 +182,8 @@ impl Registry {
     /// `None` for a key that names no app or no channel.
     fn channel_mut(&mut self, key: &str) -> Option<&mut Channel> {
         if !self.channels.contains_key(key) {
-            self.channels.insert(ChannelKey::parse(key)?, Channel::default());
+            self.channels
+                .insert(ChannelKey::parse(key)?, Channel::default());
         }
         self.channels.get_mut(key)
     }
@@ -182,8 +192,15 @@ impl Registry {
 impl Channel {
     fn counts(&self) -> ChannelCounts {
         ChannelCounts {
-            users: self.members.as_ref().map_or(0, |members| members.len() as u64),
-            subscriptions: self.interest.iter().map(|(_, count)| u64::from(*count)).sum(),
+            users: self
+                .members
+                .as_ref()
+                .map_or(0, |members| members.len() as u64),
+            subscriptions: self
+                .interest
+                .iter()
+                .map(|(_, count)| u64::from(*count))
+                .sum(),
         }
     }
 }
@@ -201,17 +218,38 @@ mod tests {
     }
 
     fn member(user_id: &str) -> Option<Member<'_>> {
-        Some(Member { user_id, user_info: "null" })
+        Some(Member {
+            user_id,
+            user_info: "null",
+        })
     }
 
     #[test]
     fn a_user_with_two_tabs_on_two_workers_joins_once_and_leaves_once() {
         let mut registry = registry();
         let first = registry.subscribe(A, KEY, member("u"));
-        assert_eq!(first, Ok(Joined { first_of_link: true, first_of_user: true }));
+        assert_eq!(
+            first,
+            Ok(Joined {
+                first_of_link: true,
+                first_of_user: true
+            })
+        );
         let second = registry.subscribe(B, KEY, member("u"));
-        assert_eq!(second, Ok(Joined { first_of_link: true, first_of_user: false }));
-        assert_eq!(registry.counts(KEY), ChannelCounts { users: 1, subscriptions: 2 });
+        assert_eq!(
+            second,
+            Ok(Joined {
+                first_of_link: true,
+                first_of_user: false
+            })
+        );
+        assert_eq!(
+            registry.counts(KEY),
+            ChannelCounts {
+                users: 1,
+                subscriptions: 2
+            }
+        );
         assert!(!registry.unsubscribe(A, KEY, Some("u")));
         assert!(registry.unsubscribe(B, KEY, Some("u")));
         assert!(registry.is_empty());
@@ -225,7 +263,13 @@ mod tests {
         registry.subscribe(A, KEY, member("only-a")).expect("room");
         registry.subscribe(A, "demo/public", None).expect("room");
         let gone = registry.drop_link(A);
-        assert_eq!(gone, [(ChannelKey::new("demo", "presence-room"), "only-a".to_owned())]);
+        assert_eq!(
+            gone,
+            [(
+                ChannelKey::new("demo", "presence-room"),
+                "only-a".to_owned()
+            )]
+        );
         assert_eq!(registry.len(), 1);
         assert_eq!(registry.interested(KEY).collect::<Vec<_>>(), [B]);
     }
@@ -245,13 +289,41 @@ mod tests {
         let mut registry = registry();
         registry.subscribe(B, KEY, member("old")).expect("room");
         let members = vec![
-            (Member { user_id: "old", user_info: "null" }, 1),
-            (Member { user_id: "new", user_info: "1" }, 2),
+            (
+                Member {
+                    user_id: "old",
+                    user_info: "null",
+                },
+                1,
+            ),
+            (
+                Member {
+                    user_id: "new",
+                    user_info: "1",
+                },
+                2,
+            ),
         ];
-        let holding = Holding { channel: KEY, subscriptions: 3, members };
+        let holding = Holding {
+            channel: KEY,
+            subscriptions: 3,
+            members,
+        };
         let added = registry.announce(A, &holding);
-        assert_eq!(added, [Member { user_id: "new", user_info: "1" }]);
-        assert_eq!(registry.counts(KEY), ChannelCounts { users: 2, subscriptions: 4 });
+        assert_eq!(
+            added,
+            [Member {
+                user_id: "new",
+                user_info: "1"
+            }]
+        );
+        assert_eq!(
+            registry.counts(KEY),
+            ChannelCounts {
+                users: 2,
+                subscriptions: 4
+            }
+        );
         assert!(!registry.unsubscribe(A, KEY, Some("new")));
         assert!(registry.unsubscribe(A, KEY, Some("new")));
     }
@@ -264,7 +336,10 @@ mod tests {
         }
         let names = |prefix| {
             let listed = registry.list("one", prefix);
-            listed.iter().map(|(name, _)| name.to_string()).collect::<Vec<_>>()
+            listed
+                .iter()
+                .map(|(name, _)| name.to_string())
+                .collect::<Vec<_>>()
         };
         assert_eq!(names(""), ["a", "b", "presence-x"]);
         assert_eq!(names("presence-"), ["presence-x"]);
@@ -276,6 +351,12 @@ mod tests {
         registry.subscribe(A, KEY, member("u")).expect("room");
         assert!(!registry.unsubscribe(B, KEY, Some("u")));
         assert!(!registry.unsubscribe(A, "demo/other", None));
-        assert_eq!(registry.counts(KEY), ChannelCounts { users: 1, subscriptions: 1 });
+        assert_eq!(
+            registry.counts(KEY),
+            ChannelCounts {
+                users: 1,
+                subscriptions: 1
+            }
+        );
     }
 }

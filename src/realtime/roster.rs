@@ -73,7 +73,10 @@ mod tests {
     use super::*;
 
     fn member(user_id: &str) -> Member<'_> {
-        Member { user_id, user_info: "null" }
+        Member {
+            user_id,
+            user_info: "null",
+        }
     }
 
     #[test]
@@ -85,13 +88,19 @@ mod tests {
             removed: vec!["a".into()],
         };
         assert_eq!(change, expected);
-        assert_eq!(roster.iter().map(|m| m.user_id).collect::<Vec<_>>(), ["b", "c"]);
+        assert_eq!(
+            roster.iter().map(|m| m.user_id).collect::<Vec<_>>(),
+            ["b", "c"]
+        );
     }
 
     #[test]
     fn a_user_counts_once_and_keeps_the_first_info() {
         let mut roster = Roster::new(&[member("a")]);
-        assert!(!roster.add(Member { user_id: "a", user_info: "1" }));
+        assert!(!roster.add(Member {
+            user_id: "a",
+            user_info: "1"
+        }));
         assert_eq!(roster.iter().next(), Some(member("a")));
         assert!(roster.remove("a"));
         assert!(!roster.remove("a"));

@@ -35,7 +35,11 @@ mod tests {
                 let taken = inbox.taken();
                 held.drain(..taken);
             }
-            assert_eq!(frames, [Report::Ready, Report::Stats(vec![1, 2])], "cut at {cut}");
+            assert_eq!(
+                frames,
+                [Report::Ready, Report::Stats(vec![1, 2])],
+                "cut at {cut}"
+            );
         }
     }
 

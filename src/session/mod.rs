@@ -5,6 +5,7 @@
 pub mod http;
 pub mod link;
 pub mod websocket;
+mod websocket_message;
 
 /// The protocol a connection speaks now.
 pub enum Session {

@@ -5,6 +5,8 @@ pub mod bus;
 pub mod bus_codec;
 pub mod control;
 pub mod http;
+pub mod http_chunks;
+pub mod http_head;
 pub mod pusher;
 pub mod query;
 pub mod sign;

@@ -54,9 +54,15 @@ impl<'a> JsonString<'a> {
         let raw = value.map_or("{}", RawValue::get);
         if raw.starts_with('"') {
             let text: Cow<'_, str> = serde_json::from_str::<Text<'_>>(raw).ok()?.0;
-            return Some(JsonString { len: text.len(), json: Cow::Borrowed(raw) });
+            return Some(JsonString {
+                len: text.len(),
+                json: Cow::Borrowed(raw),
+            });
         }
-        Some(JsonString { len: raw.len(), json: Cow::Owned(json_string(raw)) })
+        Some(JsonString {
+            len: raw.len(),
+            json: Cow::Owned(json_string(raw)),
+        })
     }
 }
 
@@ -107,7 +113,9 @@ pub fn parse(text: &str) -> Result<ClientMessage<'_>, Malformed> {
         "pusher:pong" => Ok(ClientMessage::Pong),
         "pusher:subscribe" => {
             let fault = Malformed::Field("pusher:subscribe needs data with a channel");
-            Ok(ClientMessage::Subscribe(read_data(envelope.data).ok_or(fault)?))
+            Ok(ClientMessage::Subscribe(
+                read_data(envelope.data).ok_or(fault)?,
+            ))
         }
         "pusher:unsubscribe" => {
             let fault = Malformed::Field("pusher:unsubscribe needs data with a channel");
@@ -116,9 +124,15 @@ pub fn parse(text: &str) -> Result<ClientMessage<'_>, Malformed> {
         }
         "pusher:signin" => Ok(ClientMessage::SignIn),
         name if name.starts_with("client-") => {
-            let channel = envelope.channel.ok_or(Malformed::Field("channel is missing"))?;
+            let channel = envelope
+                .channel
+                .ok_or(Malformed::Field("channel is missing"))?;
             let data = JsonString::of(envelope.data).ok_or(Malformed::NotJson)?;
-            Ok(ClientMessage::Event(ClientEvent { event, channel, data }))
+            Ok(ClientMessage::Event(ClientEvent {
+                event,
+                channel,
+                data,
+            }))
         }
         _ => Err(Malformed::UnknownEvent),
     }
@@ -157,7 +171,9 @@ impl<'a> IntoOwnedData<'a> for Subscribe<'a> {
 impl<'a> IntoOwnedData<'a> for Unsubscribe<'a> {
     fn from_owned(text: &str) -> Option<Unsubscribe<'a>> {
         let read: Unsubscribe<'_> = serde_json::from_str(text).ok()?;
-        Some(Unsubscribe { channel: Cow::Owned(read.channel.into_owned()) })
+        Some(Unsubscribe {
+            channel: Cow::Owned(read.channel.into_owned()),
+        })
     }
 }
 
@@ -217,9 +233,11 @@ pub fn subscription_errors(channel: &str, kind: &str, message: &str, status: u16
     );
     let data = json_string(&data);
     let channel = json_string(channel);
-    ["pusher:subscription_error", "pusher_internal:subscription_error"].map(|event| {
-        format!("{{\"event\":\"{event}\",\"channel\":{channel},\"data\":{data}}}")
-    })
+    [
+        "pusher:subscription_error",
+        "pusher_internal:subscription_error",
+    ]
+    .map(|event| format!("{{\"event\":\"{event}\",\"channel\":{channel},\"data\":{data}}}"))
 }
 
 /// An event of a channel. `event` and `data` are JSON strings already; a channel's name needs no
@@ -241,7 +259,12 @@ pub fn event(channel: &str, event: &str, data: &str, user_id: Option<&str>) -> S
 }
 
 pub fn subscription_succeeded(channel: &str) -> String {
-    event(channel, "\"pusher_internal:subscription_succeeded\"", "\"{}\"", None)
+    event(
+        channel,
+        "\"pusher_internal:subscription_succeeded\"",
+        "\"{}\"",
+        None,
+    )
 }
 
 /// Success in a presence channel, with everybody who is there.
@@ -260,7 +283,12 @@ pub fn presence_succeeded<'a>(
         data.push_str(member.user_info);
     });
     write!(data, "}},\"count\":{}}}}}", members.count()).expect("writing to a string");
-    event(channel, "\"pusher_internal:subscription_succeeded\"", &json_string(&data), None)
+    event(
+        channel,
+        "\"pusher_internal:subscription_succeeded\"",
+        &json_string(&data),
+        None,
+    )
 }
 
 fn join<T>(text: &mut String, items: impl Iterator<Item = T>, write: impl Fn(&mut String, T)) {
@@ -278,12 +306,22 @@ pub fn member_added(channel: &str, member: Member<'_>) -> String {
         json_string(member.user_id),
         member.user_info
     );
-    event(channel, "\"pusher_internal:member_added\"", &json_string(&data), None)
+    event(
+        channel,
+        "\"pusher_internal:member_added\"",
+        &json_string(&data),
+        None,
+    )
 }
 
 pub fn member_removed(channel: &str, user_id: &str) -> String {
     let data = format!("{{\"user_id\":{}}}", json_string(user_id));
-    event(channel, "\"pusher_internal:member_removed\"", &json_string(&data), None)
+    event(
+        channel,
+        "\"pusher_internal:member_removed\"",
+        &json_string(&data),
+        None,
+    )
 }
 
 #[cfg(test)]
@@ -304,9 +342,16 @@ mod tests {
             channel_data: None,
         };
         assert_eq!(parse(js), Ok(ClientMessage::Subscribe(expected)));
-        assert_eq!(parse(r#"{"event": "pusher:ping"}"#), Ok(ClientMessage::Ping));
-        assert_eq!(parse(r#"{"event":"pusher:pong","data":{}}"#), Ok(ClientMessage::Pong));
-        let wrapped = r#"{"event":"pusher:subscribe","data":"{\"channel\":\"private-a\",\"auth\":\"k:s\"}"}"#;
+        assert_eq!(
+            parse(r#"{"event": "pusher:ping"}"#),
+            Ok(ClientMessage::Ping)
+        );
+        assert_eq!(
+            parse(r#"{"event":"pusher:pong","data":{}}"#),
+            Ok(ClientMessage::Pong)
+        );
+        let wrapped =
+            r#"{"event":"pusher:subscribe","data":"{\"channel\":\"private-a\",\"auth\":\"k:s\"}"}"#;
         let Ok(ClientMessage::Subscribe(subscribe)) = parse(wrapped) else {
             panic!("a wrapped subscribe is understood");
         };
@@ -324,7 +369,10 @@ mod tests {
         assert_eq!(data(object), r#""{\"hello\":1}""#);
         let string = r#"{"event":"client-x","channel":"private-a","data":"h\u00e9"}"#;
         assert_eq!(data(string), r#""h\u00e9""#);
-        assert_eq!(data(r#"{"event":"client-x","channel":"private-a"}"#), r#""{}""#);
+        assert_eq!(
+            data(r#"{"event":"client-x","channel":"private-a"}"#),
+            r#""{}""#
+        );
     }
 
     #[test]
@@ -336,20 +384,32 @@ mod tests {
             ("{}", Malformed::Field("event is missing")),
             (r#"{"event":"pusher:nonsense"}"#, Malformed::UnknownEvent),
             (r#"{"event":"other"}"#, Malformed::UnknownEvent),
-            (r#"{"event":"client-x","data":"\ud800","channel":"private-a"}"#, Malformed::NotJson),
+            (
+                r#"{"event":"client-x","data":"\ud800","channel":"private-a"}"#,
+                Malformed::NotJson,
+            ),
         ];
         for (text, fault) in faults {
             assert_eq!(parse(text), Err(fault), "{text}");
         }
-        assert!(matches!(parse(r#"{"event":"pusher:subscribe"}"#), Err(Malformed::Field(_))));
-        assert!(matches!(parse(r#"{"event":"client-x"}"#), Err(Malformed::Field(_))));
+        assert!(matches!(
+            parse(r#"{"event":"pusher:subscribe"}"#),
+            Err(Malformed::Field(_))
+        ));
+        assert!(matches!(
+            parse(r#"{"event":"client-x"}"#),
+            Err(Malformed::Field(_))
+        ));
     }
 
     #[test]
     fn channel_data_takes_numbers_and_strings_as_user_id() {
         let read = |text| parse_channel_data(text).map(|data| (data.user_id, data.user_info));
         let own = |a: &str, b: &str| Some((a.to_owned(), b.to_owned()));
-        assert_eq!(read(r#"{"user_id":10,"user_info":{"a":1}}"#), own("10", r#"{"a":1}"#));
+        assert_eq!(
+            read(r#"{"user_id":10,"user_info":{"a":1}}"#),
+            own("10", r#"{"a":1}"#)
+        );
         assert_eq!(read(r#"{"user_id":"u"}"#), own("u", "null"));
         for bad in ["", "{}", r#"{"user_id":null}"#, r#"{"user_id":""}"#, "[]"] {
             assert_eq!(read(bad), None, "{bad}");
@@ -361,15 +421,24 @@ mod tests {
         let id = SocketId::from_halves(123, 456);
         let hello = value(&connection_established(id, 120));
         let data = value(hello["data"].as_str().expect("a string"));
-        assert_eq!(data, json!({"socket_id": "123.456", "activity_timeout": 120}));
+        assert_eq!(
+            data,
+            json!({"socket_id": "123.456", "activity_timeout": 120})
+        );
         assert_eq!(
             value(&error(Some(4301), "a \"b\"")),
             json!({"event": "pusher:error", "data": {"code": 4301, "message": "a \"b\""}})
         );
         assert_eq!(value(&error(None, "x"))["data"]["code"], Value::Null);
         let members = [
-            Member { user_id: "1", user_info: r#"{"n":"A"}"# },
-            Member { user_id: "2", user_info: "null" },
+            Member {
+                user_id: "1",
+                user_info: r#"{"n":"A"}"#,
+            },
+            Member {
+                user_id: "2",
+                user_info: "null",
+            },
         ];
         let success = value(&presence_succeeded("presence-a", members.iter().copied()));
         assert_eq!(
@@ -383,7 +452,10 @@ mod tests {
         );
         for text in subscription_errors("private-a", "AuthError", "no", 401) {
             let data = value(value(&text)["data"].as_str().expect("a string"));
-            assert_eq!(data, json!({"type": "AuthError", "error": "no", "status": 401}));
+            assert_eq!(
+                data,
+                json!({"type": "AuthError", "error": "no", "status": 401})
+            );
         }
         let published = value(&event("a", "\"e\"", "\"d\"", Some("u\"1")));
         assert_eq!(

@@ -80,7 +80,10 @@ pub struct SignedRequest<'a> {
 impl SignedRequest<'_> {
     /// The value of a query parameter; keys are compared without regard to case.
     pub fn parameter(&self, name: &str) -> Option<&str> {
-        let found = self.query.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
+        let found = self
+            .query
+            .iter()
+            .find(|(key, _)| key.eq_ignore_ascii_case(name));
         found.map(|(_, value)| &**value)
     }
 
@@ -148,7 +151,11 @@ impl SignedRequest<'_> {
         let mut text = String::new();
         let mut last_key = None;
         for (key, value) in &pairs {
-            let key = if join_lists { key.trim_end_matches("[]") } else { key };
+            let key = if join_lists {
+                key.trim_end_matches("[]")
+            } else {
+                key
+            };
             if join_lists && last_key == Some(key) {
                 text.push(',');
             } else {
@@ -218,7 +225,14 @@ mod tests {
         );
         let query = parse_query(&query).expect("well-formed");
         let body = body.as_bytes();
-        SignedRequest { method, path, query: &query, body, unix_seconds }.verify(SECRET)
+        SignedRequest {
+            method,
+            path,
+            query: &query,
+            body,
+            unix_seconds,
+        }
+        .verify(SECRET)
     }
 
     const EVENT_BODY: &str =
@@ -230,7 +244,14 @@ mod tests {
     #[test]
     fn request_signatures_match_the_published_vectors() {
         let now = 1_353_088_179;
-        let event = check("POST", "/apps/3/events", EVENT_MD5, EVENT_BODY, EVENT_SIGNATURE, now);
+        let event = check(
+            "POST",
+            "/apps/3/events",
+            EVENT_MD5,
+            EVENT_BODY,
+            EVENT_SIGNATURE,
+            now,
+        );
         assert_eq!(event, Ok(()));
         let reads = [
             (
@@ -255,7 +276,11 @@ mod tests {
             ),
         ];
         for (path, extra, signature) in reads {
-            assert_eq!(check("GET", path, extra, "", signature, now), Ok(()), "{path}{extra}");
+            assert_eq!(
+                check("GET", path, extra, "", signature, now),
+                Ok(()),
+                "{path}{extra}"
+            );
         }
     }
 
@@ -265,15 +290,33 @@ mod tests {
             check("POST", "/apps/3/events", extra, body, EVENT_SIGNATURE, now)
         };
         let now = 1_353_088_179;
-        assert_eq!(verify(EVENT_MD5, "other", now), Err(SignatureFault::BodyMd5));
-        assert_eq!(verify("", EVENT_BODY, now), Err(SignatureFault::Missing("body_md5")));
+        assert_eq!(
+            verify(EVENT_MD5, "other", now),
+            Err(SignatureFault::BodyMd5)
+        );
+        assert_eq!(
+            verify("", EVENT_BODY, now),
+            Err(SignatureFault::Missing("body_md5"))
+        );
         let more = format!("{EVENT_MD5}&info=user_count");
-        assert_eq!(verify(&more, EVENT_BODY, now), Err(SignatureFault::Signature));
+        assert_eq!(
+            verify(&more, EVENT_BODY, now),
+            Err(SignatureFault::Signature)
+        );
     }
 
     #[test]
     fn the_timestamp_must_be_within_the_window_on_either_side() {
-        let at = |now| check("POST", "/apps/3/events", EVENT_MD5, EVENT_BODY, EVENT_SIGNATURE, now);
+        let at = |now| {
+            check(
+                "POST",
+                "/apps/3/events",
+                EVENT_MD5,
+                EVENT_BODY,
+                EVENT_SIGNATURE,
+                now,
+            )
+        };
         for (offset, believed) in [(599, true), (-599, true), (600, false), (-600, false)] {
             assert_eq!(at(1_353_088_179 + offset).is_ok(), believed, "{offset}");
         }
@@ -286,20 +329,34 @@ mod tests {
         let query = format!("{query}&auth_signature={}", sign(SECRET, &signed));
         let query = parse_query(&query).expect("well-formed");
         let path = "/apps/3/channels/a%40b";
-        let request =
-            SignedRequest { method: "GET", path, query: &query, body: b"", unix_seconds: 100 };
+        let request = SignedRequest {
+            method: "GET",
+            path,
+            query: &query,
+            body: b"",
+            unix_seconds: 100,
+        };
         assert_eq!(request.verify(SECRET), Ok(()));
     }
 
     #[test]
     fn lists_verify_in_both_spellings() {
-        for signed_query in ["auth_timestamp=100&auth_version=1.0&k=a,b", "auth_timestamp=100&auth_version=1.0&k[]=a&k[]=b"] {
+        for signed_query in [
+            "auth_timestamp=100&auth_version=1.0&k=a,b",
+            "auth_timestamp=100&auth_version=1.0&k[]=a&k[]=b",
+        ] {
             let signature = sign(SECRET, &format!("GET\n/p\n{signed_query}"));
-            let query =
-                format!("auth_timestamp=100&auth_version=1.0&k[]=a&k[]=b&auth_signature={signature}");
+            let query = format!(
+                "auth_timestamp=100&auth_version=1.0&k[]=a&k[]=b&auth_signature={signature}"
+            );
             let query = parse_query(&query).expect("well-formed");
-            let request =
-                SignedRequest { method: "GET", path: "/p", query: &query, body: b"", unix_seconds: 100 };
+            let request = SignedRequest {
+                method: "GET",
+                path: "/p",
+                query: &query,
+                body: b"",
+                unix_seconds: 100,
+            };
             assert_eq!(request.verify(SECRET), Ok(()), "{signed_query}");
         }
     }
