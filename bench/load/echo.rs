@@ -36,6 +36,8 @@ struct Echo<'a> {
     filler: Vec<u8>,
     burst: Vec<u8>,
     chance: u64,
+    /// The window is over: wait for what is under way, send nothing more.
+    ending: bool,
 }
 
 pub fn run(options: &EchoOptions, target: &Target, report: &mut Report) -> Fallible<()> {
@@ -66,11 +68,13 @@ pub fn run(options: &EchoOptions, target: &Target, report: &mut Report) -> Falli
     loop {
         poll.poll(&mut events, Some(Duration::from_secs(1)))?;
         let now = Instant::now();
-        if meter.tick(now) == Phase::Done {
+        echo.ending = meter.tick(now) == Phase::Done;
+        let missing = clients.iter().filter(|client| client.missing > 0);
+        if echo.ending && missing.clone().next().is_none() {
             return meter.conclude(report, "messages/s");
         }
         if events.is_empty() && now.duration_since(progress) > STALL {
-            return Err("no echo came for too long".into());
+            return Err(format!("{} connections wait in vain for an echo", missing.count()).into());
         }
         progress = if events.is_empty() { progress } else { now };
         for event in &events {
@@ -92,6 +96,7 @@ impl<'a> Echo<'a> {
             filler,
             burst: Vec::new(),
             chance: 0x9e37_79b9_7f4a_7c15,
+            ending: false,
         }
     }
 
@@ -145,15 +150,13 @@ impl<'a> Echo<'a> {
                     CLOSE => return Err(closed_while("under load", payload)),
                     opcode => {
                         self.check(client, opcode, payload)?;
-                        meter.operations += 1;
-                        meter
-                            .latency
-                            .record((now - client.sent_at).as_nanos() as u64);
+                        meter.count();
+                        meter.record(now - client.sent_at);
                     }
                 }
             }
             client.wire.keep(&bytes[used..]);
-            if client.missing == 0 {
+            if client.missing == 0 && !self.ending {
                 self.send_burst(client, Instant::now())?;
             }
             if !filled.more {

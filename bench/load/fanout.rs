@@ -42,6 +42,8 @@ struct Fanout<'a> {
     /// Publishes made so far; chooses publisher and channel in turn.
     published: usize,
     started: Instant,
+    /// The window is over: wait for what is under way, publish nothing more.
+    ending: bool,
 }
 
 pub fn run(options: &FanoutOptions, target: &Target, report: &mut Report) -> Fallible<()> {
@@ -67,8 +69,10 @@ pub fn run(options: &FanoutOptions, target: &Target, report: &mut Report) -> Fal
         }
         // In a closed loop the window begins and ends between two bursts, so
         // that processor time and deliveries cover the same work.
-        let between = options.rate.is_some() || fanout.is_quiet();
-        if between && fanout.meter.tick(now) == Phase::Done {
+        if options.rate.is_some() || fanout.is_quiet() {
+            fanout.ending = fanout.meter.tick(now) == Phase::Done;
+        }
+        if fanout.ending && fanout.is_quiet() {
             report.add("subscribers", "connections", options.subscribers as f64);
             return fanout.meter.conclude(report, "deliveries/s");
         }
@@ -130,6 +134,7 @@ impl<'a> Fanout<'a> {
             meter: Meter::new(target.roots(), warmup, window),
             published: 0,
             started: Instant::now(),
+            ending: false,
         })
     }
 
@@ -141,6 +146,9 @@ impl<'a> Fanout<'a> {
     /// Publishes what is due and tells how long nothing else will be.
     fn publish_due(&mut self) -> Fallible<Duration> {
         let second = Duration::from_secs(1);
+        if self.ending {
+            return Ok(second);
+        }
         if !self.publishers.iter().all(|publisher| publisher.open) {
             self.started = Instant::now();
             return Ok(second);
@@ -162,7 +170,9 @@ impl<'a> Fanout<'a> {
             let left = due.saturating_duration_since(Instant::now());
             if left > Duration::ZERO {
                 self.send_batches()?;
-                return Ok(left.min(second));
+                // A poll only waits whole milliseconds: the last one is spun
+                // away, or every latency would carry it.
+                return Ok(left.saturating_sub(Duration::from_millis(1)).min(second));
             }
             self.write_one(due)?;
         }
@@ -255,10 +265,9 @@ impl<'a> Fanout<'a> {
                 match frame.opcode {
                     TEXT if self.ledger.is_event(payload) || !pusher::is_ping(payload) => {
                         if let Some(since) = self.ledger.deliver(index, payload)? {
-                            let waited = now.saturating_duration_since(since);
-                            self.meter.latency.record(waited.as_nanos() as u64);
+                            self.meter.record(now.saturating_duration_since(since));
                         }
-                        self.meter.operations += 1;
+                        self.meter.count();
                     }
                     TEXT => send_pong(wire)?,
                     PING => answer_ping(wire, payload)?,

@@ -71,7 +71,7 @@ pub fn run(options: &HandshakeOptions, target: &Target, report: &mut Report) -> 
     };
     let mut slots = Vec::new();
     for index in 0..options.connections {
-        slots.push(visits.begin(index)?);
+        slots.push(Some(visits.begin(index)?));
     }
     let mut events = Events::with_capacity(1024);
     let mut progress = Instant::now();
@@ -80,17 +80,28 @@ pub fn run(options: &HandshakeOptions, target: &Target, report: &mut Report) -> 
             .poll
             .poll(&mut events, Some(Duration::from_secs(1)))?;
         let now = Instant::now();
-        if visits.meter.tick(now) == Phase::Done {
+        let ending = visits.meter.tick(now) == Phase::Done;
+        if ending && slots.iter().all(Option::is_none) {
             return visits.meter.conclude(report, "connections/s");
         }
         if events.is_empty() && now.duration_since(progress) > STALL {
-            return Err("no connection got on for too long".into());
+            return Err(format!(
+                "{} connections get no further",
+                slots.iter().flatten().count()
+            )
+            .into());
         }
         progress = if events.is_empty() { progress } else { now };
         for event in &events {
             let Token(index) = event.token();
-            if visits.attend(&mut slots[index])? {
-                slots[index] = visits.begin(index)?;
+            let Some(visit) = &mut slots[index] else {
+                continue;
+            };
+            if visits.attend(visit)? {
+                slots[index] = None;
+                if !ending {
+                    slots[index] = Some(visits.begin(index)?);
+                }
             }
         }
     }
@@ -120,9 +131,7 @@ impl Visits {
         } = self;
         if !visit.leaving {
             if visit.opening.advance(&mut visit.wire, plan, scratch)? {
-                meter
-                    .latency
-                    .record(visit.started.elapsed().as_nanos() as u64);
+                meter.record(visit.started.elapsed());
                 visit.wire.send(farewell)?;
                 visit.leaving = true;
             }
@@ -133,7 +142,7 @@ impl Visits {
         let bytes = scratch.bytes(&filled);
         match websocket::parse_frame(bytes)? {
             Some(frame) if frame.opcode == CLOSE => {
-                meter.operations += 1;
+                meter.count();
                 Ok(true)
             }
             _ if filled.closed => Err("closed without an answer to the Close frame".into()),

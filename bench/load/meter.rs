@@ -11,6 +11,9 @@ use crate::histogram::Histogram;
 use crate::process::{self, Cpu};
 use crate::report::Report;
 
+/// Name of the metric that tells how busy the rest of the machine was.
+pub const OTHERS: &str = "load of others";
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     Warming,
@@ -26,8 +29,8 @@ pub struct Meter {
     phase: Phase,
     before: Sample,
     after: Sample,
-    pub operations: u64,
-    pub latency: Histogram,
+    operations: u64,
+    latency: Histogram,
 }
 
 #[derive(Clone)]
@@ -91,6 +94,20 @@ impl Meter {
         self.phase
     }
 
+    /// Counts one operation. What ends after the window is not counted: the
+    /// scenarios go on until nothing is outstanding, to find what got lost.
+    #[inline]
+    pub fn count(&mut self) {
+        self.operations += u64::from(self.phase != Phase::Done);
+    }
+
+    #[inline]
+    pub fn record(&mut self, waited: Duration) {
+        if self.phase != Phase::Done {
+            self.latency.record(waited.as_nanos() as u64);
+        }
+    }
+
     /// Writes everything measured into `report`; `operation` names what was
     /// counted, in the plural.
     pub fn conclude(&self, report: &mut Report, operation: &'static str) -> Fallible<()> {
@@ -137,7 +154,7 @@ impl Meter {
         let cores = |nanos: u64| nanos as f64 / 1e9 / seconds;
         report.add("server load", "cores", cores(server.nanos));
         report.add("client load", "cores", cores(client));
-        report.add("load of others", "cores", cores(others));
+        report.add(OTHERS, "cores", cores(others));
         report.add("operations", "in the measured time", self.operations as f64);
     }
 }

@@ -178,6 +178,10 @@ pub struct CompareOptions {
     pub server: Vec<String>,
     #[arg(long, default_value_t = 5)]
     pub rounds: usize,
+    /// Repeat a round in which others used more than this many cores, but no
+    /// more than three times as many rounds as are asked for
+    #[arg(long)]
+    pub quiet: Option<f64>,
     /// Print JSON instead of a table
     #[arg(long)]
     pub json: bool,

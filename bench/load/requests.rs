@@ -112,11 +112,13 @@ fn drive(
     loop {
         poll.poll(&mut events, Some(Duration::from_secs(1)))?;
         let now = Instant::now();
-        if meter.tick(now) == Phase::Done {
+        let ending = meter.tick(now) == Phase::Done;
+        let missing = clients.iter().filter(|client| client.missing > 0);
+        if ending && missing.clone().next().is_none() {
             return meter.conclude(report, "requests/s");
         }
         if events.is_empty() && now.duration_since(progress) > STALL {
-            return Err("no answer came for too long".into());
+            return Err(format!("{} connections wait in vain for answers", missing.count()).into());
         }
         progress = if events.is_empty() { progress } else { now };
         for event in &events {
@@ -126,7 +128,7 @@ fn drive(
                 .serve(&mut scratch, &mut answers, &mut meter)
                 .map_err(|error| format!("connection {index}: {error}"))?;
             client.open = client.open || client.wire.connected()?;
-            if client.missing == 0 && client.open {
+            if client.missing == 0 && client.open && !ending {
                 burst.clear();
                 write_burst(&mut burst);
                 client.missing = options.pipeline;
@@ -177,8 +179,8 @@ impl Client {
                     .missing
                     .checked_sub(1)
                     .ok_or("more answers than requests came")?;
-                meter.operations += 1;
-                meter.latency.record((now - self.sent_at).as_nanos() as u64);
+                meter.count();
+                meter.record(now - self.sent_at);
             }
             self.wire.keep(&bytes[used..]);
             if !filled.more {
