@@ -318,7 +318,9 @@ impl Unfinished {
     fn measure(&mut self, bytes: &[u8], limits: &Limits) -> Result<Option<usize>, Refusal> {
         let head = self.head.len;
         match self.head.body {
-            Body::Length(length) => Ok(Some(head + length).filter(|len| *len <= bytes.len())),
+            Body::Length(length) => {
+                Ok(Some(head.saturating_add(length)).filter(|len| *len <= bytes.len()))
+            }
             Body::Chunked => {
                 let limits = ChunkLimits {
                     body_bytes: limits.http_body_bytes,
@@ -342,3 +344,11 @@ impl Owed {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "http_tests.rs"]
+mod tests;
+
+#[cfg(test)]
+#[path = "http_strict_tests.rs"]
+mod strict_tests;

@@ -257,7 +257,7 @@ impl WebSocket {
         options: &WebSocketOptions,
     ) -> Result<(), Violation> {
         let so_far = match (&self.message, data) {
-            (Some(message), Data::Continue) => message.len(),
+            (Some(message), Data::Continue) => message.size(),
             (None, Data::Continue) => {
                 return Err(Violation::Protocol("Nothing to continue"));
             }
@@ -367,3 +367,7 @@ fn say_close(close: &Close, out: &mut Outbox) -> bool {
     };
     wire::push_frame(out, wire::CLOSE, &wire::close_payload(code, &text)).is_ok()
 }
+
+#[cfg(test)]
+#[path = "websocket_tests.rs"]
+mod tests;

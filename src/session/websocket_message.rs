@@ -34,7 +34,7 @@ impl Message {
     }
 
     /// Bytes so far.
-    pub fn len(&self) -> usize {
+    pub fn size(&self) -> usize {
         match &self.gathered {
             Gathered::Text(text, cut) => text.len() + cut.len,
             Gathered::Binary(bytes) => bytes.len(),

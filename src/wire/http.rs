@@ -275,3 +275,31 @@ fn reason(status: u16) -> &'static str {
         _ => "",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn path_and_query_divide_at_the_first_question_mark() {
+        let table = [
+            ("/a", "/a", ""),
+            ("/a?", "/a", ""),
+            ("/a?b=c&d", "/a", "b=c&d"),
+            ("/?a?b", "/", "a?b"),
+        ];
+        for (target, path, query) in table {
+            let request = Request {
+                method: "GET",
+                target,
+                body: b"",
+                lines: b"Ab: c\r\nA:  first \r\na: second\r\n",
+                websocket: false,
+            };
+            assert_eq!((request.path(), request.query()), (path, query));
+            assert_eq!(request.header("a"), Some("first"));
+            assert_eq!(request.header("AB"), Some("c"));
+            assert_eq!(request.header("b"), None);
+        }
+    }
+}

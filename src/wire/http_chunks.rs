@@ -3,7 +3,7 @@
 //! `Chunks` found whole, and what `Chunks` accepts has one reading.
 
 use crate::wire::http::Refusal;
-use crate::wire::http_head::Lines;
+use crate::wire::http_head::{HEAD_BYTES_MAX, Lines};
 
 /// A chunk's size and its extensions, with the CRLF. No extension is known to us.
 const SIZE_LINE_BYTES: usize = 256;
@@ -44,10 +44,15 @@ impl Chunks {
             let room = limits.body_bytes - self.decoded.min(limits.body_bytes);
             let framing = data - self.decoded;
             let size = match usize::try_from(line.size) {
-                Ok(size) if size <= room && framing <= limits.body_bytes + SIZE_LINE_BYTES => size,
+                Ok(size)
+                    if size <= room
+                        && framing <= limits.body_bytes.saturating_add(SIZE_LINE_BYTES) =>
+                {
+                    size
+                }
                 _ => return Err(Refusal::new(413, "Request body is too long")),
             };
-            let end = data + size;
+            let end = data.saturating_add(size);
             match bytes.get(end..) {
                 None | Some([]) | Some([b'\r']) => return Ok(None),
                 Some([b'\r', b'\n', ..]) => {}
@@ -66,7 +71,8 @@ impl Chunks {
         limits: ChunkLimits,
     ) -> Result<Option<usize>, Refusal> {
         let section = &bytes[self.at..];
-        let window = &section[..section.len().min(limits.trailer_bytes)];
+        let trailer_bytes = limits.trailer_bytes.min(HEAD_BYTES_MAX);
+        let window = &section[..section.len().min(trailer_bytes)];
         let lines = self.trailers.get_or_insert_default();
         loop {
             match lines.next(window)? {
@@ -75,7 +81,7 @@ impl Chunks {
                     return Ok(Some(self.at + line.end + 2));
                 }
                 Some(_) => {}
-                None if section.len() >= limits.trailer_bytes => {
+                None if section.len() >= trailer_bytes => {
                     return Err(Refusal::new(431, "Trailer section is too long"));
                 }
                 None => return Ok(None),
@@ -148,13 +154,13 @@ fn is_extension(byte: u8) -> bool {
     byte == b'\t' || (byte >= b' ' && byte != 0x7f)
 }
 
-/// RFC 9112 section 7.1.1: every `;` is followed by a name.
+/// RFC 9112 section 7.1.1: a name follows each `;`.
 fn extension_is_named(extension: &[u8]) -> bool {
     match extension.strip_prefix(b";") {
-        Some(rest) => rest
-            .trim_ascii()
-            .first()
-            .is_some_and(|b| *b != b';' && *b != b'='),
+        Some(rest) => rest.split(|&b| b == b';').all(|part| {
+            let first = part.trim_ascii().first();
+            first.is_some_and(|b| *b > b' ' && !b"=\",".contains(b))
+        }),
         None => extension.is_empty(),
     }
 }

@@ -17,6 +17,9 @@ const FIELDS_MAX: usize = 100;
 /// RFC 9112 section 2.2 asks for at least one empty line before a request to be ignored.
 const EMPTY_LINES_MAX: u8 = 2;
 
+/// Whatever is configured: positions within a head are kept in 32 bits.
+pub const HEAD_BYTES_MAX: usize = u32::MAX as usize / 2;
+
 /// Lines that end in CRLF, in bytes that keep growing. Each byte is looked at once.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Lines {
@@ -75,7 +78,7 @@ impl HeadScan {
     /// Only the first `head_bytes` are ever looked at, so that the verdict does not depend on how
     /// much arrived at once.
     pub fn find(&mut self, bytes: &[u8], head_bytes: usize) -> Result<Option<HeadSpan>, Refusal> {
-        let head_bytes = head_bytes.min(u32::MAX as usize / 2);
+        let head_bytes = head_bytes.min(HEAD_BYTES_MAX);
         while self.fields_at == 0 {
             let line_max = self.start() + head_bytes / 2;
             match self.lines.next(&bytes[..bytes.len().min(line_max)])? {
@@ -225,9 +228,11 @@ fn syntax(error: httparse::Error, request_line: &[u8]) -> Refusal {
     match error {
         httparse::Error::TooManyHeaders => Refusal::new(431, "Too many header fields"),
         httparse::Error::Version => {
-            // RFC 9112 section 2.3: HTTP-version = "HTTP/" DIGIT "." DIGIT
-            match request_line.rsplit(|&b| b == b' ').next() {
-                Some([b'H', b'T', b'T', b'P', b'/', major, b'.', minor])
+            // RFC 9112 section 2.3: HTTP-version = "HTTP/" DIGIT "." DIGIT. What looks like ours
+            // and was refused is behind a second space.
+            let mut words = request_line.split(|&b| b == b' ').skip(2);
+            match (words.next(), words.next()) {
+                (Some([b'H', b'T', b'T', b'P', b'/', major, b'.', minor]), None)
                     if major.is_ascii_digit() && minor.is_ascii_digit() =>
                 {
                     Refusal::new(505, "HTTP/1.1 is spoken here")

@@ -177,3 +177,61 @@ pub fn parse_close(payload: &[u8]) -> Result<Option<u16>, Violation> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_accept_key_is_that_of_the_rfc() {
+        let accept = accept_key(b"dGhlIHNhbXBsZSBub25jZQ==");
+        assert_eq!(accept, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+    }
+
+    #[test]
+    fn unmasking_in_parts_equals_unmasking_at_once() {
+        let plain: Vec<u8> = (0..100).collect();
+        let mask = [0xa1, 0xb2, 0xc3, 0xd4];
+        let masked: Vec<u8> = plain
+            .iter()
+            .zip(mask.iter().cycle())
+            .map(|(b, m)| b ^ m)
+            .collect();
+        for first in 0..40 {
+            for second in first..60 {
+                let mut bytes = masked.clone();
+                unmask(&mut bytes[..first], mask, 0);
+                unmask(&mut bytes[first..second], mask, first);
+                unmask(&mut bytes[second..], mask, second);
+                assert_eq!(bytes, plain, "{first} {second}");
+            }
+        }
+    }
+
+    #[test]
+    fn frames_of_every_length_class_are_read_back() {
+        for size in [0, 1, 125, 126, 127, 65_535, 65_536, 70_000] {
+            let payload = vec![7; size];
+            let bytes = client_frame(BINARY, true, [1, 2, 3, 4], &payload);
+            let header = Header::parse(&bytes).expect("valid").expect("whole");
+            assert_eq!((header.opcode, header.length), (BINARY, size as u64));
+            assert_eq!(bytes.len(), header.len + size);
+            for cut in 0..header.len {
+                assert_eq!(Header::parse(&bytes[..cut]), Ok(None));
+            }
+            let mut out = Outbox::new(1 << 20);
+            push_frame(&mut out, BINARY, &payload).expect("room");
+            assert_eq!(out.len(), frame(BINARY, &payload).len());
+        }
+        assert_eq!(&text_frame("hi")[..], b"\x81\x02hi");
+    }
+
+    #[test]
+    fn a_close_text_is_cut_between_characters() {
+        assert_eq!(close_payload(1000, ""), [3, 232]);
+        let payload = close_payload(4000, &"ä".repeat(100));
+        assert_eq!(payload.len(), 2 + 122);
+        assert_eq!(parse_close(&payload), Ok(Some(4000)));
+        assert_eq!(close_payload(4000, &"a".repeat(200)).len(), CONTROL_BYTES);
+    }
+}
