@@ -47,9 +47,7 @@ pub fn run(options: &EchoOptions, target: &Target, report: &mut Report) -> Falli
     let plan = Plan::new(target.address, path, None);
     let wires = open_all(&mut poll, &mut scratch, &plan, options.connections, 128)?;
     let mut echo = Echo::new(options, target.masked);
-    let warmup = Duration::from_secs_f64(options.target.warmup);
-    let window = Duration::from_secs_f64(options.target.seconds);
-    let mut meter = Meter::new(target.roots(), warmup, window);
+    let mut meter = Meter::new(target, &options.target);
     let mut clients = Vec::with_capacity(wires.len());
     for (number, wire) in wires.into_iter().enumerate() {
         let sent_at = Instant::now();

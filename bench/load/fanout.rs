@@ -86,23 +86,20 @@ impl<'a> Fanout<'a> {
         poll: &mut Poll,
         scratch: &mut Scratch,
     ) -> Fallible<Fanout<'a>> {
-        let settings = &options.target;
-        let app = App::new(&settings.app_id, &settings.app_key, &settings.app_secret);
-        let path = settings.path.clone().unwrap_or_else(|| app.socket_path());
+        let app = App::of(&options.target);
+        let usual = app.socket_path();
+        let path = options.target.path.as_ref().unwrap_or(&usual);
         let (prefix, count) = (options.channel_prefix.clone(), options.channels);
         let channels = Channels {
             prefix,
             count,
             offset: 0,
         };
-        let plan = Plan::new(
-            target.address,
-            &path,
-            Some(Membership {
-                app,
-                channels: channels.clone(),
-            }),
-        );
+        let member = Membership {
+            app,
+            channels: channels.clone(),
+        };
+        let plan = Plan::new(target.address, path, Some(member));
         let subscribers = open_all(poll, scratch, &plan, options.subscribers, 128)?;
         let mut publishers = Vec::new();
         for index in 0..options.publishers {
@@ -121,8 +118,6 @@ impl<'a> Fanout<'a> {
             options.publishers,
             options.bytes,
         )?;
-        let warmup = Duration::from_secs_f64(settings.warmup);
-        let window = Duration::from_secs_f64(settings.seconds);
         Ok(Fanout {
             options,
             host: target.address.to_string(),
@@ -131,7 +126,7 @@ impl<'a> Fanout<'a> {
             publishers,
             ledger,
             answers: Answers::default(),
-            meter: Meter::new(target.roots(), warmup, window),
+            meter: Meter::new(target, &options.target),
             published: 0,
             started: Instant::now(),
             ending: false,

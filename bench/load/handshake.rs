@@ -36,37 +36,14 @@ struct Visits {
 }
 
 pub fn run(options: &HandshakeOptions, target: &Target, report: &mut Report) -> Fallible<()> {
-    let settings = &options.target;
-    let app = App::new(&settings.app_id, &settings.app_key, &settings.app_secret);
-    let usual = if options.subscribe {
-        app.socket_path()
-    } else {
-        "/".to_owned()
-    };
-    let path = settings.path.as_deref().unwrap_or(&usual);
-    let channels = Channels {
-        prefix: "bench-".into(),
-        count: options.channels,
-        offset: 0,
-    };
-    let pusher = options.subscribe.then_some(Membership { app, channels });
     let mut farewell = Vec::new();
-    websocket::write_masked(
-        &mut farewell,
-        CLOSE,
-        &[&1000u16.to_be_bytes()],
-        [1, 2, 3, 4],
-    );
-    let window = Duration::from_secs_f64(settings.seconds);
+    let code = 1000u16.to_be_bytes();
+    websocket::write_masked(&mut farewell, CLOSE, &[&code], [1, 2, 3, 4]);
     let mut visits = Visits {
         poll: Poll::new()?,
-        plan: Plan::new(target.address, path, pusher),
+        plan: plan(options, target),
         farewell,
-        meter: Meter::new(
-            target.roots(),
-            Duration::from_secs_f64(settings.warmup),
-            window,
-        ),
+        meter: Meter::new(target, &options.target),
         scratch: Scratch::new(),
     };
     let mut slots = Vec::new();
@@ -105,6 +82,23 @@ pub fn run(options: &HandshakeOptions, target: &Target, report: &mut Report) -> 
             }
         }
     }
+}
+
+fn plan(options: &HandshakeOptions, target: &Target) -> Plan {
+    let app = App::of(&options.target);
+    let usual = if options.subscribe {
+        app.socket_path()
+    } else {
+        "/".to_owned()
+    };
+    let path = options.target.path.as_ref().unwrap_or(&usual);
+    let channels = Channels {
+        prefix: "bench-".into(),
+        count: options.channels,
+        offset: 0,
+    };
+    let member = Membership { app, channels };
+    Plan::new(target.address, path, options.subscribe.then_some(member))
 }
 
 impl Visits {

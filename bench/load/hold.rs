@@ -1,10 +1,11 @@
 //! A process that holds idle connections for the idle scenario, which starts
 //! as many as the limit of descriptors per process demands.
 //!
-//! It is told what to do by lines on its standard input and answers each with
-//! one line: first `open`, then for every `message` it sends one message on
-//! each connection, waits for each answer, and says `answered`. It ends when
-//! its input ends. Pings are answered at any time.
+//! It says `ready` and is then told what to do by lines on its standard input,
+//! each answered with one line: at the first it opens its connections and says
+//! `open`; at every other it sends one message on each connection, waits for
+//! all the answers, and says `answered`. It ends when its input ends. Pings are
+//! answered at any time.
 
 use std::io::Read;
 use std::time::{Duration, Instant};
@@ -45,6 +46,10 @@ pub fn run(options: &HoldOptions) -> Fallible<()> {
     plan.source = options.source;
     let mut poll = Poll::new()?;
     let mut scratch = Scratch::new();
+    println!("ready");
+    if std::io::stdin().read(&mut [0; 64])? == 0 {
+        return Ok(());
+    }
     let wires = open_all(&mut poll, &mut scratch, &plan, options.connections, 128)?;
     println!("open");
     poll.registry()

@@ -48,10 +48,18 @@ impl Drop for Holder {
 
 pub fn run(options: &IdleOptions, target: &Target, report: &mut Report) -> Fallible<()> {
     let connections = options.connections as f64;
+    // The holders are started first: they share pages of libraries with the
+    // server, whose proportional share would shrink with each of them.
+    let mut holders = start_holders(options, target)?;
+    holders
+        .iter_mut()
+        .try_for_each(|holder| holder.expect("ready"))?;
     let empty = settled_memory(target)?;
     let kernel_before = process::kernel_memory();
     let started = Instant::now();
-    let mut holders = start_holders(options, target)?;
+    for holder in &mut holders {
+        holder.orders.write_all(b"open\n")?;
+    }
     holders
         .iter_mut()
         .try_for_each(|holder| holder.expect("open"))?;
@@ -94,7 +102,7 @@ pub fn run(options: &IdleOptions, target: &Target, report: &mut Report) -> Falli
 
 fn start_holders(options: &IdleOptions, target: &Target) -> Fallible<Vec<Holder>> {
     let settings = &options.target;
-    let app = App::new(&settings.app_id, &settings.app_key, &settings.app_secret);
+    let app = App::of(settings);
     let usual = if options.subscribe {
         app.socket_path()
     } else {

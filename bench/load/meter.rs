@@ -8,8 +8,10 @@ use std::time::{Duration, Instant};
 
 use crate::Fallible;
 use crate::histogram::Histogram;
+use crate::options::TargetOptions;
 use crate::process::{self, Cpu};
 use crate::report::Report;
+use crate::target::Target;
 
 /// Name of the metric that tells how busy the rest of the machine was.
 pub const OTHERS: &str = "load of others";
@@ -59,13 +61,14 @@ impl Sample {
 }
 
 impl Meter {
-    /// `roots` are the server's processes; their descendants are counted too.
-    pub fn new(roots: Vec<u32>, warmup: Duration, window: Duration) -> Meter {
+    /// The warm-up starts now.
+    pub fn new(target: &Target, options: &TargetOptions) -> Meter {
+        let roots = target.roots();
         let now = Sample::take(&roots);
         Meter {
             roots,
-            warmup,
-            window,
+            warmup: Duration::from_secs_f64(options.warmup),
+            window: Duration::from_secs_f64(options.seconds),
             started: now.at,
             phase: Phase::Warming,
             before: now.clone(),

@@ -10,6 +10,7 @@ use md5::{Digest, Md5};
 use serde_json::{Value, json};
 
 use crate::Fallible;
+use crate::options::TargetOptions;
 
 /// Name of every event that the generator publishes.
 pub const EVENT: &str = "bench";
@@ -22,6 +23,11 @@ pub struct App {
 }
 
 impl App {
+    /// The application that the options name.
+    pub fn of(options: &TargetOptions) -> App {
+        App::new(&options.app_id, &options.app_key, &options.app_secret)
+    }
+
     pub fn new(id: &str, key: &str, secret: &str) -> App {
         let signer = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
         App {

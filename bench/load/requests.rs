@@ -69,8 +69,7 @@ pub fn get(options: &RequestOptions, target: &Target, report: &mut Report) -> Fa
 }
 
 pub fn publish(options: &RequestOptions, target: &Target, report: &mut Report) -> Fallible<()> {
-    let app = &options.target;
-    let app = App::new(&app.app_id, &app.app_key, &app.app_secret);
+    let app = App::of(&options.target);
     let host = target.address.to_string();
     let mut number = 0u64;
     drive(options, target, report, |out| {
@@ -98,12 +97,7 @@ fn drive(
 ) -> Fallible<()> {
     let mut poll = Poll::new()?;
     let mut clients = connect(&poll, options.connections, target)?;
-    let warmup = Duration::from_secs_f64(options.target.warmup);
-    let mut meter = Meter::new(
-        target.roots(),
-        warmup,
-        Duration::from_secs_f64(options.target.seconds),
-    );
+    let mut meter = Meter::new(target, &options.target);
     let mut scratch = Scratch::new();
     let mut answers = Answers::default();
     let mut burst = Vec::new();
