@@ -135,7 +135,8 @@ impl Simulation {
             return;
         };
         let subscriber = &mut self.subscribers[index];
-        if subscriber.asked.insert(channel) {
+        let has_left = subscriber.asked.contains(left(channel));
+        if !has_left && subscriber.asked.insert(channel) {
             let socket_id = self.world.clients[subscriber.client].socket_id.clone().expect("ready");
             let user = channel.starts_with("presence-").then_some(subscriber.user.as_str());
             let bytes = subscribe(&socket_id, channel, user);
@@ -157,11 +158,7 @@ impl Simulation {
             self.world.send(subscriber.client, &text(&message.to_string()));
             // A client that has left ignores what is still on its way; so does the check, by
             // leaving for good.
-            subscriber.asked.insert(match channel {
-                "presence-room" => "left presence-room",
-                "private-talk" => "left private-talk",
-                _ => "left news",
-            });
+            subscriber.asked.insert(left(channel));
         }
     }
 
@@ -329,7 +326,7 @@ impl Simulation {
 impl View {
     fn take(&mut self, event: &serde_json::Value, asked: &BTreeSet<&'static str>) {
         let channel = event["channel"].as_str().unwrap_or("").to_owned();
-        if asked.contains(format!("left {channel}").as_str()) {
+        if asked.contains(left(&channel)) {
             return;
         }
         let data = &event["data"];
@@ -359,6 +356,15 @@ impl View {
             }
             other => panic!("an unexpected event {other}: {event}"),
         }
+    }
+}
+
+/// The mark of a channel that a client has left for good.
+fn left(channel: &str) -> &'static str {
+    match channel {
+        "presence-room" => "left presence-room",
+        "private-talk" => "left private-talk",
+        _ => "left news",
     }
 }
 
