@@ -59,7 +59,10 @@ struct Simulation {
 
 impl Simulation {
     fn new(seed: u64) -> Simulation {
-        let limits = Limits { presence_members: 1000, ..Limits::default() };
+        let limits = Limits {
+            presence_members: 1000,
+            ..Limits::default()
+        };
         Simulation {
             world: World::new(WORKERS, limits, seed, true),
             subscribers: Vec::new(),
@@ -106,7 +109,8 @@ impl Simulation {
             return;
         };
         let client = self.world.connect(worker, 0);
-        self.world.send(client, &upgrade(&format!("/app/{KEY}?protocol=7")));
+        self.world
+            .send(client, &upgrade(&format!("/app/{KEY}?protocol=7")));
         let user = format!("u{}", self.world.dice().below(5));
         self.subscribers.push(Subscriber {
             client,
@@ -122,7 +126,8 @@ impl Simulation {
         let count = self.subscribers.len() as u64;
         let index = self.world.dice().below(count) as usize;
         let client = self.subscribers.get(index)?.client;
-        let ready = !self.world.clients[client].gone && self.world.clients[client].socket_id.is_some();
+        let ready =
+            !self.world.clients[client].gone && self.world.clients[client].socket_id.is_some();
         ready.then_some(index)
     }
 
@@ -137,8 +142,13 @@ impl Simulation {
         let subscriber = &mut self.subscribers[index];
         let has_left = subscriber.asked.contains(left(channel));
         if !has_left && subscriber.asked.insert(channel) {
-            let socket_id = self.world.clients[subscriber.client].socket_id.clone().expect("ready");
-            let user = channel.starts_with("presence-").then_some(subscriber.user.as_str());
+            let socket_id = self.world.clients[subscriber.client]
+                .socket_id
+                .clone()
+                .expect("ready");
+            let user = channel
+                .starts_with("presence-")
+                .then_some(subscriber.user.as_str());
             let bytes = subscribe(&socket_id, channel, user);
             self.world.send(subscriber.client, &bytes);
         }
@@ -155,7 +165,8 @@ impl Simulation {
         if subscriber.view.succeeded.contains(channel) && subscriber.asked.remove(channel) {
             subscriber.view.succeeded.remove(channel);
             let message = json!({"event": "pusher:unsubscribe", "data": {"channel": channel}});
-            self.world.send(subscriber.client, &text(&message.to_string()));
+            self.world
+                .send(subscriber.client, &text(&message.to_string()));
             // A client that has left ignores what is still on its way; so does the check, by
             // leaving for good.
             subscriber.asked.insert(left(channel));
@@ -174,9 +185,10 @@ impl Simulation {
         };
         self.look();
         let channel = self.a_channel();
-        let known = self.publishers.iter().find(|(client, of)| {
-            *of == worker && !self.world.clients[*client].gone
-        });
+        let known = self
+            .publishers
+            .iter()
+            .find(|(client, of)| *of == worker && !self.world.clients[*client].gone);
         let publisher = match known {
             Some((client, _)) => *client,
             None => {
@@ -193,13 +205,23 @@ impl Simulation {
         let body = json!({"name": "n", "channel": channel, "data": data}).to_string();
         let path = format!("/apps/{APP_ID}/events");
         self.world.send(publisher, &call("POST", &path, &body));
-        let answer = self.published.iter().filter(|p| p.publisher == publisher).count();
+        let answer = self
+            .published
+            .iter()
+            .filter(|p| p.publisher == publisher)
+            .count();
         let subscribers = self.subscribers.iter().enumerate();
         let audience = subscribers
             .filter(|(_, s)| s.view.succeeded.contains(channel))
             .map(|(index, _)| index)
             .collect();
-        self.published.push(Published { number, channel, publisher, answer, audience });
+        self.published.push(Published {
+            number,
+            channel,
+            publisher,
+            answer,
+            audience,
+        });
     }
 
     fn crash(&mut self, step: u64) {
@@ -213,8 +235,12 @@ impl Simulation {
     }
 
     fn revive(&mut self, step: u64, all: bool) {
-        let due: Vec<usize> =
-            self.dead.iter().filter(|(_, at)| all || *at <= step).map(|(index, _)| *index).collect();
+        let due: Vec<usize> = self
+            .dead
+            .iter()
+            .filter(|(_, at)| all || *at <= step)
+            .map(|(index, _)| *index)
+            .collect();
         self.dead.retain(|(index, _)| !due.contains(index));
         for index in due {
             self.world.start(index);
@@ -250,7 +276,10 @@ impl Simulation {
     fn check_answers_and_deliveries(&self) {
         for event in &self.published {
             let publisher = &self.world.clients[event.publisher];
-            let status = publisher.answers.get(event.answer).map(|(status, _)| *status);
+            let status = publisher
+                .answers
+                .get(event.answer)
+                .map(|(status, _)| *status);
             match status {
                 None => assert!(publisher.gone, "a publisher was left without an answer"),
                 Some(200) => {
@@ -261,7 +290,10 @@ impl Simulation {
                             assert!(
                                 received.is_some_and(|r| r.contains(&event.number)),
                                 "event {} of {} was answered 200 but client {} on worker {} never got it",
-                                event.number, event.channel, subscriber.client, subscriber.worker
+                                event.number,
+                                event.channel,
+                                subscriber.client,
+                                subscriber.worker
                             );
                         }
                     }
@@ -275,8 +307,11 @@ impl Simulation {
     /// Any two clients saw the events of a channel in the same order.
     fn check_order(&self) {
         for channel in CHANNELS {
-            let seen: Vec<&Vec<u64>> =
-                self.subscribers.iter().filter_map(|s| s.view.received.get(channel)).collect();
+            let seen: Vec<&Vec<u64>> = self
+                .subscribers
+                .iter()
+                .filter_map(|s| s.view.received.get(channel))
+                .collect();
             for one in &seen {
                 for other in &seen {
                     let common = |a: &[u64], b: &[u64]| -> Vec<u64> {
@@ -300,9 +335,17 @@ impl Simulation {
         for index in (0..self.subscribers.len()).filter(|index| self.is_live(*index)) {
             let subscriber = &self.subscribers[index];
             if subscriber.view.succeeded.contains(channel) {
-                assert_eq!(subscriber.view.present, truth, "client {}", subscriber.client);
+                assert_eq!(
+                    subscriber.view.present, truth,
+                    "client {}",
+                    subscriber.client
+                );
             }
-            for asked in subscriber.asked.iter().filter(|asked| !asked.starts_with("left ")) {
+            for asked in subscriber
+                .asked
+                .iter()
+                .filter(|asked| !asked.starts_with("left "))
+            {
                 assert!(
                     subscriber.view.succeeded.contains(*asked),
                     "client {} was never told of {asked}",
@@ -339,7 +382,10 @@ impl View {
             "pusher_internal:subscription_succeeded" => {
                 assert!(self.succeeded.insert(channel), "success came twice");
                 if let Some(ids) = data["presence"]["ids"].as_array() {
-                    self.present = ids.iter().map(|id| id.as_str().expect("text").to_owned()).collect();
+                    self.present = ids
+                        .iter()
+                        .map(|id| id.as_str().expect("text").to_owned())
+                        .collect();
                 }
             }
             "pusher_internal:member_added" => {
@@ -373,7 +419,11 @@ fn left(channel: &str) -> &'static str {
 }
 
 fn seeds() -> Vec<u64> {
-    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let number = |name| {
+        std::env::var(name)
+            .ok()
+            .and_then(|text| text.parse::<u64>().ok())
+    };
     match number("SIM_SEED") {
         Some(seed) => vec![seed],
         None => (0..number("SIM_SEEDS").unwrap_or(128)).collect(),
@@ -413,7 +463,10 @@ fn run_all(crashes: bool) {
     }
     // A simulation in which nothing happens proves nothing.
     assert!(delivered > seeds().len() * 5, "only {delivered} deliveries");
-    assert!(confirmed > seeds().len() * 5, "only {confirmed} publishes were confirmed");
+    assert!(
+        confirmed > seeds().len() * 5,
+        "only {confirmed} publishes were confirmed"
+    );
 }
 
 #[test]

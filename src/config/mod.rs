@@ -30,6 +30,15 @@ pub struct Config {
     pub limits: Limits,
 }
 
+impl Config {
+    /// Whether the app is there that the demo page and the banner's curl line speak of.
+    pub fn has_demo_app(&self) -> bool {
+        let demo = ("demo", "demo-key", check::DEMO_SECRET);
+        let is_demo = |app: &App| (&*app.id, &*app.key, app.secret.expose()) == demo;
+        self.apps.iter().any(is_demo)
+    }
+}
+
 /// One `[[listen]]` table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listen {

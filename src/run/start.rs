@@ -7,9 +7,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::app::apps::App;
 use crate::config::Config;
-use crate::config::check::DEMO_SECRET;
 use crate::config::locate::Source;
 use crate::net::clock::Clock;
 use crate::run::banner::Banner;
@@ -107,16 +105,12 @@ fn prepare(
         listen: site.listen_status(config),
         config: asked.map(|path| path.display().to_string()),
         config_name: source.name(),
-        demo: config.apps.iter().any(is_demo),
+        demo: config.has_demo_app(),
         log_file: log_file.map(|path| path.display().to_string()),
         daemon,
     };
     let run_dir = dir.path().display().to_string();
     Master::new(site, About { banner, run_dir }, config, dir, Clock::start())
-}
-
-fn is_demo(app: &App) -> bool {
-    app.id == "demo" && app.secret.expose() == DEMO_SECRET
 }
 
 /// Puts the file in the place of standard error, for us and for all children, whatever writes

@@ -52,7 +52,11 @@ impl Client {
     }
 
     fn take_one(&mut self) -> bool {
-        if self.upgraded { self.take_frame() } else { self.take_answer() }
+        if self.upgraded {
+            self.take_frame()
+        } else {
+            self.take_answer()
+        }
     }
 
     fn take_answer(&mut self) -> bool {
@@ -63,7 +67,12 @@ impl Client {
         let status: u16 = head[9..12].parse().expect("a status");
         let length = head
             .lines()
-            .find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok())
+            .find_map(|line| {
+                line.to_ascii_lowercase()
+                    .strip_prefix("content-length: ")?
+                    .parse()
+                    .ok()
+            })
             .unwrap_or(0);
         let whole = end + 4 + length;
         if self.received.len() < whole {
@@ -84,9 +93,10 @@ impl Client {
         assert_eq!(second & 0x80, 0, "a server does not mask");
         let (length, start) = match second {
             126 if bytes.len() >= 4 => (usize::from(u16::from_be_bytes([bytes[2], bytes[3]])), 4),
-            127 if bytes.len() >= 10 => {
-                (u64::from_be_bytes(bytes[2..10].try_into().expect("eight")) as usize, 10)
-            }
+            127 if bytes.len() >= 10 => (
+                u64::from_be_bytes(bytes[2..10].try_into().expect("eight")) as usize,
+                10,
+            ),
             126 | 127 => return false,
             short => (usize::from(short), 2),
         };
@@ -100,9 +110,12 @@ impl Client {
             0x82 => {}
             0x88 => {
                 self.close_code = Some(u16::from_be_bytes([payload[0], payload[1]]));
-                self.reply.extend(client_frame(CLOSE, true, [1, 2, 3, 4], &payload[..2]));
+                self.reply
+                    .extend(client_frame(CLOSE, true, [1, 2, 3, 4], &payload[..2]));
             }
-            0x89 => self.reply.extend(client_frame(PONG, true, [1, 2, 3, 4], &payload)),
+            0x89 => self
+                .reply
+                .extend(client_frame(PONG, true, [1, 2, 3, 4], &payload)),
             0x8a => {}
             other => panic!("an unexpected frame {other:#x}"),
         }
@@ -143,7 +156,8 @@ pub fn text(message: &str) -> Vec<u8> {
 
 /// A subscription, signed as a customer's backend would.
 pub fn subscribe(socket_id: &str, channel: &str, user_id: Option<&str>) -> Vec<u8> {
-    let channel_data = user_id.map(|id| json!({"user_id": id, "user_info": {"of": id}}).to_string());
+    let channel_data =
+        user_id.map(|id| json!({"user_id": id, "user_info": {"of": id}}).to_string());
     let mut data = json!({"channel": channel});
     if channel.starts_with("private-") || channel.starts_with("presence-") {
         let signed = match &channel_data {

@@ -80,7 +80,10 @@ impl World {
         let mut bytes = [0; 16];
         bytes[..8].copy_from_slice(&seed.to_le_bytes());
         let mut world = World {
-            now: Now { moment: Moment::from_micros(1_000_000), unix_ms: START_UNIX_MS },
+            now: Now {
+                moment: Moment::from_micros(1_000_000),
+                unix_ms: START_UNIX_MS,
+            },
             dice: Dice::new(bytes),
             limits,
             workers,
@@ -141,7 +144,11 @@ impl World {
             };
             Box::new(Worker::new(options, self.now))
         };
-        self.processes[index] = Some(Process { node, pipes: BTreeMap::new(), next_slot: 0 });
+        self.processes[index] = Some(Process {
+            node,
+            pipes: BTreeMap::new(),
+            next_slot: 0,
+        });
         self.drain(index);
     }
 
@@ -151,7 +158,10 @@ impl World {
             return;
         };
         for (_, pipe) in process.pipes.into_values() {
-            self.close_end(pipe, |end| matches!(end, End::Process(owner, _) if *owner == index));
+            self.close_end(
+                pipe,
+                |end| matches!(end, End::Process(owner, _) if *owner == index),
+            );
         }
     }
 
@@ -159,14 +169,23 @@ impl World {
     pub fn connect(&mut self, worker: usize, listener: usize) -> usize {
         let index = self.clients.len();
         self.clients.push(Client::new(index));
-        self.join(End::Client(index), worker, Origin::Client { listener, address: None });
+        self.join(
+            End::Client(index),
+            worker,
+            Origin::Client {
+                listener,
+                address: None,
+            },
+        );
         index
     }
 
     /// The client sends bytes.
     pub fn send(&mut self, client: usize, bytes: &[u8]) {
         if let Some((pipe, side)) = self.pipe_of(client) {
-            self.pipes.get_mut(&pipe).expect("found").ways[side].bytes.extend(bytes);
+            self.pipes.get_mut(&pipe).expect("found").ways[side]
+                .bytes
+                .extend(bytes);
         }
     }
 
@@ -180,7 +199,10 @@ impl World {
 
     fn pipe_of(&self, client: usize) -> Option<(usize, usize)> {
         let found = self.pipes.iter().find_map(|(index, pipe)| {
-            let side = pipe.ends.iter().position(|end| *end == End::Client(client))?;
+            let side = pipe
+                .ends
+                .iter()
+                .position(|end| *end == End::Client(client))?;
             (!pipe.closed[side]).then_some((*index, side))
         });
         found
@@ -216,7 +238,11 @@ impl World {
 
     fn close_end(&mut self, pipe: usize, is_own: impl Fn(&End) -> bool) {
         if let Some(pipe) = self.pipes.get_mut(&pipe) {
-            let side = pipe.ends.iter().position(is_own).expect("an end of the pipe");
+            let side = pipe
+                .ends
+                .iter()
+                .position(is_own)
+                .expect("an end of the pipe");
             pipe.closed[side] = true;
             pipe.ways[side].shut = true;
             pipe.ways[1 - side].bytes.clear();
@@ -260,13 +286,20 @@ impl World {
         let conn = self.seat(index, pipe);
         self.join(End::Process(index, conn), self.workers, Origin::Link);
         let process = self.processes[index].as_mut().expect("alive");
-        process.node.opened(conn, Origin::Dialled(Peer::Switchboard), now);
+        process
+            .node
+            .opened(conn, Origin::Dialled(Peer::Switchboard), now);
         self.drain(self.workers);
     }
 
     fn own_pipe(&self, index: usize, conn: ConnId) -> Option<(usize, usize)> {
         let (generation, pipe) = *self.processes[index].as_ref()?.pipes.get(&conn.slot)?;
-        let side = self.pipes.get(&pipe)?.ends.iter().position(|end| *end == End::Process(index, conn))?;
+        let side = self
+            .pipes
+            .get(&pipe)?
+            .ends
+            .iter()
+            .position(|end| *end == End::Process(index, conn))?;
         (generation == conn.generation).then_some((pipe, side))
     }
 
@@ -329,9 +362,9 @@ impl World {
     fn is_willing(&self, end: End) -> bool {
         match end {
             End::Client(client) => !self.clients[client].stalled,
-            End::Process(index, conn) => {
-                self.processes[index].as_ref().is_some_and(|p| p.node.wants_input(conn))
-            }
+            End::Process(index, conn) => self.processes[index]
+                .as_ref()
+                .is_some_and(|p| p.node.wants_input(conn)),
         }
     }
 
@@ -341,7 +374,11 @@ impl World {
         if busy.is_empty() {
             return false;
         }
-        let choice = if self.random_cuts { self.dice.below(busy.len() as u64) as usize } else { 0 };
+        let choice = if self.random_cuts {
+            self.dice.below(busy.len() as u64) as usize
+        } else {
+            0
+        };
         let (index, side) = busy[choice];
         let pipe = self.pipes.get_mut(&index).expect("busy");
         let way = &mut pipe.ways[side];
@@ -389,7 +426,11 @@ impl World {
     }
 
     fn forget_finished(&mut self, index: usize) {
-        if self.pipes.get(&index).is_some_and(|pipe| pipe.closed == [true; 2]) {
+        if self
+            .pipes
+            .get(&index)
+            .is_some_and(|pipe| pipe.closed == [true; 2])
+        {
             self.pipes.remove(&index);
         }
     }
@@ -408,8 +449,15 @@ impl World {
     pub fn pass(&mut self, duration: Duration) {
         let until = self.now.moment + duration;
         loop {
-            let next = self.processes.iter().flatten().filter_map(|p| p.node.deadline()).min();
-            let step = next.map_or(until, |next| next.min(until)).max(self.now.moment);
+            let next = self
+                .processes
+                .iter()
+                .flatten()
+                .filter_map(|p| p.node.deadline())
+                .min();
+            let step = next
+                .map_or(until, |next| next.min(until))
+                .max(self.now.moment);
             self.now.unix_ms += step.since(self.now.moment).as_micros() as u64 / 1000;
             self.now.moment = step;
             self.elapse();
