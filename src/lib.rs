@@ -11,12 +11,12 @@
 //! - [`config`]: one file to one checked value
 //! - [`run`]: processes, signals, the command line's verbs
 
-pub mod base;
-pub mod wire;
-pub mod realtime;
-pub mod session;
 pub mod app;
-pub mod node;
-pub mod net;
+pub mod base;
 pub mod config;
+pub mod net;
+pub mod node;
+pub mod realtime;
 pub mod run;
+pub mod session;
+pub mod wire;

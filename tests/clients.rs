@@ -70,7 +70,10 @@ fn run(mut program: Command) {
     let said = std::fs::read_to_string(said).expect("the program's output");
     match status {
         Some(status) if status.success() => println!("{said}"),
-        Some(status) => panic!("{said}\n{program:?}: {status}\nThe server said:\n{}", server.stderr()),
+        Some(status) => panic!(
+            "{said}\n{program:?}: {status}\nThe server said:\n{}",
+            server.stderr()
+        ),
         None => panic!(
             "{said}\n{program:?} did not end within {PROGRAM_DEADLINE:?}\nThe server said:\n{}",
             server.stderr()
@@ -104,7 +107,11 @@ fn node(file: &str) {
 /// What tests/setup leaves behind when it is done.
 fn require(file: &str) {
     let path = directory().join(file);
-    assert!(path.exists(), "{} is missing: run tests/setup once", path.display());
+    assert!(
+        path.exists(),
+        "{} is missing: run tests/setup once",
+        path.display()
+    );
 }
 
 #[test]

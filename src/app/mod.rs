@@ -1,4 +1,12 @@
 //! What a message means, whatever transport carried it. Pure: an application is told what happened
 //! and says what is to happen through the `Cx` it is handed.
 
+pub mod api;
+pub mod api_body;
+pub mod application;
 pub mod apps;
+pub mod channels;
+pub mod client;
+pub mod echo;
+pub mod handler;
+pub mod probe;

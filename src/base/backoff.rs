@@ -52,7 +52,10 @@ mod tests {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
         for step_ms in [100, 200, 400, 800, 1000, 1000] {
             let wait = backoff.next(&mut dice).as_millis();
-            assert!((step_ms / 2..=step_ms).contains(&wait), "{wait} of {step_ms}");
+            assert!(
+                (step_ms / 2..=step_ms).contains(&wait),
+                "{wait} of {step_ms}"
+            );
         }
         backoff.reset();
         assert!(backoff.next(&mut dice) <= Duration::from_millis(100));

@@ -159,7 +159,10 @@ impl Outbox {
 
     /// The socket took `count` bytes.
     pub fn advance(&mut self, count: usize) {
-        assert!(count <= self.len, "a socket takes no more than it was given");
+        assert!(
+            count <= self.len,
+            "a socket takes no more than it was given"
+        );
         self.len -= count;
         self.written += count as u64;
         self.offset += count;
@@ -228,7 +231,9 @@ mod tests {
             for round in 0..5u8 {
                 outbox.push(&[round; 10]).expect("room");
                 outbox.push_shared(&big).expect("room");
-                outbox.push_shared(&Bytes::from_static(b"small")).expect("room");
+                outbox
+                    .push_shared(&Bytes::from_static(b"small"))
+                    .expect("room");
                 expected.extend_from_slice(&[round; 10]);
                 expected.extend_from_slice(&big);
                 expected.extend_from_slice(b"small");

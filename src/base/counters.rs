@@ -57,7 +57,11 @@ mod tests {
 
     #[test]
     fn numbers_survive_the_trip_and_add_up() {
-        let mut one = Counters { connections: 3, slow_turns: 1, ..Counters::default() };
+        let mut one = Counters {
+            connections: 3,
+            slow_turns: 1,
+            ..Counters::default()
+        };
         let two = Counters::from_values(&one.values());
         assert_eq!(one, two);
         one.add(&two);

@@ -79,7 +79,11 @@ impl SocketId {
 fn parse_half(digits: &str) -> Option<u64> {
     let plain = digits.bytes().all(|b| b.is_ascii_digit());
     let canonical = digits == "0" || !digits.starts_with('0');
-    if plain && canonical { digits.parse().ok() } else { None }
+    if plain && canonical {
+        digits.parse().ok()
+    } else {
+        None
+    }
 }
 
 impl fmt::Display for SocketId {
@@ -112,7 +116,9 @@ mod tests {
 
     #[test]
     fn a_malformed_socket_id_is_refused() {
-        for text in ["", ".", "1", "1.", ".1", "1.2.3", "-1.2", "+1.2", "1.2 ", "01.2", "a.b"] {
+        for text in [
+            "", ".", "1", "1.", ".1", "1.2.3", "-1.2", "+1.2", "1.2 ", "01.2", "a.b",
+        ] {
             assert_eq!(SocketId::parse(text), None, "{text:?}");
         }
         assert!(SocketId::parse("1234.1234").is_some());

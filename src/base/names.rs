@@ -119,7 +119,10 @@ mod tests {
     #[test]
     fn a_key_divides_at_the_first_slash() {
         let key = ChannelKey::new("demo", "room");
-        assert_eq!((key.app_id(), key.channel(), key.as_str()), ("demo", "room", "demo/room"));
+        assert_eq!(
+            (key.app_id(), key.channel(), key.as_str()),
+            ("demo", "room", "demo/room")
+        );
         assert_eq!(ChannelKey::parse("demo/room"), Some(key));
         assert_eq!(ChannelKey::parse("demo"), None);
     }

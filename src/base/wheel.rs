@@ -108,7 +108,10 @@ mod tests {
         while let Some(deadline) = wheel.deadline() {
             let mut fired = Vec::new();
             wheel.expire(deadline, &mut fired);
-            assert!(!fired.is_empty(), "an announced deadline has something to fire");
+            assert!(
+                !fired.is_empty(),
+                "an announced deadline has something to fire"
+            );
             let tick = deadline.as_micros() / TICK_MICROS;
             seen.extend(fired.iter().map(|conn| (tick, conn.slot)));
         }

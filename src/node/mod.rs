@@ -1,9 +1,14 @@
 //! A whole role without its sockets. `net` drives a node with what sockets do, a simulation drives
 //! the same node with what it imagines; the node decides everything and performs nothing.
 
-pub mod lines;
+mod lines;
+mod outgoing;
+mod seats;
 pub mod switchboard;
+mod switchboard_hear;
+mod uplink;
 pub mod worker;
+mod worker_link;
 
 use std::net::SocketAddr;
 
@@ -22,7 +27,10 @@ pub enum Peer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// Accepted from a client on the listener with this index in the configuration.
-    Client { listener: usize, address: Option<SocketAddr> },
+    Client {
+        listener: usize,
+        address: Option<SocketAddr>,
+    },
     /// Accepted from another process of ours.
     Link,
     /// The node asked for it with `Output::Dial`.

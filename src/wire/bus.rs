@@ -56,10 +56,17 @@ pub struct Holding<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Question<'a> {
     /// Occupied channels of an app whose name starts with `prefix`.
-    Channels { app_id: &'a str, prefix: &'a str },
-    Channel { channel: &'a str },
+    Channels {
+        app_id: &'a str,
+        prefix: &'a str,
+    },
+    Channel {
+        channel: &'a str,
+    },
     /// User ids of a presence channel.
-    Users { channel: &'a str },
+    Users {
+        channel: &'a str,
+    },
     /// Whether every worker is linked.
     Ready,
 }
@@ -69,18 +76,36 @@ pub enum Question<'a> {
 pub enum Up<'a> {
     /// Always first. `slot` is the reactor's place among all reactors of the server; `shards` is
     /// how many switchboards the worker believes in and `shard` which one it dialled.
-    Hello { version: u32, slot: u32, shard: u32, shards: u32 },
+    Hello {
+        version: u32,
+        slot: u32,
+        shard: u32,
+        shards: u32,
+    },
     /// After Hello, for each channel: what the worker held before this link. Replaces whatever
     /// the switchboard knew from the slot's former link.
     Announce(Holding<'a>),
     /// All was announced.
     Announced,
-    /// `conn` comes back in `Subscribed` or `Refused`.
-    Subscribe { conn: u64, channel: &'a str, member: Option<Member<'a>> },
-    Unsubscribe { channel: &'a str, user_id: Option<&'a str> },
-    /// Ticket 0 wants no answer.
-    Publish { ticket: u64, items: Vec<Item<'a>> },
-    Ask { ticket: u64, question: Question<'a> },
+    /// `ticket` comes back in `Subscribed` or `Refused`.
+    Subscribe {
+        ticket: u64,
+        channel: &'a str,
+        member: Option<Member<'a>>,
+    },
+    Unsubscribe {
+        channel: &'a str,
+        user_id: Option<&'a str>,
+    },
+    /// Ticket 0 wants no answer, only `Undelivered` if it is refused.
+    Publish {
+        ticket: u64,
+        items: Vec<Item<'a>>,
+    },
+    Ask {
+        ticket: u64,
+        question: Question<'a>,
+    },
 }
 
 /// What the switchboard knows of one channel.
@@ -113,7 +138,10 @@ pub enum Answer<'a> {
     /// Zero subscriptions: not occupied.
     Channel(ChannelCounts),
     Users(Vec<&'a str>),
-    Ready { linked: u32, expected: u32 },
+    Ready {
+        linked: u32,
+        expected: u32,
+    },
     Refused(RefusalReason),
 }
 
@@ -122,17 +150,41 @@ pub enum Answer<'a> {
 pub enum Down<'a> {
     /// The snapshot was taken up and the switchboard answers from now on.
     Welcome,
-    /// From here on in this stream the connection receives the channel's events. `roster` is
+    /// From here on in this stream the subscriber receives the channel's events. `roster` is
     /// sent when this is the worker's first subscription of a presence channel; later changes
     /// follow as `MemberAdded` and `MemberRemoved`.
-    Subscribed { conn: u64, channel: &'a str, roster: Option<Vec<Member<'a>>> },
-    Refused { conn: u64, channel: &'a str, reason: RefusalReason },
+    Subscribed {
+        ticket: u64,
+        channel: &'a str,
+        roster: Option<Vec<Member<'a>>>,
+    },
+    Refused {
+        ticket: u64,
+        channel: &'a str,
+        reason: RefusalReason,
+    },
     Deliver(Item<'a>),
-    MemberAdded { channel: &'a str, member: Member<'a> },
-    MemberRemoved { channel: &'a str, user_id: &'a str },
+    MemberAdded {
+        channel: &'a str,
+        member: Member<'a>,
+    },
+    MemberRemoved {
+        channel: &'a str,
+        user_id: &'a str,
+    },
     /// The whole truth about a presence channel, after a link came back.
-    Roster { channel: &'a str, members: Vec<Member<'a>> },
-    Answer { ticket: u64, answer: Answer<'a> },
+    Roster {
+        channel: &'a str,
+        members: Vec<Member<'a>>,
+    },
+    Answer {
+        ticket: u64,
+        answer: Answer<'a>,
+    },
+    /// A client event of this connection was refused: a worker with subscribers does not keep up.
+    Undelivered {
+        sender: SocketId,
+    },
 }
 
 impl<'a> Member<'a> {
@@ -141,7 +193,10 @@ impl<'a> Member<'a> {
     }
 
     fn read(from: &mut Reader<'a>) -> Result<Member<'a>, Garbled> {
-        Ok(Member { user_id: from.text()?, user_info: from.text()? })
+        Ok(Member {
+            user_id: from.text()?,
+            user_info: from.text()?,
+        })
     }
 }
 
@@ -152,7 +207,10 @@ impl InfoWanted {
 
     fn read(from: &mut Reader<'_>) -> Result<InfoWanted, Garbled> {
         let bits = from.u8()?;
-        Ok(InfoWanted { user_count: bits & 1 != 0, subscription_count: bits & 2 != 0 })
+        Ok(InfoWanted {
+            user_count: bits & 1 != 0,
+            subscription_count: bits & 2 != 0,
+        })
     }
 }
 
@@ -213,9 +271,16 @@ impl<'a> Question<'a> {
 
     fn read(from: &mut Reader<'a>) -> Result<Question<'a>, Garbled> {
         Ok(match from.u8()? {
-            0 => Question::Channels { app_id: from.text()?, prefix: from.text()? },
-            1 => Question::Channel { channel: from.text()? },
-            2 => Question::Users { channel: from.text()? },
+            0 => Question::Channels {
+                app_id: from.text()?,
+                prefix: from.text()?,
+            },
+            1 => Question::Channel {
+                channel: from.text()?,
+            },
+            2 => Question::Users {
+                channel: from.text()?,
+            },
             3 => Question::Ready,
             _ => return Err(Garbled),
         })
@@ -228,7 +293,10 @@ impl ChannelCounts {
     }
 
     fn read(from: &mut Reader<'_>) -> Result<ChannelCounts, Garbled> {
-        Ok(ChannelCounts { users: from.u64()?, subscriptions: from.u64()? })
+        Ok(ChannelCounts {
+            users: from.u64()?,
+            subscriptions: from.u64()?,
+        })
     }
 }
 
@@ -278,12 +346,15 @@ impl<'a> Answer<'a> {
     fn read(from: &mut Reader<'a>) -> Result<Answer<'a>, Garbled> {
         Ok(match from.u8()? {
             0 => Answer::Published(from.list(ChannelCounts::read)?),
-            1 => Answer::Channels(
-                from.list(|from| Ok((from.text()?, ChannelCounts::read(from)?)))?,
-            ),
+            1 => {
+                Answer::Channels(from.list(|from| Ok((from.text()?, ChannelCounts::read(from)?)))?)
+            }
             2 => Answer::Channel(ChannelCounts::read(from)?),
             3 => Answer::Users(from.list(Reader::text)?),
-            4 => Answer::Ready { linked: from.u32()?, expected: from.u32()? },
+            4 => Answer::Ready {
+                linked: from.u32()?,
+                expected: from.u32()?,
+            },
             5 => Answer::Refused(RefusalReason::read(from)?),
             _ => return Err(Garbled),
         })
@@ -294,7 +365,12 @@ impl<'a> Up<'a> {
     /// One frame.
     pub fn encode(&self) -> Vec<u8> {
         match self {
-            Up::Hello { version, slot, shard, shards } => {
+            Up::Hello {
+                version,
+                slot,
+                shard,
+                shards,
+            } => {
                 let mut to = Writer::new(0);
                 to.u32(*version).u32(*slot).u32(*shard).u32(*shards);
                 to.finish()
@@ -305,9 +381,15 @@ impl<'a> Up<'a> {
                 to.finish()
             }
             Up::Announced => Writer::new(2).finish(),
-            Up::Subscribe { conn, channel, member } => {
+            Up::Subscribe {
+                ticket,
+                channel,
+                member,
+            } => {
                 let mut to = Writer::new(3);
-                to.u64(*conn).text(channel).option(*member, |to, m| m.write(to));
+                to.u64(*ticket)
+                    .text(channel)
+                    .option(*member, |to, m| m.write(to));
                 to.finish()
             }
             Up::Unsubscribe { channel, user_id } => {
@@ -344,13 +426,22 @@ impl<'a> Up<'a> {
             1 => Up::Announce(Holding::read(from)?),
             2 => Up::Announced,
             3 => Up::Subscribe {
-                conn: from.u64()?,
+                ticket: from.u64()?,
                 channel: from.text()?,
                 member: from.option(Member::read)?,
             },
-            4 => Up::Unsubscribe { channel: from.text()?, user_id: from.option(Reader::text)? },
-            5 => Up::Publish { ticket: from.u64()?, items: from.list(Item::read)? },
-            6 => Up::Ask { ticket: from.u64()?, question: Question::read(from)? },
+            4 => Up::Unsubscribe {
+                channel: from.text()?,
+                user_id: from.option(Reader::text)?,
+            },
+            5 => Up::Publish {
+                ticket: from.u64()?,
+                items: from.list(Item::read)?,
+            },
+            6 => Up::Ask {
+                ticket: from.u64()?,
+                question: Question::read(from)?,
+            },
             _ => return Err(Garbled),
         };
         from.end()?;
@@ -364,14 +455,22 @@ impl<'a> Down<'a> {
         let mut to = Writer::new(self.kind());
         match self {
             Down::Welcome => {}
-            Down::Subscribed { conn, channel, roster } => {
-                to.u64(*conn).text(channel);
+            Down::Subscribed {
+                ticket,
+                channel,
+                roster,
+            } => {
+                to.u64(*ticket).text(channel);
                 to.option(roster.as_deref(), |to, members| {
                     to.list(members, |to, member| member.write(to));
                 });
             }
-            Down::Refused { conn, channel, reason } => {
-                reason.write(to.u64(*conn).text(channel));
+            Down::Refused {
+                ticket,
+                channel,
+                reason,
+            } => {
+                reason.write(to.u64(*ticket).text(channel));
             }
             Down::Deliver(item) => item.write(&mut to),
             Down::MemberAdded { channel, member } => member.write(to.text(channel)),
@@ -379,9 +478,13 @@ impl<'a> Down<'a> {
                 to.text(channel).text(user_id);
             }
             Down::Roster { channel, members } => {
-                to.text(channel).list(members, |to, member| member.write(to));
+                to.text(channel)
+                    .list(members, |to, member| member.write(to));
             }
             Down::Answer { ticket, answer } => answer.write(to.u64(*ticket)),
+            Down::Undelivered { sender } => {
+                to.socket_id(*sender);
+            }
         }
         to.finish()
     }
@@ -396,6 +499,7 @@ impl<'a> Down<'a> {
             Down::MemberRemoved { .. } => 5,
             Down::Roster { .. } => 6,
             Down::Answer { .. } => 7,
+            Down::Undelivered { .. } => 8,
         }
     }
 
@@ -406,20 +510,35 @@ impl<'a> Down<'a> {
         let message = match kind {
             0 => Down::Welcome,
             1 => Down::Subscribed {
-                conn: from.u64()?,
+                ticket: from.u64()?,
                 channel: from.text()?,
                 roster: from.option(|from| from.list(Member::read))?,
             },
             2 => Down::Refused {
-                conn: from.u64()?,
+                ticket: from.u64()?,
                 channel: from.text()?,
                 reason: RefusalReason::read(from)?,
             },
             3 => Down::Deliver(Item::read(from)?),
-            4 => Down::MemberAdded { channel: from.text()?, member: Member::read(from)? },
-            5 => Down::MemberRemoved { channel: from.text()?, user_id: from.text()? },
-            6 => Down::Roster { channel: from.text()?, members: from.list(Member::read)? },
-            7 => Down::Answer { ticket: from.u64()?, answer: Answer::read(from)? },
+            4 => Down::MemberAdded {
+                channel: from.text()?,
+                member: Member::read(from)?,
+            },
+            5 => Down::MemberRemoved {
+                channel: from.text()?,
+                user_id: from.text()?,
+            },
+            6 => Down::Roster {
+                channel: from.text()?,
+                members: from.list(Member::read)?,
+            },
+            7 => Down::Answer {
+                ticket: from.u64()?,
+                answer: Answer::read(from)?,
+            },
+            8 => Down::Undelivered {
+                sender: from.socket_id()?,
+            },
             _ => return Err(Garbled),
         };
         from.end()?;
@@ -432,7 +551,10 @@ mod tests {
     use super::*;
     use crate::wire::bus_codec::{Extent, measure};
 
-    const MEMBER: Member<'_> = Member { user_id: "u1", user_info: "{\"a\":1}" };
+    const MEMBER: Member<'_> = Member {
+        user_id: "u1",
+        user_info: "{\"a\":1}",
+    };
 
     fn item() -> Item<'static> {
         Item {
@@ -441,44 +563,111 @@ mod tests {
             data: "\"d\"",
             user_id: Some("u1"),
             exclude: Some(SocketId::from_halves(1, 2)),
-            info: InfoWanted { user_count: false, subscription_count: true },
+            info: InfoWanted {
+                user_count: false,
+                subscription_count: true,
+            },
         }
     }
 
     fn ups() -> Vec<Up<'static>> {
-        let holding = Holding { channel: "demo/a", subscriptions: 2, members: vec![(MEMBER, 2)] };
+        let holding = Holding {
+            channel: "demo/a",
+            subscriptions: 2,
+            members: vec![(MEMBER, 2)],
+        };
         vec![
-            Up::Hello { version: VERSION, slot: 3, shard: 0, shards: 1 },
+            Up::Hello {
+                version: VERSION,
+                slot: 3,
+                shard: 0,
+                shards: 1,
+            },
             Up::Announce(holding),
             Up::Announced,
-            Up::Subscribe { conn: 9, channel: "demo/a", member: Some(MEMBER) },
-            Up::Unsubscribe { channel: "demo/a", user_id: None },
-            Up::Publish { ticket: 7, items: vec![item(), item()] },
-            Up::Ask { ticket: 8, question: Question::Channels { app_id: "demo", prefix: "p" } },
-            Up::Ask { ticket: 8, question: Question::Channel { channel: "demo/a" } },
-            Up::Ask { ticket: 8, question: Question::Users { channel: "demo/a" } },
-            Up::Ask { ticket: 8, question: Question::Ready },
+            Up::Subscribe {
+                ticket: 9,
+                channel: "demo/a",
+                member: Some(MEMBER),
+            },
+            Up::Unsubscribe {
+                channel: "demo/a",
+                user_id: None,
+            },
+            Up::Publish {
+                ticket: 7,
+                items: vec![item(), item()],
+            },
+            Up::Ask {
+                ticket: 8,
+                question: Question::Channels {
+                    app_id: "demo",
+                    prefix: "p",
+                },
+            },
+            Up::Ask {
+                ticket: 8,
+                question: Question::Channel { channel: "demo/a" },
+            },
+            Up::Ask {
+                ticket: 8,
+                question: Question::Users { channel: "demo/a" },
+            },
+            Up::Ask {
+                ticket: 8,
+                question: Question::Ready,
+            },
         ]
     }
 
     fn downs() -> Vec<Down<'static>> {
-        let counts = ChannelCounts { users: 1, subscriptions: 2 };
+        let counts = ChannelCounts {
+            users: 1,
+            subscriptions: 2,
+        };
         let answer = |answer| Down::Answer { ticket: 5, answer };
         vec![
             Down::Welcome,
-            Down::Subscribed { conn: 1, channel: "demo/a", roster: Some(vec![MEMBER]) },
-            Down::Subscribed { conn: 1, channel: "demo/a", roster: None },
-            Down::Refused { conn: 1, channel: "demo/a", reason: RefusalReason::TooLong },
+            Down::Subscribed {
+                ticket: 1,
+                channel: "demo/a",
+                roster: Some(vec![MEMBER]),
+            },
+            Down::Subscribed {
+                ticket: 1,
+                channel: "demo/a",
+                roster: None,
+            },
+            Down::Refused {
+                ticket: 1,
+                channel: "demo/a",
+                reason: RefusalReason::TooLong,
+            },
             Down::Deliver(item()),
-            Down::MemberAdded { channel: "demo/a", member: MEMBER },
-            Down::MemberRemoved { channel: "demo/a", user_id: "u1" },
-            Down::Roster { channel: "demo/a", members: vec![MEMBER, MEMBER] },
+            Down::MemberAdded {
+                channel: "demo/a",
+                member: MEMBER,
+            },
+            Down::MemberRemoved {
+                channel: "demo/a",
+                user_id: "u1",
+            },
+            Down::Roster {
+                channel: "demo/a",
+                members: vec![MEMBER, MEMBER],
+            },
             answer(Answer::Published(vec![counts, counts])),
             answer(Answer::Channels(vec![("a", counts)])),
             answer(Answer::Channel(counts)),
             answer(Answer::Users(vec!["u1", "u2"])),
-            answer(Answer::Ready { linked: 1, expected: 2 }),
+            answer(Answer::Ready {
+                linked: 1,
+                expected: 2,
+            }),
             answer(Answer::Refused(RefusalReason::Congested)),
+            Down::Undelivered {
+                sender: SocketId::from_halves(3, 4),
+            },
         ]
     }
 
@@ -498,7 +687,10 @@ mod tests {
             let frame = message.encode();
             for cut in 0..frame.len() {
                 assert_eq!(measure(&frame[..cut], 1 << 20), Ok(Extent::Partial));
-                assert!(Up::decode(&frame[..cut]).is_err(), "{message:?} cut at {cut}");
+                assert!(
+                    Up::decode(&frame[..cut]).is_err(),
+                    "{message:?} cut at {cut}"
+                );
             }
             assert_eq!(measure(&frame, 1 << 20), Ok(Extent::Whole(frame.len())));
             let longer = [&frame[..], b"x"].concat();

@@ -31,7 +31,10 @@ impl Order {
     pub fn decode(frame: &[u8]) -> Result<Order, Garbled> {
         let (kind, from) = Reader::new(frame)?;
         from.end()?;
-        [Order::Ask, Order::Stop].get(usize::from(kind)).copied().ok_or(Garbled)
+        [Order::Ask, Order::Stop]
+            .get(usize::from(kind))
+            .copied()
+            .ok_or(Garbled)
     }
 }
 

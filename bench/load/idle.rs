@@ -1,0 +1,181 @@
+//! What a connection costs that does nothing: memory of the server's processes
+//! before, with all connections open, and after each has sent one message and
+//! got its answer; then processor time while nothing happens.
+//!
+//! The connections are held by child processes (hold.rs), each with a source
+//! address of its own, because both the descriptors of a process and the ports
+//! of an address are limited.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{IpAddr, Ipv4Addr};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::Fallible;
+use crate::options::IdleOptions;
+use crate::process;
+use crate::pusher::App;
+use crate::report::Report;
+use crate::target::Target;
+
+const SETTLE_STEP: Duration = Duration::from_millis(250);
+const SETTLE_LIMIT: Duration = Duration::from_secs(15);
+
+struct Holder {
+    child: Child,
+    orders: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Holder {
+    fn expect(&mut self, wanted: &str) -> Fallible<()> {
+        let mut line = String::new();
+        self.answers.read_line(&mut line)?;
+        if line.trim() != wanted {
+            return Err("a process that holds connections gave up (see above)".into());
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub fn run(options: &IdleOptions, target: &Target, report: &mut Report) -> Fallible<()> {
+    let connections = options.connections as f64;
+    // The holders are started first: they share pages of libraries with the
+    // server, whose proportional share would shrink with each of them.
+    let mut holders = start_holders(options, target)?;
+    holders
+        .iter_mut()
+        .try_for_each(|holder| holder.expect("ready"))?;
+    let empty = settled_memory(target)?;
+    let kernel_before = process::kernel_memory();
+    let started = Instant::now();
+    for holder in &mut holders {
+        holder.orders.write_all(b"open\n")?;
+    }
+    holders
+        .iter_mut()
+        .try_for_each(|holder| holder.expect("open"))?;
+    let seconds = started.elapsed().as_secs_f64();
+    let opened = settled_memory(target)?;
+    let kernel_after = process::kernel_memory();
+    let idle_cpu = idle_load(target, Duration::from_secs_f64(options.target.seconds));
+    for holder in &mut holders {
+        holder.orders.write_all(b"message\n")?;
+    }
+    holders
+        .iter_mut()
+        .try_for_each(|holder| holder.expect("answered"))?;
+    let used = settled_memory(target)?;
+
+    let each = |more: u64, less: u64| (more as f64 - less as f64) / connections;
+    report.add("connections", "held", connections);
+    report.add("opened in", "s", seconds);
+    report.add("server processes", "", target.processes().len() as f64);
+    report.add("memory of the empty server", "KiB", empty as f64 / 1024.0);
+    report.add("memory per connection", "bytes", each(opened, empty));
+    report.add(
+        "memory per connection after a message",
+        "bytes",
+        each(used, empty),
+    );
+    report.add(
+        "kernel TCP pages per connection, both ends",
+        "bytes",
+        each(kernel_after.0, kernel_before.0),
+    );
+    report.add(
+        "kernel slab per connection, both ends",
+        "bytes",
+        each(kernel_after.1, kernel_before.1),
+    );
+    report.add("server load while idle", "cores", idle_cpu);
+    Ok(())
+}
+
+fn start_holders(options: &IdleOptions, target: &Target) -> Fallible<Vec<Holder>> {
+    let settings = &options.target;
+    let app = App::of(settings);
+    let usual = if options.subscribe {
+        app.socket_path()
+    } else {
+        "/".to_owned()
+    };
+    let path = settings.path.as_deref().unwrap_or(&usual);
+    let this = std::env::current_exe()?;
+    let mut holders = Vec::new();
+    let mut offset = 0;
+    while offset < options.connections {
+        let count = options.per_process.min(options.connections - offset);
+        let mut command = Command::new(&this);
+        command.arg("hold");
+        let mut set = |name: &str, value: &str| {
+            command.args([name, value]);
+        };
+        set("--address", &target.address.to_string());
+        set("--path", path);
+        set("--connections", &count.to_string());
+        set("--offset", &offset.to_string());
+        set("--channels", &options.channels.to_string());
+        set("--app-id", &settings.app_id);
+        set("--app-key", &settings.app_key);
+        set("--app-secret", &settings.app_secret);
+        if target.address.ip().is_loopback() && target.address.is_ipv4() {
+            set("--source", &source_address(holders.len())?.to_string());
+        }
+        command.args(options.subscribe.then_some("--pusher"));
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let orders = child.stdin.take().ok_or("no standard input")?;
+        let answers = BufReader::new(child.stdout.take().ok_or("no standard output")?);
+        holders.push(Holder {
+            child,
+            orders,
+            answers,
+        });
+        offset += count;
+    }
+    Ok(holders)
+}
+
+/// 127.0.0.2, 127.0.0.3, …: every address brings its own range of ports.
+fn source_address(number: usize) -> Fallible<IpAddr> {
+    let last = u8::try_from(number + 2).map_err(|_| "more than 250 holding processes")?;
+    Ok(Ipv4Addr::new(127, 0, 0, last).into())
+}
+
+/// Memory once three readings in a row agree within half a per cent.
+fn settled_memory(target: &Target) -> Fallible<u64> {
+    let started = Instant::now();
+    let (mut last, mut calm) = (0u64, 0);
+    loop {
+        let now = process::memory_of(&target.processes())?;
+        calm = if now.abs_diff(last) * 200 <= last {
+            calm + 1
+        } else {
+            0
+        };
+        last = now;
+        if calm >= 3 || started.elapsed() > SETTLE_LIMIT {
+            return Ok(now);
+        }
+        thread::sleep(SETTLE_STEP);
+    }
+}
+
+fn idle_load(target: &Target, time: Duration) -> f64 {
+    let pids = target.processes();
+    let (before, started) = (process::cpu_of(&pids), Instant::now());
+    thread::sleep(time);
+    let used = process::cpu_of(&pids).since(before).nanos as f64;
+    used / 1e9 / started.elapsed().as_secs_f64()
+}

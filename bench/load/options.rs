@@ -1,0 +1,300 @@
+//! The command line: one subcommand per scenario, and what all of them share.
+
+use clap::{Args, Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(
+    name = "load",
+    about = "Measures a connection server: one scenario per run"
+)]
+pub struct Options {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    #[command(flatten)]
+    Scenario(Scenario),
+    /// Runs one scenario against several servers in turn and compares them
+    Compare(CompareOptions),
+    /// The raw event loop that others are compared with
+    Floor(FloorOptions),
+    /// Holds idle connections (started by the idle scenario)
+    #[command(hide = true)]
+    Hold(HoldOptions),
+}
+
+#[derive(Subcommand, Clone)]
+pub enum Scenario {
+    /// WebSocket echo: every message is sent back
+    Echo(EchoOptions),
+    /// One publish over HTTP to many Pusher subscribers
+    Fanout(FanoutOptions),
+    /// Signed publishes to a channel without subscribers
+    Publish(RequestOptions),
+    /// Keep-alive GET of one path
+    Http(RequestOptions),
+    /// Memory per connection that does nothing
+    Idle(IdleOptions),
+    /// Connect, upgrade, close; as fast as it goes
+    Handshake(HandshakeOptions),
+}
+
+/// Which server is measured, and for how long.
+#[derive(Args, Clone)]
+pub struct TargetOptions {
+    /// floor | lineman[=PATH][,workers=N][,threads=N] | a command line with {port} in it
+    #[arg(long, default_value = "lineman")]
+    pub server: String,
+    /// Measure a server that runs already, e.g. http://127.0.0.1:8080
+    #[arg(long)]
+    pub url: Option<String>,
+    /// Processes of that server (descendants are found)
+    #[arg(long, value_delimiter = ',')]
+    pub pid: Vec<u32>,
+    /// Path of the WebSocket or of the GET, where the scenario's own does not fit
+    #[arg(long)]
+    pub path: Option<String>,
+    #[arg(long, default_value = "bench")]
+    pub app_id: String,
+    #[arg(long, default_value = "bench-key")]
+    pub app_key: String,
+    #[arg(long, default_value = "bench-secret")]
+    pub app_secret: String,
+    /// A line for the top of Lineman's configuration; may be repeated
+    #[arg(long)]
+    pub set: Vec<String>,
+    /// Processors for the server, as taskset reads them, or "any"
+    #[arg(long, default_value = "0")]
+    pub server_cpus: String,
+    /// Processors for the generator, or "any"
+    #[arg(long, default_value = "1")]
+    pub client_cpus: String,
+    /// Measured time
+    #[arg(long, default_value_t = 5.0)]
+    pub seconds: f64,
+    /// Time before it
+    #[arg(long, default_value_t = 1.0)]
+    pub warmup: f64,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Clone)]
+pub struct EchoOptions {
+    #[arg(long, default_value_t = 64)]
+    pub connections: usize,
+    /// Payload of a message
+    #[arg(long, default_value_t = 20)]
+    pub bytes: usize,
+    /// Messages sent in one write, all answered before the next ones
+    #[arg(long, default_value_t = 1)]
+    pub pipeline: usize,
+    /// Binary messages instead of text
+    #[arg(long)]
+    pub binary: bool,
+    #[command(flatten)]
+    pub target: TargetOptions,
+}
+
+#[derive(Args, Clone)]
+pub struct FanoutOptions {
+    #[arg(long, default_value_t = 1000)]
+    pub subscribers: usize,
+    /// HTTP connections that publish
+    #[arg(long, default_value_t = 1)]
+    pub publishers: usize,
+    /// Publishes under way at once, all delivered before the next ones
+    #[arg(long, default_value_t = 1)]
+    pub in_flight: usize,
+    /// Length of an event's data
+    #[arg(long, default_value_t = 128)]
+    pub bytes: usize,
+    /// Channels the subscribers are spread over; a publish goes to one
+    #[arg(long, default_value_t = 1)]
+    pub channels: usize,
+    /// "private-…" makes subscribers sign
+    #[arg(long, default_value = "bench-")]
+    pub channel_prefix: String,
+    /// Deliveries per second at fixed times, instead of as fast as it goes
+    #[arg(long)]
+    pub rate: Option<f64>,
+    #[command(flatten)]
+    pub target: TargetOptions,
+}
+
+#[derive(Args, Clone)]
+pub struct RequestOptions {
+    #[arg(long, default_value_t = 64)]
+    pub connections: usize,
+    /// Requests sent in one write, all answered before the next ones
+    #[arg(long, default_value_t = 1)]
+    pub pipeline: usize,
+    /// Length of a publish's data
+    #[arg(long, default_value_t = 128)]
+    pub bytes: usize,
+    #[command(flatten)]
+    pub target: TargetOptions,
+}
+
+#[derive(Args, Clone)]
+pub struct IdleOptions {
+    #[arg(long, default_value_t = 10_000)]
+    pub connections: usize,
+    /// Connect as Pusher clients and subscribe
+    #[arg(long)]
+    pub subscribe: bool,
+    /// Channels the subscribers are spread over (0: greeted, not subscribed)
+    #[arg(long, default_value_t = 1)]
+    pub channels: usize,
+    /// Connections per holding process; each has a source address of its own
+    #[arg(long, default_value_t = 18_000)]
+    pub per_process: usize,
+    #[command(flatten)]
+    pub target: TargetOptions,
+}
+
+#[derive(Args, Clone)]
+pub struct HandshakeOptions {
+    /// Connections being opened at once
+    #[arg(long, default_value_t = 16)]
+    pub connections: usize,
+    /// With the Pusher greeting and one subscription
+    #[arg(long)]
+    pub subscribe: bool,
+    /// Channels the subscriptions are spread over
+    #[arg(long, default_value_t = 1)]
+    pub channels: usize,
+    #[command(flatten)]
+    pub target: TargetOptions,
+}
+
+#[derive(Args, Clone)]
+pub struct CompareOptions {
+    /// The servers, the one to compare with first (see --server of a scenario)
+    #[arg(long, required = true, num_args = 1)]
+    pub server: Vec<String>,
+    #[arg(long, default_value_t = 5)]
+    pub rounds: usize,
+    /// Repeat a round in which others used more than this many cores, but no
+    /// more than three times as many rounds as are asked for
+    #[arg(long)]
+    pub quiet: Option<f64>,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    pub json: bool,
+    #[command(subcommand)]
+    pub scenario: Scenario,
+}
+
+#[derive(Args, Clone)]
+pub struct FloorOptions {
+    #[arg(long)]
+    pub port: u16,
+    /// End when the standard input ends
+    #[arg(long)]
+    pub leashed: bool,
+}
+
+#[derive(Args, Clone)]
+pub struct HoldOptions {
+    #[arg(long)]
+    pub address: std::net::SocketAddr,
+    #[arg(long)]
+    pub path: String,
+    #[arg(long)]
+    pub connections: usize,
+    #[arg(long)]
+    pub source: Option<std::net::IpAddr>,
+    #[arg(long)]
+    pub offset: usize,
+    #[arg(long)]
+    pub pusher: bool,
+    #[arg(long)]
+    pub channels: usize,
+    #[arg(long)]
+    pub app_id: String,
+    #[arg(long)]
+    pub app_key: String,
+    #[arg(long)]
+    pub app_secret: String,
+}
+
+impl Scenario {
+    pub fn target(&self) -> &TargetOptions {
+        match self {
+            Scenario::Echo(options) => &options.target,
+            Scenario::Fanout(options) => &options.target,
+            Scenario::Publish(options) | Scenario::Http(options) => &options.target,
+            Scenario::Idle(options) => &options.target,
+            Scenario::Handshake(options) => &options.target,
+        }
+    }
+
+    /// Whether the echo handler is asked rather than the channels.
+    pub fn wants_echo(&self) -> bool {
+        match self {
+            Scenario::Echo(_) => true,
+            Scenario::Idle(options) => !options.subscribe,
+            Scenario::Handshake(options) => !options.subscribe,
+            _ => false,
+        }
+    }
+
+    /// Descriptors this scenario needs in the generator and in the server.
+    pub fn descriptors(&self) -> usize {
+        match self {
+            Scenario::Echo(options) => options.connections,
+            Scenario::Fanout(options) => options.subscribers + options.publishers,
+            Scenario::Publish(options) | Scenario::Http(options) => options.connections,
+            Scenario::Idle(options) => options.connections.min(options.per_process),
+            Scenario::Handshake(options) => options.connections,
+        }
+    }
+
+    /// The scenario with its own settings, as one would type it.
+    pub fn describe(&self) -> String {
+        match self {
+            Scenario::Echo(o) => {
+                let kind = if o.binary { " --binary" } else { "" };
+                let (connections, bytes, pipeline) = (o.connections, o.bytes, o.pipeline);
+                format!(
+                    "echo --connections {connections} --bytes {bytes} --pipeline {pipeline}{kind}"
+                )
+            }
+            Scenario::Fanout(o) => {
+                let rate = o
+                    .rate
+                    .map_or(String::new(), |rate| format!(" --rate {rate}"));
+                format!(
+                    "fanout --subscribers {} --publishers {} --in-flight {} --bytes {} --channels {}{rate}",
+                    o.subscribers, o.publishers, o.in_flight, o.bytes, o.channels
+                )
+            }
+            Scenario::Publish(o) => format!(
+                "publish --connections {} --pipeline {} --bytes {}",
+                o.connections, o.pipeline, o.bytes
+            ),
+            Scenario::Http(o) => {
+                format!(
+                    "http --connections {} --pipeline {}",
+                    o.connections, o.pipeline
+                )
+            }
+            Scenario::Idle(o) => {
+                let what = if o.subscribe {
+                    format!(" --subscribe --channels {}", o.channels)
+                } else {
+                    String::new()
+                };
+                format!("idle --connections {}{what}", o.connections)
+            }
+            Scenario::Handshake(o) => {
+                let what = if o.subscribe { " --subscribe" } else { "" };
+                format!("handshake --connections {}{what}", o.connections)
+            }
+        }
+    }
+}

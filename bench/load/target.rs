@@ -1,0 +1,313 @@
+//! The server under test: started with a configuration of its own on free
+//! ports, waited for, found among the processes, stopped at the end.
+//!
+//! Whatever happens, a server that was started here does not outlive the
+//! value: dropping it ends the whole family of processes.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::options::TargetOptions;
+use crate::process;
+use crate::{Fallible, process::family_of};
+
+const START_LIMIT: Duration = Duration::from_secs(20);
+const STOP_LIMIT: Duration = Duration::from_secs(8);
+
+pub struct Target {
+    pub label: String,
+    /// Where clients of the scenario connect.
+    pub address: SocketAddr,
+    /// Whether WebSocket frames come back masked, as the floor's echo does.
+    pub masked: bool,
+    roots: Vec<u32>,
+    child: Option<Child>,
+    directory: Option<PathBuf>,
+}
+
+impl Target {
+    /// Starts, or only finds, the server that `options` name.
+    pub fn open(options: &TargetOptions, echo: bool) -> Fallible<Target> {
+        if let Some(url) = &options.url {
+            return attach(url, options);
+        }
+        let mut words = options.server.split(',');
+        let first = words.next().unwrap_or_default();
+        match first.split_once('=').unwrap_or((first, "")) {
+            ("floor", _) => start_floor(options),
+            ("lineman", path) => start_lineman(options, echo, path, words),
+            _ => start_command(options),
+        }
+    }
+
+    /// The processes to measure: those of the server, found anew each time,
+    /// because a supervisor replaces its children.
+    pub fn processes(&self) -> Vec<u32> {
+        self.roots
+            .iter()
+            .flat_map(|root| family_of(*root))
+            .collect()
+    }
+
+    pub fn roots(&self) -> Vec<u32> {
+        self.roots.clone()
+    }
+
+    /// What the server wrote on its standard error, for an error message.
+    pub fn complaints(&self) -> String {
+        let path = self
+            .directory
+            .as_ref()
+            .map(|directory| directory.join("stderr"));
+        let text = path
+            .and_then(|path| fs::read_to_string(path).ok())
+            .unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(15)..].join("\n")
+    }
+
+    fn wait_until(&mut self, ready: impl Fn() -> bool) -> Fallible<()> {
+        let started = Instant::now();
+        while !ready() {
+            let ended = match &mut self.child {
+                Some(child) => child.try_wait()?,
+                None => None,
+            };
+            if ended.is_some() || started.elapsed() > START_LIMIT {
+                let how = ended.map_or("did not become ready".into(), |status| status.to_string());
+                return Err(format!("{}: {how}\n{}", self.label, self.complaints()).into());
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            let family = process::family_of(child.id());
+            signal("-TERM", &family[..1]);
+            let started = Instant::now();
+            while matches!(child.try_wait(), Ok(None)) && started.elapsed() < STOP_LIMIT {
+                thread::sleep(Duration::from_millis(10));
+            }
+            if matches!(child.try_wait(), Ok(None)) {
+                eprintln!(
+                    "{} did not stop within {STOP_LIMIT:?} and is killed",
+                    self.label
+                );
+                signal("-KILL", &family);
+                let _ = child.wait();
+            }
+        }
+        if let Some(directory) = &self.directory {
+            let _ = fs::remove_dir_all(directory);
+        }
+    }
+}
+
+fn attach(url: &str, options: &TargetOptions) -> Fallible<Target> {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split('/').next().unwrap_or_default();
+    let address = authority
+        .to_socket_addrs()?
+        .next()
+        .ok_or("the URL names no address")?;
+    Ok(Target {
+        label: url.to_owned(),
+        address,
+        masked: false,
+        roots: options.pid.clone(),
+        child: None,
+        directory: None,
+    })
+}
+
+fn start_floor(options: &TargetOptions) -> Fallible<Target> {
+    let port = free_port()?;
+    let this = std::env::current_exe()?;
+    let words = [
+        this.to_string_lossy().into_owned(),
+        "floor".into(),
+        "--leashed".into(),
+    ];
+    let words = [&words[..], &["--port".into(), port.to_string()]].concat();
+    let mut target = spawn(options, "floor", &words, port)?;
+    target.masked = true;
+    let address = target.address;
+    target.wait_until(|| TcpStream::connect(address).is_ok())?;
+    Ok(target)
+}
+
+/// Any other server: ready once it accepts connections.
+fn start_command(options: &TargetOptions) -> Fallible<Target> {
+    if !options.server.contains("{port}") {
+        return Err("a server's command line has to contain {port}".into());
+    }
+    let port = free_port()?;
+    let words: Vec<String> = options
+        .server
+        .split_whitespace()
+        .map(|word| word.replace("{port}", &port.to_string()))
+        .collect();
+    let mut target = spawn(options, &options.server, &words, port)?;
+    let address = target.address;
+    target.wait_until(|| TcpStream::connect(address).is_ok())?;
+    Ok(target)
+}
+
+fn start_lineman<'a>(
+    options: &TargetOptions,
+    echo: bool,
+    path: &str,
+    settings: impl Iterator<Item = &'a str>,
+) -> Fallible<Target> {
+    let binary = if path.is_empty() {
+        default_binary()?
+    } else {
+        path.to_owned()
+    };
+    let (mut workers, mut threads) = (1, 1);
+    for setting in settings {
+        match setting.split_once('=') {
+            Some(("workers", value)) => workers = value.parse::<u32>()?,
+            Some(("threads", value)) => threads = value.parse::<u32>()?,
+            _ => return Err(format!("lineman has no setting {setting:?} here").into()),
+        }
+    }
+    let (channels, echoes) = (free_port()?, free_port()?);
+    let directory = own_directory()?;
+    let TargetOptions {
+        app_id,
+        app_key,
+        app_secret,
+        set,
+        ..
+    } = options;
+    let top = set.join("\n");
+    let run = directory.join("run");
+    let text = format!(
+        "{top}\nrun_dir = {run:?}\nworkers = {workers}\nthreads = {threads}\n\n\
+         [[listen]]\nurl = \"http://127.0.0.1:{channels}\"\nhandler = \"channels\"\n\n\
+         [[listen]]\nurl = \"http://127.0.0.1:{echoes}\"\nhandler = \"echo\"\n\n\
+         [[apps]]\nid = {app_id:?}\nkey = {app_key:?}\nsecret = {app_secret:?}\n"
+    );
+    fs::create_dir_all(&run)?;
+    let config = directory.join("lineman.toml");
+    fs::write(&config, text)?;
+    let words = [
+        binary,
+        "start".into(),
+        "--config".into(),
+        config.to_string_lossy().into_owned(),
+    ];
+    let port = if echo { echoes } else { channels };
+    let mut target = spawn_in(options, &options.server, &words, port, directory)?;
+    target.wait_until(|| answers_ready(channels))?;
+    Ok(target)
+}
+
+/// The binary that was built together with this generator.
+fn default_binary() -> Fallible<String> {
+    option_env!("CARGO_BIN_EXE_lineman")
+        .map(str::to_owned)
+        .ok_or_else(|| "built without the server: name it with --server lineman=PATH".into())
+}
+
+fn spawn(options: &TargetOptions, label: &str, words: &[String], port: u16) -> Fallible<Target> {
+    spawn_in(options, label, words, port, own_directory()?)
+}
+
+fn spawn_in(
+    options: &TargetOptions,
+    label: &str,
+    words: &[String],
+    port: u16,
+    directory: PathBuf,
+) -> Fallible<Target> {
+    let pinned = [
+        "taskset".to_owned(),
+        "-c".into(),
+        options.server_cpus.clone(),
+    ];
+    let prefix = if options.server_cpus == "any" {
+        &[][..]
+    } else {
+        &pinned[..]
+    };
+    let words = [prefix, words].concat();
+    let child = Command::new(&words[0])
+        .args(&words[1..])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(File::create(directory.join("stderr"))?)
+        .spawn()
+        .map_err(|error| format!("cannot start {}: {error}", words[0]))?;
+    Ok(Target {
+        label: label.to_owned(),
+        address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+        masked: false,
+        roots: vec![child.id()],
+        child: Some(child),
+        directory: Some(directory),
+    })
+}
+
+/// Pins this process. Servers started later are pinned anew.
+pub fn pin_generator(cpus: &str) {
+    if cpus == "any" {
+        return;
+    }
+    let pid = std::process::id().to_string();
+    let result = Command::new("taskset")
+        .args(["-a", "-c", "-p", cpus, &pid])
+        .stdout(Stdio::null())
+        .status();
+    if !result.is_ok_and(|status| status.success()) {
+        eprintln!("the generator could not be pinned to processor {cpus}; it runs anywhere");
+    }
+}
+
+fn signal(name: &str, pids: &[u32]) {
+    let pids = pids.iter().map(u32::to_string);
+    let _ = Command::new("kill")
+        .arg(name)
+        .args(pids)
+        .stderr(Stdio::null())
+        .status();
+}
+
+fn free_port() -> Fallible<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
+        .local_addr()?
+        .port())
+}
+
+fn own_directory() -> Fallible<PathBuf> {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    let name = format!("lineman-load-{}-{number}", std::process::id());
+    let directory = std::env::temp_dir().join(name);
+    fs::create_dir_all(&directory)?;
+    Ok(directory)
+}
+
+fn answers_ready(port: u16) -> bool {
+    let ask = || -> std::io::Result<bool> {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1))?;
+        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+        stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: load\r\nConnection: close\r\n\r\n")?;
+        let mut head = [0; 12];
+        stream.read_exact(&mut head)?;
+        Ok(head.ends_with(b" 200"))
+    };
+    ask().unwrap_or(false)
+}

@@ -1,0 +1,309 @@
+//! The HTTP API that backends use: publish events, read channels. It finds the app, believes the
+//! caller, checks the call and turns it into a question; and later the answer into a response.
+
+use std::fmt::Write;
+
+use crate::app::api_body::{
+    BadCall, Event, check_channel, has_users, parse_batch, parse_event, parse_info,
+};
+use crate::app::application::{Asked, Cx, Unavailable};
+use crate::app::apps::{App, Apps};
+use crate::base::ids::ConnId;
+use crate::wire::bus::{Answer, ChannelCounts, InfoWanted, Question, RefusalReason};
+use crate::wire::http::{Request, Response};
+use crate::wire::pusher::json_string;
+use crate::wire::query::{decode_path, parse_query};
+use crate::wire::sign::{SignedRequest, is_same_secret};
+
+/// A call that waits for the switchboard, and what its answer needs.
+pub enum Call {
+    /// By event, its channels if it wants info about them.
+    Publish {
+        batch: bool,
+        wanted: Vec<(Vec<String>, InfoWanted)>,
+    },
+    Channels(InfoWanted),
+    Channel(String, InfoWanted),
+    Users,
+}
+
+/// Handles a request to `/apps/…`. The call to remember, unless it was answered at once.
+pub fn request(conn: ConnId, request: &Request<'_>, apps: &Apps, cx: &mut Cx<'_>) -> Option<Call> {
+    match handle(conn, request, apps, cx) {
+        Ok(call) => Some(call),
+        Err(response) => {
+            cx.outlet.reply(conn, response);
+            None
+        }
+    }
+}
+
+fn handle(
+    conn: ConnId,
+    request: &Request<'_>,
+    apps: &Apps,
+    cx: &mut Cx<'_>,
+) -> Result<Call, Response> {
+    let path = request.path();
+    let not_found = || Response::error(404, "There is nothing at this path");
+    let (app_id, rest) = path
+        .strip_prefix("/apps/")
+        .and_then(|path| path.split_once('/'))
+        .ok_or_else(not_found)?;
+    let app = apps
+        .by_id(app_id)
+        .ok_or_else(|| Response::error(404, "There is no app with this id"))?;
+    let query = parse_query(request.query())
+        .ok_or_else(|| Response::error(400, "The query is not well-formed"))?;
+    let signed = SignedRequest {
+        method: request.method,
+        path,
+        query: &query,
+        body: request.body,
+        unix_seconds: cx.now.unix_seconds(),
+    };
+    authenticate(request, &signed, app)?;
+    let decoded = decode_path(rest).ok_or_else(not_found)?;
+    let segments: Vec<&str> = decoded.split('/').collect();
+    let call = match (request.method, &segments[..]) {
+        ("POST", ["events"]) => parse_event(app_id, request.body, cx.limits)
+            .map(|event| publish(conn, vec![event], false, cx)),
+        ("POST", ["batch_events"]) => parse_batch(app_id, request.body, cx.limits)
+            .map(|events| publish(conn, events, true, cx)),
+        ("GET" | "HEAD", ["channels"]) => read_channels(conn, app_id, &signed, cx),
+        ("GET" | "HEAD", ["channels", name]) => read_channel(conn, app_id, name, &signed, cx),
+        ("GET" | "HEAD", ["channels", name, "users"]) => read_users(conn, app_id, name, cx),
+        (_, ["events" | "batch_events"]) => return Err(wrong_method("POST")),
+        (_, ["channels"] | ["channels", _] | ["channels", _, "users"]) => {
+            return Err(wrong_method("GET, HEAD"));
+        }
+        _ => return Err(not_found()),
+    };
+    match call {
+        Ok(Ok(call)) => Ok(call),
+        Ok(Err(Unavailable)) => Err(unavailable(request.method == "POST", cx)),
+        Err(bad) => Err(Response::error(bad.status, &bad.text)),
+    }
+}
+
+fn wrong_method(allowed: &'static str) -> Response {
+    crate::app::probe::method_not_allowed(allowed)
+}
+
+/// A signature over the request, or the app's secret itself as a bearer token for callers without
+/// an SDK.
+fn authenticate(
+    request: &Request<'_>,
+    signed: &SignedRequest<'_>,
+    app: &App,
+) -> Result<(), Response> {
+    let secret = app.secret.expose();
+    if let Some(authorization) = request.header("authorization") {
+        let token = authorization
+            .split_once(' ')
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+            .map(|(_, token)| token.trim());
+        return match token {
+            Some(token) if is_same_secret(token, secret) => Ok(()),
+            _ => Err(unauthorised("The bearer token is not this app's secret")),
+        };
+    }
+    if signed
+        .parameter("auth_key")
+        .is_some_and(|key| key != app.key)
+    {
+        return Err(unauthorised("auth_key does not belong to this app"));
+    }
+    signed
+        .verify(secret)
+        .map_err(|fault| unauthorised(&fault.text()))
+}
+
+fn unauthorised(text: &str) -> Response {
+    Response::error(401, text).with_header("WWW-Authenticate", "Bearer")
+}
+
+type Outcome = Result<Result<Call, Unavailable>, BadCall>;
+
+fn publish(
+    conn: ConnId,
+    events: Vec<Event>,
+    batch: bool,
+    cx: &mut Cx<'_>,
+) -> Result<Call, Unavailable> {
+    let items = events.iter().map(Event::item).collect();
+    cx.outlet.ask(conn, Asked::Publish(items), cx.now)?;
+    cx.counters.events_published += events.len() as u64;
+    let wanted = events
+        .iter()
+        .map(|event| {
+            let keys = if event.info.any() {
+                &event.keys[..]
+            } else {
+                &[]
+            };
+            (
+                keys.iter().map(|key| key.channel().to_owned()).collect(),
+                event.info,
+            )
+        })
+        .collect();
+    Ok(Call::Publish { batch, wanted })
+}
+
+fn read_channels(
+    conn: ConnId,
+    app_id: &str,
+    signed: &SignedRequest<'_>,
+    cx: &mut Cx<'_>,
+) -> Outcome {
+    let info = parse_info(signed.parameter("info"))?;
+    let prefix = signed.parameter("filter_by_prefix").unwrap_or("");
+    if info.user_count && !has_users(prefix) {
+        let text = "info=user_count needs filter_by_prefix=presence- or longer";
+        return Err(BadCall::new(400, text));
+    }
+    let question = Question::Channels { app_id, prefix };
+    let asked = cx.outlet.ask(conn, Asked::Question(question), cx.now);
+    Ok(asked.map(|()| Call::Channels(info)))
+}
+
+fn read_channel(
+    conn: ConnId,
+    app_id: &str,
+    name: &str,
+    signed: &SignedRequest<'_>,
+    cx: &mut Cx<'_>,
+) -> Outcome {
+    let key = check_channel(app_id, name, cx.limits)?;
+    let info = parse_info(signed.parameter("info"))?;
+    if info.user_count && !has_users(name) {
+        return Err(BadCall::new(
+            400,
+            "user_count is known of presence channels only",
+        ));
+    }
+    let question = Question::Channel {
+        channel: key.as_str(),
+    };
+    let asked = cx.outlet.ask(conn, Asked::Question(question), cx.now);
+    Ok(asked.map(|()| Call::Channel(name.to_owned(), info)))
+}
+
+fn read_users(conn: ConnId, app_id: &str, name: &str, cx: &mut Cx<'_>) -> Outcome {
+    let key = check_channel(app_id, name, cx.limits)?;
+    if !has_users(name) {
+        return Err(BadCall::new(
+            400,
+            "Users are known of presence channels only",
+        ));
+    }
+    let question = Question::Users {
+        channel: key.as_str(),
+    };
+    let asked = cx.outlet.ask(conn, Asked::Question(question), cx.now);
+    Ok(asked.map(|()| Call::Users))
+}
+
+/// The response to a call whose answer came, or did not.
+pub fn respond(call: Call, answer: Result<Answer<'_>, Unavailable>, cx: &mut Cx<'_>) -> Response {
+    let publishing = matches!(call, Call::Publish { .. });
+    let body = match (call, answer) {
+        (Call::Publish { batch, wanted }, Ok(Answer::Published(counts))) => {
+            published(batch, &wanted, &counts)
+        }
+        (Call::Channels(info), Ok(Answer::Channels(channels))) => {
+            let mut body = String::from("{\"channels\":{");
+            for (index, (name, counts)) in channels.iter().enumerate() {
+                if index > 0 {
+                    body.push(',');
+                }
+                let _ = write!(
+                    body,
+                    "{}:{}",
+                    json_string(name),
+                    attributes(name, *counts, info)
+                );
+            }
+            body + "}}"
+        }
+        (Call::Channel(name, info), Ok(Answer::Channel(counts))) => {
+            let rest = attributes(&name, counts, info);
+            let comma = if rest == "{}" { "" } else { "," };
+            format!(
+                "{{\"occupied\":{}{comma}{}",
+                counts.subscriptions > 0,
+                &rest[1..]
+            )
+        }
+        (Call::Users, Ok(Answer::Users(users))) => {
+            let users: Vec<String> = users
+                .iter()
+                .map(|id| format!("{{\"id\":{}}}", json_string(id)))
+                .collect();
+            format!("{{\"users\":[{}]}}", users.join(","))
+        }
+        (_, Ok(Answer::Refused(RefusalReason::TooLong))) => {
+            return Response::error(400, "The answer would be too long; use filter_by_prefix");
+        }
+        _ => return unavailable(publishing, cx),
+    };
+    Response::json(200, body)
+}
+
+/// Nothing can be promised now. Of a publish that was under way nobody can say how far it came.
+fn unavailable(publishing: bool, cx: &mut Cx<'_>) -> Response {
+    if publishing {
+        cx.counters.events_refused += 1;
+    }
+    Response::error(503, "Delivery cannot be confirmed now; try again")
+        .with_header("Retry-After", "1")
+}
+
+fn published(
+    batch: bool,
+    wanted: &[(Vec<String>, InfoWanted)],
+    counts: &[ChannelCounts],
+) -> String {
+    if !wanted.iter().any(|(_, info)| info.any()) {
+        return "{}".to_owned();
+    }
+    let mut counts = counts.iter().copied();
+    let mut per_event = wanted.iter().map(|(channels, info)| {
+        let of_channels: Vec<(&str, String)> = channels
+            .iter()
+            .map(|name| {
+                let counts = counts.next().unwrap_or_default();
+                (name.as_str(), attributes(name, counts, *info))
+            })
+            .collect();
+        of_channels
+    });
+    if batch {
+        let entries: Vec<String> = per_event
+            .map(|channels| {
+                let first = channels.into_iter().next();
+                first.map_or_else(|| "{}".to_owned(), |(_, attributes)| attributes)
+            })
+            .collect();
+        return format!("{{\"batch\":[{}]}}", entries.join(","));
+    }
+    let channels = per_event.next().unwrap_or_default();
+    let entries: Vec<String> = channels
+        .into_iter()
+        .map(|(name, attributes)| format!("{}:{attributes}", json_string(name)))
+        .collect();
+    format!("{{\"channels\":{{{}}}}}", entries.join(","))
+}
+
+/// What was wanted and applies to the channel, as a JSON object.
+fn attributes(channel: &str, counts: ChannelCounts, info: InfoWanted) -> String {
+    let mut fields = Vec::new();
+    if info.user_count && has_users(channel) {
+        fields.push(format!("\"user_count\":{}", counts.users));
+    }
+    if info.subscription_count {
+        fields.push(format!("\"subscription_count\":{}", counts.subscriptions));
+    }
+    format!("{{{}}}", fields.join(","))
+}

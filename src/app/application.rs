@@ -1,0 +1,172 @@
+//! The contract between meaning and transport: an application is told what happened to a
+//! connection and answers through the `Cx` it is handed. It never sees a socket, a session or
+//! another process.
+
+use bytes::Bytes;
+
+use crate::base::close::Close;
+use crate::base::counters::Counters;
+use crate::base::dice::Dice;
+use crate::base::ids::{ConnId, Ticket};
+use crate::base::limits::Limits;
+use crate::base::names::ChannelKey;
+use crate::base::now::Now;
+use crate::realtime::hub::{Hub, Left, NotSubscribed, Presence};
+use crate::wire::bus::{Answer, Item, Member, Question, RefusalReason, Up};
+use crate::wire::http::{Request, Response};
+use crate::wire::websocket;
+
+/// One message, in either direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Message<'a> {
+    Text(&'a str),
+    Binary(&'a [u8]),
+}
+
+/// A text for many receivers, encoded once for each kind of transport among them.
+pub struct Parcel {
+    websocket: Bytes,
+}
+
+impl Parcel {
+    pub fn text(text: &str) -> Parcel {
+        Parcel {
+            websocket: websocket::text_frame(text),
+        }
+    }
+
+    pub fn websocket(&self) -> &Bytes {
+        &self.websocket
+    }
+}
+
+/// The switchboard cannot be asked, or did not answer in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unavailable;
+
+/// What an application may have done. The worker implements it; tests record it.
+pub trait Outlet {
+    /// Queues a message; a connection whose outbox is full is cut.
+    fn send(&mut self, conn: ConnId, message: Message<'_>);
+
+    /// Queues a message that others receive too.
+    fn deliver(&mut self, conn: ConnId, parcel: &Parcel);
+
+    /// Answers the connection's request.
+    fn reply(&mut self, conn: ConnId, response: Response);
+
+    /// Accepts the WebSocket that the request asked for; `opened` follows.
+    fn upgrade(&mut self, conn: ConnId);
+
+    /// Ends the connection. `closed` follows.
+    fn close(&mut self, conn: ConnId, close: Close);
+
+    /// Tells the switchboard. While it is away this does nothing: it will be told everything
+    /// that is held when it returns.
+    fn tell(&mut self, message: &Up<'_>);
+
+    /// Hands events to the switchboard without waiting for word.
+    fn publish(&mut self, item: Item<'_>) -> Result<(), Unavailable>;
+
+    /// A question of `conn`; `answered` follows unless this fails.
+    fn ask(&mut self, conn: ConnId, question: Asked<'_>, now: Now) -> Result<(), Unavailable>;
+}
+
+/// What can be asked of the switchboard.
+pub enum Asked<'a> {
+    Question(Question<'a>),
+    /// Publish all of these, and say when every worker with subscribers has them.
+    Publish(Vec<Item<'a>>),
+}
+
+impl<'a> Asked<'a> {
+    pub fn into_message(self, ticket: Ticket) -> Up<'a> {
+        let Ticket(ticket) = ticket;
+        match self {
+            Asked::Question(question) => Up::Ask { ticket, question },
+            Asked::Publish(items) => Up::Publish { ticket, items },
+        }
+    }
+}
+
+/// What an application works with during one call.
+pub struct Cx<'a> {
+    pub now: Now,
+    pub dice: &'a mut Dice,
+    pub hub: &'a mut Hub,
+    pub limits: &'a Limits,
+    pub counters: &'a mut Counters,
+    pub outlet: &'a mut dyn Outlet,
+}
+
+impl Cx<'_> {
+    /// Asks for a subscription; `subscribed` or `refused` follows.
+    pub fn subscribe(
+        &mut self,
+        conn: ConnId,
+        key: &ChannelKey,
+        presence: Option<Presence>,
+    ) -> Result<(), NotSubscribed> {
+        let described = presence.clone();
+        let ticket = self.hub.subscribe(conn, key, presence)?;
+        let member = described.as_ref().map(|presence| Member {
+            user_id: &presence.user_id,
+            user_info: &presence.user_info,
+        });
+        self.outlet.tell(&Up::Subscribe {
+            ticket,
+            channel: key.as_str(),
+            member,
+        });
+        Ok(())
+    }
+
+    /// Ends a subscription; nothing happens when there is none.
+    pub fn unsubscribe(&mut self, conn: ConnId, key: &ChannelKey) {
+        if let Some(left) = self.hub.unsubscribe(conn, key.as_str()) {
+            self.tell_left(&left);
+        }
+    }
+
+    /// Ends everything a connection subscribed to.
+    pub fn unsubscribe_all(&mut self, conn: ConnId) {
+        for left in self.hub.unsubscribe_all(conn) {
+            self.tell_left(&left);
+        }
+    }
+
+    fn tell_left(&mut self, left: &Left) {
+        self.outlet.tell(&Up::Unsubscribe {
+            channel: left.key.as_str(),
+            user_id: left.user_id.as_deref(),
+        });
+    }
+}
+
+/// What messages mean on one kind of listener. Every call returns at once; what has to wait is
+/// asked for and comes back as another call.
+pub trait Application {
+    /// A request arrived. Exactly one `reply` or `upgrade` is owed, now or when an answer comes.
+    fn request(&mut self, conn: ConnId, request: &Request<'_>, cx: &mut Cx<'_>);
+
+    /// The upgrade was done.
+    fn opened(&mut self, conn: ConnId, cx: &mut Cx<'_>);
+
+    fn message(&mut self, conn: ConnId, message: Message<'_>, cx: &mut Cx<'_>);
+
+    /// The answer to this connection's `ask`.
+    fn answered(&mut self, conn: ConnId, answer: Result<Answer<'_>, Unavailable>, cx: &mut Cx<'_>);
+
+    /// The subscription stands; the channel's events follow.
+    fn subscribed(&mut self, conn: ConnId, key: &ChannelKey, cx: &mut Cx<'_>);
+
+    /// The subscription was refused.
+    fn refused(&mut self, conn: ConnId, key: &ChannelKey, reason: RefusalReason, cx: &mut Cx<'_>);
+
+    /// An event this connection published through `Outlet::publish` reached nobody.
+    fn undelivered(&mut self, conn: ConnId, cx: &mut Cx<'_>);
+
+    /// Nothing can be sent to the connection any more. Called once for each that was requested
+    /// on or opened.
+    fn closed(&mut self, conn: ConnId, cx: &mut Cx<'_>);
+}

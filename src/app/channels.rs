@@ -1,0 +1,191 @@
+//! The `channels` handler: Pusher Channels for clients, the HTTP API for backends, the demo page
+//! and the probes. Protocol facts are Pusher's published ones; where servers differ, the reason
+//! for our choice stands beside it.
+
+use std::collections::HashMap;
+
+use foldhash::quality::FixedState;
+
+use crate::app::api::{self, Call};
+use crate::app::application::{Application, Cx, Message, Unavailable};
+use crate::app::apps::Apps;
+use crate::app::client::{self, Client};
+use crate::app::probe::{self, Probe};
+use crate::base::close::Close;
+use crate::base::dice::Dice;
+use crate::base::ids::ConnId;
+use crate::base::names::ChannelKey;
+use crate::wire::bus::{Answer, RefusalReason};
+use crate::wire::http::{Request, Response};
+use crate::wire::pusher;
+use crate::wire::query::parse_query;
+
+/// The protocol version spoken when a client names none.
+const PROTOCOL_DEFAULT: u8 = 7;
+/// Java and .NET still speak 5.
+const PROTOCOLS: std::ops::RangeInclusive<u8> = 5..=7;
+
+/// What the handler remembers of a connection.
+enum State {
+    /// A request to the HTTP API waits for its answer.
+    Calling(Call),
+    Probing,
+    /// The upgrade was accepted; who it will be, or why it will be turned away.
+    Upgrading(Result<Box<Client>, Refused>),
+    Client(Box<Client>),
+}
+
+/// A client that is turned away after the upgrade: before it, it would see nothing but a failure
+/// without a reason, and retry for ever.
+struct Refused {
+    close: Close,
+    protocol: u8,
+}
+
+/// One per worker; all `channels` listeners share it.
+pub struct Channels {
+    apps: Apps,
+    /// Shown at `/`, when there is something to try it with.
+    demo_page: Option<&'static str>,
+    states: HashMap<ConnId, State, FixedState>,
+}
+
+impl Channels {
+    pub fn new(apps: Apps, demo_page: Option<&'static str>, dice: &mut Dice) -> Channels {
+        Channels {
+            apps,
+            demo_page,
+            states: HashMap::with_hasher(FixedState::with_seed(dice.next_u64())),
+        }
+    }
+
+    fn page(&self, request: &Request<'_>) -> Response {
+        if !matches!(request.method, "GET" | "HEAD") {
+            return probe::method_not_allowed("GET, HEAD");
+        }
+        match self.demo_page {
+            Some(page) => Response::html(200, page),
+            None => Response::text(200, "Lineman is on the line.\n"),
+        }
+    }
+
+    /// Who asks for a WebSocket at `…/app/KEY?protocol=…`.
+    fn admit(&self, request: &Request<'_>, cx: &mut Cx<'_>) -> Result<Box<Client>, Refused> {
+        let query = parse_query(request.query()).unwrap_or_default();
+        let parameter = |name| {
+            query
+                .iter()
+                .find(|(key, _)| key == name)
+                .map(|(_, value)| &**value)
+        };
+        let protocol = match parameter("protocol").filter(|text| !text.is_empty()) {
+            None => Ok(PROTOCOL_DEFAULT),
+            Some(text) => match text.parse::<u8>() {
+                Ok(version) if PROTOCOLS.contains(&version) => Ok(version),
+                Ok(_) => Err(4007),
+                Err(_) => Err(4006),
+            },
+        };
+        let protocol = protocol.map_err(|code| Refused {
+            close: Close::VersionRefused(code),
+            protocol: PROTOCOL_DEFAULT,
+        })?;
+        // A proxy may put us under a prefix, which every SDK can be told.
+        let mut segments = request.path().rsplit('/');
+        let (key, directory) = (segments.next().unwrap_or(""), segments.next());
+        if directory != Some("app") || key.is_empty() {
+            return Err(Refused {
+                close: Close::PathUnknown,
+                protocol,
+            });
+        }
+        let app = self.apps.by_key(key);
+        let app = app.ok_or_else(|| Refused {
+            close: Close::AppUnknown(key.into()),
+            protocol,
+        })?;
+        Ok(Box::new(Client::new(app.clone(), protocol, cx)))
+    }
+}
+
+impl Application for Channels {
+    fn request(&mut self, conn: ConnId, request: &Request<'_>, cx: &mut Cx<'_>) {
+        if request.wants_websocket() {
+            let admitted = self.admit(request, cx);
+            self.states.insert(conn, State::Upgrading(admitted));
+            return cx.outlet.upgrade(conn);
+        }
+        match probe::request(conn, request, cx) {
+            Probe::Answered => return,
+            Probe::Asked => {
+                self.states.insert(conn, State::Probing);
+                return;
+            }
+            Probe::NotOne => {}
+        }
+        if request.path() == "/" {
+            return cx.outlet.reply(conn, self.page(request));
+        }
+        if let Some(call) = api::request(conn, request, &self.apps, cx) {
+            self.states.insert(conn, State::Calling(call));
+        }
+    }
+
+    fn opened(&mut self, conn: ConnId, cx: &mut Cx<'_>) {
+        match self.states.remove(&conn) {
+            Some(State::Upgrading(Ok(client))) => {
+                cx.hub.enter(conn, client.socket_id());
+                let hello =
+                    pusher::connection_established(client.socket_id(), cx.limits.activity_seconds);
+                cx.outlet.send(conn, Message::Text(&hello));
+                self.states.insert(conn, State::Client(client));
+            }
+            Some(State::Upgrading(Err(Refused { close, protocol }))) => {
+                client::close(conn, close, protocol, cx);
+            }
+            _ => cx.outlet.close(conn, Close::PathUnknown),
+        }
+    }
+
+    fn message(&mut self, conn: ConnId, message: Message<'_>, cx: &mut Cx<'_>) {
+        if let Some(State::Client(client)) = self.states.get_mut(&conn) {
+            client.message(conn, message, cx);
+        }
+    }
+
+    fn answered(&mut self, conn: ConnId, answer: Result<Answer<'_>, Unavailable>, cx: &mut Cx<'_>) {
+        match self.states.remove(&conn) {
+            Some(State::Calling(call)) => {
+                let response = api::respond(call, answer, cx);
+                cx.outlet.reply(conn, response);
+            }
+            Some(State::Probing) => cx.outlet.reply(conn, probe::ready(answer)),
+            Some(other) => {
+                self.states.insert(conn, other);
+            }
+            None => {}
+        }
+    }
+
+    fn subscribed(&mut self, conn: ConnId, key: &ChannelKey, cx: &mut Cx<'_>) {
+        client::confirm(conn, key, cx);
+    }
+
+    fn refused(&mut self, conn: ConnId, key: &ChannelKey, reason: RefusalReason, cx: &mut Cx<'_>) {
+        if let Some(State::Client(client)) = self.states.get_mut(&conn) {
+            client.refused(conn, key, reason, cx);
+        }
+    }
+
+    fn undelivered(&mut self, conn: ConnId, cx: &mut Cx<'_>) {
+        if let Some(State::Client(client)) = self.states.get(&conn) {
+            client.undelivered(conn, cx);
+        }
+    }
+
+    fn closed(&mut self, conn: ConnId, cx: &mut Cx<'_>) {
+        if let Some(State::Client(client)) = self.states.remove(&conn) {
+            cx.hub.leave(client.socket_id());
+        }
+    }
+}

@@ -1,0 +1,315 @@
+//! One Pusher client: what it may say, what it is told. The rules of subscriptions, signatures and
+//! client events live here; who else is in a channel is the hub's and the registry's business.
+
+use crate::app::application::{Cx, Message, Unavailable};
+use crate::app::apps::App;
+use crate::base::close::{Close, Violation};
+use crate::base::ids::{ConnId, SocketId};
+use crate::base::names::{ChannelKey, ChannelKind, is_event_name, is_name};
+use crate::base::quota::Quota;
+use crate::realtime::hub::{NotSubscribed, Presence};
+use crate::wire::bus::{InfoWanted, Item, RefusalReason};
+use crate::wire::pusher::{self, ClientEvent, ClientMessage, Subscribe};
+use crate::wire::sign::{channel_text, is_signed};
+
+const UNDELIVERED: &str = "Client event not delivered; try again";
+
+/// An established connection of the Pusher protocol.
+pub struct Client {
+    app: App,
+    socket_id: SocketId,
+    protocol: u8,
+    bad_messages: u32,
+    events: Quota,
+}
+
+/// Why a subscription fails: the three fields of the error event.
+struct Refusal {
+    kind: &'static str,
+    status: u16,
+    text: String,
+}
+
+impl Refusal {
+    fn new(kind: &'static str, status: u16, text: impl Into<String>) -> Refusal {
+        Refusal {
+            kind,
+            status,
+            text: text.into(),
+        }
+    }
+
+    fn auth(text: impl Into<String>) -> Refusal {
+        Refusal::new("AuthError", 401, text)
+    }
+
+    fn limit(status: u16, text: impl Into<String>) -> Refusal {
+        Refusal::new("LimitReached", status, text)
+    }
+}
+
+impl Client {
+    pub fn new(app: App, protocol: u8, cx: &mut Cx<'_>) -> Client {
+        Client {
+            app,
+            socket_id: SocketId::random(cx.dice),
+            protocol,
+            bad_messages: 0,
+            events: Quota::new(cx.limits.client_events_per_second, cx.now.moment),
+        }
+    }
+
+    pub fn socket_id(&self) -> SocketId {
+        self.socket_id
+    }
+
+    pub fn message(&mut self, conn: ConnId, message: Message<'_>, cx: &mut Cx<'_>) {
+        let Message::Text(text) = message else {
+            let violation = Violation::Unsupported("Binary messages are not supported");
+            return close(conn, Close::Violation(violation), self.protocol, cx);
+        };
+        match pusher::parse(text) {
+            Ok(ClientMessage::Ping) => cx.outlet.send(conn, Message::Text(pusher::PONG)),
+            Ok(ClientMessage::Pong) => {}
+            Ok(ClientMessage::Subscribe(subscribe)) => self.subscribe(conn, &subscribe, cx),
+            Ok(ClientMessage::Unsubscribe { channel }) => {
+                cx.unsubscribe(conn, &ChannelKey::new(&self.app.id, &channel));
+            }
+            Ok(ClientMessage::SignIn) => {
+                self.complain(conn, None, "Sign-in is not available yet", cx);
+            }
+            Ok(ClientMessage::Event(event)) => {
+                if let Err((code, text)) = self.client_event(conn, &event, cx) {
+                    self.complain(conn, code, &text, cx);
+                }
+            }
+            Err(malformed) => {
+                self.bad_messages += 1;
+                if self.bad_messages > cx.limits.bad_messages {
+                    let reason = Close::Unauthorised("Too many malformed messages");
+                    return close(conn, reason, self.protocol, cx);
+                }
+                self.complain(conn, None, malformed.text(), cx);
+            }
+        }
+    }
+
+    /// `pusher:error`; the connection stays.
+    fn complain(&self, conn: ConnId, code: Option<u16>, text: &str, cx: &mut Cx<'_>) {
+        cx.outlet
+            .send(conn, Message::Text(&pusher::error(code, text)));
+    }
+
+    fn subscribe(&mut self, conn: ConnId, subscribe: &Subscribe<'_>, cx: &mut Cx<'_>) {
+        let channel = &*subscribe.channel;
+        if let Err(refusal) = self.try_subscribe(conn, subscribe, cx) {
+            self.refuse(conn, channel, &refusal, cx);
+        }
+    }
+
+    fn try_subscribe(
+        &mut self,
+        conn: ConnId,
+        subscribe: &Subscribe<'_>,
+        cx: &mut Cx<'_>,
+    ) -> Result<(), Refusal> {
+        let channel = &*subscribe.channel;
+        if channel.starts_with("#server-to-user-") {
+            return Err(Refusal::new(
+                "AuthError",
+                403,
+                "Sign-in is not available yet",
+            ));
+        }
+        if !is_name(channel, cx.limits.channel_name_bytes) {
+            let text = "Invalid channel name: letters, digits and _-=@,.; only, 200 at most";
+            return Err(Refusal::new("InvalidChannel", 400, text));
+        }
+        let kind = ChannelKind::of(channel);
+        if kind.needs_auth() {
+            self.check_auth(subscribe)?;
+        }
+        let presence = match kind {
+            ChannelKind::Presence => Some(presence_of(subscribe, cx)?),
+            _ => None,
+        };
+        let key = ChannelKey::new(&self.app.id, channel);
+        match cx.subscribe(conn, &key, presence) {
+            Ok(()) | Err(NotSubscribed::Asked) => Ok(()),
+            Err(NotSubscribed::Already) => {
+                // Success again, without counting or announcing anybody twice.
+                confirm(conn, &key, cx);
+                Ok(())
+            }
+            Err(NotSubscribed::TooMany) => {
+                let text = format!(
+                    "At most {} channels per connection",
+                    cx.limits.channels_per_connection
+                );
+                Err(Refusal::limit(429, text))
+            }
+        }
+    }
+
+    /// `auth` is `KEY:SIGNATURE`, the key one of this app's.
+    fn check_auth(&self, subscribe: &Subscribe<'_>) -> Result<(), Refusal> {
+        let channel = &*subscribe.channel;
+        let auth = subscribe.auth.as_deref().filter(|auth| !auth.is_empty());
+        let auth = auth.ok_or_else(|| {
+            Refusal::auth(format!("Auth info required to subscribe to {channel}"))
+        })?;
+        let (key, signature) = auth.split_once(':').ok_or_else(|| {
+            let text = format!(
+                "Auth value for subscription to {channel} is invalid: should be of format 'key:signature'"
+            );
+            Refusal::auth(text)
+        })?;
+        let text = channel_text(
+            &self.socket_id.to_string(),
+            channel,
+            subscribe.channel_data.as_deref(),
+        );
+        if key != self.app.key || !is_signed(self.app.secret.expose(), &text, signature) {
+            return Err(Refusal::auth(
+                "Invalid signature for this socket, channel and key",
+            ));
+        }
+        Ok(())
+    }
+
+    /// The switchboard refused.
+    pub fn refused(
+        &mut self,
+        conn: ConnId,
+        key: &ChannelKey,
+        reason: RefusalReason,
+        cx: &mut Cx<'_>,
+    ) {
+        let refusal = match reason {
+            RefusalReason::Full => {
+                let text = format!(
+                    "At most {} users in a presence channel",
+                    cx.limits.presence_members
+                );
+                Refusal::limit(409, text)
+            }
+            _ => Refusal::new(
+                "ServerError",
+                503,
+                "The server cannot subscribe now; try again",
+            ),
+        };
+        self.refuse(conn, key.channel(), &refusal, cx);
+    }
+
+    /// The switchboard could not promise delivery of a client event.
+    pub fn undelivered(&self, conn: ConnId, cx: &mut Cx<'_>) {
+        self.complain(conn, None, UNDELIVERED, cx);
+    }
+
+    /// Both error events; old clients show nothing but `pusher:error`.
+    fn refuse(&self, conn: ConnId, channel: &str, refusal: &Refusal, cx: &mut Cx<'_>) {
+        let Refusal { kind, status, text } = refusal;
+        for event in pusher::subscription_errors(channel, kind, text, *status) {
+            cx.outlet.send(conn, Message::Text(&event));
+        }
+        if self.protocol < 6 {
+            self.complain(conn, None, text, cx);
+        }
+    }
+
+    /// Checks and publishes; why not, as `pusher:error`.
+    fn client_event(
+        &mut self,
+        conn: ConnId,
+        event: &ClientEvent<'_>,
+        cx: &mut Cx<'_>,
+    ) -> Result<(), (Option<u16>, String)> {
+        let rejected = |text: &str| Err((None, format!("Client event rejected - {text}")));
+        if !self.app.client_events {
+            return rejected("client events are not enabled for this app");
+        }
+        if !ChannelKind::of(&event.channel).needs_auth() {
+            return rejected("only supported on private and presence channels");
+        }
+        if !is_event_name(&event.event, cx.limits.event_name_bytes) {
+            return rejected("the event's name is too long or not printable");
+        }
+        if event.data.len > cx.limits.event_data_bytes {
+            return rejected(&format!(
+                "data is longer than {} bytes",
+                cx.limits.event_data_bytes
+            ));
+        }
+        let key = ChannelKey::new(&self.app.id, &event.channel);
+        let Some(user_id) = cx.hub.membership(conn, key.as_str()) else {
+            return rejected("this connection is not subscribed to the channel");
+        };
+        if !self.events.take(cx.now.moment) {
+            let per_second = cx.limits.client_events_per_second;
+            return Err((
+                Some(4301),
+                format!("Rate limit: {per_second} client events a second"),
+            ));
+        }
+        let item = Item {
+            channels: vec![key.as_str()],
+            event: &pusher::json_string(&event.event),
+            data: &event.data.json,
+            user_id,
+            exclude: Some(self.socket_id),
+            info: InfoWanted::default(),
+        };
+        let published = cx.outlet.publish(item);
+        published.map_err(|Unavailable| (None, UNDELIVERED.to_owned()))?;
+        cx.counters.events_published += 1;
+        Ok(())
+    }
+}
+
+/// Success, in a presence channel with everybody who is there.
+pub fn confirm(conn: ConnId, key: &ChannelKey, cx: &mut Cx<'_>) {
+    let channel = key.channel();
+    let roster = cx.hub.roster(key.as_str());
+    let text = match (ChannelKind::of(channel), roster) {
+        (ChannelKind::Presence, Some(roster)) => pusher::presence_succeeded(channel, roster.iter()),
+        _ => pusher::subscription_succeeded(channel),
+    };
+    cx.outlet.send(conn, Message::Text(&text));
+}
+
+/// Reads and checks `channel_data`.
+fn presence_of(subscribe: &Subscribe<'_>, cx: &Cx<'_>) -> Result<Presence, Refusal> {
+    let data = subscribe
+        .channel_data
+        .as_deref()
+        .and_then(pusher::parse_channel_data);
+    let data = data.ok_or_else(|| {
+        Refusal::auth("channel_data must be a JSON string with a user_id, for presence channels")
+    })?;
+    if data.user_id.len() > cx.limits.user_id_bytes {
+        let text = format!("user_id is longer than {} bytes", cx.limits.user_id_bytes);
+        return Err(Refusal::limit(413, text));
+    }
+    if data.user_info.len() > cx.limits.presence_member_bytes {
+        let text = format!(
+            "user_info is longer than {} bytes",
+            cx.limits.presence_member_bytes
+        );
+        return Err(Refusal::limit(413, text));
+    }
+    Ok(Presence {
+        user_id: data.user_id,
+        user_info: data.user_info,
+    })
+}
+
+/// Ends a connection with a reason. Before protocol 6 clients look for it in an event; from 6 on
+/// they read the Close frame, and would report both.
+pub fn close(conn: ConnId, close: Close, protocol: u8, cx: &mut Cx<'_>) {
+    if let Some((code, text)) = close.websocket().filter(|_| protocol < 6) {
+        cx.outlet
+            .send(conn, Message::Text(&pusher::error(Some(code), &text)));
+    }
+    cx.outlet.close(conn, close);
+}

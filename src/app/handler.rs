@@ -1,0 +1,21 @@
+//! The applications a listener can be given in the configuration.
+
+/// The `handler` of a `[[listen]]` table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handler {
+    /// Pusher Channels: the WebSocket protocol and the HTTP API.
+    Channels,
+    /// Answers every WebSocket message, and every HTTP POST, with what it got.
+    Echo,
+}
+
+impl Handler {
+    pub const ALL: [Handler; 2] = [Handler::Channels, Handler::Echo];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Handler::Channels => "channels",
+            Handler::Echo => "echo",
+        }
+    }
+}

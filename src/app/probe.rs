@@ -1,0 +1,60 @@
+//! Health probes, the same on every listener. `/healthz`: this worker turns. `/readyz`: all
+//! workers are linked to the switchboard, so that a publish reaches everybody.
+
+use crate::app::application::{Asked, Cx, Unavailable};
+use crate::base::ids::ConnId;
+use crate::wire::bus::{Answer, Question};
+use crate::wire::http::{Request, Response};
+
+/// Whether `request` was a probe and has been taken care of; for `/readyz` the answer comes later,
+/// through `ready`.
+pub enum Probe {
+    NotOne,
+    Answered,
+    /// `answered` will follow and is to be passed to `ready`.
+    Asked,
+}
+
+pub fn request(conn: ConnId, request: &Request<'_>, cx: &mut Cx<'_>) -> Probe {
+    let path = request.path();
+    if path != "/healthz" && path != "/readyz" {
+        return Probe::NotOne;
+    }
+    if !matches!(request.method, "GET" | "HEAD") {
+        cx.outlet.reply(conn, method_not_allowed("GET, HEAD"));
+        return Probe::Answered;
+    }
+    if path == "/healthz" {
+        cx.outlet
+            .reply(conn, Response::json(200, "{\"alive\":true}"));
+        return Probe::Answered;
+    }
+    match cx
+        .outlet
+        .ask(conn, Asked::Question(Question::Ready), cx.now)
+    {
+        Ok(()) => Probe::Asked,
+        Err(Unavailable) => {
+            cx.outlet.reply(conn, ready(Err(Unavailable)));
+            Probe::Answered
+        }
+    }
+}
+
+/// The answer to `/readyz`.
+pub fn ready(answer: Result<Answer<'_>, Unavailable>) -> Response {
+    match answer {
+        Ok(Answer::Ready { linked, expected }) => {
+            let ready = linked >= expected;
+            let body = format!(
+                "{{\"ready\":{ready},\"switchboard\":true,\"linked\":{linked},\"expected\":{expected}}}"
+            );
+            Response::json(if ready { 200 } else { 503 }, body)
+        }
+        _ => Response::json(503, "{\"ready\":false,\"switchboard\":false}"),
+    }
+}
+
+pub fn method_not_allowed(allowed: &'static str) -> Response {
+    Response::error(405, "This method is not allowed here").with_header("Allow", allowed)
+}

@@ -1,0 +1,421 @@
+//! Whether the values in a well-formed file make sense together. Owns the ranges and the rules
+//! (a demo secret stays on the loopback); does not know how problems are shown.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use toml::Spanned;
+use toml::de::DeTable;
+
+use crate::app::apps::{App, Secret};
+use crate::app::handler::Handler;
+use crate::base::limits::Limits;
+use crate::config::load::{FORMATS, LEVELS, RawConfig, RawListen, RawLog};
+use crate::config::problem::Step::{Index, Key};
+use crate::config::problem::{Problem, Step, locate, nearest};
+use crate::config::{Config, Listen, LogFormat, LogOptions};
+
+/// More processes than this is a typing error on any machine we know of.
+pub const WORKERS_MAX: u32 = 256;
+/// More reactors in one process would share one heap to no gain.
+pub const THREADS_MAX: u32 = 64;
+/// The secret of the shipped configuration: everybody knows it.
+pub const DEMO_SECRET: &str = "demo-secret";
+
+const HANDLERS: &[(&str, Handler)] = &[("channels", Handler::Channels), ("echo", Handler::Echo)];
+
+struct Checker<'a> {
+    document: &'a Spanned<DeTable<'a>>,
+    problems: Vec<Problem>,
+}
+
+impl Checker<'_> {
+    fn problem(&mut self, path: &[Step], message: impl Into<String>, hint: Option<&str>) {
+        self.problems.push(Problem {
+            span: locate(self.document, path),
+            message: message.into(),
+            hint: hint.map(str::to_string),
+        });
+    }
+
+    fn range(&mut self, path: &[Step], name: &str, value: u64, low: u64, high: u64) {
+        if !(low..=high).contains(&value) {
+            let message = if high == u64::MAX {
+                format!("{name} must be at least {low}, it is {value}")
+            } else {
+                format!("{name} must be between {low} and {high}, it is {value}")
+            };
+            self.problem(path, message, None);
+        }
+    }
+
+    fn word<T: Copy>(&mut self, path: &[Step], word: &str, words: &[(&str, T)]) -> Option<T> {
+        if let Some((_, value)) = words.iter().find(|(name, _)| *name == word) {
+            return Some(*value);
+        }
+        let names: Vec<&str> = words.iter().map(|(name, _)| *name).collect();
+        let hint = match nearest(word, &names) {
+            Some(near) => format!("did you mean \"{near}\"?"),
+            None => format!("one of: {}", names.join(", ")),
+        };
+        self.problem(path, format!("\"{word}\" is not known here"), Some(&hint));
+        None
+    }
+}
+
+/// Turns the raw file into a `Config` or into everything that is wrong with it.
+pub(super) fn check(
+    raw: RawConfig,
+    document: &Spanned<DeTable<'_>>,
+) -> Result<Config, Vec<Problem>> {
+    let mut checker = Checker {
+        document,
+        problems: Vec::new(),
+    };
+    checker.range(
+        &[Key("workers")],
+        "workers",
+        raw.workers.into(),
+        0,
+        WORKERS_MAX.into(),
+    );
+    checker.range(
+        &[Key("threads")],
+        "threads",
+        raw.threads.into(),
+        1,
+        THREADS_MAX.into(),
+    );
+    let log = check_log(&mut checker, &raw.log);
+    let listen = check_listen(&mut checker, &raw.listen);
+    check_apps(&mut checker, &raw, &listen);
+    check_limits(&mut checker, &raw.limits);
+    if !checker.problems.is_empty() {
+        return Err(checker.problems);
+    }
+    let apps = raw.apps.into_iter().map(|app| App {
+        id: app.id,
+        key: app.key.0,
+        secret: Secret::new(app.secret.0),
+        client_events: app.client_events,
+    });
+    Ok(Config {
+        workers: resolve_workers(raw.workers),
+        threads: raw.threads,
+        run_dir: raw.run_dir,
+        log,
+        listen,
+        apps: apps.collect(),
+        limits: raw.limits,
+    })
+}
+
+fn resolve_workers(workers: u32) -> u32 {
+    if workers > 0 {
+        return workers;
+    }
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    u32::try_from(cores).unwrap_or(1).min(WORKERS_MAX)
+}
+
+fn check_log(checker: &mut Checker<'_>, raw: &RawLog) -> LogOptions {
+    let level = checker.word(&[Key("log"), Key("level")], &raw.level, LEVELS);
+    let format = checker.word(&[Key("log"), Key("format")], &raw.format, FORMATS);
+    LogOptions {
+        level: level.unwrap_or(log::LevelFilter::Info),
+        format: format.unwrap_or(LogFormat::Text),
+        file: raw.file.clone(),
+    }
+}
+
+fn check_listen(checker: &mut Checker<'_>, raw: &[RawListen]) -> Vec<Listen> {
+    if raw.is_empty() {
+        let hint = "add:\n    [[listen]]\n    url = \"http://127.0.0.1:8080\"";
+        checker.problem(
+            &[],
+            "there is no [[listen]]: the server would hear nobody",
+            Some(hint),
+        );
+    }
+    let mut listens: Vec<Listen> = Vec::new();
+    for (index, one) in raw.iter().enumerate() {
+        let at = |key| [Key("listen"), Index(index), Key(key)];
+        let handler = checker.word(&at("handler"), &one.handler, HANDLERS);
+        let address = match parse_url(&one.url) {
+            Ok(address) => address,
+            Err((message, hint)) => {
+                checker.problem(&at("url"), message, Some(hint));
+                continue;
+            }
+        };
+        // Port 0 asks for any free port, so two of them do not meet.
+        if address.port() != 0 && listens.iter().any(|other| other.address == address) {
+            checker.problem(&at("url"), format!("{address} is listened on twice"), None);
+        }
+        listens.push(Listen {
+            address,
+            handler: handler.unwrap_or(Handler::Channels),
+        });
+    }
+    listens
+}
+
+fn parse_url(url: &str) -> Result<SocketAddr, (String, &'static str)> {
+    const SHAPE: &str = "http://HOST:PORT with an IP address or localhost, e.g. \
+                         \"http://127.0.0.1:8080\"; http:// serves WebSocket too";
+    const LATER: &str = "only http://HOST:PORT is available for now; TLS, plain TCP and Unix \
+                         sockets come later";
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return Err((format!("\"{url}\" is not a URL"), SHAPE));
+    };
+    if scheme != "http" {
+        return Err((format!("{scheme}:// cannot be listened on"), LATER));
+    }
+    let rest = rest.strip_suffix('/').unwrap_or(rest);
+    let wrong = |what: String| (what, SHAPE);
+    let (host, port) = rest
+        .rsplit_once(':')
+        .filter(|(host, _)| !host.starts_with('[') || host.ends_with(']'))
+        .ok_or_else(|| wrong(format!("\"{url}\" has no port")))?;
+    let port: u16 = port
+        .parse()
+        .map_err(|_| wrong(format!("\"{port}\" is not a port number")))?;
+    let bracketed = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    let ip = match bracketed {
+        Some(inner) => inner.parse::<Ipv6Addr>().ok().map(IpAddr::V6),
+        None if host == "localhost" => Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        None => host.parse::<Ipv4Addr>().ok().map(IpAddr::V4),
+    };
+    let ip = ip.ok_or_else(|| wrong(format!("\"{host}\" is not an IP address")))?;
+    Ok(SocketAddr::new(ip, port))
+}
+
+fn check_apps(checker: &mut Checker<'_>, raw: &RawConfig, listens: &[Listen]) {
+    let for_channels = listens.iter().any(|one| one.handler == Handler::Channels);
+    if raw.apps.is_empty() && for_channels {
+        let message = "there is no [[apps]]: nobody could connect to the channels handler";
+        let hint = "add:\n    [[apps]]\n    id = \"1\"\n    key = \"…\"\n    secret = \"…\"";
+        checker.problem(&[], message, Some(hint));
+    }
+    for (index, app) in raw.apps.iter().enumerate() {
+        let at = |key| [Key("apps"), Index(index), Key(key)];
+        check_path_word(checker, &at("id"), "the id", &app.id);
+        check_path_word(checker, &at("key"), "the key", &app.key.0);
+        let earlier = &raw.apps[..index];
+        if earlier.iter().any(|other| other.id == app.id) {
+            checker.problem(
+                &at("id"),
+                format!("the id \"{}\" is used twice", app.id),
+                None,
+            );
+        }
+        if earlier.iter().any(|other| other.key.0 == app.key.0) {
+            checker.problem(&at("key"), "this key is used twice", None);
+        }
+        if app.secret.0.is_empty() {
+            let hint = "choose one, e.g. `openssl rand -hex 32`";
+            checker.problem(&at("secret"), "the secret is empty", Some(hint));
+        }
+        let public = listens.iter().find(|one| !one.address.ip().is_loopback());
+        if let Some(public) = public.filter(|_| app.secret.0 == DEMO_SECRET) {
+            let message = format!(
+                "the demo secret is known to everybody, and {} is reachable from other machines",
+                Listen::url(public.address)
+            );
+            let hint = "choose a secret, e.g. `openssl rand -hex 32`, or listen on 127.0.0.1";
+            checker.problem(&at("secret"), message, Some(hint));
+        }
+    }
+}
+
+/// Ids and keys stand in URL paths and signatures, where these characters end or change them.
+fn check_path_word(checker: &mut Checker<'_>, path: &[Step], name: &str, word: &str) {
+    let plain = word
+        .bytes()
+        .all(|b| b.is_ascii_graphic() && !b"/?#%\"\\:".contains(&b));
+    if word.is_empty() || !plain {
+        let message =
+            format!("{name} must be letters, digits and signs other than / ? # % \" \\ :");
+        checker.problem(path, message, None);
+    }
+}
+
+fn check_limits(checker: &mut Checker<'_>, limits: &Limits) {
+    let mut range = |name: &'static str, value: u64, low: u64, high: u64| {
+        checker.range(&[Key("limits"), Key(name)], name, value, low, high);
+    };
+    // Pusher clients refuse to wait for less, and proxies cut what is silent for longer.
+    range("activity_seconds", limits.activity_seconds, 10, 300);
+    range("pong_seconds", limits.pong_seconds, 1, 300);
+    range("close_seconds", limits.close_seconds, 1, 300);
+    range("http_head_seconds", limits.http_head_seconds, 1, 300);
+    range("http_body_seconds", limits.http_body_seconds, 1, 3600);
+    range("http_idle_seconds", limits.http_idle_seconds, 1, 86_400);
+    range("question_seconds", limits.question_seconds, 1, 60);
+    range("settle_ms", limits.settle_ms, 1, 60_000);
+    // Connection ids hold 32 bits of slot.
+    range("connections", limits.connections as u64, 1, u32::MAX.into());
+    range(
+        "http_head_bytes",
+        limits.http_head_bytes as u64,
+        256,
+        1 << 20,
+    );
+    range("message_bytes", limits.message_bytes as u64, 128, 1 << 30);
+    range("outbox_bytes", limits.outbox_bytes as u64, 1024, 1 << 40);
+    range(
+        "channels_per_connection",
+        limits.channels_per_connection as u64,
+        1,
+        u64::MAX,
+    );
+    range(
+        "channel_name_bytes",
+        limits.channel_name_bytes as u64,
+        1,
+        4096,
+    );
+    range("event_name_bytes", limits.event_name_bytes as u64, 1, 4096);
+    range("user_id_bytes", limits.user_id_bytes as u64, 1, 4096);
+    range("event_channels", limits.event_channels as u64, 1, 10_000);
+    range("batch_events", limits.batch_events as u64, 1, 10_000);
+    // Bus frames carry their length in 32 bits.
+    range(
+        "bus_message_bytes",
+        limits.bus_message_bytes as u64,
+        65_536,
+        1 << 30,
+    );
+    // A request has to fit into one bus message, and a bus message into a link.
+    let (bus, link) = (limits.bus_message_bytes as u64, limits.link_bytes as u64);
+    range("http_body_bytes", limits.http_body_bytes as u64, 1024, bus);
+    range(
+        "event_data_bytes",
+        limits.event_data_bytes as u64,
+        1,
+        bus / 4,
+    );
+    range("link_bytes", link, bus, u64::MAX);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crate::config::load::parse;
+
+    /// The message must name each of `expected`; nothing expected means the file is right.
+    fn check(text: &str, expected: &[&str]) {
+        match parse(text, "f", Path::new("/")) {
+            Ok(_) => assert!(expected.is_empty(), "accepted: {text}"),
+            Err(error) => {
+                assert!(!expected.is_empty(), "refused: {text}\n{error}");
+                for part in expected {
+                    assert!(error.0.contains(part), "no {part:?} in:\n{error}");
+                }
+            }
+        }
+    }
+
+    fn listen(url: &str) -> String {
+        format!("[[listen]]\nurl = \"{url}\"\nhandler = \"echo\"\n")
+    }
+
+    #[test]
+    fn urls_are_http_with_an_address_and_a_port() {
+        for url in [
+            "http://127.0.0.1:0",
+            "http://localhost:80/",
+            "http://[::1]:9",
+            "http://0.0.0.0:1",
+        ] {
+            check(&listen(url), &[]);
+        }
+        check(&listen("127.0.0.1:80"), &["f:2:", "not a URL"]);
+        check(&listen("https://127.0.0.1:80"), &["f:2:", "come later"]);
+        check(&listen("http://127.0.0.1"), &["no port"]);
+        check(&listen("http://[::1]"), &["no port"]);
+        check(&listen("http://example.org:80"), &["not an IP address"]);
+        check(&listen("http://127.0.0.1:99999"), &["not a port number"]);
+        check(&listen("http://127.0.0.1:80/path"), &["not a port number"]);
+    }
+
+    #[test]
+    fn all_problems_are_reported_at_once_in_the_order_of_lines() {
+        let text = "workers = 999\nthreads = 0\n[[listen]]\nurl = \"x\"\nhandler = \"chanels\"\n\
+                    [limits]\nactivity_seconds = 5\n";
+        check(
+            text,
+            &[
+                "f:1:",
+                "f:2:",
+                "f:4:",
+                "f:5:",
+                "did you mean \"channels\"",
+                "f:7:",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_server_that_hears_nobody_or_admits_nobody_is_refused() {
+        check("", &["no [[listen]]"]);
+        check(
+            "[[listen]]\nurl = \"http://127.0.0.1:0\"\n",
+            &["no [[apps]]"],
+        );
+    }
+
+    #[test]
+    fn two_listeners_cannot_share_an_address_unless_the_port_is_free_to_choose() {
+        let twice = |url| format!("{}{}", listen(url), listen(url));
+        check(&twice("http://127.0.0.1:80"), &["f:5:", "twice"]);
+        check(&twice("http://127.0.0.1:0"), &[]);
+    }
+
+    fn app(id: &str, key: &str, secret: &str) -> String {
+        format!("[[apps]]\nid = \"{id}\"\nkey = \"{key}\"\nsecret = \"{secret}\"\n")
+    }
+
+    #[test]
+    fn apps_have_plain_unique_ids_and_a_secret() {
+        let base = listen("http://127.0.0.1:0");
+        check(&format!("{base}{}", app("a", "k", "s")), &[]);
+        check(
+            &format!("{base}{}", app("a/b", "k", "s")),
+            &["f:5:", "the id"],
+        );
+        check(&format!("{base}{}", app("", "k", "s")), &["f:5:"]);
+        check(
+            &format!("{base}{}", app("a", "k", "")),
+            &["f:7:", "openssl rand -hex 32"],
+        );
+        let two = format!("{base}{}{}", app("a", "k", "s"), app("a", "k", "s"));
+        check(&two, &["f:9:", "f:10:", "used twice"]);
+    }
+
+    #[test]
+    fn the_demo_secret_stays_on_the_loopback() {
+        let demo = app("demo", "demo-key", "demo-secret");
+        check(&format!("{}{demo}", listen("http://127.0.0.1:0")), &[]);
+        check(&format!("{}{demo}", listen("http://[::1]:0")), &[]);
+        let refused = [
+            "f:7:",
+            "demo secret",
+            "openssl rand -hex 32",
+            "listen on 127.0.0.1",
+        ];
+        check(&format!("{}{demo}", listen("http://0.0.0.0:0")), &refused);
+        check(&format!("{}{demo}", listen("http://[::]:0")), &refused);
+    }
+
+    #[test]
+    fn a_wrong_word_in_the_log_table_is_refused() {
+        let text = format!(
+            "{}[log]\nlevel = \"inf\"\nformat = \"xml\"\n",
+            listen("http://127.0.0.1:0")
+        );
+        check(&text, &["did you mean \"info\"", "one of: text, json"]);
+    }
+}

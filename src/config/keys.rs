@@ -1,0 +1,315 @@
+//! Every key of the configuration file: one row each, from which the shipped file and the reference
+//! page are made. Knows no values of a running server. Invariant: a row's default is what the
+//! program does without the key.
+
+use std::fmt::Write;
+
+use crate::base::limits::Limits;
+
+/// One key.
+pub struct KeyRow {
+    pub name: &'static str,
+    /// The type in the reader's words.
+    pub kind: &'static str,
+    /// As written in the file; empty when the key must be given or has no fixed default.
+    pub default: &'static str,
+    pub help: &'static str,
+}
+
+/// One table of the file with its keys.
+pub struct TableRow {
+    /// As written in the file; empty for the top level.
+    pub heading: &'static str,
+    pub help: &'static str,
+    pub keys: &'static [KeyRow],
+    /// What the shipped file sets, word for word.
+    pub active: &'static str,
+}
+
+pub const TABLES: &[TableRow] = &[
+    TableRow {
+        heading: "",
+        help: "Processes.",
+        keys: &[
+            KeyRow {
+                name: "workers",
+                kind: "integer, 0 to 256",
+                default: "0",
+                help: "Processes that serve clients. 0 is one for each core.",
+            },
+            KeyRow {
+                name: "threads",
+                kind: "integer, 1 to 64",
+                default: "1",
+                help: "Event loops in each worker. More processes isolate better; more threads share memory.",
+            },
+            KeyRow {
+                name: "run_dir",
+                kind: "path",
+                default: "",
+                help: "Where the lock and the sockets live, in a directory of their own for each configuration file. Without it: /run/lineman for root, else $XDG_RUNTIME_DIR/lineman, else /tmp/lineman-UID. A relative path starts beside this file.",
+            },
+        ],
+        active: "",
+    },
+    TableRow {
+        heading: "[log]",
+        help: "What is written about the server's own life. Never what clients send, never a secret.",
+        keys: &[
+            KeyRow {
+                name: "level",
+                kind: "word",
+                default: "\"info\"",
+                help: "One of off, error, warn, info, debug, trace.",
+            },
+            KeyRow {
+                name: "format",
+                kind: "word",
+                default: "\"text\"",
+                help: "text, or json for one JSON object per line.",
+            },
+            KeyRow {
+                name: "file",
+                kind: "path",
+                default: "",
+                help: "A file to append to instead of standard error. Without it, a server started with -d writes lineman.log in its run directory. A relative path starts beside this file.",
+            },
+        ],
+        active: "",
+    },
+    TableRow {
+        heading: "[[listen]]",
+        help: "Where clients connect. One table for each address; at least one.",
+        keys: &[
+            KeyRow {
+                name: "url",
+                kind: "URL",
+                default: "",
+                help: "http://HOST:PORT, which speaks HTTP and WebSocket. HOST is an IP address or localhost; port 0 takes a free port, and status tells which.",
+            },
+            KeyRow {
+                name: "handler",
+                kind: "word",
+                default: "\"channels\"",
+                help: "channels speaks the Pusher Channels protocol; echo sends every message back.",
+            },
+        ],
+        active: "url = \"http://127.0.0.1:8080\"\nhandler = \"channels\"\n",
+    },
+    TableRow {
+        heading: "[[apps]]",
+        help: "Who may connect and publish. One table for each app. Everybody knows the demo secret, so the server refuses it on an address that other machines reach.",
+        keys: &[
+            KeyRow {
+                name: "id",
+                kind: "string",
+                default: "",
+                help: "Names the app in the paths of the HTTP API.",
+            },
+            KeyRow {
+                name: "key",
+                kind: "string",
+                default: "",
+                help: "Clients connect with it. It is public.",
+            },
+            KeyRow {
+                name: "secret",
+                kind: "string",
+                default: "",
+                help: "Signs publishing calls and access to private channels. Make one with: openssl rand -hex 32",
+            },
+            KeyRow {
+                name: "client_events",
+                kind: "true or false",
+                default: "true",
+                help: "Whether clients may send client- events to each other on private and presence channels.",
+            },
+        ],
+        active: "id = \"demo\"\nkey = \"demo-key\"\nsecret = \"demo-secret\"\n",
+    },
+];
+
+const LIMITS_HELP: &str = "Every bound of the server and what happens at it.";
+
+/// The text of `config/lineman.toml`.
+pub fn config_file() -> String {
+    let mut text = String::from(
+        "# The configuration of Lineman. A line that starts with # and holds a key shows the default.\n\
+         # Check this file with: lineman check\n\
+         # Made from src/config/keys.rs; docs/configuration.md has the same as a page.\n",
+    );
+    for table in TABLES {
+        text.push('\n');
+        comment(&mut text, table.help);
+        if !table.heading.is_empty() {
+            // A commented heading would put the keys below it into another table when they are
+            // uncommented; an empty table does no harm.
+            let _ = writeln!(text, "{}", table.heading);
+        }
+        for key in table.keys {
+            comment(&mut text, key.help);
+            let set = table.active.lines().find(|line| {
+                line.split_once(" = ")
+                    .is_some_and(|(name, _)| name == key.name)
+            });
+            let _ = match set {
+                Some(line) => writeln!(text, "{line}"),
+                None if key.default.is_empty() => writeln!(text, "# {} = \"…\"", key.name),
+                None => writeln!(text, "# {} = {}", key.name, key.default),
+            };
+        }
+    }
+    text.push('\n');
+    comment(&mut text, LIMITS_HELP);
+    text.push_str("[limits]\n");
+    for row in Limits::ROWS {
+        comment(&mut text, row.help);
+        let _ = writeln!(text, "# {} = {}", row.name, grouped(row.default));
+    }
+    text
+}
+
+/// The text of `docs/configuration.md`.
+pub fn reference_page() -> String {
+    let mut text = String::from(
+        "# Configuration\n\n\
+         One TOML file. `--config FILE` names it; without that, `config/lineman.toml` in the working\n\
+         directory, then `/etc/lineman/lineman.toml`, then the built-in defaults, which are the text of\n\
+         the shipped `config/lineman.toml`. `lineman check` reads the file and reports every mistake.\n\n\
+         This page is made from `src/config/keys.rs` and `src/base/limits.rs`.\n",
+    );
+    for table in TABLES {
+        let heading = match table.heading {
+            "" => "Top level".to_string(),
+            heading => format!("`{heading}`"),
+        };
+        let _ = write!(text, "\n## {heading}\n\n{}\n\n", table.help);
+        text.push_str("| key | type | default | |\n|---|---|---|---|\n");
+        for key in table.keys {
+            let default = match key.default {
+                "" => String::new(),
+                default => format!("`{default}`"),
+            };
+            let _ = writeln!(
+                text,
+                "| `{}` | {} | {default} | {} |",
+                key.name, key.kind, key.help
+            );
+        }
+    }
+    let _ = write!(
+        text,
+        "\n## `[limits]`\n\n{LIMITS_HELP} The unit is the last word of a name.\n\n"
+    );
+    text.push_str("| key | default | |\n|---|---|---|\n");
+    for row in Limits::ROWS {
+        let _ = writeln!(
+            text,
+            "| `{}` | `{}` | {} |",
+            row.name,
+            grouped(row.default),
+            row.help
+        );
+    }
+    text
+}
+
+/// Comment lines of at most a hundred columns.
+fn comment(text: &mut String, help: &str) {
+    let mut line = String::from("#");
+    for word in help.split_whitespace() {
+        if line.chars().count() + 1 + word.chars().count() > 100 {
+            let _ = writeln!(text, "{line}");
+            line = String::from("#");
+        }
+        line.push(' ');
+        line.push_str(word);
+    }
+    let _ = writeln!(text, "{line}");
+}
+
+/// 1048576 as 1_048_576, which TOML reads.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push('_');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::load::parse;
+
+    fn check_current(path: &str, expected: &str) {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+        if std::env::var_os("LINEMAN_BLESS").is_some() {
+            std::fs::write(&path, expected).unwrap();
+        }
+        let found = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(
+            found == expected,
+            "{} is not what src/config/keys.rs makes; run: LINEMAN_BLESS=1 cargo test --lib is_current",
+            path.display()
+        );
+    }
+
+    #[test]
+    fn config_file_is_current() {
+        check_current("config/lineman.toml", &config_file());
+    }
+
+    #[test]
+    fn reference_page_is_current() {
+        check_current("docs/configuration.md", &reference_page());
+    }
+
+    #[test]
+    fn the_defaults_shown_are_the_defaults_used() {
+        let plain = parse(&config_file(), "f", Path::new("/")).unwrap();
+        let written: String = config_file()
+            .lines()
+            .map(|line| match line.strip_prefix("# ") {
+                Some(key) if is_setting(key) => format!("{key}\n"),
+                _ => format!("{line}\n"),
+            })
+            .collect();
+        assert_ne!(written, config_file());
+        let spelt = parse(&written, "f", Path::new("/")).unwrap();
+        assert_eq!(format!("{plain:?}"), format!("{spelt:?}"));
+    }
+
+    fn is_setting(line: &str) -> bool {
+        let name = line.split_once(" = ").map_or("", |(name, _)| name);
+        !name.is_empty()
+            && !line.contains('…')
+            && name.bytes().all(|b| b == b'_' || b.is_ascii_lowercase())
+    }
+
+    #[test]
+    fn every_key_the_loader_takes_has_a_row() {
+        for table in TABLES {
+            let text = format!("{}\nzzz = 1\n", table.heading);
+            let error = parse(&text, "f", Path::new("/")).unwrap_err().0;
+            let (_, known) = error.split_once(", expected ").unwrap();
+            let known = known.lines().next().unwrap();
+            for name in known.split('`').skip(1).step_by(2) {
+                let elsewhere = ["log", "listen", "apps", "limits"].contains(&name);
+                let here = table.keys.iter().any(|key| key.name == name);
+                assert!(
+                    here || elsewhere,
+                    "{name} has no row in {:?}",
+                    table.heading
+                );
+            }
+            assert!(table.keys.iter().all(|key| known.contains(key.name)));
+        }
+    }
+}

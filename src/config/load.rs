@@ -1,0 +1,182 @@
+//! The text of a configuration file to a `Config`. Owns the shape of the file (which tables and
+//! types there are) and its defaults; what values are sensible is decided in `check`. Invariant:
+//! all mistakes of a well-formed file are reported at once.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use toml::de::DeTable;
+
+use crate::base::limits::Limits;
+use crate::config::check;
+use crate::config::problem::{ConfigError, Problem, render};
+use crate::config::{Config, LogFormat};
+
+/// The file as written, before anyone asked whether it makes sense.
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawConfig {
+    pub workers: u32,
+    pub threads: u32,
+    pub run_dir: Option<PathBuf>,
+    pub log: RawLog,
+    pub listen: Vec<RawListen>,
+    pub apps: Vec<RawApp>,
+    pub limits: Limits,
+}
+
+impl Default for RawConfig {
+    fn default() -> RawConfig {
+        RawConfig {
+            workers: 0,
+            threads: 1,
+            run_dir: None,
+            log: RawLog::default(),
+            listen: Vec::new(),
+            apps: Vec::new(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawLog {
+    pub level: String,
+    pub format: String,
+    pub file: Option<PathBuf>,
+}
+
+impl Default for RawLog {
+    fn default() -> RawLog {
+        RawLog {
+            level: "info".into(),
+            format: "text".into(),
+            file: None,
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawListen {
+    pub url: String,
+    #[serde(default = "default_handler")]
+    pub handler: String,
+}
+
+fn default_handler() -> String {
+    "channels".into()
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawApp {
+    pub id: String,
+    pub key: RawSecret,
+    pub secret: RawSecret,
+    #[serde(default = "default_client_events")]
+    pub client_events: bool,
+}
+
+fn default_client_events() -> bool {
+    true
+}
+
+/// A string whose parse error does not repeat what was written.
+#[derive(Debug)]
+pub(super) struct RawSecret(pub String);
+
+impl<'de> Deserialize<'de> for RawSecret {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<RawSecret, D::Error> {
+        match toml::Value::deserialize(from)? {
+            toml::Value::String(text) => Ok(RawSecret(text)),
+            _ => Err(serde::de::Error::custom("expected a string in quotes")),
+        }
+    }
+}
+
+/// Reads `text`. `file` is for messages only; relative paths in the text start at `base`.
+pub fn parse(text: &str, file: &str, base: &Path) -> Result<Config, ConfigError> {
+    let syntax = |error: toml::de::Error| {
+        let problem = Problem {
+            span: error.span(),
+            message: error.message().to_string(),
+            hint: None,
+        };
+        render(file, text, vec![problem])
+    };
+    let document = DeTable::parse(text).map_err(syntax)?;
+    let raw: RawConfig = toml::from_str(text).map_err(syntax)?;
+    let mut config =
+        check::check(raw, &document).map_err(|problems| render(file, text, problems))?;
+    config.run_dir = config.run_dir.map(|dir| base.join(dir));
+    config.log.file = config.log.file.map(|path| base.join(path));
+    Ok(config)
+}
+
+/// The words of `log.level`, from silent to chatty.
+pub(super) const LEVELS: &[(&str, log::LevelFilter)] = &[
+    ("off", log::LevelFilter::Off),
+    ("error", log::LevelFilter::Error),
+    ("warn", log::LevelFilter::Warn),
+    ("info", log::LevelFilter::Info),
+    ("debug", log::LevelFilter::Debug),
+    ("trace", log::LevelFilter::Trace),
+];
+
+pub(super) const FORMATS: &[(&str, LogFormat)] =
+    &[("text", LogFormat::Text), ("json", LogFormat::Json)];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::keys::config_file;
+
+    fn errors(text: &str) -> String {
+        parse(text, "test.toml", Path::new("/base")).unwrap_err().0
+    }
+
+    const GOOD: &str = "[[listen]]\nurl = \"http://127.0.0.1:0\"\nhandler = \"echo\"\n";
+
+    #[test]
+    fn the_shipped_file_is_valid_and_holds_the_demo_app() {
+        let config = parse(&config_file(), "lineman.toml", Path::new("/")).unwrap();
+        assert_eq!(config.listen[0].address.to_string(), "127.0.0.1:8080");
+        assert_eq!(config.apps[0].id, "demo");
+        assert_eq!(config.apps[0].secret.expose(), "demo-secret");
+        assert_eq!(config.threads, 1);
+        assert!(config.workers >= 1);
+    }
+
+    #[test]
+    fn relative_paths_start_beside_the_file() {
+        let text = format!("run_dir = \"run\"\n[log]\nfile = \"/var/log/l\"\n{GOOD}");
+        let config = parse(&text, "t", Path::new("/base")).unwrap();
+        assert_eq!(config.run_dir.as_deref(), Some(Path::new("/base/run")));
+        assert_eq!(config.log.file.as_deref(), Some(Path::new("/var/log/l")));
+    }
+
+    #[test]
+    fn a_syntax_error_names_its_line() {
+        assert!(errors("workers = 1\nthreads = \n").contains("test.toml:2:"));
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_the_known_ones() {
+        let shown = errors(&format!("wokers = 1\n{GOOD}"));
+        assert!(
+            shown.contains("test.toml:1:") && shown.contains("`workers`"),
+            "{shown}"
+        );
+    }
+
+    #[test]
+    fn a_secret_without_quotes_is_not_repeated() {
+        let shown = errors("[[apps]]\nid = \"a\"\nkey = \"b\"\nsecret = 12345\n");
+        assert!(
+            shown.contains("test.toml:4:") && !shown.contains("12345"),
+            "{shown}"
+        );
+    }
+}

@@ -1,0 +1,106 @@
+//! Which configuration file is meant, and its text. Owns the order of the places looked at. Does
+//! not know what the text says, except for `run_dir`, which `stop` and `status` need even when the
+//! rest of the file is broken.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::config::Config;
+use crate::config::load::parse;
+use crate::config::problem::ConfigError;
+
+/// Looked for in the working directory.
+pub const LOCAL: &str = "config/lineman.toml";
+/// Looked for when there is no local file.
+pub const SYSTEM: &str = "/etc/lineman/lineman.toml";
+/// What the program runs with when there is no file at all.
+pub const BUILT_IN: &str = include_str!("../../config/lineman.toml");
+
+/// A configuration text and where it came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// Canonical; `None` for the built-in text.
+    pub path: Option<PathBuf>,
+    pub text: String,
+}
+
+impl Source {
+    /// Reads the file asked for, or the first of the usual places that has one.
+    pub fn find(asked: Option<&Path>) -> Result<Source, ConfigError> {
+        if let Some(path) = asked {
+            return Source::read(path);
+        }
+        for place in [LOCAL, SYSTEM] {
+            let path = Path::new(place);
+            if path.exists() {
+                return Source::read(path);
+            }
+        }
+        Ok(Source {
+            path: None,
+            text: BUILT_IN.to_string(),
+        })
+    }
+
+    fn read(path: &Path) -> Result<Source, ConfigError> {
+        let read = || -> io::Result<Source> {
+            Ok(Source {
+                path: Some(path.canonicalize()?),
+                text: std::fs::read_to_string(path)?,
+            })
+        };
+        read().map_err(|error| {
+            ConfigError(format!(
+                "{}: cannot read the configuration: {error}\n",
+                path.display()
+            ))
+        })
+    }
+
+    /// For messages.
+    pub fn name(&self) -> String {
+        match &self.path {
+            Some(path) => path.display().to_string(),
+            None => "built-in configuration".to_string(),
+        }
+    }
+
+    /// Where relative paths in the text start: beside the file.
+    fn base(&self) -> PathBuf {
+        let beside = self.path.as_deref().and_then(Path::parent);
+        beside.map_or_else(|| PathBuf::from("/"), Path::to_path_buf)
+    }
+
+    /// The whole configuration, checked.
+    pub fn config(&self) -> Result<Config, ConfigError> {
+        parse(&self.text, &self.name(), &self.base())
+    }
+
+    /// `run_dir` alone, from a file that may be wrong elsewhere.
+    pub fn run_dir(&self) -> Option<PathBuf> {
+        let table: toml::Table = self.text.parse().ok()?;
+        let dir = table.get("run_dir")?.as_str()?;
+        Some(self.base().join(dir))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn run_dir_is_found_in_a_file_that_is_wrong_elsewhere() {
+        let source = Source {
+            path: Some(PathBuf::from("/etc/x/a.toml")),
+            text: "run_dir = \"here\"\nwrokers = 7\n".into(),
+        };
+        assert!(source.config().is_err());
+        assert_eq!(source.run_dir(), Some(PathBuf::from("/etc/x/here")));
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_named() {
+        let error = Source::find(Some(Path::new("/no/such/file.toml"))).unwrap_err();
+        assert!(error.0.contains("/no/such/file.toml"), "{error}");
+    }
+}

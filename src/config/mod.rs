@@ -1,0 +1,77 @@
+//! One file to one checked value. Owns the names of the settings, what they may be, and how a
+//! mistake is explained. Does not know what the program does with them. Invariant: a `Config` that
+//! exists was checked whole; nobody checks it again.
+
+pub mod check;
+pub mod keys;
+pub mod load;
+pub mod locate;
+pub mod problem;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::app::apps::App;
+use crate::app::handler::Handler;
+use crate::base::limits::Limits;
+
+/// Everything the configuration file says, with defaults filled in.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Processes that serve clients; resolved, so never zero.
+    pub workers: u32,
+    /// Reactor threads of each worker.
+    pub threads: u32,
+    /// Where sockets and the lock live; `None` leaves the choice to `run`.
+    pub run_dir: Option<PathBuf>,
+    pub log: LogOptions,
+    pub listen: Vec<Listen>,
+    pub apps: Vec<App>,
+    pub limits: Limits,
+}
+
+impl Config {
+    /// Whether the app is there that the demo page and the banner's curl line speak of.
+    pub fn has_demo_app(&self) -> bool {
+        let demo = ("demo", "demo-key", check::DEMO_SECRET);
+        let is_demo = |app: &App| (&*app.id, &*app.key, app.secret.expose()) == demo;
+        self.apps.iter().any(is_demo)
+    }
+}
+
+/// One `[[listen]]` table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listen {
+    pub address: SocketAddr,
+    pub handler: Handler,
+}
+
+impl Listen {
+    /// The URL of this listener once it is bound to `address`.
+    pub fn url(address: SocketAddr) -> String {
+        format!("http://{address}")
+    }
+}
+
+/// The `[log]` table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogOptions {
+    pub level: log::LevelFilter,
+    pub format: LogFormat,
+    /// `None`: standard error, or a file in the run directory when started with `-d`.
+    pub file: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+/// The word that names a handler in the file.
+pub fn handler_word(handler: Handler) -> &'static str {
+    match handler {
+        Handler::Channels => "channels",
+        Handler::Echo => "echo",
+    }
+}

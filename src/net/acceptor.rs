@@ -1,0 +1,156 @@
+//! A listening socket, and when to leave it alone: out of descriptors, or at the connection limit.
+
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::os::unix::net::UnixStream as StdUnixStream;
+
+use mio::event::Source;
+use mio::net::{TcpListener, UnixListener, UnixStream};
+use mio::{Interest, Registry, Token};
+
+use crate::net::reactor::Listening;
+use crate::net::stream::Stream;
+use crate::node::Origin;
+
+enum Listener {
+    Clients {
+        index: usize,
+        listener: TcpListener,
+    },
+    Links {
+        listener: UnixListener,
+        admit: fn(&StdUnixStream) -> bool,
+    },
+}
+
+pub struct Acceptor {
+    listener: Listener,
+    /// There may be connections in the queue.
+    ready: bool,
+    closed: bool,
+}
+
+/// What accepting brought.
+pub enum Accepting {
+    Accepted(Stream, Origin),
+    /// The queue is empty; an event will tell.
+    Nothing,
+    /// This one was lost or turned away; there may be others.
+    Lost,
+    /// The process or the system is out of what a connection needs.
+    Exhausted(io::Error),
+}
+
+impl Acceptor {
+    pub fn new(
+        listening: Listening,
+        admit: fn(&StdUnixStream) -> bool,
+        registry: &Registry,
+        token: Token,
+    ) -> io::Result<Acceptor> {
+        let mut listener = match listening {
+            Listening::Clients { index, listener } => {
+                listener.set_nonblocking(true)?;
+                Listener::Clients {
+                    index,
+                    listener: TcpListener::from_std(listener),
+                }
+            }
+            Listening::Links { listener } => {
+                listener.set_nonblocking(true)?;
+                Listener::Links {
+                    listener: UnixListener::from_std(listener),
+                    admit,
+                }
+            }
+        };
+        match &mut listener {
+            Listener::Clients { listener, .. } => {
+                listener.register(registry, token, Interest::READABLE)?;
+            }
+            Listener::Links { listener, .. } => {
+                listener.register(registry, token, Interest::READABLE)?;
+            }
+        }
+        // What queued before we registered gives no event.
+        Ok(Acceptor {
+            listener,
+            ready: true,
+            closed: false,
+        })
+    }
+
+    /// An event came.
+    pub fn wake(&mut self) {
+        self.ready = !self.closed;
+    }
+
+    pub fn is_ready(&self) -> bool {
+        self.ready
+    }
+
+    pub fn accept(&mut self) -> Accepting {
+        let accepted = match &self.listener {
+            Listener::Clients { index, listener } => listener
+                .accept()
+                .and_then(|(stream, address)| tcp(stream, *index, address)),
+            Listener::Links { listener, admit } => match listener.accept() {
+                Ok((stream, _)) => match admitted(stream, *admit) {
+                    Some(stream) => Ok((Stream::Unix(stream), Origin::Link)),
+                    None => return Accepting::Lost,
+                },
+                Err(error) => Err(error),
+            },
+        };
+        match accepted {
+            Ok((stream, origin)) => Accepting::Accepted(stream, origin),
+            Err(error) => match error.kind() {
+                ErrorKind::WouldBlock => {
+                    self.ready = false;
+                    Accepting::Nothing
+                }
+                ErrorKind::Interrupted
+                | ErrorKind::ConnectionAborted
+                | ErrorKind::ConnectionReset
+                | ErrorKind::NotConnected => Accepting::Lost,
+                _ => Accepting::Exhausted(error),
+            },
+        }
+    }
+
+    pub fn close(&mut self, registry: &Registry) {
+        self.ready = false;
+        self.closed = true;
+        // The master keeps the socket; we only stop looking at it.
+        let _ = match &mut self.listener {
+            Listener::Clients { listener, .. } => listener.deregister(registry),
+            Listener::Links { listener, .. } => listener.deregister(registry),
+        };
+    }
+}
+
+fn tcp(
+    stream: mio::net::TcpStream,
+    listener: usize,
+    address: SocketAddr,
+) -> io::Result<(Stream, Origin)> {
+    stream
+        .set_nodelay(true)
+        .map_err(|_| io::Error::from(ErrorKind::ConnectionAborted))?;
+    let origin = Origin::Client {
+        listener,
+        address: Some(address),
+    };
+    Ok((Stream::Tcp(stream), origin))
+}
+
+/// Only our own processes may link up.
+fn admitted(stream: UnixStream, admit: fn(&StdUnixStream) -> bool) -> Option<UnixStream> {
+    let stream = StdUnixStream::from(std::os::fd::OwnedFd::from(stream));
+    if admit(&stream) {
+        Some(UnixStream::from_std(stream))
+    } else {
+        log::warn!("a process of another user tried to link up and was turned away");
+        None
+    }
+}

@@ -1,0 +1,509 @@
+//! The only loop of a role: wait, read, let the node decide, write, sleep. Edge-triggered; every
+//! connection is registered once for both directions. No read buffer is held for anybody: one
+//! scratch buffer serves all.
+//!
+//! Invariants: a slot is reused only in a later turn than the one it was freed in, with another
+//! generation, so a stale event finds nobody. An output is carried out before the next is asked
+//! for. What a turn leaves undone (a full read, a full accept queue) is on a list, and the next
+//! wait does not block.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::TcpListener as StdTcpListener;
+use std::os::unix::net::{UnixListener as StdUnixListener, UnixStream as StdUnixStream};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use mio::net::UnixStream;
+use mio::{Events, Poll, Token};
+use slab::Slab;
+
+use crate::base::ids::ConnId;
+use crate::base::now::{Moment, Now};
+use crate::net::acceptor::{Accepting, Acceptor};
+use crate::net::clock::Clock;
+use crate::net::stream::{Reading, Stream};
+use crate::node::{Ending, Node, Origin, Output, Peer};
+
+/// Read at most this much from one connection per turn.
+const SCRATCH_BYTES: usize = 64 * 1024;
+/// Events taken per wait.
+const EVENTS: usize = 1024;
+/// Connections accepted per turn, so that a storm does not starve those who are here.
+const ACCEPTS: usize = 64;
+/// How long to leave the listener alone when descriptors run out, unless a connection closes.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(250);
+/// How long a peer gets to take what was queued for it before the end.
+const DRAIN: Duration = Duration::from_secs(30);
+/// How long a peer that was sent everything gets to close its side.
+const LINGER: Duration = Duration::from_secs(2);
+/// A turn longer than this is counted.
+const SLOW_TURN: Duration = Duration::from_millis(20);
+
+/// Tokens from here on are listeners; no slab grows that far.
+const LISTENER_SLOT: u32 = u32::MAX - 1024;
+
+/// A listening socket to accept from, opened by the master.
+pub enum Listening {
+    /// `index`: of the listener in the configuration.
+    Clients {
+        index: usize,
+        listener: StdTcpListener,
+    },
+    /// For other processes of ours.
+    Links { listener: StdUnixListener },
+}
+
+/// The sockets a reactor starts with.
+pub struct Sockets {
+    pub listening: Vec<Listening>,
+    pub master: Option<StdUnixStream>,
+    /// Where `Peer::Switchboard` is dialled.
+    pub switchboard: Option<PathBuf>,
+    /// Whether the peer of an accepted link is a process of ours.
+    pub admit: fn(&StdUnixStream) -> bool,
+}
+
+struct Connection {
+    stream: Stream,
+    generation: u32,
+    /// The kernel may have bytes that were not read: no event will tell again.
+    unread: bool,
+    /// On the list of those to read from in the next turn.
+    listed: bool,
+    phase: Phase,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Open,
+    /// The node wants it ended once its outbox is written.
+    Draining,
+    /// Everything was written; waits for the peer to close.
+    Lingering,
+    /// Gone; its slot is freed at the end of the turn.
+    Dead,
+}
+
+/// See the file's head.
+pub struct Reactor<N: Node> {
+    node: N,
+    poll: Poll,
+    clock: Clock,
+    connections: Slab<Connection>,
+    generation: u32,
+    acceptors: Vec<Acceptor>,
+    connections_max: usize,
+    /// Accepting rests until then, or until a connection closes.
+    accept_paused: Option<Moment>,
+    /// Said in the log already; not again until one was accepted.
+    accept_rests: bool,
+    switchboard: Option<PathBuf>,
+    scratch: Box<[u8]>,
+    /// To be read from again although no event came.
+    again: VecDeque<ConnId>,
+    /// Not read from because the node did not want input.
+    unwanted: Vec<ConnId>,
+    dead: Vec<ConnId>,
+    /// When to cut those who still drain; in order, since all get the same time.
+    draining: VecDeque<(Moment, ConnId)>,
+    /// When to cut those who linger, likewise.
+    lingering: VecDeque<(Moment, ConnId)>,
+    quit: bool,
+}
+
+impl<N: Node> Reactor<N> {
+    pub fn new(
+        node: N,
+        sockets: Sockets,
+        connections_max: usize,
+        clock: Clock,
+    ) -> io::Result<Reactor<N>> {
+        let poll = Poll::new()?;
+        let mut acceptors = Vec::new();
+        for (index, listening) in sockets.listening.into_iter().enumerate() {
+            let token = token(ConnId::new(LISTENER_SLOT + index as u32, 0));
+            acceptors.push(Acceptor::new(
+                listening,
+                sockets.admit,
+                poll.registry(),
+                token,
+            )?);
+        }
+        let mut reactor = Reactor {
+            node,
+            poll,
+            clock,
+            connections: Slab::new(),
+            generation: 0,
+            acceptors,
+            connections_max,
+            accept_paused: None,
+            accept_rests: false,
+            switchboard: sockets.switchboard,
+            scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
+            again: VecDeque::new(),
+            unwanted: Vec::new(),
+            dead: Vec::new(),
+            draining: VecDeque::new(),
+            lingering: VecDeque::new(),
+            quit: false,
+        };
+        if let Some(master) = sockets.master {
+            master.set_nonblocking(true)?;
+            let stream = Stream::Unix(UnixStream::from_std(master));
+            let now = reactor.clock.now();
+            reactor.add(stream, Origin::Master, now)?;
+        }
+        Ok(reactor)
+    }
+
+    /// Turns until the node quits.
+    pub fn run(&mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(EVENTS);
+        let now = self.clock.now();
+        self.carry_out(now);
+        while !self.quit {
+            let timeout = self.timeout(self.clock.now());
+            match self.poll.poll(&mut events, timeout) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            }
+            self.turn(&events);
+        }
+        Ok(())
+    }
+
+    fn turn(&mut self, events: &Events) {
+        let now = self.clock.now();
+        let again = self.again.len();
+        for event in events {
+            let id = ConnId::from_u64(event.token().0 as u64);
+            if id.slot >= LISTENER_SLOT {
+                self.acceptors[(id.slot - LISTENER_SLOT) as usize].wake();
+                continue;
+            }
+            if event.is_writable() {
+                self.flush(id, now);
+            }
+            if event.is_readable() || event.is_read_closed() || event.is_error() {
+                self.mark_unread(id);
+                self.read(id, event.is_read_closed() || event.is_error(), now);
+            }
+        }
+        for _ in 0..again {
+            if let Some(conn) = self.again.pop_front() {
+                self.read_again(conn, now);
+            }
+        }
+        if self
+            .node
+            .deadline()
+            .is_some_and(|deadline| deadline <= now.moment)
+        {
+            self.node.elapsed(now);
+        }
+        self.accept(now);
+        self.carry_out(now);
+        self.ask_the_unwanted();
+        self.cut_overdue(now);
+        self.free_dead();
+        let took = self.clock.now().moment.since(now.moment);
+        if took > SLOW_TURN {
+            self.node.counters().slow_turns += 1;
+        }
+    }
+
+    /// How long to wait: not at all when something was left undone.
+    fn timeout(&self, now: Now) -> Option<Duration> {
+        let may_accept = self.accept_paused.is_none() && self.has_room();
+        let queued = may_accept && self.acceptors.iter().any(Acceptor::is_ready);
+        if queued || !self.again.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let front = |queue: &VecDeque<(Moment, ConnId)>| queue.front().map(|(at, _)| *at);
+        let endings = [front(&self.draining), front(&self.lingering)];
+        let deadlines = [
+            self.node.deadline(),
+            self.accept_paused,
+            endings[0],
+            endings[1],
+        ];
+        let earliest = deadlines.into_iter().flatten().min()?;
+        Some(earliest.since(now.moment))
+    }
+
+    fn connection(&mut self, conn: ConnId) -> Option<&mut Connection> {
+        let connection = self.connections.get_mut(conn.slot as usize)?;
+        (connection.generation == conn.generation && connection.phase != Phase::Dead)
+            .then_some(connection)
+    }
+
+    fn add(&mut self, stream: Stream, origin: Origin, now: Now) -> io::Result<()> {
+        self.generation = self.generation.wrapping_add(1);
+        let generation = self.generation;
+        let slot = self.connections.insert(Connection {
+            stream,
+            generation,
+            unread: false,
+            listed: false,
+            phase: Phase::Open,
+        });
+        let conn = ConnId::new(slot as u32, generation);
+        let registered = self.connections[slot]
+            .stream
+            .register(self.poll.registry(), token(conn));
+        if let Err(error) = registered {
+            self.connections.remove(slot);
+            return Err(error);
+        }
+        self.node.opened(conn, origin, now);
+        Ok(())
+    }
+
+    fn mark_unread(&mut self, conn: ConnId) {
+        if let Some(connection) = self.connection(conn) {
+            connection.unread = true;
+        }
+    }
+
+    /// Reads once into the scratch buffer and hands it on. A short read has emptied the kernel's
+    /// queue, and what comes later is a new event; except for an end that was seen already.
+    fn read(&mut self, conn: ConnId, end_seen: bool, now: Now) {
+        let wanted = self.node.wants_input(conn);
+        let Some(connection) = self.connections.get_mut(conn.slot as usize) else {
+            return;
+        };
+        if connection.generation != conn.generation || connection.phase == Phase::Dead {
+            return;
+        }
+        let open = connection.phase == Phase::Open;
+        if open && !wanted {
+            if !connection.listed {
+                connection.listed = true;
+                self.unwanted.push(conn);
+            }
+            return;
+        }
+        match connection.stream.read(&mut self.scratch) {
+            Reading::Bytes(count) => {
+                let more = count == SCRATCH_BYTES || end_seen;
+                connection.unread = more;
+                if more && !connection.listed {
+                    connection.listed = true;
+                    self.again.push_back(conn);
+                }
+                if open {
+                    self.node.received(conn, &mut self.scratch[..count], now);
+                }
+            }
+            Reading::Nothing => connection.unread = false,
+            Reading::End => {
+                connection.unread = false;
+                if open {
+                    self.node.hung_up(conn, now);
+                } else if connection.phase == Phase::Lingering {
+                    self.kill(conn, now);
+                }
+            }
+            Reading::Broken => self.kill(conn, now),
+        }
+    }
+
+    fn read_again(&mut self, conn: ConnId, now: Now) {
+        if let Some(connection) = self.connection(conn) {
+            connection.listed = false;
+            if connection.unread {
+                // Whether an end follows is not known here: look until the kernel says so.
+                self.read(conn, true, now);
+            }
+        }
+    }
+
+    /// Those whose input was not wanted may be read from again once it is.
+    fn ask_the_unwanted(&mut self) {
+        let waiting = std::mem::take(&mut self.unwanted);
+        for conn in waiting {
+            let wanted = self.node.wants_input(conn);
+            let Some(connection) = self.connection(conn) else {
+                continue;
+            };
+            if wanted || connection.phase != Phase::Open {
+                self.again.push_back(conn);
+            } else {
+                self.unwanted.push(conn);
+            }
+        }
+    }
+
+    /// Writes what waits; ends the connection if that was all it was kept for.
+    fn flush(&mut self, conn: ConnId, now: Now) {
+        let Some(connection) = self.connections.get_mut(conn.slot as usize) else {
+            return;
+        };
+        if connection.generation != conn.generation || connection.phase == Phase::Dead {
+            return;
+        }
+        let Some(outbox) = self.node.outbox(conn) else {
+            return;
+        };
+        if connection.stream.flush(outbox).is_err() {
+            return self.kill(conn, now);
+        }
+        if outbox.is_empty() && connection.phase == Phase::Draining {
+            self.linger(conn, now);
+        }
+    }
+
+    /// Everything was written: says goodbye and waits for the peer to do the same, so that no
+    /// reset overtakes the last bytes (RFC 9112 section 9.6).
+    fn linger(&mut self, conn: ConnId, now: Now) {
+        let Some(connection) = self.connection(conn) else {
+            return;
+        };
+        connection.phase = Phase::Lingering;
+        let shut = connection.stream.shut_sending();
+        if shut.is_err() {
+            return self.kill(conn, now);
+        }
+        self.lingering.push_back((now.moment + LINGER, conn));
+        self.mark_unread(conn);
+        self.read(conn, true, now);
+    }
+
+    fn carry_out(&mut self, now: Now) {
+        while let Some(output) = self.node.poll_output(now) {
+            match output {
+                Output::Flush(conn) => self.flush(conn, now),
+                Output::Close(conn, Ending::Cut) => self.kill(conn, now),
+                Output::Close(conn, Ending::Flushed) => {
+                    if let Some(connection) = self.connection(conn) {
+                        connection.phase = Phase::Draining;
+                        self.draining.push_back((now.moment + DRAIN, conn));
+                        self.flush(conn, now);
+                    }
+                }
+                Output::Dial(peer) => self.dial(peer, now),
+                Output::StopAccepting => {
+                    for acceptor in &mut self.acceptors {
+                        acceptor.close(self.poll.registry());
+                    }
+                }
+                Output::Quit => self.quit = true,
+            }
+        }
+    }
+
+    fn dial(&mut self, peer: Peer, now: Now) {
+        let dialled = match (peer, &self.switchboard) {
+            (Peer::Switchboard, Some(path)) => UnixStream::connect(path),
+            (Peer::Switchboard, None) => Err(io::ErrorKind::NotFound.into()),
+        };
+        let added =
+            dialled.and_then(|stream| self.add(Stream::Unix(stream), Origin::Dialled(peer), now));
+        if added.is_err() {
+            self.node.unreachable(peer, now);
+        }
+    }
+
+    /// Ends a connection now. The slot stays taken until the end of the turn.
+    fn kill(&mut self, conn: ConnId, now: Now) {
+        let Some(connection) = self.connections.get_mut(conn.slot as usize) else {
+            return;
+        };
+        if connection.generation != conn.generation || connection.phase == Phase::Dead {
+            return;
+        }
+        connection.phase = Phase::Dead;
+        connection.stream.deregister(self.poll.registry());
+        self.dead.push(conn);
+        self.node.closed(conn, now);
+    }
+
+    /// Ends those whose time to take the last bytes is up.
+    fn cut_overdue(&mut self, now: Now) {
+        while let Some(&(deadline, conn)) = self.draining.front() {
+            let drains = self
+                .connection(conn)
+                .is_some_and(|c| c.phase == Phase::Draining);
+            if drains && deadline > now.moment {
+                break;
+            }
+            self.draining.pop_front();
+            if drains {
+                self.kill(conn, now);
+            }
+        }
+        while let Some(&(deadline, conn)) = self.lingering.front() {
+            let lingers = self.connection(conn).is_some();
+            if lingers && deadline > now.moment {
+                break;
+            }
+            self.lingering.pop_front();
+            self.kill(conn, now);
+        }
+    }
+
+    fn free_dead(&mut self) {
+        let freed = !self.dead.is_empty();
+        for conn in std::mem::take(&mut self.dead) {
+            self.connections.remove(conn.slot as usize);
+        }
+        if freed {
+            self.accept_paused = None;
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.connections.len() < self.connections_max
+    }
+
+    fn accept(&mut self, now: Now) {
+        if self.accept_paused.is_some_and(|until| until > now.moment) {
+            return;
+        }
+        self.accept_paused = None;
+        let mut budget = ACCEPTS;
+        for index in 0..self.acceptors.len() {
+            while budget > 0 && self.acceptors[index].is_ready() {
+                if !self.has_room() {
+                    // Those who wait in the kernel's queue are served when somebody leaves.
+                    self.pause_accepting("the connection limit is reached", now);
+                    return;
+                }
+                budget -= 1;
+                match self.acceptors[index].accept() {
+                    Accepting::Accepted(stream, origin) => {
+                        self.accept_rests = false;
+                        if let Err(error) = self.add(stream, origin, now) {
+                            self.pause_accepting(&error.to_string(), now);
+                        }
+                    }
+                    Accepting::Lost => {}
+                    Accepting::Nothing => break,
+                    Accepting::Exhausted(error) => {
+                        self.pause_accepting(&error.to_string(), now);
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    fn pause_accepting(&mut self, reason: &str, now: Now) {
+        if !self.accept_rests {
+            log::warn!(
+                "accepting rests with {} connections: {reason}",
+                self.connections.len()
+            );
+            self.node.counters().accept_pauses += 1;
+        }
+        self.accept_rests = true;
+        self.accept_paused = Some(now.moment + ACCEPT_PAUSE);
+    }
+}
+
+fn token(conn: ConnId) -> Token {
+    Token(conn.to_u64() as usize)
+}

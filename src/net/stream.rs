@@ -1,0 +1,99 @@
+//! A connected socket, TCP or Unix, without blocking: bytes in, bytes out, or why not.
+
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::net::Shutdown;
+
+use mio::event::Source;
+use mio::net::{TcpStream, UnixStream};
+use mio::{Interest, Registry, Token};
+
+use crate::base::bytes::Outbox;
+
+/// Buffers of one vectored write.
+const SLICES: usize = 64;
+
+pub enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+/// What a read brought.
+pub enum Reading {
+    /// So many bytes; the kernel has no more when that is fewer than were asked for.
+    Bytes(usize),
+    /// Nothing now; an event will tell.
+    Nothing,
+    /// The peer will send nothing more.
+    End,
+    Broken,
+}
+
+impl Stream {
+    /// Registers once for both directions; edge-triggered, so never again.
+    pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        let both = Interest::READABLE | Interest::WRITABLE;
+        match self {
+            Stream::Tcp(stream) => stream.register(registry, token, both),
+            Stream::Unix(stream) => stream.register(registry, token, both),
+        }
+    }
+
+    pub fn deregister(&mut self, registry: &Registry) {
+        // It is closed next, which does the same; an error here has no consequence.
+        let _ = match self {
+            Stream::Tcp(stream) => stream.deregister(registry),
+            Stream::Unix(stream) => stream.deregister(registry),
+        };
+    }
+
+    pub fn read(&mut self, buffer: &mut [u8]) -> Reading {
+        loop {
+            let read = match self {
+                Stream::Tcp(stream) => stream.read(buffer),
+                Stream::Unix(stream) => stream.read(buffer),
+            };
+            return match read {
+                Ok(0) => Reading::End,
+                Ok(count) => Reading::Bytes(count),
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => Reading::Nothing,
+                Err(_) => Reading::Broken,
+            };
+        }
+    }
+
+    /// Writes until the outbox is empty or the kernel refuses. An error: the peer is gone.
+    pub fn flush(&mut self, outbox: &mut Outbox) -> io::Result<()> {
+        while !outbox.is_empty() {
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            let filled = outbox.slices(&mut slices);
+            let offered: usize = slices[..filled].iter().map(|slice| slice.len()).sum();
+            let wrote = match self {
+                Stream::Tcp(stream) => stream.write_vectored(&slices[..filled]),
+                Stream::Unix(stream) => stream.write_vectored(&slices[..filled]),
+            };
+            match wrote {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(count) => {
+                    outbox.advance(count);
+                    if count < offered {
+                        // The socket's buffer is full; trying again would only say so.
+                        return Ok(());
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the peer that nothing more will come.
+    pub fn shut_sending(&self) -> io::Result<()> {
+        match self {
+            Stream::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            Stream::Unix(stream) => stream.shutdown(Shutdown::Write),
+        }
+    }
+}

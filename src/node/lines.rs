@@ -1,0 +1,137 @@
+//! The outboxes of a node's connections, and which of them have something new to write. It knows
+//! nothing of protocols.
+//!
+//! Invariant: a line is on the dirty list exactly when its flag says so, and once.
+
+use std::collections::VecDeque;
+
+use crate::base::bytes::{Full, Outbox};
+use crate::base::ids::ConnId;
+
+struct Line {
+    generation: u32,
+    dirty: bool,
+    outbox: Outbox,
+}
+
+/// One line per connection, by slot.
+#[derive(Default)]
+pub struct Lines {
+    lines: Vec<Option<Line>>,
+    dirty: VecDeque<ConnId>,
+}
+
+impl Lines {
+    pub fn new() -> Lines {
+        Lines::default()
+    }
+
+    /// `bytes_max` bounds what waits for the peer.
+    pub fn open(&mut self, conn: ConnId, bytes_max: usize) {
+        let slot = conn.slot as usize;
+        if self.lines.len() <= slot {
+            self.lines.resize_with(slot + 1, || None);
+        }
+        self.lines[slot] = Some(Line {
+            generation: conn.generation,
+            dirty: false,
+            outbox: Outbox::new(bytes_max),
+        });
+    }
+
+    pub fn close(&mut self, conn: ConnId) {
+        if self.line(conn).is_some() {
+            self.lines[conn.slot as usize] = None;
+        }
+    }
+
+    pub fn outbox(&mut self, conn: ConnId) -> Option<&mut Outbox> {
+        self.line(conn).map(|line| &mut line.outbox)
+    }
+
+    /// Bytes waiting; zero for an unknown connection.
+    pub fn waiting(&self, conn: ConnId) -> usize {
+        let line = self.lines.get(conn.slot as usize).and_then(Option::as_ref);
+        let line = line.filter(|line| line.generation == conn.generation);
+        line.map_or(0, |line| line.outbox.len())
+    }
+
+    /// Queues by `push`; nothing happens on an unknown connection.
+    pub fn push(
+        &mut self,
+        conn: ConnId,
+        push: impl FnOnce(&mut Outbox) -> Result<(), Full>,
+    ) -> Result<(), Full> {
+        let Some(Some(line)) = self.lines.get_mut(conn.slot as usize) else {
+            return Ok(());
+        };
+        if line.generation != conn.generation {
+            return Ok(());
+        }
+        push(&mut line.outbox)?;
+        if !line.dirty {
+            line.dirty = true;
+            self.dirty.push_back(conn);
+        }
+        Ok(())
+    }
+
+    /// Puts the connection on the dirty list if it has bytes; for those who wrote into `outbox`.
+    pub fn touch(&mut self, conn: ConnId) {
+        if let Some(line) = self.line(conn)
+            && !line.dirty
+            && !line.outbox.is_empty()
+        {
+            line.dirty = true;
+            self.dirty.push_back(conn);
+        }
+    }
+
+    /// The next connection with something new to write, taken off the list.
+    pub fn next_dirty(&mut self) -> Option<ConnId> {
+        while let Some(conn) = self.dirty.pop_front() {
+            if let Some(line) = self.line(conn) {
+                line.dirty = false;
+                return Some(conn);
+            }
+        }
+        None
+    }
+
+    fn line(&mut self, conn: ConnId) -> Option<&mut Line> {
+        let line = self.lines.get_mut(conn.slot as usize)?.as_mut()?;
+        (line.generation == conn.generation).then_some(line)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_dirty_once_until_it_is_looked_at() {
+        let mut lines = Lines::new();
+        let conn = ConnId::new(0, 5);
+        lines.open(conn, 100);
+        lines.push(conn, |out| out.push(b"a")).expect("room");
+        lines.push(conn, |out| out.push(b"b")).expect("room");
+        lines.touch(conn);
+        assert_eq!(lines.next_dirty(), Some(conn));
+        assert_eq!(lines.next_dirty(), None);
+        assert_eq!(lines.waiting(conn), 2);
+    }
+
+    #[test]
+    fn a_former_holder_of_the_slot_is_never_written_to() {
+        let mut lines = Lines::new();
+        lines.open(ConnId::new(0, 1), 100);
+        lines.close(ConnId::new(0, 1));
+        lines.open(ConnId::new(0, 2), 100);
+        lines
+            .push(ConnId::new(0, 1), |out| out.push(b"late"))
+            .expect("ignored");
+        assert_eq!(lines.waiting(ConnId::new(0, 2)), 0);
+        lines.close(ConnId::new(0, 1));
+        assert!(lines.outbox(ConnId::new(0, 2)).is_some());
+    }
+}

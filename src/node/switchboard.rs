@@ -1,0 +1,446 @@
+//! The switchboard role: the one place where the events of a channel get their order and where
+//! presence and occupancy are known. It hears workers, keeps the registry, and hands every event
+//! to each worker that has subscribers.
+//!
+//! Invariants. A publish is answered when its event is with the kernel on every link that has
+//! subscribers, so that neither our death nor a full buffer can lose it afterwards; or it is
+//! refused before any link got it. While not settled – freshly started, or a link was cut by us
+//! and has not announced itself again – nothing but announcements is taken up: the rest is held,
+//! since an incomplete registry would promise too much.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use foldhash::fast::FixedState;
+
+use crate::base::bytes::{Inbox, Outbox};
+use crate::base::counters::Counters;
+use crate::base::dice::Dice;
+use crate::base::ids::ConnId;
+use crate::base::limits::Limits;
+use crate::base::now::{Moment, Now};
+use crate::node::lines::Lines;
+use crate::node::{Ending, Node, Origin, Output, Peer};
+use crate::realtime::registry::{LinkId, Registry};
+use crate::session::link::next_frame;
+use crate::wire::bus::{Down, Up, VERSION};
+use crate::wire::bus_codec::Garbled;
+use crate::wire::control::{Order, Report};
+
+/// What a switchboard is made of.
+pub struct SwitchboardOptions {
+    /// Reactors of all workers.
+    pub links_expected: u32,
+    pub limits: Limits,
+    /// From the operating system's entropy.
+    pub seed: [u8; 16],
+}
+
+/// One connection.
+struct Link {
+    generation: u32,
+    role: Role,
+    /// The start of a frame.
+    leftover: Vec<u8>,
+    ended: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Master,
+    /// Before Hello.
+    Stranger,
+    /// Said Hello; its announcements come.
+    Announcing(LinkId),
+    Worker(LinkId),
+}
+
+/// A publish whose events are queued on links that the kernel has not taken them from yet.
+pub(super) struct Unanswered {
+    pub(super) asker: ConnId,
+    pub(super) frame: Vec<u8>,
+    /// The stream position each link must reach.
+    pub(super) marks: Vec<(ConnId, u64)>,
+}
+
+/// See the file's head.
+pub struct Switchboard {
+    pub(super) limits: Limits,
+    pub(super) links_expected: u32,
+    pub(super) registry: Registry,
+    pub(super) lines: Lines,
+    links: Vec<Option<Link>>,
+    pub(super) by_id: HashMap<LinkId, ConnId, FixedState>,
+    pub(super) outputs: VecDeque<Output>,
+    pub(super) unanswered: VecDeque<Unanswered>,
+    /// Until when announcements are waited for; `None` once settled.
+    settling: Option<Moment>,
+    /// Frames held while settling, in the order they came.
+    held: VecDeque<(ConnId, Vec<u8>)>,
+    pub(super) counters: Counters,
+}
+
+impl Switchboard {
+    pub fn new(options: SwitchboardOptions, now: Now) -> Switchboard {
+        let SwitchboardOptions {
+            links_expected,
+            limits,
+            seed,
+        } = options;
+        let mut dice = Dice::new(seed);
+        Switchboard {
+            links_expected,
+            registry: Registry::new(limits.presence_members, &mut dice),
+            lines: Lines::new(),
+            links: Vec::new(),
+            by_id: HashMap::default(),
+            outputs: VecDeque::new(),
+            unanswered: VecDeque::new(),
+            settling: Some(now.moment + Duration::from_millis(limits.settle_ms)),
+            held: VecDeque::new(),
+            counters: Counters::default(),
+            limits,
+        }
+    }
+
+    fn link(&mut self, conn: ConnId) -> Option<&mut Link> {
+        let link = self.links.get_mut(conn.slot as usize)?.as_mut()?;
+        (link.generation == conn.generation && !link.ended).then_some(link)
+    }
+
+    /// Queues one message on a link; one that is hopelessly behind is cut, and told everything
+    /// again when it returns.
+    pub(super) fn send(&mut self, conn: ConnId, message: &Down<'_>, now: Now) {
+        self.send_frame(conn, &message.encode(), now);
+    }
+
+    pub(super) fn send_frame(&mut self, conn: ConnId, frame: &[u8], now: Now) {
+        if self.lines.push(conn, |out| out.push(frame)).is_err() {
+            log::error!("link {conn} is hopelessly behind and starts over");
+            self.settle_again(now);
+            self.drop_link(conn, now);
+        }
+    }
+
+    pub(super) fn settle_again(&mut self, now: Now) {
+        let patience = Duration::from_millis(self.limits.settle_ms);
+        self.settling.get_or_insert(now.moment + patience);
+    }
+
+    fn read_frames(&mut self, conn: ConnId, inbox: &mut Inbox<'_>, now: Now) {
+        while self.link(conn).is_some() {
+            match next_frame(inbox, self.limits.bus_message_bytes) {
+                Ok(None) => return,
+                Ok(Some(frame)) => {
+                    if self.take_frame(conn, frame, now).is_err() {
+                        self.drop_garbled(conn, now);
+                    }
+                }
+                Err(Garbled) => self.drop_garbled(conn, now),
+            }
+        }
+    }
+
+    fn drop_garbled(&mut self, conn: ConnId, now: Now) {
+        log::error!("link {conn} sent what is no message and starts over");
+        self.settle_again(now);
+        self.drop_link(conn, now);
+    }
+
+    fn take_frame(&mut self, conn: ConnId, frame: &[u8], now: Now) -> Result<(), Garbled> {
+        let Some(link) = self.link(conn) else {
+            return Ok(());
+        };
+        match link.role {
+            Role::Master => {
+                self.obey(conn, Order::decode(frame)?);
+                Ok(())
+            }
+            Role::Stranger => self.greet(conn, Up::decode(frame)?, now),
+            Role::Announcing(id) => self.take_announcement(conn, id, Up::decode(frame)?, now),
+            Role::Worker(id) => {
+                if self.settling.is_none() {
+                    self.hear(conn, id, Up::decode(frame)?, now);
+                    return Ok(());
+                }
+                if self.held.len() >= self.limits.held_messages {
+                    return Err(Garbled);
+                }
+                self.held.push_back((conn, frame.to_vec()));
+                Ok(())
+            }
+        }
+    }
+
+    fn obey(&mut self, master: ConnId, order: Order) {
+        match order {
+            Order::Ask => {
+                self.counters.links = self.by_id.len() as u64;
+                let frame = Report::Stats(self.counters.values()).encode();
+                let pushed = self.lines.push(master, |out| out.push(&frame));
+                debug_assert!(pushed.is_ok(), "reports are few");
+            }
+            Order::Stop => self.outputs.push_back(Output::Quit),
+        }
+    }
+
+    fn greet(&mut self, conn: ConnId, message: Up<'_>, now: Now) -> Result<(), Garbled> {
+        let Up::Hello {
+            version: VERSION,
+            slot,
+            shard: 0,
+            shards: 1,
+        } = message
+        else {
+            return Err(Garbled);
+        };
+        let id = LinkId(slot);
+        if let Some(former) = self.by_id.get(&id).copied() {
+            self.drop_link(former, now);
+        }
+        if let Some(link) = self.link(conn) {
+            link.role = Role::Announcing(id);
+        }
+        self.by_id.insert(id, conn);
+        Ok(())
+    }
+
+    fn take_announcement(
+        &mut self,
+        conn: ConnId,
+        id: LinkId,
+        message: Up<'_>,
+        now: Now,
+    ) -> Result<(), Garbled> {
+        match message {
+            Up::Announce(holding) => {
+                let added = self.registry.announce(id, &holding);
+                if self.settling.is_none() {
+                    for member in added {
+                        self.tell_member_added(id, holding.channel, member, now);
+                    }
+                }
+                Ok(())
+            }
+            Up::Announced => {
+                if let Some(link) = self.link(conn) {
+                    link.role = Role::Worker(id);
+                }
+                match self.settling {
+                    None => self.welcome(conn, id, now),
+                    Some(_) if self.announced() >= self.links_expected => self.settle(now),
+                    Some(_) => {}
+                }
+                Ok(())
+            }
+            _ => Err(Garbled),
+        }
+    }
+
+    /// Links that have announced all they hold.
+    pub(super) fn announced(&self) -> u32 {
+        let links = self.links.iter().flatten();
+        links
+            .filter(|link| !link.ended && matches!(link.role, Role::Worker(_)))
+            .count() as u32
+    }
+
+    /// Tells a worker that it is heard from now on, and the truth about its presence channels.
+    fn welcome(&mut self, conn: ConnId, id: LinkId, now: Now) {
+        self.send(conn, &Down::Welcome, now);
+        let rosters: Vec<Vec<u8>> = self
+            .registry
+            .presence_of(id)
+            .map(|(key, members)| {
+                let members = members.iter().collect();
+                Down::Roster {
+                    channel: key.as_str(),
+                    members,
+                }
+                .encode()
+            })
+            .collect();
+        for frame in rosters {
+            self.send_frame(conn, &frame, now);
+        }
+    }
+
+    /// Everybody has spoken, or had the time to: takes up what was held.
+    fn settle(&mut self, now: Now) {
+        self.settling = None;
+        let mut workers: Vec<(LinkId, ConnId)> =
+            self.by_id.iter().map(|(id, conn)| (*id, *conn)).collect();
+        workers.sort_unstable();
+        for (id, conn) in workers {
+            if self
+                .link(conn)
+                .is_some_and(|link| link.role == Role::Worker(id))
+            {
+                self.welcome(conn, id, now);
+            }
+        }
+        while self.settling.is_none()
+            && let Some((conn, frame)) = self.held.pop_front()
+        {
+            if self.take_frame(conn, &frame, now).is_err() {
+                self.drop_garbled(conn, now);
+            }
+        }
+    }
+
+    /// A link is no more: its subscriptions end, and the users who were nowhere else leave.
+    fn drop_link(&mut self, conn: ConnId, now: Now) {
+        let Some(link) = self.link(conn) else {
+            return;
+        };
+        link.ended = true;
+        let role = link.role;
+        self.outputs.push_back(Output::Close(conn, Ending::Cut));
+        match role {
+            Role::Master => self.outputs.push_back(Output::Quit),
+            Role::Stranger => {}
+            Role::Announcing(id) | Role::Worker(id) => {
+                self.counters.link_losses += 1;
+                self.by_id.remove(&id);
+                self.held.retain(|(holder, _)| *holder != conn);
+                for (key, user_id) in self.registry.drop_link(id) {
+                    self.tell_member_removed(key.as_str(), &user_id, now);
+                }
+            }
+        }
+    }
+
+    /// Answers the publishes whose events are with the kernel everywhere; whether there were any.
+    fn answer_what_is_out(&mut self, now: Now) -> bool {
+        let mut waiting = std::mem::take(&mut self.unanswered);
+        let before = waiting.len();
+        let mut ready = Vec::new();
+        waiting.retain_mut(|publish| {
+            publish.marks.retain(|(conn, mark)| {
+                // A link that is gone took its subscribers with it.
+                self.lines
+                    .outbox(*conn)
+                    .is_some_and(|out| out.written() < *mark)
+            });
+            if publish.marks.is_empty() {
+                ready.push((publish.asker, std::mem::take(&mut publish.frame)));
+            }
+            !publish.marks.is_empty()
+        });
+        self.unanswered = waiting;
+        for (asker, frame) in ready {
+            self.send_frame(asker, &frame, now);
+        }
+        self.unanswered.len() < before
+    }
+}
+
+impl Node for Switchboard {
+    fn opened(&mut self, conn: ConnId, origin: Origin, _now: Now) {
+        let role = match origin {
+            Origin::Master => Role::Master,
+            Origin::Link => Role::Stranger,
+            Origin::Client { .. } | Origin::Dialled(Peer::Switchboard) => {
+                return self.outputs.push_back(Output::Close(conn, Ending::Cut));
+            }
+        };
+        // Events stop at `link_bytes`; the changes that must not be lost have as much again.
+        self.lines
+            .open(conn, self.limits.link_bytes.saturating_mul(2));
+        let slot = conn.slot as usize;
+        if self.links.len() <= slot {
+            self.links.resize_with(slot + 1, || None);
+        }
+        let generation = conn.generation;
+        self.links[slot] = Some(Link {
+            generation,
+            role,
+            leftover: Vec::new(),
+            ended: false,
+        });
+        if role == Role::Master {
+            let frame = Report::Ready.encode();
+            let pushed = self.lines.push(conn, |out| out.push(&frame));
+            debug_assert!(pushed.is_ok(), "the first message fits");
+        }
+    }
+
+    fn received(&mut self, conn: ConnId, bytes: &mut [u8], now: Now) {
+        let Some(link) = self.link(conn) else {
+            return;
+        };
+        let mut held = std::mem::take(&mut link.leftover);
+        let leftover = if held.is_empty() {
+            let mut inbox = Inbox::new(bytes);
+            self.read_frames(conn, &mut inbox, now);
+            inbox.rest().to_vec()
+        } else {
+            held.extend_from_slice(bytes);
+            let mut inbox = Inbox::new(&mut held);
+            self.read_frames(conn, &mut inbox, now);
+            let taken = inbox.taken();
+            held.drain(..taken);
+            held
+        };
+        if let Some(link) = self.link(conn) {
+            link.leftover = leftover;
+        }
+    }
+
+    fn hung_up(&mut self, conn: ConnId, now: Now) {
+        self.drop_link(conn, now);
+    }
+
+    fn closed(&mut self, conn: ConnId, now: Now) {
+        self.drop_link(conn, now);
+        if self.links.get(conn.slot as usize).is_some_and(|link| {
+            link.as_ref()
+                .is_some_and(|link| link.generation == conn.generation)
+        }) {
+            self.links[conn.slot as usize] = None;
+        }
+        self.lines.close(conn);
+    }
+
+    fn unreachable(&mut self, _peer: Peer, _now: Now) {}
+
+    fn elapsed(&mut self, now: Now) {
+        if self.settling.is_some_and(|until| until <= now.moment) {
+            let missing = self.links_expected.saturating_sub(self.announced());
+            log::warn!("settled without {missing} of {} links", self.links_expected);
+            self.settle(now);
+        }
+    }
+
+    /// Always: a link that is not read from could wait for one that waits for it.
+    fn wants_input(&self, _conn: ConnId) -> bool {
+        true
+    }
+
+    fn outbox(&mut self, conn: ConnId) -> Option<&mut Outbox> {
+        self.lines.outbox(conn)
+    }
+
+    fn poll_output(&mut self, now: Now) -> Option<Output> {
+        loop {
+            if let Some(output) = self.outputs.pop_front() {
+                return Some(output);
+            }
+            if let Some(conn) = self.lines.next_dirty() {
+                return Some(Output::Flush(conn));
+            }
+            // Everything queued was offered to the kernel: see what it took.
+            if self.unanswered.is_empty() || !self.answer_what_is_out(now) {
+                return None;
+            }
+        }
+    }
+
+    fn deadline(&self) -> Option<Moment> {
+        self.settling
+    }
+
+    fn counters(&mut self) -> &mut Counters {
+        &mut self.counters
+    }
+}

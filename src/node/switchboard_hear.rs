@@ -1,0 +1,244 @@
+//! What the switchboard does with each message of a settled worker: subscriptions, events,
+//! questions.
+
+use crate::base::ids::ConnId;
+use crate::base::now::Now;
+use crate::node::switchboard::{Switchboard, Unanswered};
+use crate::realtime::registry::LinkId;
+use crate::wire::bus::{Answer, Down, Item, Member, Question, RefusalReason, Up};
+
+impl Switchboard {
+    pub(super) fn hear(&mut self, conn: ConnId, id: LinkId, message: Up<'_>, now: Now) {
+        match message {
+            Up::Subscribe {
+                ticket,
+                channel,
+                member,
+            } => {
+                self.subscribe(conn, id, (ticket, channel), member, now);
+            }
+            Up::Unsubscribe { channel, user_id } => {
+                let left = self.registry.unsubscribe(id, channel, user_id);
+                if let Some(user_id) = user_id.filter(|_| left) {
+                    self.tell_member_removed(channel, user_id, now);
+                }
+            }
+            Up::Publish { ticket, items } => self.publish(conn, ticket, &items, now),
+            Up::Ask { ticket, question } => self.answer(conn, ticket, &question, now),
+            // A worker greets and announces once per link.
+            Up::Hello { .. } | Up::Announce(_) | Up::Announced => {}
+        }
+    }
+
+    fn subscribe(
+        &mut self,
+        conn: ConnId,
+        id: LinkId,
+        (ticket, channel): (u64, &str),
+        member: Option<Member<'_>>,
+        now: Now,
+    ) {
+        let Ok(joined) = self.registry.subscribe(id, channel, member) else {
+            let reason = RefusalReason::Full;
+            return self.send(
+                conn,
+                &Down::Refused {
+                    ticket,
+                    channel,
+                    reason,
+                },
+                now,
+            );
+        };
+        if let Some(member) = member.filter(|_| joined.first_of_user) {
+            // A link that is new to the channel gets the newcomer with the roster.
+            self.tell_links(
+                channel,
+                joined.first_of_link.then_some(id),
+                now,
+                |channel| Down::MemberAdded { channel, member },
+            );
+        }
+        let wants_roster = member.is_some() && joined.first_of_link;
+        let roster = self.registry.members(channel).filter(|_| wants_roster);
+        let roster = roster.map(|members| members.iter().collect());
+        let frame = Down::Subscribed {
+            ticket,
+            channel,
+            roster,
+        }
+        .encode();
+        self.send_frame(conn, &frame, now);
+    }
+
+    /// All events of the call, or none.
+    fn publish(&mut self, conn: ConnId, ticket: u64, items: &[Item<'_>], now: Now) {
+        if self.has_congested_target(conn, items) {
+            self.counters.events_refused += 1;
+            return self.refuse(conn, ticket, items, now);
+        }
+        let mut marks: Vec<(ConnId, u64)> = Vec::new();
+        let mut counts = Vec::new();
+        for item in items {
+            self.counters.events_published += 1;
+            if item.info.any() {
+                counts.extend(
+                    item.channels
+                        .iter()
+                        .map(|channel| self.registry.counts(channel)),
+                );
+            }
+            self.deliver(item, &mut marks, now);
+        }
+        if ticket == 0 {
+            return;
+        }
+        let frame = Down::Answer {
+            ticket,
+            answer: Answer::Published(counts),
+        }
+        .encode();
+        // What goes over the asker's own link stays ahead of the answer by itself.
+        marks.retain(|(target, _)| *target != conn);
+        if marks.is_empty() {
+            self.send_frame(conn, &frame, now);
+        } else {
+            self.unanswered.push_back(Unanswered {
+                asker: conn,
+                frame,
+                marks,
+            });
+        }
+    }
+
+    /// Queues an event on every link with subscribers, each channel with the links it needs.
+    fn deliver(&mut self, item: &Item<'_>, marks: &mut Vec<(ConnId, u64)>, now: Now) {
+        for (conn, channels) in self.targets(item) {
+            let part = Item {
+                channels,
+                info: Default::default(),
+                ..item.clone()
+            };
+            self.send(conn, &Down::Deliver(part), now);
+            let Some(position) = self.lines.outbox(conn).map(|out| out.position()) else {
+                continue;
+            };
+            match marks.iter_mut().find(|(target, _)| *target == conn) {
+                Some((_, mark)) => *mark = position,
+                None => marks.push((conn, position)),
+            }
+        }
+    }
+
+    /// The links with subscribers, and of which of the event's channels.
+    fn targets<'a>(&self, item: &Item<'a>) -> Vec<(ConnId, Vec<&'a str>)> {
+        let mut targets: Vec<(ConnId, Vec<&'a str>)> = Vec::new();
+        for channel in &item.channels {
+            for conn in self
+                .registry
+                .interested(channel)
+                .filter_map(|id| self.by_id.get(&id))
+            {
+                match targets.iter_mut().find(|(target, _)| target == conn) {
+                    Some((_, channels)) => channels.push(channel),
+                    None => targets.push((*conn, vec![channel])),
+                }
+            }
+        }
+        targets
+    }
+
+    /// Whether some link could not take all events of the call within its bound.
+    fn has_congested_target(&self, asker: ConnId, items: &[Item<'_>]) -> bool {
+        let bytes: usize = items.iter().map(item_bytes).sum();
+        let mut targets = items.iter().flat_map(|item| self.targets(item));
+        let full = |conn| self.lines.waiting(conn) + bytes > self.limits.link_bytes;
+        self.unanswered.len() >= self.limits.held_messages
+            || full(asker)
+            || targets.any(|(conn, _)| full(conn))
+    }
+
+    fn refuse(&mut self, conn: ConnId, ticket: u64, items: &[Item<'_>], now: Now) {
+        if ticket > 0 {
+            let answer = Answer::Refused(RefusalReason::Congested);
+            self.send(conn, &Down::Answer { ticket, answer }, now);
+        } else if let Some(sender) = items.first().and_then(|item| item.exclude) {
+            self.send(conn, &Down::Undelivered { sender }, now);
+        }
+    }
+
+    fn answer(&mut self, conn: ConnId, ticket: u64, question: &Question<'_>, now: Now) {
+        let answer = match question {
+            Question::Channels { app_id, prefix } => {
+                Answer::Channels(self.registry.list(app_id, prefix))
+            }
+            Question::Channel { channel } => Answer::Channel(self.registry.counts(channel)),
+            Question::Users { channel } => {
+                let members = self.registry.members(channel);
+                Answer::Users(
+                    members
+                        .iter()
+                        .flat_map(|m| m.iter())
+                        .map(|m| m.user_id)
+                        .collect(),
+                )
+            }
+            Question::Ready => Answer::Ready {
+                linked: self.announced(),
+                expected: self.links_expected,
+            },
+        };
+        let mut frame = Down::Answer { ticket, answer }.encode();
+        if frame.len() > self.limits.bus_message_bytes {
+            let answer = Answer::Refused(RefusalReason::TooLong);
+            frame = Down::Answer { ticket, answer }.encode();
+        }
+        self.send_frame(conn, &frame, now);
+    }
+
+    pub(super) fn tell_member_added(
+        &mut self,
+        id: LinkId,
+        channel: &str,
+        member: Member<'_>,
+        now: Now,
+    ) {
+        self.tell_links(channel, Some(id), now, |channel| Down::MemberAdded {
+            channel,
+            member,
+        });
+    }
+
+    pub(super) fn tell_member_removed(&mut self, channel: &str, user_id: &str, now: Now) {
+        self.tell_links(channel, None, now, |channel| Down::MemberRemoved {
+            channel,
+            user_id,
+        });
+    }
+
+    /// Tells every link with subscribers of the channel, but one.
+    fn tell_links<'a>(
+        &mut self,
+        channel: &'a str,
+        except: Option<LinkId>,
+        now: Now,
+        message: impl Fn(&'a str) -> Down<'a>,
+    ) {
+        let frame = message(channel).encode();
+        let links: Vec<ConnId> = self
+            .registry
+            .interested(channel)
+            .filter(|id| Some(*id) != except)
+            .filter_map(|id| self.by_id.get(&id).copied())
+            .collect();
+        for conn in links {
+            self.send_frame(conn, &frame, now);
+        }
+    }
+}
+
+/// At least what the event takes on a link.
+fn item_bytes(item: &Item<'_>) -> usize {
+    let channels: usize = item.channels.iter().map(|channel| channel.len() + 4).sum();
+    channels + item.event.len() + item.data.len() + item.user_id.map_or(0, str::len) + 64
+}

@@ -1,0 +1,359 @@
+//! One reactor's view of channels: which of its connections subscribe to what, and which of those
+//! the switchboard has confirmed. It sends nothing; its owner fans out to `subscribers`.
+//!
+//! Invariant: a confirmed subscription stands both in its connection's list and in its channel's,
+//! a pending one only in its connection's; a channel is kept while it has either.
+
+use std::collections::HashMap;
+
+use foldhash::quality::FixedState;
+use slab::Slab;
+
+use crate::base::dice::Dice;
+use crate::base::ids::{ConnId, SocketId};
+use crate::base::names::ChannelKey;
+use crate::realtime::roster::Roster;
+use crate::wire::bus::{Holding, Member};
+
+/// The user a presence subscription stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Presence {
+    pub user_id: String,
+    /// JSON.
+    pub user_info: String,
+}
+
+struct Channel {
+    key: ChannelKey,
+    /// Confirmed ones, in no order.
+    subscribers: Vec<ConnId>,
+    pending: u32,
+    /// Of a presence channel, once the switchboard told it.
+    roster: Option<Box<Roster>>,
+}
+
+struct Subscription {
+    channel: usize,
+    state: Standing,
+    presence: Option<Box<Presence>>,
+}
+
+/// How far a subscription has come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// The switchboard has not answered this ticket.
+    Asked(u64),
+    /// Confirmed, at this place in the channel's list: leaving must not search it.
+    Confirmed(usize),
+}
+
+/// Why a subscription is not even asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotSubscribed {
+    /// Confirmed already.
+    Already,
+    /// Asked for already; the answer will serve both.
+    Asked,
+    TooMany,
+}
+
+/// What an unsubscription leaves to tell the switchboard.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Left {
+    pub key: ChannelKey,
+    pub user_id: Option<String>,
+}
+
+/// See the file's head.
+pub struct Hub {
+    channels: Slab<Channel>,
+    names: HashMap<ChannelKey, usize, FixedState>,
+    /// By connection slot; the table's owner makes sure that a slot is left before it is reused.
+    subscriptions: Vec<Vec<Subscription>>,
+    pending: HashMap<u64, (ConnId, ChannelKey), FixedState>,
+    sockets: HashMap<SocketId, ConnId, FixedState>,
+    next_ticket: u64,
+    confirmed: u64,
+    per_connection_max: usize,
+}
+
+impl Hub {
+    pub fn new(per_connection_max: usize, dice: &mut Dice) -> Hub {
+        let hasher = FixedState::with_seed(dice.next_u64());
+        Hub {
+            channels: Slab::new(),
+            names: HashMap::with_hasher(hasher.clone()),
+            subscriptions: Vec::new(),
+            pending: HashMap::with_hasher(hasher.clone()),
+            sockets: HashMap::with_hasher(hasher),
+            next_ticket: 1,
+            confirmed: 0,
+            per_connection_max,
+        }
+    }
+
+    /// Lets `find` know the connection by its public name.
+    pub fn enter(&mut self, conn: ConnId, socket_id: SocketId) {
+        self.sockets.insert(socket_id, conn);
+    }
+
+    pub fn leave(&mut self, socket_id: SocketId) {
+        self.sockets.remove(&socket_id);
+    }
+
+    pub fn find(&self, socket_id: SocketId) -> Option<ConnId> {
+        self.sockets.get(&socket_id).copied()
+    }
+
+    /// Notes that the connection wants the channel. The ticket is to come back with `confirm` or
+    /// `refuse`.
+    pub fn subscribe(
+        &mut self,
+        conn: ConnId,
+        key: &ChannelKey,
+        presence: Option<Presence>,
+    ) -> Result<u64, NotSubscribed> {
+        if let Some(subscription) = self.subscription(conn, key.as_str()) {
+            return Err(match subscription.state {
+                Standing::Asked(_) => NotSubscribed::Asked,
+                Standing::Confirmed(_) => NotSubscribed::Already,
+            });
+        }
+        let slot = conn.slot as usize;
+        if self.subscriptions.len() <= slot {
+            self.subscriptions.resize_with(slot + 1, Vec::new);
+        }
+        if self.subscriptions[slot].len() >= self.per_connection_max {
+            return Err(NotSubscribed::TooMany);
+        }
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        let channel = self.channel_index(key);
+        self.channels[channel].pending += 1;
+        self.pending.insert(ticket, (conn, key.clone()));
+        let presence = presence.map(Box::new);
+        let list = &mut self.subscriptions[slot];
+        list.reserve_exact(1);
+        list.push(Subscription {
+            channel,
+            state: Standing::Asked(ticket),
+            presence,
+        });
+        Ok(ticket)
+    }
+
+    /// The switchboard said yes; `roster` comes with the first subscription of a presence
+    /// channel. `None` when the connection has left meanwhile.
+    pub fn confirm(
+        &mut self,
+        ticket: u64,
+        roster: Option<&[Member<'_>]>,
+    ) -> Option<(ConnId, ChannelKey)> {
+        let (conn, key) = self.pending.remove(&ticket)?;
+        let list = self.subscriptions.get_mut(conn.slot as usize)?;
+        let subscription = list
+            .iter_mut()
+            .find(|s| s.state == Standing::Asked(ticket))?;
+        let channel = &mut self.channels[subscription.channel];
+        subscription.state = Standing::Confirmed(channel.subscribers.len());
+        channel.pending -= 1;
+        channel.subscribers.push(conn);
+        if let Some(members) = roster {
+            channel.roster = Some(Box::new(Roster::new(members)));
+        }
+        self.confirmed += 1;
+        Some((conn, key))
+    }
+
+    /// The switchboard said no. `None` when the connection has left meanwhile.
+    pub fn refuse(&mut self, ticket: u64) -> Option<(ConnId, ChannelKey)> {
+        let (conn, key) = self.pending.get(&ticket)?.clone();
+        self.unsubscribe(conn, key.as_str())?;
+        Some((conn, key))
+    }
+
+    /// Ends one subscription, pending or confirmed.
+    pub fn unsubscribe(&mut self, conn: ConnId, key: &str) -> Option<Left> {
+        let channel = *self.names.get(key)?;
+        let list = self.subscriptions.get_mut(conn.slot as usize)?;
+        let index = list.iter().position(|s| s.channel == channel)?;
+        let subscription = list.swap_remove(index);
+        Some(self.forget(conn, subscription))
+    }
+
+    /// Ends all subscriptions of a connection.
+    pub fn unsubscribe_all(&mut self, conn: ConnId) -> Vec<Left> {
+        let Some(list) = self.subscriptions.get_mut(conn.slot as usize) else {
+            return Vec::new();
+        };
+        let list = std::mem::take(list);
+        list.into_iter()
+            .map(|subscription| self.forget(conn, subscription))
+            .collect()
+    }
+
+    fn forget(&mut self, conn: ConnId, subscription: Subscription) -> Left {
+        let channel = &mut self.channels[subscription.channel];
+        match subscription.state {
+            Standing::Asked(ticket) => {
+                channel.pending -= 1;
+                self.pending.remove(&ticket);
+            }
+            Standing::Confirmed(position) => {
+                let removed = channel.subscribers.swap_remove(position);
+                debug_assert_eq!(removed, conn);
+                self.confirmed -= 1;
+                if let Some(moved) = channel.subscribers.get(position) {
+                    let list = &mut self.subscriptions[moved.slot as usize];
+                    let moved = list.iter_mut().find(|s| s.channel == subscription.channel);
+                    moved.expect("who is listed has a subscription").state =
+                        Standing::Confirmed(position);
+                }
+            }
+        }
+        let key = channel.key.clone();
+        if channel.subscribers.is_empty() && channel.pending == 0 {
+            self.channels.remove(subscription.channel);
+            self.names.remove(key.as_str());
+        }
+        let user_id = subscription.presence.map(|presence| presence.user_id);
+        Left { key, user_id }
+    }
+
+    /// Confirmed subscribers.
+    pub fn subscribers(&self, key: &str) -> &[ConnId] {
+        self.channel(key)
+            .map_or(&[], |channel| &channel.subscribers)
+    }
+
+    /// Whether the connection is a confirmed subscriber, and as which user.
+    pub fn membership(&self, conn: ConnId, key: &str) -> Option<Option<&str>> {
+        let subscription = self.subscription(conn, key)?;
+        if let Standing::Asked(_) = subscription.state {
+            return None;
+        }
+        Some(
+            subscription
+                .presence
+                .as_ref()
+                .map(|presence| presence.user_id.as_str()),
+        )
+    }
+
+    pub fn roster(&self, key: &str) -> Option<&Roster> {
+        self.channel(key)?.roster.as_deref()
+    }
+
+    pub fn roster_mut(&mut self, key: &str) -> Option<&mut Roster> {
+        let channel = *self.names.get(key)?;
+        self.channels[channel].roster.as_deref_mut()
+    }
+
+    /// Channels a connection is in, confirmed or not.
+    pub fn channels_of(&self, conn: ConnId) -> impl Iterator<Item = &ChannelKey> {
+        let list = self.subscriptions.get(conn.slot as usize);
+        list.into_iter()
+            .flatten()
+            .map(|s| &self.channels[s.channel].key)
+    }
+
+    /// Confirmed subscriptions.
+    pub fn len(&self) -> u64 {
+        self.confirmed
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.confirmed == 0
+    }
+
+    /// Calls `each` with everything confirmed, for a new switchboard.
+    pub fn announce(&self, mut each: impl FnMut(Holding<'_>)) {
+        for (index, channel) in &self.channels {
+            if channel.subscribers.is_empty() {
+                continue;
+            }
+            let mut members: Vec<(Member<'_>, u32)> = Vec::new();
+            for presence in channel
+                .subscribers
+                .iter()
+                .filter_map(|c| self.presence(*c, index))
+            {
+                let user_id = presence.user_id.as_str();
+                match members
+                    .iter_mut()
+                    .find(|(member, _)| member.user_id == user_id)
+                {
+                    Some((_, count)) => *count += 1,
+                    None => {
+                        members.push((
+                            Member {
+                                user_id,
+                                user_info: &presence.user_info,
+                            },
+                            1,
+                        ));
+                    }
+                }
+            }
+            let subscriptions = channel.subscribers.len() as u32;
+            each(Holding {
+                channel: channel.key.as_str(),
+                subscriptions,
+                members,
+            });
+        }
+    }
+
+    /// Calls `each` with everything not yet answered, oldest first.
+    pub fn pending(&self, mut each: impl FnMut(u64, &ChannelKey, Option<Member<'_>>)) {
+        let mut tickets: Vec<u64> = self.pending.keys().copied().collect();
+        tickets.sort_unstable();
+        for ticket in tickets {
+            let (conn, key) = &self.pending[&ticket];
+            let presence = self
+                .subscription(*conn, key.as_str())
+                .and_then(|s| s.presence.as_ref());
+            let member = presence.map(|presence| Member {
+                user_id: &presence.user_id,
+                user_info: &presence.user_info,
+            });
+            each(ticket, key, member);
+        }
+    }
+
+    fn presence(&self, conn: ConnId, channel: usize) -> Option<&Presence> {
+        let list = self.subscriptions.get(conn.slot as usize)?;
+        list.iter()
+            .find(|s| s.channel == channel)?
+            .presence
+            .as_deref()
+    }
+
+    fn channel(&self, key: &str) -> Option<&Channel> {
+        self.names.get(key).map(|index| &self.channels[*index])
+    }
+
+    fn subscription(&self, conn: ConnId, key: &str) -> Option<&Subscription> {
+        let channel = *self.names.get(key)?;
+        let list = self.subscriptions.get(conn.slot as usize)?;
+        list.iter().find(|s| s.channel == channel)
+    }
+
+    fn channel_index(&mut self, key: &ChannelKey) -> usize {
+        if let Some(index) = self.names.get(key.as_str()) {
+            return *index;
+        }
+        let index = self.channels.insert(Channel {
+            key: key.clone(),
+            subscribers: Vec::new(),
+            pending: 0,
+            roster: None,
+        });
+        self.names.insert(key.clone(), index);
+        index
+    }
+}
+
+#[cfg(test)]
+#[path = "hub_tests.rs"]
+mod tests;

@@ -1,0 +1,362 @@
+//! The truth about channels over all workers: which links have subscribers, how many, and who is
+//! present. It knows neither connections nor protocols; a link is a number.
+//!
+//! Invariant: a channel is listed exactly while it has subscriptions.
+
+use std::collections::HashMap;
+
+use foldhash::quality::FixedState;
+
+use crate::base::dice::Dice;
+use crate::base::names::ChannelKey;
+use crate::realtime::members::{Members, add_count, take_count};
+use crate::wire::bus::{ChannelCounts, Holding, Member};
+
+/// A worker's reactor, by its place among all reactors of the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkId(pub u32);
+
+#[derive(Debug, Default)]
+struct Channel {
+    /// Subscriptions by link; no entry is zero.
+    interest: Vec<(LinkId, u32)>,
+    members: Option<Box<Members>>,
+}
+
+/// What a subscription changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Joined {
+    /// The link had no subscription of the channel before.
+    pub first_of_link: bool,
+    /// The user was not present before.
+    pub first_of_user: bool,
+}
+
+/// A presence channel that has `members_max` users already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChannelFull;
+
+/// All channels that have subscribers somewhere.
+pub struct Registry {
+    channels: HashMap<ChannelKey, Channel, FixedState>,
+    members_max: usize,
+}
+
+impl Registry {
+    pub fn new(members_max: usize, dice: &mut Dice) -> Registry {
+        Registry {
+            channels: HashMap::with_hasher(FixedState::with_seed(dice.next_u64())),
+            members_max,
+        }
+    }
+
+    /// Counts one subscription.
+    pub fn subscribe(
+        &mut self,
+        link: LinkId,
+        key: &str,
+        member: Option<Member<'_>>,
+    ) -> Result<Joined, ChannelFull> {
+        if let (Some(member), Some(members)) = (member, self.members(key))
+            && members.len() >= self.members_max
+            && !members.contains(member.user_id)
+        {
+            return Err(ChannelFull);
+        }
+        let Some(channel) = self.channel_mut(key) else {
+            return Err(ChannelFull);
+        };
+        let first_of_link = channel.interest.iter().all(|(holder, _)| *holder != link);
+        add_count(&mut channel.interest, link, 1);
+        let first_of_user = member.is_some_and(|member| {
+            let members = channel.members.get_or_insert_default();
+            members.add(link, member, 1)
+        });
+        Ok(Joined {
+            first_of_link,
+            first_of_user,
+        })
+    }
+
+    /// Counts one subscription less; whether the user left with it.
+    pub fn unsubscribe(&mut self, link: LinkId, key: &str, user_id: Option<&str>) -> bool {
+        let Some(channel) = self.channels.get_mut(key) else {
+            return false;
+        };
+        if !take_count(&mut channel.interest, link) {
+            return false;
+        }
+        let left = match (user_id, &mut channel.members) {
+            (Some(user_id), Some(members)) => members.remove(link, user_id),
+            _ => false,
+        };
+        if channel.interest.is_empty() {
+            self.channels.remove(key);
+        }
+        left
+    }
+
+    /// Takes up what a returning worker holds; the users who were not present before. Limits do
+    /// not apply: these members were let in already.
+    pub fn announce<'a>(&mut self, link: LinkId, holding: &Holding<'a>) -> Vec<Member<'a>> {
+        if holding.subscriptions == 0 {
+            return Vec::new();
+        }
+        let Some(channel) = self.channel_mut(holding.channel) else {
+            return Vec::new();
+        };
+        add_count(&mut channel.interest, link, holding.subscriptions);
+        let mut added = Vec::new();
+        for (member, count) in &holding.members {
+            let members = channel.members.get_or_insert_default();
+            if *count > 0 && members.add(link, *member, *count) {
+                added.push(*member);
+            }
+        }
+        added
+    }
+
+    /// Forgets a worker; the channels and users for whom it held the last connection. Looks at
+    /// every channel: the death of a worker is rare.
+    pub fn drop_link(&mut self, link: LinkId) -> Vec<(ChannelKey, String)> {
+        let mut gone = Vec::new();
+        self.channels.retain(|key, channel| {
+            channel.interest.retain(|(holder, _)| *holder != link);
+            if let Some(members) = &mut channel.members {
+                let left = members.drop_link(link);
+                gone.extend(left.into_iter().map(|user_id| (key.clone(), user_id)));
+            }
+            !channel.interest.is_empty()
+        });
+        gone
+    }
+
+    /// The links with subscribers.
+    pub fn interested(&self, key: &str) -> impl Iterator<Item = LinkId> {
+        let interest = self.channels.get(key).map(|channel| &channel.interest);
+        interest.into_iter().flatten().map(|(link, _)| *link)
+    }
+
+    pub fn counts(&self, key: &str) -> ChannelCounts {
+        self.channels
+            .get(key)
+            .map_or_else(ChannelCounts::default, Channel::counts)
+    }
+
+    pub fn members(&self, key: &str) -> Option<&Members> {
+        self.channels.get(key)?.members.as_deref()
+    }
+
+    /// Names and counts of an app's channels that start with `prefix`, sorted by name.
+    pub fn list(&self, app_id: &str, prefix: &str) -> Vec<(&str, ChannelCounts)> {
+        let mut listed: Vec<_> = self
+            .channels
+            .iter()
+            .filter(|(key, _)| key.app_id() == app_id && key.channel().starts_with(prefix))
+            .map(|(key, channel)| (key.channel(), channel.counts()))
+            .collect();
+        listed.sort_unstable_by_key(|(name, _)| *name);
+        listed
+    }
+
+    /// Presence channels a link has subscribers of.
+    pub fn presence_of(&self, link: LinkId) -> impl Iterator<Item = (&ChannelKey, &Members)> {
+        self.channels.iter().filter_map(move |(key, channel)| {
+            let held = channel.interest.iter().any(|(holder, _)| *holder == link);
+            channel
+                .members
+                .as_deref()
+                .filter(|_| held)
+                .map(|members| (key, members))
+        })
+    }
+
+    pub fn len(&self) -> usize {
+        self.channels.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.channels.is_empty()
+    }
+
+    /// `None` for a key that names no app or no channel.
+    fn channel_mut(&mut self, key: &str) -> Option<&mut Channel> {
+        if !self.channels.contains_key(key) {
+            self.channels
+                .insert(ChannelKey::parse(key)?, Channel::default());
+        }
+        self.channels.get_mut(key)
+    }
+}
+
+impl Channel {
+    fn counts(&self) -> ChannelCounts {
+        ChannelCounts {
+            users: self
+                .members
+                .as_ref()
+                .map_or(0, |members| members.len() as u64),
+            subscriptions: self
+                .interest
+                .iter()
+                .map(|(_, count)| u64::from(*count))
+                .sum(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: LinkId = LinkId(0);
+    const B: LinkId = LinkId(1);
+    const KEY: &str = "demo/presence-room";
+
+    fn registry() -> Registry {
+        Registry::new(2, &mut Dice::new([0; 16]))
+    }
+
+    fn member(user_id: &str) -> Option<Member<'_>> {
+        Some(Member {
+            user_id,
+            user_info: "null",
+        })
+    }
+
+    #[test]
+    fn a_user_with_two_tabs_on_two_workers_joins_once_and_leaves_once() {
+        let mut registry = registry();
+        let first = registry.subscribe(A, KEY, member("u"));
+        assert_eq!(
+            first,
+            Ok(Joined {
+                first_of_link: true,
+                first_of_user: true
+            })
+        );
+        let second = registry.subscribe(B, KEY, member("u"));
+        assert_eq!(
+            second,
+            Ok(Joined {
+                first_of_link: true,
+                first_of_user: false
+            })
+        );
+        assert_eq!(
+            registry.counts(KEY),
+            ChannelCounts {
+                users: 1,
+                subscriptions: 2
+            }
+        );
+        assert!(!registry.unsubscribe(A, KEY, Some("u")));
+        assert!(registry.unsubscribe(B, KEY, Some("u")));
+        assert!(registry.is_empty());
+    }
+
+    #[test]
+    fn a_lost_link_takes_with_it_only_who_was_nowhere_else() {
+        let mut registry = registry();
+        registry.subscribe(A, KEY, member("both")).expect("room");
+        registry.subscribe(B, KEY, member("both")).expect("room");
+        registry.subscribe(A, KEY, member("only-a")).expect("room");
+        registry.subscribe(A, "demo/public", None).expect("room");
+        let gone = registry.drop_link(A);
+        assert_eq!(
+            gone,
+            [(
+                ChannelKey::new("demo", "presence-room"),
+                "only-a".to_owned()
+            )]
+        );
+        assert_eq!(registry.len(), 1);
+        assert_eq!(registry.interested(KEY).collect::<Vec<_>>(), [B]);
+    }
+
+    #[test]
+    fn a_full_channel_refuses_newcomers_but_not_a_second_tab() {
+        let mut registry = registry();
+        registry.subscribe(A, KEY, member("1")).expect("room");
+        registry.subscribe(A, KEY, member("2")).expect("room");
+        assert_eq!(registry.subscribe(A, KEY, member("3")), Err(ChannelFull));
+        assert!(registry.subscribe(B, KEY, member("2")).is_ok());
+        assert_eq!(registry.counts(KEY).subscriptions, 3);
+    }
+
+    #[test]
+    fn an_announcement_restores_what_a_worker_held() {
+        let mut registry = registry();
+        registry.subscribe(B, KEY, member("old")).expect("room");
+        let members = vec![
+            (
+                Member {
+                    user_id: "old",
+                    user_info: "null",
+                },
+                1,
+            ),
+            (
+                Member {
+                    user_id: "new",
+                    user_info: "1",
+                },
+                2,
+            ),
+        ];
+        let holding = Holding {
+            channel: KEY,
+            subscriptions: 3,
+            members,
+        };
+        let added = registry.announce(A, &holding);
+        assert_eq!(
+            added,
+            [Member {
+                user_id: "new",
+                user_info: "1"
+            }]
+        );
+        assert_eq!(
+            registry.counts(KEY),
+            ChannelCounts {
+                users: 2,
+                subscriptions: 4
+            }
+        );
+        assert!(!registry.unsubscribe(A, KEY, Some("new")));
+        assert!(registry.unsubscribe(A, KEY, Some("new")));
+    }
+
+    #[test]
+    fn listing_keeps_to_the_app_and_the_prefix() {
+        let mut registry = registry();
+        for key in ["one/b", "one/a", "one/presence-x", "two/a"] {
+            registry.subscribe(A, key, None).expect("room");
+        }
+        let names = |prefix| {
+            let listed = registry.list("one", prefix);
+            listed
+                .iter()
+                .map(|(name, _)| name.to_string())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(names(""), ["a", "b", "presence-x"]);
+        assert_eq!(names("presence-"), ["presence-x"]);
+    }
+
+    #[test]
+    fn leaving_what_was_never_joined_changes_nothing() {
+        let mut registry = registry();
+        registry.subscribe(A, KEY, member("u")).expect("room");
+        assert!(!registry.unsubscribe(B, KEY, Some("u")));
+        assert!(!registry.unsubscribe(A, "demo/other", None));
+        assert_eq!(
+            registry.counts(KEY),
+            ChannelCounts {
+                users: 1,
+                subscriptions: 1
+            }
+        );
+    }
+}

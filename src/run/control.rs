@@ -1,0 +1,273 @@
+//! The socket on which the command line speaks to the master: one JSON object per line each way.
+//! Owns the connections and their bounds; does not know how a command is carried out. Invariant:
+//! only the server's own user and root are heard, and nobody holds a place by saying nothing.
+
+use std::collections::BTreeMap;
+use std::io::{self, ErrorKind, Read, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use mio::net::{UnixListener, UnixStream};
+use mio::{Interest, Registry, Token};
+use serde::{Deserialize, Serialize};
+
+use crate::base::now::Moment;
+use crate::run::os;
+
+/// Commands at the same time. One more is turned away.
+const CALLERS_MAX: usize = 16;
+/// A command. A longer one is turned away.
+const LINE_BYTES_MAX: usize = 1024;
+/// Time to say something, and to take an answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What the command line may ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "lowercase")]
+pub enum Command {
+    Status,
+    /// Acknowledged at once; the connection ends when the server has.
+    Stop,
+}
+
+struct Caller {
+    stream: UnixStream,
+    input: Vec<u8>,
+    output: Vec<u8>,
+    /// `None` while the answer is for us to give.
+    deadline: Option<Moment>,
+}
+
+/// The listening socket and its connections, known by tokens from `first` on.
+pub struct Control {
+    listener: UnixListener,
+    callers: BTreeMap<usize, Caller>,
+    /// Never reused, so a late answer cannot reach the wrong caller.
+    next: usize,
+}
+
+impl Control {
+    pub fn open(
+        path: &Path,
+        registry: &Registry,
+        token: Token,
+        first: usize,
+    ) -> io::Result<Control> {
+        let _ = std::fs::remove_file(path);
+        let mut listener = UnixListener::bind(path)?;
+        registry.register(&mut listener, token, Interest::READABLE)?;
+        Ok(Control {
+            listener,
+            callers: BTreeMap::new(),
+            next: first,
+        })
+    }
+
+    /// Takes in whoever waits.
+    pub fn accept(&mut self, registry: &Registry, now: Moment) {
+        while let Ok((stream, _)) = self.listener.accept() {
+            self.admit(stream, registry, now);
+        }
+    }
+
+    fn admit(&mut self, mut stream: UnixStream, registry: &Registry, now: Moment) {
+        if !os::is_friend(&stream) || self.callers.len() >= CALLERS_MAX {
+            let _ = stream.write(b"{\"error\":\"turned away\"}\n");
+            return;
+        }
+        let id = self.next;
+        let both = Interest::READABLE | Interest::WRITABLE;
+        if registry.register(&mut stream, Token(id), both).is_ok() {
+            self.next += 1;
+            self.callers.insert(
+                id,
+                Caller {
+                    stream,
+                    input: Vec::new(),
+                    output: Vec::new(),
+                    deadline: Some(now + PATIENCE),
+                },
+            );
+        }
+    }
+
+    /// The connection `id` may be read or written. Returns a command when one is complete.
+    pub fn handle_ready(&mut self, id: usize, now: Moment) -> Option<Command> {
+        let caller = self.callers.get_mut(&id)?;
+        let heard = caller.flush().and_then(|()| caller.read());
+        match heard {
+            Ok(None) => None,
+            Ok(Some(command)) => {
+                caller.deadline = None;
+                Some(command)
+            }
+            Err(error) => {
+                if error.kind() == ErrorKind::InvalidData {
+                    self.reply(id, "{\"error\":\"unknown command\"}", now);
+                }
+                self.callers.remove(&id);
+                None
+            }
+        }
+    }
+
+    /// Answers one line. Somebody who is gone already is not missed.
+    pub fn reply(&mut self, id: usize, line: &str, now: Moment) {
+        let Some(caller) = self.callers.get_mut(&id) else {
+            return;
+        };
+        caller.output.extend_from_slice(line.as_bytes());
+        caller.output.push(b'\n');
+        caller.deadline = Some(now + PATIENCE);
+        if caller.flush().is_err() {
+            self.callers.remove(&id);
+        }
+    }
+
+    /// Keeps the connection until the process ends: its end is the message.
+    pub fn keep(&mut self, id: usize) {
+        if let Some(caller) = self.callers.get_mut(&id) {
+            caller.deadline = None;
+        }
+    }
+
+    /// Drops whoever took too long.
+    pub fn handle_elapsed(&mut self, now: Moment) {
+        self.callers
+            .retain(|_, caller| caller.deadline.is_none_or(|deadline| deadline > now));
+    }
+
+    pub fn deadline(&self) -> Option<Moment> {
+        self.callers
+            .values()
+            .filter_map(|caller| caller.deadline)
+            .min()
+    }
+}
+
+impl Caller {
+    fn flush(&mut self) -> io::Result<()> {
+        while !self.output.is_empty() {
+            match self.stream.write(&self.output) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(count) => drop(self.output.drain(..count)),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// One command at most: the next is read after the answer to this one.
+    fn read(&mut self) -> io::Result<Option<Command>> {
+        let mut buffer = [0; LINE_BYTES_MAX];
+        loop {
+            match self.stream.read(&mut buffer) {
+                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+                Ok(count) => self.input.extend_from_slice(&buffer[..count]),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+            if self.input.len() > LINE_BYTES_MAX {
+                return Err(ErrorKind::InvalidData.into());
+            }
+        }
+        let Some(end) = self.input.iter().position(|&b| b == b'\n') else {
+            return Ok(None);
+        };
+        let line: Vec<u8> = self.input.drain(..=end).collect();
+        serde_json::from_slice(&line)
+            .map(Some)
+            .map_err(|_| ErrorKind::InvalidData.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader};
+    use std::os::unix::net::UnixStream as Stream;
+    use std::path::PathBuf;
+
+    use mio::Poll;
+
+    use super::*;
+
+    struct Desk {
+        poll: Poll,
+        control: Control,
+        path: PathBuf,
+    }
+
+    fn desk(name: &str) -> Desk {
+        let path = std::env::temp_dir().join(format!("lineman-{}-{name}.sock", std::process::id()));
+        let poll = Poll::new().unwrap();
+        let control = Control::open(&path, poll.registry(), Token(1), 10).unwrap();
+        Desk {
+            poll,
+            control,
+            path,
+        }
+    }
+
+    impl Desk {
+        fn call(&mut self) -> Stream {
+            let stream = Stream::connect(&self.path).unwrap();
+            self.control.accept(self.poll.registry(), Moment::default());
+            stream
+        }
+    }
+
+    impl Drop for Desk {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+
+    #[test]
+    fn a_command_cut_in_two_is_heard_once_and_answered() {
+        let mut desk = desk("cut");
+        let mut stream = desk.call();
+        stream.write_all(b"{\"command\":").unwrap();
+        assert_eq!(desk.control.handle_ready(10, Moment::default()), None);
+        stream.write_all(b"\"status\"}\n").unwrap();
+        assert_eq!(
+            desk.control.handle_ready(10, Moment::default()),
+            Some(Command::Status)
+        );
+        desk.control.reply(10, "{}", Moment::default());
+        let mut line = String::new();
+        BufReader::new(stream).read_line(&mut line).unwrap();
+        assert_eq!(line, "{}\n");
+    }
+
+    #[test]
+    fn nonsense_and_endless_lines_are_turned_away() {
+        for bytes in [b"what\n".to_vec(), vec![b' '; 10_000]] {
+            let mut desk = desk(&format!("nonsense{}", bytes.len()));
+            let mut stream = desk.call();
+            stream.write_all(&bytes).unwrap();
+            assert_eq!(desk.control.handle_ready(10, Moment::default()), None);
+            assert!(desk.control.callers.is_empty());
+        }
+    }
+
+    #[test]
+    fn silence_is_not_waited_for() {
+        let mut desk = desk("silence");
+        let _stream = desk.call();
+        let deadline = desk.control.deadline().unwrap();
+        assert_eq!(deadline, Moment::default() + PATIENCE);
+        desk.control.handle_elapsed(deadline);
+        assert!(desk.control.callers.is_empty());
+    }
+
+    #[test]
+    fn there_is_a_limit_to_callers() {
+        let mut desk = desk("limit");
+        let streams: Vec<Stream> = (0..CALLERS_MAX + 3).map(|_| desk.call()).collect();
+        assert_eq!(desk.control.callers.len(), CALLERS_MAX);
+        drop(streams);
+    }
+}

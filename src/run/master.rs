@@ -1,0 +1,478 @@
+//! The master's loop: turns signals, reports, deaths and commands into events for the table of
+//! children, and carries out what the table decides. Never reads a byte a client sent. Invariant:
+//! it never waits for a child or for a command; each gets its turn when it has something to say.
+
+use std::io::{self, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::time::Duration;
+
+use libc::c_int;
+use mio::{Events, Interest, Poll, Token};
+
+use crate::base::counters::Counters;
+use crate::base::now::{Moment, Now};
+use crate::config::Config;
+use crate::net::clock::Clock;
+use crate::run::banner::Banner;
+use crate::run::children::{Action, Child, Children, End, Phase};
+use crate::run::control::{Command, Control};
+use crate::run::daemon::Readiness;
+use crate::run::exit::{Exit, Failure};
+use crate::run::log::timestamp;
+use crate::run::os;
+use crate::run::role::seed;
+use crate::run::rundir::RunDir;
+use crate::run::signals::Signals;
+use crate::run::site::{Process, Site};
+use crate::run::status::{MasterStatus, ProcessStatus, State, Status, named};
+
+const SIGNALS: Token = Token(0);
+const CONTROL: Token = Token(1);
+/// Pairs to reactors: children in the order of the table, `REACTORS_MAX` tokens each.
+const LINKS: usize = 2;
+const REACTORS_MAX: usize = 64;
+/// Commands, counted up from here.
+const CALLERS: usize = 1 << 20;
+
+/// How long `status` waits for reactors that are busy.
+const SURVEY_PATIENCE: Duration = Duration::from_millis(500);
+/// A banner that waits longer than this would look like a hang.
+const BANNER_PATIENCE: Duration = Duration::from_secs(5);
+/// `start -d` promises that the server is ready, so it waits longer and then gives up.
+const DAEMON_PATIENCE: Duration = Duration::from_secs(20);
+
+/// What does not change while the server runs.
+pub struct About {
+    pub banner: Banner,
+    pub run_dir: String,
+}
+
+/// Somebody waits to hear that the server is ready.
+struct Announcement {
+    readiness: Option<Readiness>,
+    due: Moment,
+}
+
+/// Somebody asked for the status, and the reactors were asked for theirs.
+struct Survey {
+    callers: Vec<usize>,
+    due: Moment,
+}
+
+pub struct Master {
+    poll: Poll,
+    clock: Clock,
+    started: Now,
+    site: Site,
+    about: About,
+    signals: Signals,
+    control: Control,
+    children: Children,
+    /// By the index of the child.
+    processes: Vec<Option<Process>>,
+    announcement: Option<Announcement>,
+    survey: Option<Survey>,
+    exit: Exit,
+}
+
+impl Master {
+    pub fn new(
+        site: Site,
+        about: About,
+        config: &Config,
+        dir: &RunDir,
+        clock: Clock,
+    ) -> Result<Master, Failure> {
+        let fail = |error: io::Error| Failure::io("cannot set up the master", &error);
+        let seed = seed().map_err(|why| Failure::new(Exit::Failed, why))?;
+        let poll = Poll::new().map_err(fail)?;
+        let mut signals = Signals::watch().map_err(fail)?;
+        let registry = poll.registry();
+        registry
+            .register(&mut signals.stream, SIGNALS, Interest::READABLE)
+            .map_err(fail)?;
+        let path = dir.control_socket();
+        let control = Control::open(&path, registry, CONTROL, CALLERS)
+            .map_err(|error| Failure::io(path.display(), &error))?;
+        let started = clock.now();
+        let children = Children::new(config.workers, config.threads, seed, started.moment);
+        let processes = children.rows().iter().map(|_| None).collect();
+        Ok(Master {
+            poll,
+            clock,
+            started,
+            site,
+            about,
+            signals,
+            control,
+            children,
+            processes,
+            announcement: None,
+            survey: None,
+            exit: Exit::Done,
+        })
+    }
+
+    /// Runs until everything has ended. Ready is told to `readiness`, or printed.
+    pub fn run(&mut self, readiness: Option<Readiness>) -> io::Result<Exit> {
+        let patience = match readiness {
+            Some(_) => DAEMON_PATIENCE,
+            None => BANNER_PATIENCE,
+        };
+        let due = self.started.moment + patience;
+        self.announcement = Some(Announcement { readiness, due });
+        let config = self.about.banner.config_name.as_str();
+        log::info!(version = env!("CARGO_PKG_VERSION"), config; "starting");
+        let mut events = Events::with_capacity(256);
+        loop {
+            let now = self.clock.now().moment;
+            self.children.handle_elapsed(now);
+            self.control.handle_elapsed(now);
+            self.announce(now);
+            self.answer_survey(now);
+            if self.carry_out(now) {
+                log::info!("stopped");
+                return Ok(self.exit);
+            }
+            match self.poll.poll(&mut events, self.timeout()) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                other => other?,
+            }
+            let now = self.clock.now().moment;
+            for event in &events {
+                self.handle_event(event.token(), now);
+            }
+        }
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        let deadlines = [
+            self.children.deadline(),
+            self.control.deadline(),
+            self.announcement
+                .as_ref()
+                .map(|announcement| announcement.due),
+            self.survey.as_ref().map(|survey| survey.due),
+        ];
+        let next = deadlines.into_iter().flatten().min()?;
+        let wait = next.since(self.clock.now().moment);
+        // The kernel counts milliseconds; rounding down would spin through the last one.
+        Some(wait + Duration::from_millis(1))
+    }
+
+    fn handle_event(&mut self, token: Token, now: Moment) {
+        match token {
+            SIGNALS => self.handle_signals(now),
+            CONTROL => self.control.accept(self.poll.registry(), now),
+            Token(id) if id >= CALLERS => {
+                if let Some(command) = self.control.handle_ready(id, now) {
+                    self.handle_command(id, command, now);
+                }
+            }
+            Token(id) => {
+                let id = id - LINKS;
+                self.handle_report(id / REACTORS_MAX, id % REACTORS_MAX, now);
+            }
+        }
+    }
+
+    fn handle_signals(&mut self, now: Moment) {
+        for signal in self.signals.take() {
+            match signal {
+                libc::SIGCHLD => self.reap(now),
+                libc::SIGTERM => self.stop("SIGTERM", now),
+                libc::SIGINT => self.stop("SIGINT", now),
+                libc::SIGQUIT => self.stop("SIGQUIT", now),
+                other => log::warn!("{} is not available yet", upcoming(other)),
+            }
+        }
+    }
+
+    fn stop(&mut self, why: &str, now: Moment) {
+        if !self.children.is_stopping() {
+            log::info!(reason = why; "stopping");
+        }
+        self.children.handle_stop(now);
+    }
+
+    /// Looks at our own children only: a master that is the first process of a container inherits
+    /// others.
+    fn reap(&mut self, now: Moment) {
+        for index in 0..self.processes.len() {
+            let Some(process) = &mut self.processes[index] else {
+                continue;
+            };
+            let end = match process.child.try_wait() {
+                Ok(None) => continue,
+                Ok(Some(status)) => match status.signal() {
+                    Some(signal) => End::Signal(signal),
+                    None => End::Exit(status.code().unwrap_or(-1)),
+                },
+                Err(error) => End::NotStarted(error.to_string()),
+            };
+            self.bury(index, end, now);
+        }
+    }
+
+    fn bury(&mut self, index: usize, end: End, now: Moment) {
+        let pid = self.processes[index]
+            .as_ref()
+            .map(|process| process.child.id());
+        // The pairs close with it.
+        self.processes[index] = None;
+        let told = end.to_string();
+        self.children.handle_ended(index, end, now);
+        let row = &self.children.rows()[index];
+        if let Phase::Waiting(at) = row.phase {
+            let wait_ms = at.since(now).as_millis() as u64;
+            let pid = pid.unwrap_or(0);
+            log::warn!(pid, replaced_in_ms = wait_ms; "{row} ended: {told}");
+        } else {
+            log::debug!("{row} ended: {told}");
+        }
+    }
+
+    fn handle_report(&mut self, index: usize, reactor: usize, now: Moment) {
+        let process = self.processes.get_mut(index).and_then(Option::as_mut);
+        let Some(link) = process.and_then(|process| process.links.get_mut(reactor)) else {
+            return;
+        };
+        let heard = link.read();
+        if heard.ready {
+            self.children.handle_ready(index);
+            let row = &self.children.rows()[index];
+            if row.phase == Phase::Running {
+                log::info!(restarts = row.restarts; "{row} runs");
+            }
+        }
+        if heard.lost {
+            self.children.handle_link_lost(index, now);
+        }
+    }
+
+    fn handle_command(&mut self, caller: usize, command: Command, now: Moment) {
+        match command {
+            Command::Status => self.begin_survey(caller, now),
+            Command::Stop => {
+                let line = format!("{{\"stopping\":true,\"pid\":{}}}", std::process::id());
+                self.control.reply(caller, &line, now);
+                self.control.keep(caller);
+                self.stop("lineman stop", now);
+            }
+        }
+    }
+
+    fn begin_survey(&mut self, caller: usize, now: Moment) {
+        if let Some(survey) = &mut self.survey {
+            survey.callers.push(caller);
+            return;
+        }
+        for process in self.processes.iter_mut().flatten() {
+            process.links.iter_mut().for_each(super::link::Link::ask);
+        }
+        self.survey = Some(Survey {
+            callers: vec![caller],
+            due: now + SURVEY_PATIENCE,
+        });
+    }
+
+    fn answer_survey(&mut self, now: Moment) {
+        let waiting = self.processes.iter().flatten().any(owes_answer);
+        let Some(survey) = self.survey.take_if(|survey| !waiting || survey.due <= now) else {
+            return;
+        };
+        let line = match serde_json::to_string(&self.status(now)) {
+            Ok(line) => line,
+            Err(_) => "{\"error\":\"the status cannot be written\"}".to_string(),
+        };
+        for caller in survey.callers {
+            self.control.reply(caller, &line, now);
+        }
+    }
+
+    /// Tells whoever waits that the server is ready, or that it is not in time.
+    fn announce(&mut self, now: Moment) {
+        let ready = self.children.all_running();
+        let Some(announcement) = self.announcement.take_if(|it| ready || it.due <= now) else {
+            return;
+        };
+        let rows = self.children.rows().iter();
+        let missing: Vec<String> = rows
+            .filter(|row| row.phase != Phase::Running)
+            .map(Child::to_string)
+            .collect();
+        if self.children.is_stopping() {
+            return;
+        }
+        match announcement.readiness {
+            Some(readiness) if ready => readiness.ready(&self.about.banner.text(&[])),
+            Some(readiness) => {
+                let seconds = DAEMON_PATIENCE.as_secs();
+                let missing = missing.join(", ");
+                let mut message = format!("not ready after {seconds} s: {missing}");
+                if let Some(file) = &self.about.banner.log_file {
+                    message.push_str(&format!("; {file} tells more"));
+                }
+                readiness.failed(&Failure::new(Exit::Failed, message));
+                self.exit = Exit::Failed;
+                self.stop("not ready in time", now);
+            }
+            None => {
+                // Nobody may be reading, which is no reason not to serve.
+                let _ = io::stdout().write_all(self.about.banner.text(&missing).as_bytes());
+                let _ = io::stdout().flush();
+            }
+        }
+        if ready {
+            log::info!(listen = self.urls().as_str(); "ready");
+        }
+    }
+
+    fn urls(&self) -> String {
+        let urls = self
+            .about
+            .banner
+            .listen
+            .iter()
+            .map(|listen| listen.url.as_str());
+        urls.collect::<Vec<_>>().join(",")
+    }
+
+    /// Returns whether everything is over.
+    fn carry_out(&mut self, now: Moment) -> bool {
+        while let Some(action) = self.children.poll_action() {
+            match action {
+                Action::Start(index) => self.start(index, now),
+                Action::Order(index) => {
+                    for link in self.processes[index]
+                        .iter_mut()
+                        .flat_map(|it| &mut it.links)
+                    {
+                        link.stop();
+                    }
+                }
+                Action::Kill(index) => self.kill(index),
+                Action::Finish => return true,
+            }
+        }
+        false
+    }
+
+    fn start(&mut self, index: usize, now: Moment) {
+        let row = &self.children.rows()[index];
+        let started = self.site.start(row.role, row.number);
+        match started.and_then(|process| self.watch(index, process)) {
+            Ok(process) => {
+                log::debug!(pid = process.child.id(); "{row} started");
+                self.processes[index] = Some(process);
+                self.children.handle_started(index, now);
+            }
+            Err(error) => self.bury(index, End::NotStarted(error.to_string()), now),
+        }
+    }
+
+    fn watch(&self, index: usize, mut process: Process) -> io::Result<Process> {
+        for (reactor, link) in process.links.iter_mut().enumerate() {
+            let token = Token(LINKS + index * REACTORS_MAX + reactor);
+            let registered =
+                self.poll
+                    .registry()
+                    .register(link.stream(), token, Interest::READABLE);
+            if let Err(error) = registered {
+                // A child nobody listens to must not live.
+                let _ = process.child.kill();
+                let _ = process.child.wait();
+                return Err(error);
+            }
+        }
+        Ok(process)
+    }
+
+    fn kill(&mut self, index: usize) {
+        if let Some(process) = &mut self.processes[index] {
+            let row = &self.children.rows()[index];
+            log::warn!(pid = process.child.id(); "{row} does not end and is killed");
+            // It may have ended a moment ago, which is as good.
+            let _ = process.child.kill();
+        }
+    }
+
+    fn status(&self, now: Moment) -> Status {
+        let mut total = Counters::default();
+        let both = self.children.rows().iter().zip(&self.processes);
+        let processes = both
+            .map(|(row, process)| process_status(row, process.as_ref(), &mut total, now))
+            .collect();
+        let banner = &self.about.banner;
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_string(),
+            state: if self.children.is_stopping() {
+                State::Stopping
+            } else if self.children.all_running() {
+                State::Running
+            } else {
+                State::Starting
+            },
+            config: banner.config_name.clone(),
+            run_dir: self.about.run_dir.clone(),
+            log_file: banner.log_file.clone(),
+            user: banner.user.clone(),
+            started_at: timestamp(self.started.unix_ms),
+            uptime_seconds: now.since(self.started.moment).as_secs(),
+            workers: banner.workers,
+            threads: banner.threads,
+            listen: banner.listen.clone(),
+            master: MasterStatus {
+                pid: std::process::id(),
+                memory_bytes: os::resident_bytes(std::process::id()),
+            },
+            processes,
+            total: named(&total),
+        }
+    }
+}
+
+fn owes_answer(process: &Process) -> bool {
+    process.links.iter().any(super::link::Link::owes_answer)
+}
+
+fn upcoming(signal: c_int) -> &'static str {
+    match signal {
+        libc::SIGHUP => "SIGHUP",
+        libc::SIGUSR1 => "SIGUSR1",
+        libc::SIGUSR2 => "SIGUSR2",
+        _ => "this signal",
+    }
+}
+
+fn process_status(
+    row: &Child,
+    process: Option<&Process>,
+    total: &mut Counters,
+    now: Moment,
+) -> ProcessStatus {
+    let mut counters = Counters::default();
+    for link in process.iter().flat_map(|process| &process.links) {
+        counters.add(&link.counters);
+    }
+    total.add(&counters);
+    let pid = process.map(|process| process.child.id());
+    let (state, wait_ms) = match row.phase {
+        Phase::Waiting(at) => (State::Waiting, Some(at.since(now).as_millis() as u64)),
+        Phase::Launching | Phase::Starting => (State::Starting, None),
+        Phase::Running if process.is_some_and(owes_answer) => (State::Busy, None),
+        Phase::Running => (State::Running, None),
+        Phase::Stopping | Phase::Gone => (State::Stopping, None),
+    };
+    ProcessStatus {
+        pid,
+        role: row.role,
+        number: row.number,
+        state,
+        wait_ms,
+        memory_bytes: pid.and_then(os::resident_bytes),
+        restarts: row.restarts,
+        last_end: row.last_end.as_ref().map(End::to_string),
+        counters: named(&counters),
+    }
+}

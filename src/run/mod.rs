@@ -1,0 +1,27 @@
+//! The operating system: processes, signals, descriptors handed over, the verbs of the command
+//! line. Owns everything that touches another process; does not know what a client says.
+//!
+//! - [`start`], [`client`]: what `start` does, and what the other verbs ask of a running server
+//! - [`master`]: the loop; [`children`] decides, [`site`] and [`spawn`] carry out
+//! - [`role`]: a child's side
+//! - [`os`]: the system calls that need `unsafe`
+
+pub mod banner;
+pub mod children;
+pub mod client;
+pub mod control;
+pub mod daemon;
+pub mod exit;
+pub mod handover;
+pub mod link;
+pub mod log;
+pub mod master;
+pub mod os;
+pub mod role;
+pub mod rundir;
+pub mod signals;
+pub mod site;
+pub mod slots;
+pub mod spawn;
+pub mod start;
+pub mod status;

@@ -1,0 +1,296 @@
+//! The operating system calls that the standard library lacks. Owns what differs between Linux
+//! and other systems; does not know why anyone calls. Invariant: each `unsafe` block is one call
+//! whose arguments are valid for its whole duration.
+
+use std::ffi::CStr;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use libc::c_int;
+
+/// The longest path a Unix socket may have: `sun_path` less its closing zero byte.
+pub const SOCKET_PATH_BYTES_MAX: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
+
+fn check(result: c_int) -> io::Result<c_int> {
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(result)
+}
+
+pub fn effective_uid() -> u32 {
+    // SAFETY: takes no arguments and cannot fail.
+    unsafe { libc::geteuid() }
+}
+
+/// The name of a user, or the number when it has none.
+pub fn user_name(uid: u32) -> String {
+    let mut buffer = [0 as libc::c_char; 4096];
+    // SAFETY: an all-zero passwd is a valid value: null pointers and zeros.
+    let mut entry: libc::passwd = unsafe { std::mem::zeroed() };
+    let mut found: *mut libc::passwd = std::ptr::null_mut();
+    // SAFETY: all pointers are to live locals, and the length is that of the buffer.
+    let result = unsafe {
+        libc::getpwuid_r(
+            uid,
+            &mut entry,
+            buffer.as_mut_ptr(),
+            buffer.len(),
+            &mut found,
+        )
+    };
+    if result != 0 || found.is_null() || entry.pw_name.is_null() {
+        return uid.to_string();
+    }
+    // SAFETY: on success `pw_name` is a zero-ended string inside `buffer`, which still lives.
+    let name = unsafe { CStr::from_ptr(entry.pw_name) };
+    name.to_string_lossy().into_owned()
+}
+
+/// What we create is for our user alone.
+pub fn restrict_new_files() {
+    // SAFETY: takes a number, cannot fail, touches no memory.
+    unsafe { libc::umask(0o077) };
+}
+
+/// Whether the directory could take a new entry from us.
+pub fn is_writable(dir: &Path) -> bool {
+    use std::os::unix::ffi::OsStrExt;
+    let Ok(path) = std::ffi::CString::new(dir.as_os_str().as_bytes()) else {
+        return false;
+    };
+    // SAFETY: the path is a zero-ended string that lives through the call.
+    unsafe { libc::access(path.as_ptr(), libc::W_OK | libc::X_OK) == 0 }
+}
+
+/// Raises the number of descriptors we may hold to what the system allows; returns it.
+pub fn raise_descriptor_limit() -> io::Result<u64> {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: `limit` is a live local of the type the call fills.
+    check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) })?;
+    limit.rlim_cur = limit.rlim_max;
+    // SAFETY: `limit` is a live local.
+    check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) })?;
+    Ok(limit.rlim_cur)
+}
+
+/// Sets these signals to be ignored, by this process and by what it will exec. Safe to call
+/// between fork and exec.
+pub fn ignore_signals(signals: &[c_int]) {
+    for &signal in signals {
+        // SAFETY: installs no handler of ours, so there is no code that could run at a bad time.
+        unsafe { libc::signal(signal, libc::SIG_IGN) };
+    }
+}
+
+/// Asks the kernel to kill this process when its parent dies, and checks that the parent is still
+/// the one meant: it may have died before the kernel was asked. Safe to call between fork and exec.
+pub fn die_with_parent(parent: u32) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        // SAFETY: plain numbers.
+        check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong) })?;
+    }
+    // SAFETY: takes no arguments and cannot fail.
+    let actual = unsafe { libc::getppid() };
+    if u32::try_from(actual) != Ok(parent) {
+        return Err(io::Error::from_raw_os_error(libc::ESRCH));
+    }
+    Ok(())
+}
+
+/// The name shown by `ps` for a program that was started through `/proc`.
+pub fn name_process(name: &CStr) {
+    #[cfg(target_os = "linux")]
+    // SAFETY: the name is a zero-ended string; the kernel copies at most 16 bytes of it.
+    unsafe {
+        libc::prctl(libc::PR_SET_NAME, name.as_ptr());
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = name;
+}
+
+/// A copy of `fd` with number `least` or above, closed on exec.
+pub fn duplicate_above(fd: BorrowedFd<'_>, least: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: `fd` is open for as long as it is borrowed; the other arguments are numbers.
+    let copy = check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, least) })?;
+    // SAFETY: the kernel just made this descriptor, and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(copy) })
+}
+
+/// Puts `fd` at number `target`, open across exec, closing what was there. Safe to call between
+/// fork and exec. The two numbers must differ.
+pub fn place_at(fd: RawFd, target: RawFd) -> io::Result<()> {
+    // SAFETY: plain numbers. A wrong one gives an error, not a memory fault; that nobody owns
+    // `target` is the caller's business, as with any descriptor number.
+    check(unsafe { libc::dup2(fd, target) }).map(drop)
+}
+
+/// Takes ownership of a descriptor that was open when the program began.
+///
+/// # Safety
+/// Nothing else in this process owns `fd`.
+pub unsafe fn adopt(fd: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: plain numbers; an invalid descriptor gives an error.
+    check(unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) })?;
+    // SAFETY: it is open, as the call above has shown, and the caller vouches for the rest.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// A file without a name that holds `bytes`.
+pub fn memory_file(bytes: &[u8]) -> io::Result<File> {
+    let mut file = unnamed_file()?;
+    file.write_all(bytes)?;
+    Ok(file)
+}
+
+#[cfg(target_os = "linux")]
+fn unnamed_file() -> io::Result<File> {
+    // SAFETY: the name is a zero-ended constant.
+    let fd = check(unsafe { libc::memfd_create(c"config".as_ptr(), libc::MFD_CLOEXEC) })?;
+    // SAFETY: the kernel just made this descriptor, and nobody else knows it.
+    Ok(unsafe { File::from_raw_fd(fd) })
+}
+
+#[cfg(not(target_os = "linux"))]
+fn unnamed_file() -> io::Result<File> {
+    let path = std::env::temp_dir().join(format!("lineman-config-{}", std::process::id()));
+    let _ = std::fs::remove_file(&path);
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(&path)?;
+    std::fs::remove_file(&path)?;
+    Ok(file)
+}
+
+/// The user at the other end of a Unix socket, as it was when the connection was made.
+#[cfg(target_os = "linux")]
+pub fn peer_uid(stream: &impl AsRawFd) -> io::Result<u32> {
+    let mut peer = libc::ucred {
+        pid: 0,
+        uid: 0,
+        gid: 0,
+    };
+    let mut length = size_of::<libc::ucred>() as libc::socklen_t;
+    // SAFETY: the pointers are to live locals, and the length is that of the first.
+    check(unsafe {
+        libc::getsockopt(
+            stream.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut peer).cast(),
+            &mut length,
+        )
+    })?;
+    Ok(peer.uid)
+}
+
+#[cfg(not(target_os = "linux"))]
+pub fn peer_uid(stream: &impl AsRawFd) -> io::Result<u32> {
+    let (mut uid, mut gid) = (0, 0);
+    // SAFETY: the pointers are to live locals.
+    check(unsafe { libc::getpeereid(stream.as_raw_fd(), &mut uid, &mut gid) })?;
+    Ok(uid)
+}
+
+/// Whether the peer is our own user or root.
+pub fn is_friend(stream: &impl AsRawFd) -> bool {
+    peer_uid(stream).is_ok_and(|uid| uid == effective_uid() || uid == 0)
+}
+
+/// `is_friend` in the shape in which a reactor takes it.
+pub fn admit(stream: &UnixStream) -> bool {
+    is_friend(stream)
+}
+
+/// The memory a process holds in RAM; `None` when it is gone or the system does not tell.
+pub fn resident_bytes(pid: u32) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = text.lines().find(|line| line.starts_with("VmRSS:"))?;
+    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kib * 1024)
+}
+
+/// What is left of the calling process after `fork`.
+pub enum Forked {
+    Parent(c_int),
+    Child,
+}
+
+/// Splits the process in two.
+///
+/// # Safety
+/// The process has one thread.
+pub unsafe fn fork() -> io::Result<Forked> {
+    // SAFETY: with one thread, no lock can be held by a thread that does not exist in the child.
+    match check(unsafe { libc::fork() })? {
+        0 => Ok(Forked::Child),
+        pid => Ok(Forked::Parent(pid)),
+    }
+}
+
+/// Waits for a child made by `fork` to end.
+pub fn wait_for(pid: c_int) {
+    let mut status = 0;
+    // SAFETY: `status` is a live local.
+    while unsafe { libc::waitpid(pid, &mut status, 0) } < 0
+        && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted
+    {}
+}
+
+/// Leaves the terminal and the process group behind.
+pub fn new_session() -> io::Result<()> {
+    // SAFETY: takes no arguments.
+    check(unsafe { libc::setsid() }).map(drop)
+}
+
+/// Ends the process without running anything that the other half of a fork will run.
+pub fn exit_at_once(code: u8) -> ! {
+    // SAFETY: does not return, so nothing can rely on what it skipped.
+    unsafe { libc::_exit(c_int::from(code)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+    use std::os::unix::fs::FileExt;
+
+    use super::*;
+
+    #[test]
+    fn the_other_end_of_our_own_pair_is_ourselves() {
+        let (one, _two) = UnixStream::pair().unwrap();
+        assert_eq!(peer_uid(&one).unwrap(), effective_uid());
+        assert!(admit(&one));
+    }
+
+    #[test]
+    fn a_memory_file_holds_what_was_written() {
+        let file = memory_file(b"workers = 1").unwrap();
+        let mut bytes = [0; 11];
+        file.read_exact_at(&mut bytes, 0).unwrap();
+        assert_eq!(&bytes, b"workers = 1");
+    }
+
+    #[test]
+    fn a_duplicate_lies_above_the_number_asked_for() {
+        let file = File::open("/dev/null").unwrap();
+        assert!(duplicate_above(file.as_fd(), 200).unwrap().as_raw_fd() >= 200);
+    }
+
+    #[test]
+    fn our_own_memory_is_known_on_linux() {
+        if cfg!(target_os = "linux") {
+            assert!(resident_bytes(std::process::id()).unwrap() > 100_000);
+        }
+        assert_eq!(resident_bytes(u32::MAX), None);
+    }
+}

@@ -1,0 +1,263 @@
+//! A child process: takes what the master hands over and runs its reactors. Does not know who
+//! replaces it. Invariant: if one reactor fails, the process ends with a code that says so; a
+//! worker never lives on with half of its threads.
+
+use std::io::Read;
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::mpsc;
+use std::thread;
+
+use crate::app::apps::Apps;
+use crate::config::Config;
+use crate::config::locate::Source;
+use crate::net::clock::Clock;
+use crate::net::reactor::{Listening, Reactor, Sockets};
+use crate::node::Node;
+use crate::node::switchboard::{Switchboard, SwitchboardOptions};
+use crate::node::worker::{Worker, WorkerOptions};
+use crate::run::exit::ChildExit;
+use crate::run::handover::{Handover, listener_name, master_name};
+use crate::run::spawn::CONFIG_PATH;
+use crate::run::{log as log_writer, os};
+
+/// A chat room to try the server with; it knows the demo app's secret.
+const DEMO_PAGE: &str = include_str!("../../examples/chat.html");
+
+/// How a reactor came to its end.
+type Outcome = Result<(), ChildExit>;
+
+/// What a reactor thread needs; built in the main thread, so that what is missing is told early.
+type Start = Box<dyn FnOnce() -> std::io::Result<()> + Send>;
+
+/// Runs `lineman worker`.
+pub fn worker(number: u32, switchboard: PathBuf) -> ChildExit {
+    run(&format!("worker/{number}"), |config, handover| {
+        let mut starts = Vec::new();
+        for slot in handover.slots() {
+            starts.push((
+                format!("reactor-{slot}"),
+                worker_reactor(slot, &switchboard, config, handover)?,
+            ));
+        }
+        Ok(starts)
+    })
+}
+
+/// Runs `lineman switchboard`.
+pub fn switchboard(links: u32) -> ChildExit {
+    run("switchboard", |config, handover| {
+        let start = switchboard_reactor(links, config, handover)?;
+        Ok(vec![("reactor".to_string(), start)])
+    })
+}
+
+fn run(
+    role: &str,
+    build: impl FnOnce(&Config, &mut Handover) -> Result<Vec<(String, Start)>, String>,
+) -> ChildExit {
+    os::name_process(c"lineman");
+    os::restrict_new_files();
+    let built = Handover::receive().and_then(|mut handover| {
+        let config = read_config(handover.take("config")?)?;
+        log_writer::start(role, &config.log);
+        log_writer::report_panics();
+        let starts = build(&config, &mut handover)?;
+        if starts.is_empty() {
+            return Err("no slot was handed over".to_string());
+        }
+        Ok(starts)
+    });
+    let exit = match built {
+        Ok(starts) => run_threads(starts),
+        Err(why) => {
+            // The log may not stand yet, and a person who typed the command reads this.
+            eprintln!("lineman {role} is started by the master, not by hand: {why}");
+            ChildExit::NoHandover
+        }
+    };
+    log_writer::flush();
+    exit
+}
+
+fn read_config(file: OwnedFd) -> Result<Config, String> {
+    // All children share the descriptor's position, so it cannot be read from where it stands.
+    let file = std::fs::File::from(file);
+    let mut text = String::new();
+    let mut reader = FromStart { file: &file, at: 0 };
+    reader
+        .read_to_string(&mut text)
+        .map_err(|error| format!("the configuration: {error}"))?;
+    let path = std::env::var_os(CONFIG_PATH).map(PathBuf::from);
+    Source { path, text }.config().map_err(|error| error.0)
+}
+
+struct FromStart<'a> {
+    file: &'a std::fs::File,
+    at: u64,
+}
+
+impl Read for FromStart<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        use std::os::unix::fs::FileExt;
+        let count = self.file.read_at(buffer, self.at)?;
+        self.at += count as u64;
+        Ok(count)
+    }
+}
+
+fn worker_reactor(
+    slot: u32,
+    switchboard: &std::path::Path,
+    config: &Config,
+    handover: &mut Handover,
+) -> Result<Start, String> {
+    let mut listening = Vec::new();
+    for index in 0..config.listen.len() {
+        let listener = TcpListener::from(handover.take(&listener_name(index, slot))?);
+        listening.push(Listening::Clients { index, listener });
+    }
+    let sockets = Sockets {
+        listening,
+        master: Some(UnixStream::from(handover.take(&master_name(slot))?)),
+        switchboard: Some(switchboard.to_path_buf()),
+        admit: os::admit,
+    };
+    let options = WorkerOptions {
+        slot,
+        handlers: config.listen.iter().map(|listen| listen.handler).collect(),
+        apps: Apps::new(config.apps.clone()),
+        demo_page: config.has_demo_app().then_some(DEMO_PAGE),
+        limits: config.limits.clone(),
+        seed: seed()?,
+    };
+    let connections_max = config.limits.connections;
+    Ok(Box::new(move || {
+        let clock = Clock::start();
+        run_reactor(
+            Worker::new(options, clock.now()),
+            sockets,
+            connections_max,
+            clock,
+        )
+    }))
+}
+
+fn switchboard_reactor(
+    links: u32,
+    config: &Config,
+    handover: &mut Handover,
+) -> Result<Start, String> {
+    let listener = UnixListener::from(handover.take("links")?);
+    let sockets = Sockets {
+        listening: vec![Listening::Links { listener }],
+        master: Some(UnixStream::from(handover.take("master")?)),
+        switchboard: None,
+        admit: os::admit,
+    };
+    let options = SwitchboardOptions {
+        links_expected: links,
+        limits: config.limits.clone(),
+        seed: seed()?,
+    };
+    let connections_max = config.limits.connections;
+    Ok(Box::new(move || {
+        let clock = Clock::start();
+        run_reactor(
+            Switchboard::new(options, clock.now()),
+            sockets,
+            connections_max,
+            clock,
+        )
+    }))
+}
+
+fn run_reactor<N: Node>(
+    node: N,
+    sockets: Sockets,
+    connections_max: usize,
+    clock: Clock,
+) -> std::io::Result<()> {
+    Reactor::new(node, sockets, connections_max, clock)?.run()
+}
+
+/// Sixteen bytes nobody can guess.
+pub fn seed() -> Result<[u8; 16], String> {
+    let mut seed = [0; 16];
+    aws_lc_rs::rand::fill(&mut seed).map_err(|_| "the system has no entropy".to_string())?;
+    Ok(seed)
+}
+
+/// Runs all reactors; returns when the last has ended well or the first has not.
+fn run_threads(starts: Vec<(String, Start)>) -> ChildExit {
+    let (report, outcomes) = mpsc::channel::<Outcome>();
+    let count = starts.len();
+    for (name, start) in starts {
+        let report = report.clone();
+        let thread_name = name.clone();
+        let spawned = thread::Builder::new().name(name.clone()).spawn(move || {
+            // The main thread is there until it has heard of everyone.
+            let _ = report.send(run_guarded(&thread_name, start));
+        });
+        if let Err(error) = spawned {
+            log::error!("{name} cannot have a thread: {error}");
+            return ChildExit::ReactorFailed;
+        }
+    }
+    for _ in 0..count {
+        match outcomes.recv() {
+            Ok(Ok(())) => {}
+            Ok(Err(exit)) => return exit,
+            Err(_) => return ChildExit::ReactorPanicked,
+        }
+    }
+    ChildExit::Ordered
+}
+
+fn run_guarded(name: &str, start: Start) -> Outcome {
+    // The panic itself is told by the hook, with its place.
+    match catch_unwind(AssertUnwindSafe(start)) {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => {
+            log::error!("{name} gives up: {error}");
+            Err(ChildExit::ReactorFailed)
+        }
+        Err(_) => Err(ChildExit::ReactorPanicked),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn start(run: impl FnOnce() -> std::io::Result<()> + Send + 'static) -> (String, Start) {
+        ("test".to_string(), Box::new(run))
+    }
+
+    #[test]
+    fn one_reactor_that_fails_ends_the_process_though_others_run() {
+        let (_hold, wait) = mpsc::channel::<()>();
+        let forever = start(move || {
+            let _ = wait.recv();
+            Ok(())
+        });
+        let failing = start(|| Err(std::io::ErrorKind::Other.into()));
+        assert_eq!(
+            run_threads(vec![forever, failing]),
+            ChildExit::ReactorFailed
+        );
+    }
+
+    #[test]
+    fn a_panic_has_a_code_of_its_own_and_a_good_end_is_zero() {
+        let panicking = start(|| panic!("a bug"));
+        assert_eq!(run_threads(vec![panicking]), ChildExit::ReactorPanicked);
+        assert_eq!(
+            run_threads(vec![start(|| Ok(())), start(|| Ok(()))]),
+            ChildExit::Ordered
+        );
+    }
+}

@@ -1,0 +1,130 @@
+//! Starting a child: fork, hand the descriptors over, exec our own binary. Does not know when a
+//! child is due or what its descriptors are for. Invariant: a child gets the descriptors named and
+//! no others, runs the very binary the master runs, and dies with the master.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use crate::run::handover;
+use crate::run::os;
+use crate::run::signals::IGNORED_BY_CHILDREN;
+
+/// What is the same for all children.
+#[derive(Debug)]
+pub struct Launcher {
+    binary: Binary,
+    /// The text of the configuration, so that a file changed meanwhile does not mix versions.
+    config: File,
+    config_path: Option<PathBuf>,
+    master: u32,
+}
+
+/// The variable that tells a child where the configuration came from, for its messages.
+pub const CONFIG_PATH: &str = "LINEMAN_CONFIG";
+
+#[derive(Debug)]
+enum Binary {
+    /// Open, so that a new version on disk does not change what a replacement runs.
+    Open(File),
+    /// For systems without /proc.
+    Path(PathBuf),
+}
+
+impl Launcher {
+    pub fn new(config_text: &str, config_path: Option<PathBuf>) -> io::Result<Launcher> {
+        let binary = match File::open("/proc/self/exe") {
+            Ok(file) => Binary::Open(file),
+            Err(_) => Binary::Path(std::env::current_exe()?),
+        };
+        Ok(Launcher {
+            binary,
+            config: os::memory_file(config_text.as_bytes())?,
+            config_path,
+            master: std::process::id(),
+        })
+    }
+
+    /// Starts `lineman ARGUMENTS` with `descriptors`, the configuration added.
+    pub fn launch(
+        &self,
+        arguments: &[String],
+        descriptors: Vec<(String, BorrowedFd<'_>)>,
+    ) -> io::Result<Child> {
+        let mut descriptors = descriptors;
+        descriptors.push(("config".to_string(), self.config.as_fd()));
+        // Numbers that the child's descriptors will take must not be in use for anything that the
+        // child still needs on its way to exec: the sources, the binary, and the pipe on which the
+        // standard library reports that exec failed. The first two are copied out of the way; the
+        // pipe cannot land there because the numbers are occupied while it is made.
+        let free = handover::FIRST + descriptors.len() as RawFd;
+        let _occupied = occupy_below(free)?;
+        let mut names = Vec::new();
+        let mut sources = Vec::new();
+        for (name, fd) in descriptors {
+            names.push(name);
+            sources.push(os::duplicate_above(fd, free)?);
+        }
+        let (program, _open) = self.program(free)?;
+        let mut command = Command::new(program);
+        command
+            .arg0("lineman")
+            .args(arguments)
+            .envs(handover::environment(&names, self.master))
+            .env_remove("LISTEN_PID")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        match &self.config_path {
+            Some(path) => command.env(CONFIG_PATH, path),
+            None => command.env_remove(CONFIG_PATH),
+        };
+        self.prepare(&mut command, &sources);
+        command.spawn()
+    }
+
+    fn program(&self, free: RawFd) -> io::Result<(PathBuf, Option<OwnedFd>)> {
+        match &self.binary {
+            Binary::Open(file) => {
+                let copy = os::duplicate_above(file.as_fd(), free)?;
+                let path = format!("/proc/self/fd/{}", copy.as_raw_fd());
+                Ok((PathBuf::from(path), Some(copy)))
+            }
+            Binary::Path(path) => Ok((path.clone(), None)),
+        }
+    }
+
+    /// What the child does between fork and exec.
+    fn prepare(&self, command: &mut Command, sources: &[OwnedFd]) {
+        let sources: Vec<RawFd> = sources.iter().map(AsRawFd::as_raw_fd).collect();
+        let master = self.master;
+        let between = move || {
+            os::die_with_parent(master)?;
+            os::ignore_signals(IGNORED_BY_CHILDREN);
+            for (&source, target) in sources.iter().zip(handover::FIRST..) {
+                os::place_at(source, target)?;
+            }
+            Ok(())
+        };
+        // SAFETY: the closure makes system calls that are async-signal-safe and nothing else: it
+        // allocates nothing and takes no lock, so it does not matter what other threads of the
+        // master were doing at the fork.
+        unsafe { command.pre_exec(between) };
+    }
+}
+
+/// Opens descriptors until none below `free` is left.
+fn occupy_below(free: RawFd) -> io::Result<Vec<OwnedFd>> {
+    let null = File::open("/dev/null")?;
+    let mut occupied: Vec<OwnedFd> = Vec::new();
+    let mut highest = null.as_raw_fd();
+    occupied.push(null.into());
+    while highest < free {
+        let next = os::duplicate_above(occupied[0].as_fd(), 0)?;
+        highest = next.as_raw_fd();
+        occupied.push(next);
+    }
+    Ok(occupied)
+}

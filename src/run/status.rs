@@ -1,0 +1,309 @@
+//! What `status` tells: one value that travels as JSON from the master to the command line, and
+//! the table made from it. Does not know how the numbers were gathered. Invariant: everything in
+//! the table is in the JSON.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::counters::Counters;
+use crate::run::children::Role;
+
+/// The whole server at one moment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    pub version: String,
+    /// `running` when every process is, else `starting` or `stopping`.
+    pub state: State,
+    pub config: String,
+    pub run_dir: String,
+    pub log_file: Option<String>,
+    pub user: String,
+    pub started_at: String,
+    pub uptime_seconds: u64,
+    pub workers: u32,
+    pub threads: u32,
+    pub listen: Vec<ListenStatus>,
+    pub master: MasterStatus,
+    pub processes: Vec<ProcessStatus>,
+    pub total: BTreeMap<String, u64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListenStatus {
+    /// With the real port.
+    pub url: String,
+    pub handler: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MasterStatus {
+    pub pid: u32,
+    pub memory_bytes: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    Starting,
+    Running,
+    /// It did not answer in time.
+    Busy,
+    /// It died and is replaced after a pause.
+    Waiting,
+    Stopping,
+}
+
+impl State {
+    pub fn word(self) -> &'static str {
+        match self {
+            State::Starting => "starting",
+            State::Running => "running",
+            State::Busy => "busy",
+            State::Waiting => "waiting",
+            State::Stopping => "stopping",
+        }
+    }
+}
+
+/// One worker, or the switchboard.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessStatus {
+    pub pid: Option<u32>,
+    pub role: Role,
+    pub number: u32,
+    pub state: State,
+    /// Until it is replaced, when waiting.
+    pub wait_ms: Option<u64>,
+    pub memory_bytes: Option<u64>,
+    pub restarts: u64,
+    /// How its predecessor ended.
+    pub last_end: Option<String>,
+    pub counters: BTreeMap<String, u64>,
+}
+
+/// Counters under their names.
+pub fn named(counters: &Counters) -> BTreeMap<String, u64> {
+    let names = Counters::NAMES.iter().map(|name| name.to_string());
+    names.zip(counters.values()).collect()
+}
+
+const HEADINGS: [&str; 9] = [
+    "PID",
+    "ROLE",
+    "MEMORY",
+    "CONNECTIONS",
+    "SUBSCRIPTIONS",
+    "MSGS-IN",
+    "MSGS-OUT",
+    "RESTARTS",
+    "STATE",
+];
+
+impl Status {
+    /// For a terminal.
+    pub fn table(&self) -> String {
+        let mut text = self.header();
+        let mut rows = vec![HEADINGS.map(str::to_string), self.master_row()];
+        rows.extend(self.processes.iter().map(ProcessStatus::row));
+        rows.push(self.summary_row());
+        let rule = "-".repeat(text.lines().map(str::len).max().unwrap_or(0).clamp(60, 100));
+        let _ = writeln!(text, "{rule}");
+        text.push_str(&columns(&rows));
+        text
+    }
+
+    fn header(&self) -> String {
+        let mut text = String::new();
+        let mut line = |name: &str, value: &str| {
+            let _ = writeln!(text, "{name:<10} {value}");
+        };
+        line(
+            "Lineman",
+            &format!("{} ({})", self.version, self.state.word()),
+        );
+        let uptime = uptime(self.uptime_seconds);
+        line("started", &format!("{}, up {uptime}", self.started_at));
+        line("config", &self.config);
+        line("run dir", &self.run_dir);
+        for listen in &self.listen {
+            line("listen", &format!("{} ({})", listen.url, listen.handler));
+        }
+        line("user", &self.user);
+        line(
+            "processes",
+            &format!("{} workers × {} threads", self.workers, self.threads),
+        );
+        text
+    }
+
+    fn master_row(&self) -> [String; 9] {
+        let mut row = [const { String::new() }; 9].map(|_: String| "-".to_string());
+        row[0] = self.master.pid.to_string();
+        row[1] = "master".to_string();
+        row[2] = memory(self.master.memory_bytes);
+        row[8] = self.state.word().to_string();
+        row
+    }
+
+    fn summary_row(&self) -> [String; 9] {
+        let memories = self.processes.iter().map(|process| process.memory_bytes);
+        let all = memories.chain([self.master.memory_bytes]).flatten().sum();
+        let restarts: u64 = self.processes.iter().map(|process| process.restarts).sum();
+        let number = |name: &str| self.total.get(name).copied().unwrap_or(0).to_string();
+        [
+            "Summary".to_string(),
+            format!("{} processes", self.processes.len() + 1),
+            memory(Some(all)),
+            number("connections"),
+            number("subscriptions"),
+            number("messages_in"),
+            number("messages_out"),
+            restarts.to_string(),
+            String::new(),
+        ]
+    }
+}
+
+impl ProcessStatus {
+    fn row(&self) -> [String; 9] {
+        let number = |name: &str| match self.role {
+            Role::Worker => self.counters.get(name).copied().unwrap_or(0).to_string(),
+            Role::Switchboard => "-".to_string(),
+        };
+        [
+            self.pid.map_or("-".to_string(), |pid| pid.to_string()),
+            match self.role {
+                Role::Switchboard => "switchboard".to_string(),
+                Role::Worker => format!("worker {}", self.number),
+            },
+            memory(self.memory_bytes),
+            number("connections"),
+            number("subscriptions"),
+            number("messages_in"),
+            number("messages_out"),
+            self.restarts.to_string(),
+            self.state_words(),
+        ]
+    }
+
+    fn state_words(&self) -> String {
+        let mut words = self.state.word().to_string();
+        if let Some(wait_ms) = self.wait_ms {
+            let _ = write!(words, " {} s", wait_ms.div_ceil(1000));
+        }
+        if let Some(end) = &self.last_end {
+            let _ = write!(words, " [{end}]");
+        }
+        words
+    }
+}
+
+fn memory(bytes: Option<u64>) -> String {
+    bytes.map_or("-".to_string(), |bytes| {
+        format!("{:.1}M", bytes as f64 / 1_048_576.0)
+    })
+}
+
+fn uptime(seconds: u64) -> String {
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, _) => format!("{minutes} min {} s", seconds % 60),
+        (0, _, _) => format!("{hours} h {minutes} min"),
+        _ => format!("{days} d {hours} h"),
+    }
+}
+
+/// Aligns columns; the last one runs free.
+pub fn columns<const N: usize>(rows: &[[String; N]]) -> String {
+    let width = |column: usize| {
+        let widths = rows.iter().map(|row| row[column].chars().count());
+        widths.max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..N).map(width).collect();
+    let mut text = String::new();
+    for row in rows {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(&widths) {
+            let _ = write!(line, "{cell:<width$}  ");
+        }
+        let _ = writeln!(text, "{}", line.trim_end());
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status() -> Status {
+        let counters = Counters {
+            connections: 3,
+            messages_in: 9,
+            ..Counters::default()
+        };
+        Status {
+            version: "1.0".into(),
+            state: State::Running,
+            config: "a.toml".into(),
+            run_dir: "/run/x".into(),
+            log_file: None,
+            user: "nobody".into(),
+            started_at: "2026-01-01T00:00:00.000Z".into(),
+            uptime_seconds: 3_700,
+            workers: 1,
+            threads: 1,
+            listen: vec![ListenStatus {
+                url: "http://127.0.0.1:1".into(),
+                handler: "echo".into(),
+            }],
+            master: MasterStatus {
+                pid: 10,
+                memory_bytes: Some(1_048_576),
+            },
+            processes: vec![ProcessStatus {
+                pid: Some(11),
+                role: Role::Worker,
+                number: 0,
+                state: State::Waiting,
+                wait_ms: Some(1500),
+                memory_bytes: Some(2_097_152),
+                restarts: 2,
+                last_end: Some("exit code 1".into()),
+                counters: named(&counters),
+            }],
+            total: named(&counters),
+        }
+    }
+
+    #[test]
+    fn the_table_shows_each_process_and_a_summary() {
+        let table = status().table();
+        let lines: Vec<&str> = table.lines().collect();
+        let row = |start: &str| {
+            let found = lines.iter().find(|line| line.starts_with(start));
+            found
+                .unwrap()
+                .split_whitespace()
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        assert_eq!(
+            row("11 "),
+            "11 worker 0 2.0M 3 0 9 0 2 waiting 2 s [exit code 1]"
+        );
+        assert_eq!(row("10 "), "10 master 1.0M - - - - - running");
+        assert_eq!(row("Summary"), "Summary 2 processes 3.0M 3 0 9 0 2");
+        assert!(table.contains("http://127.0.0.1:1 (echo)"));
+        assert!(table.contains("up 1 h 1 min"));
+    }
+
+    #[test]
+    fn status_survives_the_trip_as_json() {
+        let json = serde_json::to_string(&status()).unwrap();
+        assert_eq!(serde_json::from_str::<Status>(&json).unwrap(), status());
+        assert!(json.contains("\"state\":\"waiting\""));
+    }
+}

@@ -1,0 +1,354 @@
+//! One HTTP/1.1 connection, server side: Quiet → Head → Body → Answering → Quiet again, or over to
+//! a WebSocket. Knows nothing of what is asked for or answered. Invariants: a request is handed out
+//! whole or not at all; the next one is not looked at before the last was answered; after a fault
+//! of the peer nothing more is read.
+
+use std::time::Duration;
+
+use crate::base::bytes::{Full, Inbox, Outbox};
+use crate::base::close::{Close, Violation};
+use crate::base::limits::Limits;
+use crate::base::now::{Moment, Now};
+use crate::wire::http::{self, Connection, Manner, Refusal, Request, Response};
+use crate::wire::http_chunks::{ChunkLimits, Chunks};
+use crate::wire::http_head::{Body, Head, HeadScan};
+use crate::wire::websocket::accept_key;
+
+/// Bytes of an unfinished request stay in the inbox; this remembers how far they were read.
+pub struct Http {
+    phase: Phase,
+    /// Since when the present phase lasts.
+    since: Moment,
+    /// The peer will send nothing more.
+    hung_up: bool,
+}
+
+enum Phase {
+    /// Nothing of a request has come.
+    Quiet { first: bool },
+    /// Part of a head has come.
+    Head(HeadScan),
+    /// A head has come whole, its body has not.
+    Body(Box<Unfinished>),
+    /// A request was handed out.
+    Answering(Owed),
+    /// The last byte was queued; what still comes is dropped.
+    Ended,
+}
+
+struct Unfinished {
+    head: Head,
+    chunks: Chunks,
+}
+
+/// What the request decided about its answer.
+struct Owed {
+    persists: bool,
+    old: bool,
+    without_body: bool,
+    websocket_key: Option<[u8; 24]>,
+    /// More input was seen behind the request.
+    pipelined: bool,
+}
+
+/// What came of the input so far.
+#[derive(Debug)]
+pub enum HttpStep<'a> {
+    /// More input or an answer is needed.
+    Idle,
+    /// To be answered with `respond` or, if it asks for it, `upgrade`.
+    Request(Request<'a>),
+    /// Everything to say is in the outbox: flush it, then end.
+    Close(Close),
+}
+
+/// What follows an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AfterAnswer {
+    /// The next request may come, or wait in the inbox already.
+    KeepAlive,
+    /// Flush, then end.
+    Close,
+}
+
+impl Http {
+    pub fn new(now: Now) -> Http {
+        Http {
+            phase: Phase::Quiet { first: true },
+            since: now.moment,
+            hung_up: false,
+        }
+    }
+
+    /// Reads on. To be called until it returns `Idle` or `Close`; what it leaves in the inbox it
+    /// wants to see again, with more behind it.
+    pub fn next<'a>(
+        &mut self,
+        inbox: &mut Inbox<'a>,
+        out: &mut Outbox,
+        now: Now,
+        limits: &Limits,
+    ) -> HttpStep<'a> {
+        let step = match &mut self.phase {
+            Phase::Quiet { .. } if inbox.is_empty() => HttpStep::Idle,
+            Phase::Quiet { .. } => {
+                self.enter(Phase::Head(HeadScan::default()), now);
+                self.read_head(inbox, out, now, limits)
+            }
+            Phase::Head(_) => self.read_head(inbox, out, now, limits),
+            Phase::Body(_) => self.read_body(inbox, out, now, limits),
+            Phase::Answering(owed) => {
+                owed.pipelined = !inbox.is_empty();
+                return HttpStep::Idle;
+            }
+            Phase::Ended => {
+                inbox.take(inbox.rest().len());
+                return HttpStep::Idle;
+            }
+        };
+        match step {
+            // What is missing will never come.
+            HttpStep::Idle if self.hung_up => {
+                self.phase = Phase::Ended;
+                HttpStep::Close(Close::PeerGone)
+            }
+            step => step,
+        }
+    }
+
+    /// Answers the request that was handed out.
+    pub fn respond(
+        &mut self,
+        response: &Response,
+        out: &mut Outbox,
+        now: Now,
+    ) -> Result<AfterAnswer, Full> {
+        let Phase::Answering(owed) = &self.phase else {
+            debug_assert!(false, "an answer belongs to a request");
+            return Ok(AfterAnswer::Close);
+        };
+        let last = self.hung_up && !owed.pipelined;
+        let persists = owed.persists && !last && !response.says_close();
+        let manner = Manner {
+            connection: match (persists, owed.old) {
+                (false, _) => Connection::Close,
+                (true, false) => Connection::Persists,
+                (true, true) => Connection::KeepAlive,
+            },
+            without_body: owed.without_body,
+        };
+        response.write(manner, out)?;
+        if !persists {
+            self.phase = Phase::Ended;
+            return Ok(AfterAnswer::Close);
+        }
+        self.enter(Phase::Quiet { first: false }, now);
+        Ok(AfterAnswer::KeepAlive)
+    }
+
+    /// Accepts the WebSocket that the request asked for. What is in the inbox from here on are its
+    /// frames. Panics when the request did not ask.
+    pub fn upgrade(&mut self, out: &mut Outbox) -> Result<(), Full> {
+        let key = match &self.phase {
+            Phase::Answering(owed) => owed.websocket_key,
+            _ => None,
+        };
+        let key = key.expect("only a request that wants a WebSocket is upgraded");
+        http::write_upgrade(&accept_key(&key), out)?;
+        self.phase = Phase::Ended;
+        Ok(())
+    }
+
+    pub fn is_answering(&self) -> bool {
+        matches!(self.phase, Phase::Answering(_))
+    }
+
+    /// The peer will send nothing more. True: the connection ends once the outbox is flushed.
+    /// False: answers are owed to requests that came before; `respond`, or `next` after it, tells
+    /// when the last was given (or has told already).
+    pub fn hung_up(&mut self) -> bool {
+        self.hung_up = true;
+        !matches!(self.phase, Phase::Answering(_) | Phase::Ended)
+    }
+
+    /// Ends what has lasted too long.
+    pub fn elapsed(&mut self, out: &mut Outbox, now: Now, limits: &Limits) -> Option<Close> {
+        if now.moment < self.deadline(limits)? {
+            return None;
+        }
+        let close = match self.phase {
+            // Nobody waits for an answer: RFC 9112 section 9.5 allows to close silently.
+            Phase::Quiet { first: false } => Close::Done,
+            Phase::Quiet { first: true } => Close::TooLate,
+            _ => {
+                let late = Refusal::new(408, "Request took too long").response();
+                match late.write(LAST_WORDS, out) {
+                    Ok(()) => Close::TooLate,
+                    Err(Full) => Close::TooSlow,
+                }
+            }
+        };
+        self.phase = Phase::Ended;
+        Some(close)
+    }
+
+    pub fn deadline(&self, limits: &Limits) -> Option<Moment> {
+        let seconds = match self.phase {
+            Phase::Quiet { first: false } => limits.http_idle_seconds,
+            Phase::Quiet { first: true } | Phase::Head(_) => limits.http_head_seconds,
+            Phase::Body(_) => limits.http_body_seconds,
+            Phase::Answering(_) | Phase::Ended => return None,
+        };
+        Some(self.since + Duration::from_secs(seconds))
+    }
+
+    fn enter(&mut self, phase: Phase, now: Now) {
+        self.phase = phase;
+        self.since = now.moment;
+    }
+
+    fn read_head<'a>(
+        &mut self,
+        inbox: &mut Inbox<'a>,
+        out: &mut Outbox,
+        now: Now,
+        limits: &Limits,
+    ) -> HttpStep<'a> {
+        let Phase::Head(scan) = &mut self.phase else {
+            return HttpStep::Idle;
+        };
+        let bytes = inbox.rest();
+        let head = match scan.find(bytes, limits.http_head_bytes) {
+            Ok(None) => return HttpStep::Idle,
+            Ok(Some(span)) => Head::parse(bytes, span, limits.http_body_bytes),
+            Err(refusal) => Err(refusal),
+        };
+        match head {
+            Ok(head) => {
+                let chunks = Chunks::default();
+                self.advance(Unfinished { head, chunks }, inbox, out, now, limits)
+            }
+            Err(refusal) => self.refuse(refusal, inbox, out),
+        }
+    }
+
+    fn read_body<'a>(
+        &mut self,
+        inbox: &mut Inbox<'a>,
+        out: &mut Outbox,
+        now: Now,
+        limits: &Limits,
+    ) -> HttpStep<'a> {
+        let Phase::Body(unfinished) = &mut self.phase else {
+            return HttpStep::Idle;
+        };
+        match unfinished.measure(inbox.rest(), limits) {
+            Ok(None) => HttpStep::Idle,
+            Ok(Some(len)) => {
+                let bytes = inbox.take(len);
+                let request = unfinished.head.request(bytes);
+                let owed = Owed::new(&unfinished.head, inbox);
+                self.enter(Phase::Answering(owed), now);
+                HttpStep::Request(request)
+            }
+            Err(refusal) => self.refuse(refusal, inbox, out),
+        }
+    }
+
+    /// The head is whole. Mostly the body is too, and nothing needs to be remembered.
+    fn advance<'a>(
+        &mut self,
+        mut unfinished: Unfinished,
+        inbox: &mut Inbox<'a>,
+        out: &mut Outbox,
+        now: Now,
+        limits: &Limits,
+    ) -> HttpStep<'a> {
+        match unfinished.measure(inbox.rest(), limits) {
+            Ok(Some(len)) => {
+                let bytes = inbox.take(len);
+                let request = unfinished.head.request(bytes);
+                let owed = Owed::new(&unfinished.head, inbox);
+                self.enter(Phase::Answering(owed), now);
+                HttpStep::Request(request)
+            }
+            Ok(None) => {
+                let expects_continue = unfinished.head.expects_continue;
+                self.enter(Phase::Body(Box::new(unfinished)), now);
+                if expects_continue && http::write_continue(out).is_err() {
+                    self.phase = Phase::Ended;
+                    return HttpStep::Close(Close::TooSlow);
+                }
+                HttpStep::Idle
+            }
+            Err(refusal) => self.refuse(refusal, inbox, out),
+        }
+    }
+
+    fn refuse<'a>(
+        &mut self,
+        refusal: Refusal,
+        inbox: &mut Inbox<'a>,
+        out: &mut Outbox,
+    ) -> HttpStep<'a> {
+        let bytes = inbox.take(inbox.rest().len());
+        let manner = Manner {
+            without_body: bytes.trim_ascii_start().starts_with(b"HEAD "),
+            ..LAST_WORDS
+        };
+        self.phase = Phase::Ended;
+        if refusal.response().write(manner, out).is_err() {
+            return HttpStep::Close(Close::TooSlow);
+        }
+        HttpStep::Close(Close::Violation(match refusal.status {
+            413 | 414 | 431 => Violation::TooBig,
+            417 | 426 | 501 | 505 => Violation::Unsupported(refusal.message),
+            _ => Violation::Protocol(refusal.message),
+        }))
+    }
+}
+
+const LAST_WORDS: Manner = Manner {
+    connection: Connection::Close,
+    without_body: false,
+};
+
+impl Unfinished {
+    /// The length of head and body once both are whole.
+    fn measure(&mut self, bytes: &[u8], limits: &Limits) -> Result<Option<usize>, Refusal> {
+        let head = self.head.len;
+        match self.head.body {
+            Body::Length(length) => {
+                Ok(Some(head.saturating_add(length)).filter(|len| *len <= bytes.len()))
+            }
+            Body::Chunked => {
+                let limits = ChunkLimits {
+                    body_bytes: limits.http_body_bytes,
+                    trailer_bytes: limits.http_head_bytes,
+                };
+                let body = self.chunks.measure(&bytes[head..], limits)?;
+                Ok(body.map(|body| head + body))
+            }
+        }
+    }
+}
+
+impl Owed {
+    fn new(head: &Head, inbox: &Inbox) -> Owed {
+        Owed {
+            persists: head.persists,
+            old: head.old,
+            without_body: head.without_body,
+            websocket_key: head.websocket_key,
+            pipelined: !inbox.is_empty(),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "http_tests.rs"]
+mod tests;
+
+#[cfg(test)]
+#[path = "http_strict_tests.rs"]
+mod strict_tests;

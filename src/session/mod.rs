@@ -1,0 +1,19 @@
+//! Where one connection stands in its protocol: one state machine per protocol. A session consumes
+//! an `Inbox`, writes what the protocol itself answers into an `Outbox`, and hands up what it
+//! understood. It knows neither sockets nor what messages mean.
+
+pub mod http;
+pub mod link;
+pub mod websocket;
+mod websocket_message;
+
+/// The protocol a connection speaks now.
+pub enum Session {
+    /// Boxed: a WebSocket, which most connections become, needs a fraction of it.
+    Http(Box<http::Http>),
+    WebSocket(websocket::WebSocket),
+    /// To the switchboard.
+    Uplink,
+    /// To the master.
+    Master,
+}

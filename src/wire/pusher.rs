@@ -1,0 +1,466 @@
+//! Pusher Channels messages: what clients send, read into an enum, and what the server sends,
+//! written as JSON text. `data` is a JSON string in everything the server sends except
+//! `pusher:error`, where it is an object: some SDKs accept nothing else.
+
+use std::borrow::Cow;
+use std::fmt::Write;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::base::ids::SocketId;
+use crate::wire::bus::Member;
+
+/// What a client may say.
+#[derive(Debug, PartialEq, Eq)]
+pub enum ClientMessage<'a> {
+    Ping,
+    Pong,
+    Subscribe(Subscribe<'a>),
+    Unsubscribe { channel: Cow<'a, str> },
+    SignIn,
+    Event(ClientEvent<'a>),
+}
+
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+pub struct Subscribe<'a> {
+    #[serde(borrow)]
+    pub channel: Cow<'a, str>,
+    #[serde(borrow, default)]
+    pub auth: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    pub channel_data: Option<Cow<'a, str>>,
+}
+
+/// A `client-` event, its data already as a JSON string.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ClientEvent<'a> {
+    pub event: Cow<'a, str>,
+    pub channel: Cow<'a, str>,
+    pub data: JsonString<'a>,
+}
+
+/// A JSON string, quotes included, and the length of what it says.
+#[derive(Debug, PartialEq, Eq)]
+pub struct JsonString<'a> {
+    pub json: Cow<'a, str>,
+    /// Bytes of the text it stands for.
+    pub len: usize,
+}
+
+impl<'a> JsonString<'a> {
+    /// Keeps a string as it is; writes anything else as its own JSON text; nothing becomes `{}`.
+    pub fn of(value: Option<&'a RawValue>) -> Option<JsonString<'a>> {
+        let raw = value.map_or("{}", RawValue::get);
+        if raw.starts_with('"') {
+            let text: Cow<'_, str> = serde_json::from_str::<Text<'_>>(raw).ok()?.0;
+            return Some(JsonString {
+                len: text.len(),
+                json: Cow::Borrowed(raw),
+            });
+        }
+        Some(JsonString {
+            len: raw.len(),
+            json: Cow::Owned(json_string(raw)),
+        })
+    }
+}
+
+/// A string that borrows when it holds no escapes.
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// Why a message was not understood; the text goes to the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Malformed {
+    NotJson,
+    UnknownEvent,
+    Field(&'static str),
+}
+
+impl Malformed {
+    pub fn text(self) -> &'static str {
+        match self {
+            Malformed::NotJson => "Received invalid JSON",
+            Malformed::UnknownEvent => "Unknown event",
+            Malformed::Field(text) => text,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Envelope<'a> {
+    #[serde(borrow)]
+    event: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    channel: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    data: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Unsubscribe<'a> {
+    #[serde(borrow)]
+    channel: Cow<'a, str>,
+}
+
+/// Reads one message of a client.
+pub fn parse(text: &str) -> Result<ClientMessage<'_>, Malformed> {
+    let envelope: Envelope<'_> = serde_json::from_str(text).map_err(|_| Malformed::NotJson)?;
+    let event = envelope.event.ok_or(Malformed::Field("event is missing"))?;
+    match &*event {
+        "pusher:ping" => Ok(ClientMessage::Ping),
+        "pusher:pong" => Ok(ClientMessage::Pong),
+        "pusher:subscribe" => {
+            let fault = Malformed::Field("pusher:subscribe needs data with a channel");
+            Ok(ClientMessage::Subscribe(
+                read_data(envelope.data).ok_or(fault)?,
+            ))
+        }
+        "pusher:unsubscribe" => {
+            let fault = Malformed::Field("pusher:unsubscribe needs data with a channel");
+            let Unsubscribe { channel } = read_data(envelope.data).ok_or(fault)?;
+            Ok(ClientMessage::Unsubscribe { channel })
+        }
+        "pusher:signin" => Ok(ClientMessage::SignIn),
+        name if name.starts_with("client-") => {
+            let channel = envelope
+                .channel
+                .ok_or(Malformed::Field("channel is missing"))?;
+            let data = JsonString::of(envelope.data).ok_or(Malformed::NotJson)?;
+            Ok(ClientMessage::Event(ClientEvent {
+                event,
+                channel,
+                data,
+            }))
+        }
+        _ => Err(Malformed::UnknownEvent),
+    }
+}
+
+/// Third-party clients wrap the data of `pusher:` events in a string as they do for channel
+/// events; both forms are read. A wrapped one cannot be borrowed from.
+fn read_data<'a, T: Deserialize<'a>>(data: Option<&'a RawValue>) -> Option<T>
+where
+    T: IntoOwnedData<'a>,
+{
+    let raw = data?.get();
+    if raw.starts_with('"') {
+        let text: String = serde_json::from_str(raw).ok()?;
+        return T::from_owned(&text);
+    }
+    serde_json::from_str(raw).ok()
+}
+
+/// Reads from text that does not outlive the call.
+trait IntoOwnedData<'a>: Sized {
+    fn from_owned(text: &str) -> Option<Self>;
+}
+
+impl<'a> IntoOwnedData<'a> for Subscribe<'a> {
+    fn from_owned(text: &str) -> Option<Subscribe<'a>> {
+        let read: Subscribe<'_> = serde_json::from_str(text).ok()?;
+        Some(Subscribe {
+            channel: Cow::Owned(read.channel.into_owned()),
+            auth: read.auth.map(|auth| Cow::Owned(auth.into_owned())),
+            channel_data: read.channel_data.map(|data| Cow::Owned(data.into_owned())),
+        })
+    }
+}
+
+impl<'a> IntoOwnedData<'a> for Unsubscribe<'a> {
+    fn from_owned(text: &str) -> Option<Unsubscribe<'a>> {
+        let read: Unsubscribe<'_> = serde_json::from_str(text).ok()?;
+        Some(Unsubscribe {
+            channel: Cow::Owned(read.channel.into_owned()),
+        })
+    }
+}
+
+/// `channel_data` of a presence subscription.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ChannelData {
+    pub user_id: String,
+    /// JSON; `null` when none was given.
+    pub user_info: String,
+}
+
+/// Reads `{"user_id":…,"user_info":…}`; a number as user id becomes its text.
+pub fn parse_channel_data(text: &str) -> Option<ChannelData> {
+    #[derive(Deserialize)]
+    struct Fields<'a> {
+        user_id: serde_json::Value,
+        #[serde(borrow)]
+        user_info: Option<&'a RawValue>,
+    }
+    let fields: Fields<'_> = serde_json::from_str(text).ok()?;
+    let user_id = match fields.user_id {
+        serde_json::Value::String(id) => id,
+        serde_json::Value::Number(id) => id.to_string(),
+        _ => return None,
+    };
+    let user_info = fields.user_info.map_or("null", RawValue::get).to_owned();
+    (!user_id.is_empty()).then_some(ChannelData { user_id, user_info })
+}
+
+/// `text` as a JSON string, quotes included.
+pub fn json_string(text: &str) -> String {
+    serde_json::to_string(text).expect("a string always has a JSON form")
+}
+
+pub fn connection_established(socket_id: SocketId, activity_seconds: u64) -> String {
+    format!(
+        "{{\"event\":\"pusher:connection_established\",\"data\":\"{{\\\"socket_id\\\":\\\"{socket_id}\\\",\\\"activity_timeout\\\":{activity_seconds}}}\"}}"
+    )
+}
+
+pub const PONG: &str = "{\"event\":\"pusher:pong\",\"data\":\"{}\"}";
+
+/// A fault of the connection as a whole; without a code the connection stays.
+pub fn error(code: Option<u16>, message: &str) -> String {
+    let code = code.map_or(Cow::Borrowed("null"), |code| Cow::Owned(code.to_string()));
+    let message = json_string(message);
+    format!("{{\"event\":\"pusher:error\",\"data\":{{\"code\":{code},\"message\":{message}}}}}")
+}
+
+/// The two events that tell a client its subscription failed: the first for pusher-js and Echo,
+/// the second for .NET, which waits for nothing else.
+pub fn subscription_errors(channel: &str, kind: &str, message: &str, status: u16) -> [String; 2] {
+    let data = format!(
+        "{{\"type\":{},\"error\":{},\"status\":{status}}}",
+        json_string(kind),
+        json_string(message)
+    );
+    let data = json_string(&data);
+    let channel = json_string(channel);
+    [
+        "pusher:subscription_error",
+        "pusher_internal:subscription_error",
+    ]
+    .map(|event| format!("{{\"event\":\"{event}\",\"channel\":{channel},\"data\":{data}}}"))
+}
+
+/// An event of a channel. `event` and `data` are JSON strings already; a channel's name needs no
+/// escaping, its alphabet has been checked.
+pub fn event(channel: &str, event: &str, data: &str, user_id: Option<&str>) -> String {
+    let mut text = String::with_capacity(channel.len() + event.len() + data.len() + 48);
+    text.push_str("{\"event\":");
+    text.push_str(event);
+    text.push_str(",\"channel\":\"");
+    text.push_str(channel);
+    text.push_str("\",\"data\":");
+    text.push_str(data);
+    if let Some(user_id) = user_id {
+        text.push_str(",\"user_id\":");
+        text.push_str(&json_string(user_id));
+    }
+    text.push('}');
+    text
+}
+
+pub fn subscription_succeeded(channel: &str) -> String {
+    event(
+        channel,
+        "\"pusher_internal:subscription_succeeded\"",
+        "\"{}\"",
+        None,
+    )
+}
+
+/// Success in a presence channel, with everybody who is there.
+pub fn presence_succeeded<'a>(
+    channel: &str,
+    members: impl Iterator<Item = Member<'a>> + Clone,
+) -> String {
+    let mut data = String::from("{\"presence\":{\"ids\":[");
+    join(&mut data, members.clone(), |data, member| {
+        data.push_str(&json_string(member.user_id));
+    });
+    data.push_str("],\"hash\":{");
+    join(&mut data, members.clone(), |data, member| {
+        data.push_str(&json_string(member.user_id));
+        data.push(':');
+        data.push_str(member.user_info);
+    });
+    write!(data, "}},\"count\":{}}}}}", members.count()).expect("writing to a string");
+    event(
+        channel,
+        "\"pusher_internal:subscription_succeeded\"",
+        &json_string(&data),
+        None,
+    )
+}
+
+fn join<T>(text: &mut String, items: impl Iterator<Item = T>, write: impl Fn(&mut String, T)) {
+    for (index, item) in items.enumerate() {
+        if index > 0 {
+            text.push(',');
+        }
+        write(text, item);
+    }
+}
+
+pub fn member_added(channel: &str, member: Member<'_>) -> String {
+    let data = format!(
+        "{{\"user_id\":{},\"user_info\":{}}}",
+        json_string(member.user_id),
+        member.user_info
+    );
+    event(
+        channel,
+        "\"pusher_internal:member_added\"",
+        &json_string(&data),
+        None,
+    )
+}
+
+pub fn member_removed(channel: &str, user_id: &str) -> String {
+    let data = format!("{{\"user_id\":{}}}", json_string(user_id));
+    event(
+        channel,
+        "\"pusher_internal:member_removed\"",
+        &json_string(&data),
+        None,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn value(text: &str) -> Value {
+        serde_json::from_str(text).expect("what we write is JSON")
+    }
+
+    #[test]
+    fn the_frames_of_known_sdks_are_understood() {
+        let js = r#"{"event":"pusher:subscribe","data":{"auth":"","channel":"room"}}"#;
+        let expected = Subscribe {
+            channel: Cow::Borrowed("room"),
+            auth: Some(Cow::Borrowed("")),
+            channel_data: None,
+        };
+        assert_eq!(parse(js), Ok(ClientMessage::Subscribe(expected)));
+        assert_eq!(
+            parse(r#"{"event": "pusher:ping"}"#),
+            Ok(ClientMessage::Ping)
+        );
+        assert_eq!(
+            parse(r#"{"event":"pusher:pong","data":{}}"#),
+            Ok(ClientMessage::Pong)
+        );
+        let wrapped =
+            r#"{"event":"pusher:subscribe","data":"{\"channel\":\"private-a\",\"auth\":\"k:s\"}"}"#;
+        let Ok(ClientMessage::Subscribe(subscribe)) = parse(wrapped) else {
+            panic!("a wrapped subscribe is understood");
+        };
+        assert_eq!(subscribe.channel, "private-a");
+        assert_eq!(subscribe.auth.as_deref(), Some("k:s"));
+    }
+
+    #[test]
+    fn client_event_data_becomes_a_string_whatever_it_was() {
+        let data = |text| match parse(text) {
+            Ok(ClientMessage::Event(event)) => event.data.json.into_owned(),
+            other => panic!("{other:?}"),
+        };
+        let object = r#"{"event":"client-x","channel":"private-a","data":{"hello":1}}"#;
+        assert_eq!(data(object), r#""{\"hello\":1}""#);
+        let string = r#"{"event":"client-x","channel":"private-a","data":"h\u00e9"}"#;
+        assert_eq!(data(string), r#""h\u00e9""#);
+        assert_eq!(
+            data(r#"{"event":"client-x","channel":"private-a"}"#),
+            r#""{}""#
+        );
+    }
+
+    #[test]
+    fn what_is_not_understood_says_why() {
+        let faults = [
+            ("", Malformed::NotJson),
+            ("[1]", Malformed::NotJson),
+            ("{\"event\":1}", Malformed::NotJson),
+            ("{}", Malformed::Field("event is missing")),
+            (r#"{"event":"pusher:nonsense"}"#, Malformed::UnknownEvent),
+            (r#"{"event":"other"}"#, Malformed::UnknownEvent),
+            (
+                r#"{"event":"client-x","data":"\ud800","channel":"private-a"}"#,
+                Malformed::NotJson,
+            ),
+        ];
+        for (text, fault) in faults {
+            assert_eq!(parse(text), Err(fault), "{text}");
+        }
+        assert!(matches!(
+            parse(r#"{"event":"pusher:subscribe"}"#),
+            Err(Malformed::Field(_))
+        ));
+        assert!(matches!(
+            parse(r#"{"event":"client-x"}"#),
+            Err(Malformed::Field(_))
+        ));
+    }
+
+    #[test]
+    fn channel_data_takes_numbers_and_strings_as_user_id() {
+        let read = |text| parse_channel_data(text).map(|data| (data.user_id, data.user_info));
+        let own = |a: &str, b: &str| Some((a.to_owned(), b.to_owned()));
+        assert_eq!(
+            read(r#"{"user_id":10,"user_info":{"a":1}}"#),
+            own("10", r#"{"a":1}"#)
+        );
+        assert_eq!(read(r#"{"user_id":"u"}"#), own("u", "null"));
+        for bad in ["", "{}", r#"{"user_id":null}"#, r#"{"user_id":""}"#, "[]"] {
+            assert_eq!(read(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn data_is_a_string_everywhere_except_in_errors() {
+        let id = SocketId::from_halves(123, 456);
+        let hello = value(&connection_established(id, 120));
+        let data = value(hello["data"].as_str().expect("a string"));
+        assert_eq!(
+            data,
+            json!({"socket_id": "123.456", "activity_timeout": 120})
+        );
+        assert_eq!(
+            value(&error(Some(4301), "a \"b\"")),
+            json!({"event": "pusher:error", "data": {"code": 4301, "message": "a \"b\""}})
+        );
+        assert_eq!(value(&error(None, "x"))["data"]["code"], Value::Null);
+        let members = [
+            Member {
+                user_id: "1",
+                user_info: r#"{"n":"A"}"#,
+            },
+            Member {
+                user_id: "2",
+                user_info: "null",
+            },
+        ];
+        let success = value(&presence_succeeded("presence-a", members.iter().copied()));
+        assert_eq!(
+            value(success["data"].as_str().expect("a string")),
+            json!({"presence": {"ids": ["1", "2"], "hash": {"1": {"n": "A"}, "2": null}, "count": 2}})
+        );
+        let added = value(&member_added("presence-a", members[0]));
+        assert_eq!(
+            value(added["data"].as_str().expect("a string")),
+            json!({"user_id": "1", "user_info": {"n": "A"}})
+        );
+        for text in subscription_errors("private-a", "AuthError", "no", 401) {
+            let data = value(value(&text)["data"].as_str().expect("a string"));
+            assert_eq!(
+                data,
+                json!({"type": "AuthError", "error": "no", "status": 401})
+            );
+        }
+        let published = value(&event("a", "\"e\"", "\"d\"", Some("u\"1")));
+        assert_eq!(
+            published,
+            json!({"event": "e", "channel": "a", "data": "d", "user_id": "u\"1"})
+        );
+    }
+}
