@@ -197,11 +197,10 @@ impl Worker {
             let mut inbox = Inbox::new(&mut held);
             self.advance(conn, &mut inbox, now);
             let taken = inbox.taken();
-            if let Some(seat) = self.seats.get_mut(conn).filter(|seat| !seat.ended) {
-                if taken < held.len() {
-                    held.drain(..taken);
-                    seat.leftover = held;
-                }
+            let rest = taken < held.len();
+            if let Some(seat) = self.seats.get_mut(conn).filter(|seat| rest && !seat.ended) {
+                held.drain(..taken);
+                seat.leftover = held;
             }
         }
         self.shared.outgoing.lines.touch(conn);
