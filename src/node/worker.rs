@@ -170,14 +170,23 @@ impl Worker {
 
     /// Numbers as of now.
     pub(super) fn stats(&mut self) -> Counters {
-        let links = u64::from(self.shared.outgoing.uplink.conn().is_some());
+        let uplink = self.shared.outgoing.uplink.conn();
+        let links = u64::from(uplink.is_some());
+        let own_bytes: u64 = [uplink, self.master]
+            .into_iter()
+            .flatten()
+            .map(|conn| self.shared.outgoing.lines.written(conn))
+            .sum();
+        let open_bytes = self.shared.outgoing.lines.written_in_all() - own_bytes;
         let counters = &mut self.shared.counters;
         let own = links + u64::from(self.master.is_some());
         counters.connections = (self.seats.count() as u64).saturating_sub(own);
         counters.subscriptions = self.shared.hub.len();
         counters.messages_out = self.shared.outgoing.messages;
         counters.links = links;
-        counters.clone()
+        let mut counters = counters.clone();
+        counters.bytes_out += open_bytes;
+        counters
     }
 
     /// Takes up `bytes` after what was left over.
@@ -381,9 +390,11 @@ impl Worker {
             Session::Uplink | Session::Master => None,
         };
         if let Some(deadline) = deadline
-            && seat.armed.is_none_or(|armed| deadline < armed)
+            && seat
+                .armed
+                .is_none_or(|armed| self.wheel.fires_at(deadline) < armed)
         {
-            seat.armed = Some(deadline);
+            seat.armed = Some(self.wheel.fires_at(deadline));
             self.wheel.arm(conn, deadline);
         }
     }
@@ -393,6 +404,10 @@ impl Worker {
         let Some(seat) = self.seats.get_mut(conn).filter(|seat| !seat.ended) else {
             return;
         };
+        if seat.armed.is_some_and(|armed| armed > now.moment) {
+            // An entry from before the deadline moved; the one that counts is still to come.
+            return;
+        }
         seat.armed = None;
         let Some(out) = self.shared.outgoing.lines.outbox(conn) else {
             return;
