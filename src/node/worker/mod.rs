@@ -32,7 +32,7 @@ use crate::node::lines::Lines;
 use crate::node::worker::outgoing::{Outgoing, Wish};
 use crate::node::worker::seats::Seats;
 use crate::node::worker::uplink::Uplink;
-use crate::node::{Node, Output, Peer};
+use crate::node::{Output, Peer};
 use crate::realtime::hub::Hub;
 use crate::session::Session;
 use crate::session::http::{AfterAnswer, HttpStep};
