@@ -7,10 +7,13 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use lineman::config::locate::Source;
+use lineman::run::connections::LIMIT_MAX;
+use lineman::run::control::Command;
 use lineman::run::exit::{EXIT_CODES, Exit, Failure};
 use lineman::run::rundir::RunDir;
 use lineman::run::start::start;
 use lineman::run::{client, role};
+use lineman::wire::control::COLUMNS;
 
 /// A connection server that speaks the Pusher Channels protocol.
 #[derive(Debug, Parser)]
@@ -33,12 +36,25 @@ enum Verb {
         daemon: bool,
     },
     /// Stop the server and wait until it has ended
-    Stop,
+    Stop {
+        /// Let clients go one after the other, over drain_seconds
+        #[arg(short, long)]
+        graceful: bool,
+    },
+    /// Read the configuration again and replace all workers, one by one, without refusing anyone
+    Reload {
+        /// Let clients go one after the other, over drain_seconds
+        #[arg(short, long)]
+        graceful: bool,
+    },
     /// Stop the server if it runs, then start it
     Restart {
         /// Run in the background; returns when the server is ready
         #[arg(short, long)]
         daemon: bool,
+        /// Let clients go one after the other, over drain_seconds
+        #[arg(short, long)]
+        graceful: bool,
     },
     /// Show what the server is doing
     Status {
@@ -46,12 +62,32 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// List client connections, or close one
+    Connections {
+        #[command(subcommand)]
+        action: Option<ConnectionsVerb>,
+        /// One JSON object with everything
+        #[arg(long)]
+        json: bool,
+        /// Order by this column: numbers from the largest, words from the smallest
+        #[arg(long, value_name = "COLUMN", default_value = "id", value_parser = COLUMNS.to_vec())]
+        sort: String,
+        /// Show at most so many
+        #[arg(long, value_name = "N", default_value_t = 100,
+              value_parser = clap::value_parser!(u32).range(1..=LIMIT_MAX as i64))]
+        limit: u32,
+        /// Only those that have this text in user, remote address, protocol or status
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        filter: String,
+    },
     /// Read the configuration and report every mistake in it
     Check,
     #[command(hide = true)]
     Worker {
         #[arg(long)]
         number: u32,
+        #[arg(long, default_value_t = 0)]
+        life: u32,
         #[arg(long)]
         switchboard: PathBuf,
     },
@@ -62,14 +98,24 @@ enum Verb {
     },
 }
 
+#[derive(Debug, Subcommand)]
+enum ConnectionsVerb {
+    /// Close one connection
+    Close {
+        /// As listed
+        id: String,
+    },
+}
+
 impl Cli {
     /// Runs the verb. The program must have one thread.
     pub fn run(self) -> ExitCode {
         match self.verb {
             Verb::Worker {
                 number,
+                life,
                 switchboard,
-            } => role::worker(number, switchboard).into(),
+            } => role::worker(number, life, switchboard).into(),
             Verb::Switchboard { links } => role::switchboard(links).into(),
             ref verb => match self.run_verb(verb) {
                 Ok(exit) => exit.into(),
@@ -86,28 +132,83 @@ impl Cli {
             .map_err(|error| Failure::new(Exit::BadConfig, error.0))?;
         match verb {
             Verb::Start { daemon } => start(&source, self.config.as_deref(), *daemon),
-            Verb::Stop => stop(&source),
-            Verb::Restart { daemon } => {
+            Verb::Stop { graceful } => stop(&source, *graceful),
+            Verb::Reload { graceful } => reload(&source, *graceful),
+            Verb::Restart { daemon, graceful } => {
                 // A mistake in the file must not cost the server that runs.
                 source
                     .config()
                     .map_err(|error| Failure::new(Exit::BadConfig, error.0))?;
-                stop(&source)?;
+                stop(&source, *graceful)?;
                 start(&source, self.config.as_deref(), *daemon)
             }
             Verb::Status { json } => status(&source, *json),
+            Verb::Connections {
+                action: Some(ConnectionsVerb::Close { id }),
+                ..
+            } => close(&source, id),
+            Verb::Connections {
+                json,
+                sort,
+                limit,
+                filter,
+                ..
+            } => connections(&source, *json, (sort, *limit, filter)),
             Verb::Check => check(&source),
             Verb::Worker { .. } | Verb::Switchboard { .. } => Ok(Exit::Usage),
         }
     }
 }
 
-fn stop(source: &Source) -> Result<Exit, Failure> {
-    match client::stop(&RunDir::of(source))? {
+fn stop(source: &Source, graceful: bool) -> Result<Exit, Failure> {
+    match client::stop(&RunDir::of(source), graceful)? {
         true => println!("stopped"),
         false => println!("not running ({})", source.name()),
     }
     Ok(Exit::Done)
+}
+
+fn reload(source: &Source, graceful: bool) -> Result<Exit, Failure> {
+    match client::reload(&RunDir::of(source), graceful)? {
+        Some(words) => {
+            println!("{words}");
+            Ok(Exit::Done)
+        }
+        None => not_running(source),
+    }
+}
+
+fn not_running(source: &Source) -> Result<Exit, Failure> {
+    println!("not running ({})", source.name());
+    Ok(Exit::NotRunning)
+}
+
+fn connections(
+    source: &Source,
+    json: bool,
+    (sort, limit, filter): (&str, u32, &str),
+) -> Result<Exit, Failure> {
+    let command = Command::Connections {
+        limit,
+        sort: sort.to_string(),
+        filter: filter.to_string(),
+    };
+    match client::connections(&RunDir::of(source), command)? {
+        Some(list) if json => println!("{}", to_json(&list)?),
+        Some(list) => print!("{}", list.table()),
+        None => return not_running(source),
+    }
+    Ok(Exit::Done)
+}
+
+fn close(source: &Source, id: &str) -> Result<Exit, Failure> {
+    match client::close(&RunDir::of(source), id)? {
+        Some(words) => {
+            println!("{words}");
+            Ok(Exit::Done)
+        }
+        None => not_running(source),
+    }
 }
 
 fn status(source: &Source, json: bool) -> Result<Exit, Failure> {
@@ -125,7 +226,7 @@ fn status(source: &Source, json: bool) -> Result<Exit, Failure> {
     })
 }
 
-fn to_json(status: &lineman::run::status::Status) -> Result<String, Failure> {
+fn to_json(status: &impl serde::Serialize) -> Result<String, Failure> {
     serde_json::to_string_pretty(status)
         .map_err(|error| Failure::new(Exit::Failed, error.to_string()))
 }

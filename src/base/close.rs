@@ -34,6 +34,10 @@ pub enum Close {
     Unheard,
     /// The server stops or the worker is replaced.
     GoingAway,
+    /// Pusher 4200: another worker takes over and waits for the client already.
+    Replaced,
+    /// The operator closed it.
+    Dismissed,
     /// Pusher 4001.
     AppUnknown(String),
     /// Pusher 4005.
@@ -56,6 +60,8 @@ impl Close {
             Close::TooLate => (1002, "Too late"),
             Close::Unheard => (4201, "Pong reply not received"),
             Close::GoingAway => (1001, "Server is going away"),
+            Close::Replaced => (4200, "Please reconnect immediately"),
+            Close::Dismissed => (1008, "Closed by the operator"),
             Close::AppUnknown(key) => {
                 let shown: String = key.chars().take(60).collect();
                 let text = format!("App key {shown} does not exist");

@@ -2,6 +2,7 @@
 //! (a demo secret stays on the loopback); does not know how problems are shown.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
 use toml::Spanned;
 use toml::de::DeTable;
@@ -18,6 +19,11 @@ use crate::config::{Config, Listen, LogFormat, LogOptions};
 pub const WORKERS_MAX: u32 = 256;
 /// More reactors in one process would share one heap to no gain.
 pub const THREADS_MAX: u32 = 64;
+/// Longer than a day is a typing error.
+const DRAIN_SECONDS_MAX: u64 = 86_400;
+const WATCHDOG_SECONDS_MIN: u64 = 3;
+/// What a worker takes without any client, and some.
+const WORKER_MEMORY_MIN: u64 = 32 * 1024 * 1024;
 /// The secret of the shipped configuration: everybody knows it.
 pub const DEMO_SECRET: &str = "demo-secret";
 
@@ -85,6 +91,7 @@ pub(super) fn check(
         1,
         THREADS_MAX.into(),
     );
+    check_supervision(&mut checker, &raw);
     let log = check_log(&mut checker, &raw.log);
     let listen = check_listen(&mut checker, &raw.listen);
     check_apps(&mut checker, &raw, &listen);
@@ -102,11 +109,40 @@ pub(super) fn check(
         workers: resolve_workers(raw.workers),
         threads: raw.threads,
         run_dir: raw.run_dir,
+        drain: Duration::from_secs(raw.drain_seconds),
+        watchdog: (raw.watchdog_seconds > 0).then(|| Duration::from_secs(raw.watchdog_seconds)),
+        worker_memory_bytes: (raw.worker_memory_bytes > 0).then_some(raw.worker_memory_bytes),
+        user: raw.user,
+        group: raw.group,
         log,
         listen,
         apps: apps.collect(),
         limits: raw.limits,
     })
+}
+
+fn check_supervision(checker: &mut Checker<'_>, raw: &RawConfig) {
+    let (drain, watchdog) = (raw.drain_seconds, raw.watchdog_seconds);
+    checker.range(
+        &[Key("drain_seconds")],
+        "drain_seconds",
+        drain,
+        0,
+        DRAIN_SECONDS_MAX,
+    );
+    if watchdog > 0 {
+        // Less would take a worker that is merely busy for a stuck one.
+        let name = "watchdog_seconds";
+        checker.range(&[Key(name)], name, watchdog, WATCHDOG_SECONDS_MIN, 3600);
+    }
+    let memory = raw.worker_memory_bytes;
+    if memory > 0 {
+        let name = "worker_memory_bytes";
+        checker.range(&[Key(name)], name, memory, WORKER_MEMORY_MIN, u64::MAX);
+    }
+    if raw.group.is_some() && raw.user.is_none() {
+        checker.problem(&[Key("group")], "group needs user", None);
+    }
 }
 
 fn resolve_workers(workers: u32) -> u32 {

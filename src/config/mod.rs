@@ -3,6 +3,7 @@
 //! exists was checked whole; nobody checks it again.
 
 pub mod check;
+pub mod diff;
 pub mod keys;
 pub mod load;
 pub mod locate;
@@ -10,6 +11,7 @@ pub mod problem;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::app::apps::App;
 use crate::app::handler::Handler;
@@ -24,6 +26,16 @@ pub struct Config {
     pub threads: u32,
     /// Where sockets and the lock live; `None` leaves the choice to `run`.
     pub run_dir: Option<PathBuf>,
+    /// Over how long a worker lets its clients go when there is no hurry.
+    pub drain: Duration,
+    /// A worker that does not turn for so long is replaced; `None` never.
+    pub watchdog: Option<Duration>,
+    /// A worker that holds more memory is replaced; `None` never.
+    pub worker_memory_bytes: Option<u64>,
+    /// Whose rights the children have; `None` leaves them ours.
+    pub user: Option<String>,
+    /// Without it, the user's own.
+    pub group: Option<String>,
     pub log: LogOptions,
     pub listen: Vec<Listen>,
     pub apps: Vec<App>,

@@ -24,10 +24,10 @@ enum Listener {
 }
 
 pub struct Acceptor {
-    listener: Listener,
+    /// `None` once closed.
+    listener: Option<Listener>,
     /// There may be connections in the queue.
     ready: bool,
-    closed: bool,
 }
 
 /// What accepting brought.
@@ -74,15 +74,14 @@ impl Acceptor {
         }
         // What queued before we registered gives no event.
         Ok(Acceptor {
-            listener,
+            listener: Some(listener),
             ready: true,
-            closed: false,
         })
     }
 
     /// An event came.
     pub fn wake(&mut self) {
-        self.ready = !self.closed;
+        self.ready = self.listener.is_some();
     }
 
     pub fn is_ready(&self) -> bool {
@@ -90,7 +89,10 @@ impl Acceptor {
     }
 
     pub fn accept(&mut self) -> Accepting {
-        let accepted = match &self.listener {
+        let Some(listener) = &self.listener else {
+            return Accepting::Nothing;
+        };
+        let accepted = match listener {
             Listener::Clients { index, listener } => listener
                 .accept()
                 .and_then(|(stream, address)| tcp(stream, *index, address)),
@@ -120,11 +122,12 @@ impl Acceptor {
 
     pub fn close(&mut self, registry: &Registry) {
         self.ready = false;
-        self.closed = true;
-        // The master keeps the socket; we only stop looking at it.
-        let _ = match &mut self.listener {
-            Listener::Clients { listener, .. } => listener.deregister(registry),
-            Listener::Links { listener, .. } => listener.deregister(registry),
+        // The master keeps the socket open unless nobody is to come any more; then it ends with
+        // ours, and whoever tries is refused instead of left waiting.
+        let _ = match self.listener.take() {
+            Some(Listener::Clients { mut listener, .. }) => listener.deregister(registry),
+            Some(Listener::Links { mut listener, .. }) => listener.deregister(registry),
+            None => Ok(()),
         };
     }
 }

@@ -257,6 +257,13 @@ impl Hub {
             .map(|s| &self.channels[s.channel].key)
     }
 
+    /// As which user the connection is in presence channels; the first it is in decides.
+    pub fn user_of(&self, conn: ConnId) -> Option<&str> {
+        let list = self.subscriptions.get(conn.slot as usize)?;
+        let presence = list.iter().find_map(|s| s.presence.as_ref())?;
+        Some(&presence.user_id)
+    }
+
     /// Confirmed subscriptions.
     pub fn len(&self) -> u64 {
         self.confirmed

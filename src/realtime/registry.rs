@@ -12,9 +12,19 @@ use crate::base::names::ChannelKey;
 use crate::realtime::members::{Members, add_count, take_count};
 use crate::wire::bus::{ChannelCounts, Holding, Member};
 
-/// A worker's reactor, by its place among all reactors of the server.
+/// A worker's reactor: its place among all reactors of the server, and which of the processes
+/// that hold that place one after the other. While one is replaced, both are linked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct LinkId(pub u32);
+pub struct LinkId {
+    pub slot: u32,
+    pub life: u32,
+}
+
+impl LinkId {
+    pub const fn new(slot: u32, life: u32) -> LinkId {
+        LinkId { slot, life }
+    }
+}
 
 #[derive(Debug, Default)]
 struct Channel {
@@ -209,8 +219,8 @@ impl Channel {
 mod tests {
     use super::*;
 
-    const A: LinkId = LinkId(0);
-    const B: LinkId = LinkId(1);
+    const A: LinkId = LinkId::new(0, 0);
+    const B: LinkId = LinkId::new(1, 0);
     const KEY: &str = "demo/presence-room";
 
     fn registry() -> Registry {

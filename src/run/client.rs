@@ -5,7 +5,10 @@ use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use crate::run::control::Command;
+use serde::de::DeserializeOwned;
+
+use crate::run::connections::Connections;
+use crate::run::control::{Command, Done, Failed, Stopping};
 use crate::run::exit::{Exit, Failure};
 use crate::run::os;
 use crate::run::rundir::RunDir;
@@ -15,36 +18,74 @@ use crate::run::status::Status;
 const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
 /// Children are killed after two seconds, so an end that takes longer does not come.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
-/// The status of the largest server takes a tenth of this.
-const ANSWER_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// A reload ends when each worker has a successor or one has failed, which the master bounds.
+const RELOAD_PATIENCE: Duration = Duration::from_secs(600);
+/// The longest list of connections takes half of this.
+const ANSWER_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// What a running server says about itself; `None` when none runs.
 pub fn status(dir: &RunDir) -> Result<Option<Status>, Failure> {
     let Some(mut connection) = Connection::open(dir)? else {
         return Ok(None);
     };
-    let line = connection.ask(Command::Status)?;
-    let status = serde_json::from_str(&line).map_err(|_| {
-        Failure::new(
-            Exit::Failed,
-            format!("the server answers what we do not understand: {line}"),
-        )
-    })?;
-    Ok(Some(status))
+    read(&connection.ask(&Command::Status)?).map(Some)
 }
 
 /// Ends a running server and waits for its end. Returns whether one ran.
-pub fn stop(dir: &RunDir) -> Result<bool, Failure> {
+pub fn stop(dir: &RunDir, graceful: bool) -> Result<bool, Failure> {
     let Some(mut connection) = Connection::open(dir)? else {
         return Ok(false);
     };
-    connection.ask(Command::Stop)?;
-    connection.wait_for_end()?;
+    let answer: Stopping = read(&connection.ask(&Command::Stop { graceful })?)?;
+    let patience = STOP_PATIENCE + Duration::from_secs(answer.within_seconds);
+    connection.wait_for_end(patience)?;
     Ok(true)
+}
+
+/// Has all workers replaced and waits until they are. `None` when no server runs.
+pub fn reload(dir: &RunDir, graceful: bool) -> Result<Option<String>, Failure> {
+    done(dir, &Command::Reload { graceful }, RELOAD_PATIENCE)
+}
+
+/// Closes a connection. `None` when no server runs.
+pub fn close(dir: &RunDir, id: &str) -> Result<Option<String>, Failure> {
+    let id = id.to_string();
+    done(dir, &Command::Close { id }, ANSWER_PATIENCE)
+}
+
+/// What a running server says about its connections; `None` when none runs.
+pub fn connections(dir: &RunDir, command: Command) -> Result<Option<Connections>, Failure> {
+    let Some(mut connection) = Connection::open(dir)? else {
+        return Ok(None);
+    };
+    read(&connection.ask(&command)?).map(Some)
+}
+
+/// Has something done that is answered in words.
+fn done(dir: &RunDir, command: &Command, patience: Duration) -> Result<Option<String>, Failure> {
+    let Some(mut connection) = Connection::open(dir)? else {
+        return Ok(None);
+    };
+    connection.patience = patience;
+    let answer: Done = read(&connection.ask(command)?)?;
+    Ok(Some(answer.done))
+}
+
+/// The answer, or the failure that came in its place.
+fn read<T: DeserializeOwned>(line: &str) -> Result<T, Failure> {
+    if let Ok(Failed { error, exit }) = serde_json::from_str(line) {
+        return Err(Failure::new(Exit::from_code(exit), error));
+    }
+    serde_json::from_str(line).map_err(|_| {
+        let shown: String = line.chars().take(200).collect();
+        let message = format!("the server answers what we do not understand: {shown}");
+        Failure::new(Exit::Failed, message)
+    })
 }
 
 struct Connection {
     stream: BufReader<UnixStream>,
+    patience: Duration,
 }
 
 impl Connection {
@@ -67,21 +108,23 @@ impl Connection {
         }
         Ok(Some(Connection {
             stream: BufReader::new(stream),
+            patience: ANSWER_PATIENCE,
         }))
     }
 
-    fn ask(&mut self, command: Command) -> Result<String, Failure> {
+    fn ask(&mut self, command: &Command) -> Result<String, Failure> {
         self.exchange(command).map_err(|error| match error.kind() {
             ErrorKind::WouldBlock => Failure::new(Exit::Failed, "the server does not answer"),
             _ => Failure::io("the server hung up", &error),
         })
     }
 
-    fn exchange(&mut self, command: Command) -> io::Result<String> {
+    fn exchange(&mut self, command: &Command) -> io::Result<String> {
+        let patience = self.patience;
         let stream = self.stream.get_mut();
-        stream.set_read_timeout(Some(ANSWER_PATIENCE))?;
+        stream.set_read_timeout(Some(patience))?;
         stream.set_write_timeout(Some(ANSWER_PATIENCE))?;
-        let line = serde_json::to_string(&command)?;
+        let line = serde_json::to_string(command)?;
         stream.write_all(format!("{line}\n").as_bytes())?;
         let mut answer = String::new();
         self.stream
@@ -96,12 +139,12 @@ impl Connection {
     }
 
     /// The kernel closes the connection when the master is gone.
-    fn wait_for_end(&mut self) -> Result<(), Failure> {
-        let _ = self.stream.get_mut().set_read_timeout(Some(STOP_PATIENCE));
+    fn wait_for_end(&mut self, patience: Duration) -> Result<(), Failure> {
+        let _ = self.stream.get_mut().set_read_timeout(Some(patience));
         let mut rest = [0; 64];
         match self.stream.read(&mut rest) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                let seconds = STOP_PATIENCE.as_secs();
+                let seconds = patience.as_secs();
                 Err(Failure::new(
                     Exit::Failed,
                     format!("still running after {seconds} s"),

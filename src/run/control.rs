@@ -22,12 +22,52 @@ const LINE_BYTES_MAX: usize = 1024;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What the command line may ask.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "lowercase")]
 pub enum Command {
     Status,
     /// Acknowledged at once; the connection ends when the server has.
-    Stop,
+    Stop {
+        #[serde(default)]
+        graceful: bool,
+    },
+    /// Answered when every worker was replaced, or the attempt was given up.
+    Reload {
+        #[serde(default)]
+        graceful: bool,
+    },
+    Connections {
+        limit: u32,
+        /// One of the names in `COLUMNS`.
+        sort: String,
+        filter: String,
+    },
+    /// Closes one connection by the id that `connections` shows.
+    Close {
+        id: String,
+    },
+}
+
+/// The answer to `Stop`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stopping {
+    pub pid: u32,
+    /// It takes no longer, unless something has to be killed.
+    pub within_seconds: u64,
+}
+
+/// What was done, for a person.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Done {
+    pub done: String,
+}
+
+/// Why something was not done, and the exit code that goes with it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failed {
+    pub error: String,
+    #[serde(default)]
+    pub exit: u8,
 }
 
 struct Caller {
@@ -109,6 +149,13 @@ impl Control {
                 None
             }
         }
+    }
+
+    /// Answers one line of JSON.
+    pub fn answer(&mut self, id: usize, value: &impl Serialize, now: Moment) {
+        let line = serde_json::to_string(value);
+        let unwritten = || "{\"error\":\"the answer cannot be written\",\"exit\":1}".to_string();
+        self.reply(id, &line.unwrap_or_else(|_| unwritten()), now);
     }
 
     /// Answers one line. Somebody who is gone already is not missed.

@@ -3,21 +3,24 @@
 //! answer is not buried in questions.
 
 use std::io::{self, ErrorKind, Read, Write};
+use std::time::Duration;
 
 use mio::net::UnixStream;
 
 use crate::base::counters::Counters;
 use crate::wire::bus_codec::{Extent, measure};
-use crate::wire::control::{Order, Report};
+use crate::wire::control::{ConnectionRow, Order, Report, Wanted};
 
-/// One report. Counters are a few hundred bytes; more is nonsense.
-const REPORT_BYTES_MAX: usize = 64 * 1024;
+/// One report. A list of connections is the longest, and bounded by its sender; more is nonsense.
+const REPORT_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// What reading brought.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Heard {
     /// It reported that it serves.
     pub ready: bool,
+    /// It said anything at all.
+    pub spoke: bool,
     /// The other end closed, or what it says makes no sense.
     pub lost: bool,
 }
@@ -28,6 +31,16 @@ pub struct Link {
     input: Vec<u8>,
     lost: bool,
     asked: bool,
+    /// Beats asked for since it last said anything.
+    missed: u32,
+    /// Whether a list of connections, or the closing of one, was asked for and not answered.
+    pub listing: bool,
+    /// The answer that is to come is to an earlier question than the latest.
+    stale: bool,
+    /// The answer to the latest question for connections.
+    pub listed: Option<(u64, Vec<ConnectionRow>)>,
+    /// The answer to the latest closing.
+    pub closed: Option<bool>,
     /// The latest numbers; zeros before the first.
     pub counters: Counters,
 }
@@ -39,6 +52,11 @@ impl Link {
             input: Vec::new(),
             lost: false,
             asked: false,
+            missed: 0,
+            listing: false,
+            stale: false,
+            listed: None,
+            closed: None,
             counters: Counters::default(),
         }
     }
@@ -50,7 +68,7 @@ impl Link {
     /// Asks for numbers, unless an earlier question is still open.
     pub fn ask(&mut self) {
         if !self.asked && !self.lost {
-            self.asked = self.send(Order::Ask);
+            self.asked = self.send(&Order::Ask);
         }
     }
 
@@ -59,13 +77,51 @@ impl Link {
         self.asked && !self.lost
     }
 
+    /// Asks for a sign of life. Returns how many of these questions in a row it has not heard; it
+    /// is not asked again before it has.
+    pub fn beat(&mut self) -> u32 {
+        if self.missed == 0 {
+            self.send(&Order::Beat);
+        }
+        self.missed += 1;
+        self.missed - 1
+    }
+
     pub fn stop(&mut self) {
-        self.send(Order::Stop);
+        self.send(&Order::Stop);
+    }
+
+    pub fn drain(&mut self, window: Duration) {
+        self.send(&Order::Drain { window });
+    }
+
+    /// Asks for connections, unless it is busy with an earlier question.
+    pub fn list(&mut self, wanted: &Wanted) {
+        self.question(&Order::List(wanted.clone()));
+    }
+
+    /// Asks to close a connection.
+    pub fn close(&mut self, conn: u64) {
+        self.question(&Order::Close { conn });
+    }
+
+    fn question(&mut self, order: &Order) {
+        self.listed = None;
+        self.closed = None;
+        self.stale = self.listing;
+        if !self.listing && !self.lost {
+            self.listing = self.send(order);
+        }
+    }
+
+    /// Whether a question about connections is open.
+    pub fn owes_listing(&self) -> bool {
+        self.listing && !self.lost
     }
 
     /// A pair that takes not even five bytes belongs to a reactor that reads nothing: it shows as
     /// busy, and is killed when it has to stop.
-    fn send(&mut self, order: Order) -> bool {
+    fn send(&mut self, order: &Order) -> bool {
         let frame = order.encode();
         matches!(self.stream.write(&frame), Ok(count) if count == frame.len())
     }
@@ -87,7 +143,7 @@ impl Link {
 
     /// An error is the end of the pair, whatever the reason.
     fn fill(&mut self) -> io::Result<()> {
-        let mut buffer = [0; 4096];
+        let mut buffer = [0; 16 * 1024];
         while self.input.len() <= REPORT_BYTES_MAX {
             match self.stream.read(&mut buffer) {
                 Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
@@ -105,8 +161,19 @@ impl Link {
             match measure(&self.input, REPORT_BYTES_MAX) {
                 Ok(Extent::Partial) => return true,
                 Ok(Extent::Whole(length)) => {
+                    heard.spoke = true;
+                    self.missed = 0;
                     match Report::decode(&self.input[..length]) {
                         Ok(Report::Ready) => heard.ready = true,
+                        Ok(Report::Beat) => {}
+                        Ok(Report::Connections { matched, rows }) => {
+                            self.listing = false;
+                            self.listed = Some((matched, rows)).filter(|_| !self.stale);
+                        }
+                        Ok(Report::Closed(found)) => {
+                            self.listing = false;
+                            self.closed = Some(found).filter(|_| !self.stale);
+                        }
                         Ok(Report::Stats(values)) => {
                             self.counters = Counters::from_values(&values);
                             self.asked = false;

@@ -2,21 +2,24 @@
 //! line. Owns everything that touches another process; does not know what a client says.
 //!
 //! - [`start`], [`client`]: what `start` does, and what the other verbs ask of a running server
-//! - [`master`]: the loop; [`children`] decides, [`site`] and [`spawn`] carry out
+//! - [`master`]: the loop; [`children`] and [`replacing`] decide, [`site`] and [`spawn`] carry out
 //! - [`role`]: a child's side
 //! - [`os`]: the system calls that need `unsafe`
 
 pub mod banner;
 pub mod children;
 pub mod client;
+pub mod connections;
 pub mod control;
 pub mod daemon;
+pub mod end;
 pub mod exit;
 pub mod handover;
 pub mod link;
 pub mod log;
 pub mod master;
 pub mod os;
+pub mod replacing;
 pub mod role;
 pub mod rundir;
 pub mod signals;

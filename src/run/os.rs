@@ -238,6 +238,42 @@ pub fn resident_bytes(pid: u32) -> Option<u64> {
     Some(kib * 1024)
 }
 
+/// What each thread of a process is doing, in words, as far as the system tells us: names and
+/// states always; where in the kernel it waits only to root or, where the system allows it, to the
+/// same user.
+pub fn threads_of(pid: u32) -> Vec<String> {
+    let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else {
+        return Vec::new();
+    };
+    let tasks = tasks.flatten().take(THREADS_TOLD_MAX);
+    tasks.map(|task| thread_words(&task.path())).collect()
+}
+
+/// Threads whose state is told; a process of ours has fewer unless it is configured oddly.
+const THREADS_TOLD_MAX: usize = 80;
+
+fn thread_words(task: &Path) -> String {
+    let read = |name: &str| {
+        let text = std::fs::read_to_string(task.join(name)).unwrap_or_default();
+        let text = text.trim().replace('\n', " < ");
+        if text.is_empty() {
+            "?".to_string()
+        } else {
+            text
+        }
+    };
+    let status = read("stat");
+    let state = status.rsplit_once(')').map_or("?", |(_, rest)| rest.trim());
+    let state = state.split(' ').next().unwrap_or("?").to_string();
+    format!(
+        "thread {} state {state}, waits in {}, system call {}, kernel stack {}",
+        read("comm"),
+        read("wchan"),
+        read("syscall"),
+        read("stack")
+    )
+}
+
 /// What is left of the calling process after `fork`.
 pub enum Forked {
     Parent(c_int),

@@ -34,13 +34,13 @@ type Outcome = Result<(), ChildExit>;
 type Start = Box<dyn FnOnce() -> std::io::Result<()> + Send>;
 
 /// Runs `lineman worker`.
-pub fn worker(number: u32, switchboard: PathBuf) -> ChildExit {
+pub fn worker(number: u32, life: u32, switchboard: PathBuf) -> ChildExit {
     run(&format!("worker/{number}"), |config, handover| {
         let mut starts = Vec::new();
         for slot in handover.slots() {
             starts.push((
                 format!("reactor-{slot}"),
-                worker_reactor(slot, &switchboard, config, handover)?,
+                worker_reactor((slot, life), &switchboard, config, handover)?,
             ));
         }
         Ok(starts)
@@ -110,7 +110,7 @@ impl Read for FromStart<'_> {
 }
 
 fn worker_reactor(
-    slot: u32,
+    (slot, life): (u32, u32),
     switchboard: &std::path::Path,
     config: &Config,
     handover: &mut Handover,
@@ -128,6 +128,7 @@ fn worker_reactor(
     };
     let options = WorkerOptions {
         slot,
+        life,
         handlers: config.listen.iter().map(|listen| listen.handler).collect(),
         apps: Apps::new(config.apps.clone()),
         demo_page: config.has_demo_app().then_some(DEMO_PAGE),

@@ -1,7 +1,9 @@
 //! What the master holds open for its children, and how a child gets its share of it. Does not
 //! know when a child is due. Invariant: a replacement gets the very sockets its predecessor had.
 
+use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -13,6 +15,7 @@ use crate::run::children::Role;
 use crate::run::exit::Failure;
 use crate::run::handover::{listener_name, master_name};
 use crate::run::link::Link;
+use crate::run::os;
 use crate::run::rundir::RunDir;
 use crate::run::slots::Slots;
 use crate::run::spawn::Launcher;
@@ -70,11 +73,51 @@ impl Site {
     }
 
     /// Starts the process of one row of the table.
-    pub fn start(&self, role: Role, number: u32) -> io::Result<Process> {
+    pub fn start(&mut self, role: Role, number: u32, life: u32) -> io::Result<Process> {
         match role {
             Role::Switchboard => self.start_switchboard(),
-            Role::Worker => self.start_worker(number),
+            Role::Worker => {
+                self.wake(number)?;
+                self.start_worker(number, life)
+            }
         }
+    }
+
+    /// Gives children this configuration from now on; returns the one they had.
+    pub fn configure(&mut self, text: &str) -> io::Result<File> {
+        let file = os::memory_file(text.as_bytes())?;
+        Ok(self.launcher.configure(file))
+    }
+
+    /// Gives children a former configuration again.
+    pub fn configure_again(&mut self, file: File) {
+        self.launcher.configure(file);
+    }
+
+    /// Closes all listeners.
+    pub fn unlisten(&mut self) {
+        self.slots.iter_mut().for_each(Slots::close_all);
+    }
+
+    /// Closes the listeners of a worker, so that the kernel gives its share to the others.
+    pub fn rest(&mut self, number: u32) {
+        for slot in self.slots_of(number) {
+            self.slots.iter_mut().for_each(|it| it.close(slot));
+        }
+    }
+
+    /// Opens what `rest` closed.
+    fn wake(&mut self, number: u32) -> io::Result<()> {
+        for slot in self.slots_of(number) {
+            for of_table in &mut self.slots {
+                of_table.reopen(slot)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub fn slots_of(&self, number: u32) -> Range<u32> {
+        number * self.threads..(number + 1) * self.threads
     }
 
     fn start_switchboard(&self) -> io::Result<Process> {
@@ -95,8 +138,8 @@ impl Site {
         })
     }
 
-    fn start_worker(&self, number: u32) -> io::Result<Process> {
-        let slots = number * self.threads..(number + 1) * self.threads;
+    fn start_worker(&self, number: u32, life: u32) -> io::Result<Process> {
+        let slots = self.slots_of(number);
         let mut ours = Vec::new();
         let mut theirs = Vec::new();
         for slot in slots.clone() {
@@ -115,8 +158,9 @@ impl Site {
             }
         }
         let switchboard = self.switchboard.display().to_string();
-        let number = number.to_string();
-        let arguments = words(&["worker", "--number", &number, "--switchboard", &switchboard]);
+        let (number, life) = (number.to_string(), life.to_string());
+        let mut arguments = words(&["worker", "--number", &number, "--life", &life]);
+        arguments.extend(words(&["--switchboard", &switchboard]));
         let child = self.launcher.launch(&arguments, descriptors)?;
         Ok(Process { child, links: ours })
     }

@@ -19,7 +19,8 @@ const BACKLOG: i32 = 4096;
 pub struct Slots {
     /// With the real port.
     pub address: SocketAddr,
-    listeners: Vec<TcpListener>,
+    /// `None` while the slot rests.
+    listeners: Vec<Option<TcpListener>>,
 }
 
 impl Slots {
@@ -39,13 +40,38 @@ impl Slots {
             socket.listen(BACKLOG).map_err(explain)?;
             let listener = TcpListener::from(socket);
             address = listener.local_addr().map_err(explain)?;
-            listeners.push(listener);
+            listeners.push(Some(listener));
         }
         Ok(Slots { address, listeners })
     }
 
     pub fn listener(&self, slot: u32) -> Option<&TcpListener> {
-        self.listeners.get(slot as usize)
+        self.listeners.get(slot as usize)?.as_ref()
+    }
+
+    /// Takes the slot out of those among which the kernel spreads connections. What it had queued
+    /// for the slot is reset, unless net.ipv4.tcp_migrate_req moves it to another.
+    pub fn close(&mut self, slot: u32) {
+        if let Some(listener) = self.listeners.get_mut(slot as usize) {
+            *listener = None;
+        }
+    }
+
+    pub fn close_all(&mut self) {
+        self.listeners.iter_mut().for_each(|it| *it = None);
+    }
+
+    /// Undoes `close`.
+    pub fn reopen(&mut self, slot: u32) -> io::Result<()> {
+        let Some(listener) = self.listeners.get_mut(slot as usize) else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        if listener.is_none() {
+            let socket = bind(self.address, true)?;
+            socket.listen(BACKLOG)?;
+            *listener = Some(TcpListener::from(socket));
+        }
+        Ok(())
     }
 }
 
@@ -108,6 +134,21 @@ mod tests {
             );
         }
         assert!(slots.listener(3).is_none());
+    }
+
+    #[test]
+    fn a_slot_that_rests_gets_nobody_and_is_back_on_the_same_port() {
+        let mut slots = Slots::open(&listen(0), 2).unwrap();
+        slots.close(0);
+        assert!(slots.listener(0).is_none());
+        for _ in 0..20 {
+            let _client = std::net::TcpStream::connect(slots.address).unwrap();
+            let accepted = slots.listener(1).unwrap().accept();
+            assert!(accepted.is_ok(), "the one that is left gets all");
+        }
+        slots.reopen(0).unwrap();
+        let again = slots.listener(0).unwrap().local_addr().unwrap();
+        assert_eq!(again, slots.address);
     }
 
     #[test]

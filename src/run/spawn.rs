@@ -48,6 +48,11 @@ impl Launcher {
         })
     }
 
+    /// Gives the next children another configuration; returns the former.
+    pub fn configure(&mut self, config: File) -> File {
+        std::mem::replace(&mut self.config, config)
+    }
+
     /// Starts `lineman ARGUMENTS` with `descriptors`, the configuration added. To be called from
     /// the master's main thread: Linux ties a child's life to the thread that forked it.
     pub fn launch(

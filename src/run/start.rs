@@ -110,7 +110,12 @@ fn prepare(
         daemon,
     };
     let run_dir = dir.path().display().to_string();
-    Master::new(site, About { banner, run_dir }, config, dir, Clock::start())
+    let about = About {
+        banner,
+        run_dir,
+        source: source.clone(),
+    };
+    Master::new(site, about, config, dir, Clock::start())
 }
 
 /// Puts the file in the place of standard error, for us and for all children, whatever writes

@@ -50,6 +50,8 @@ pub enum State {
     Running,
     /// It did not answer in time.
     Busy,
+    /// It lets its clients go before it ends.
+    Draining,
     /// It died and is replaced after a pause.
     Waiting,
     Stopping,
@@ -61,6 +63,7 @@ impl State {
             State::Starting => "starting",
             State::Running => "running",
             State::Busy => "busy",
+            State::Draining => "draining",
             State::Waiting => "waiting",
             State::Stopping => "stopping",
         }

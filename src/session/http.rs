@@ -21,6 +21,8 @@ pub struct Http {
     since: Moment,
     /// The peer will send nothing more.
     hung_up: bool,
+    /// The next answer is the last.
+    leaving: bool,
 }
 
 enum Phase {
@@ -77,6 +79,7 @@ impl Http {
             phase: Phase::Quiet { first: true },
             since: now.moment,
             hung_up: false,
+            leaving: false,
         }
     }
 
@@ -128,7 +131,7 @@ impl Http {
             return Ok(AfterAnswer::Close);
         };
         let last = self.hung_up && !owed.pipelined;
-        let persists = owed.persists && !last && !response.says_close();
+        let persists = owed.persists && !last && !self.leaving && !response.says_close();
         let manner = Manner {
             connection: match (persists, owed.old) {
                 (false, _) => Connection::Close,
@@ -157,6 +160,16 @@ impl Http {
         http::write_upgrade(&accept_key(&key), out)?;
         self.phase = Phase::Ended;
         Ok(())
+    }
+
+    /// Makes the next answer the last one, and says so in it.
+    pub fn leave(&mut self) {
+        self.leaving = true;
+    }
+
+    /// Whether at least one request was answered and nothing of another has come.
+    pub fn is_resting(&self) -> bool {
+        matches!(self.phase, Phase::Quiet { first: false })
     }
 
     pub fn is_answering(&self) -> bool {

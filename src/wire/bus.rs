@@ -6,7 +6,7 @@ use crate::base::ids::SocketId;
 use crate::wire::bus_codec::{Garbled, Reader, Writer};
 
 /// Raised with every change of a message.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// One user of a presence channel as its first connection described it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,16 +74,18 @@ pub enum Question<'a> {
 /// Worker to switchboard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Up<'a> {
-    /// Always first. `slot` is the reactor's place among all reactors of the server; `shards` is
+    /// Always first. `slot` is the reactor's place among all reactors of the server, `life` tells
+    /// the processes apart that hold it one after the other, and for a while together; `shards` is
     /// how many switchboards the worker believes in and `shard` which one it dialled.
     Hello {
         version: u32,
         slot: u32,
+        life: u32,
         shard: u32,
         shards: u32,
     },
     /// After Hello, for each channel: what the worker held before this link. Replaces whatever
-    /// the switchboard knew from the slot's former link.
+    /// the switchboard knew from this reactor's former link.
     Announce(Holding<'a>),
     /// All was announced.
     Announced,
@@ -368,11 +370,13 @@ impl<'a> Up<'a> {
             Up::Hello {
                 version,
                 slot,
+                life,
                 shard,
                 shards,
             } => {
                 let mut to = Writer::new(0);
-                to.u32(*version).u32(*slot).u32(*shard).u32(*shards);
+                to.u32(*version).u32(*slot).u32(*life);
+                to.u32(*shard).u32(*shards);
                 to.finish()
             }
             Up::Announce(holding) => {
@@ -420,6 +424,7 @@ impl<'a> Up<'a> {
             0 => Up::Hello {
                 version: from.u32()?,
                 slot: from.u32()?,
+                life: from.u32()?,
                 shard: from.u32()?,
                 shards: from.u32()?,
             },
@@ -580,6 +585,7 @@ mod tests {
             Up::Hello {
                 version: VERSION,
                 slot: 3,
+                life: 8,
                 shard: 0,
                 shards: 1,
             },

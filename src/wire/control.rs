@@ -1,15 +1,74 @@
 //! What the master and the reactors of its children say to each other, over a socket pair that
 //! each reactor inherits. The end of that stream is the end of the child.
 
+use std::cmp::Ordering;
+use std::time::Duration;
+
 use crate::wire::bus_codec::{Garbled, Reader, Writer};
 
 /// Master to reactor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Order {
     /// Answer with `Report::Stats`.
     Ask,
     /// Close everything and end.
     Stop,
+    /// Take in nobody, tell everybody to go, evenly over this time, and end when they have.
+    Drain { window: Duration },
+    /// Answer with `Report::Beat`.
+    Beat,
+    /// Answer with `Report::Connections`.
+    List(Wanted),
+    /// Close the connection with this id, as `ConnId::to_u64`; answer with `Report::Closed`.
+    Close { conn: u64 },
+}
+
+/// Which connections are to be told of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// At most so many: those that come first in the order of `sort`.
+    pub limit: u32,
+    /// Place in `COLUMNS`.
+    pub sort: u8,
+    /// Only those that have this text in one of their cells; empty for all.
+    pub filter: String,
+}
+
+/// What a reactor tells of a connection, by the names that `connections` sorts by. Numbers are
+/// sorted from the largest, words from the smallest.
+pub const COLUMNS: &[&str] = &[
+    "id",
+    "protocol",
+    "recv-q",
+    "send-q",
+    "bytes-in",
+    "bytes-out",
+    "status",
+    "user",
+    "channels",
+    "age",
+    "remote",
+];
+
+/// One connection.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConnectionRow {
+    pub conn: u64,
+    /// Place in the configuration.
+    pub listener: u32,
+    pub protocol: String,
+    pub status: String,
+    /// Bytes received and not understood yet.
+    pub recv_queue: u64,
+    /// Bytes that wait for the peer to take them.
+    pub send_queue: u64,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    /// As which the connection is in presence channels.
+    pub user: Option<String>,
+    pub channels: u32,
+    pub age_ms: u64,
+    pub remote: String,
 }
 
 /// Reactor to master.
@@ -19,22 +78,62 @@ pub enum Report {
     Ready,
     /// `Counters::values`.
     Stats(Vec<u64>),
+    /// The reactor turns.
+    Beat,
+    Connections {
+        /// How many fit the question, listed or not.
+        matched: u64,
+        rows: Vec<ConnectionRow>,
+    },
+    /// Whether there was such a connection.
+    Closed(bool),
 }
 
 impl Order {
     /// One frame.
-    pub fn encode(self) -> Vec<u8> {
-        Writer::new(self as u8).finish()
+    pub fn encode(&self) -> Vec<u8> {
+        match self {
+            Order::Ask => Writer::new(0).finish(),
+            Order::Stop => Writer::new(1).finish(),
+            Order::Drain { window } => {
+                let mut to = Writer::new(2);
+                to.u64(u64::try_from(window.as_millis()).unwrap_or(u64::MAX));
+                to.finish()
+            }
+            Order::Beat => Writer::new(3).finish(),
+            Order::List(wanted) => {
+                let mut to = Writer::new(4);
+                to.u32(wanted.limit).u8(wanted.sort).text(&wanted.filter);
+                to.finish()
+            }
+            Order::Close { conn } => {
+                let mut to = Writer::new(5);
+                to.u64(*conn);
+                to.finish()
+            }
+        }
     }
 
     /// Reads one frame, length field included.
     pub fn decode(frame: &[u8]) -> Result<Order, Garbled> {
-        let (kind, from) = Reader::new(frame)?;
+        let (kind, mut from) = Reader::new(frame)?;
+        let order = match kind {
+            0 => Order::Ask,
+            1 => Order::Stop,
+            2 => Order::Drain {
+                window: Duration::from_millis(from.u64()?),
+            },
+            3 => Order::Beat,
+            4 => Order::List(Wanted {
+                limit: from.u32()?,
+                sort: from.u8()?,
+                filter: from.text()?.to_owned(),
+            }),
+            5 => Order::Close { conn: from.u64()? },
+            _ => return Err(Garbled),
+        };
         from.end()?;
-        [Order::Ask, Order::Stop]
-            .get(usize::from(kind))
-            .copied()
-            .ok_or(Garbled)
+        Ok(order)
     }
 }
 
@@ -50,6 +149,18 @@ impl Report {
                 });
                 to.finish()
             }
+            Report::Beat => Writer::new(2).finish(),
+            Report::Connections { matched, rows } => {
+                let mut to = Writer::new(3);
+                to.u64(*matched);
+                to.list(rows, |to, row| row.write(to));
+                to.finish()
+            }
+            Report::Closed(found) => {
+                let mut to = Writer::new(4);
+                to.u8(u8::from(*found));
+                to.finish()
+            }
         }
     }
 
@@ -59,10 +170,73 @@ impl Report {
         let report = match kind {
             0 => Report::Ready,
             1 => Report::Stats(from.list(Reader::u64)?),
+            2 => Report::Beat,
+            3 => Report::Connections {
+                matched: from.u64()?,
+                rows: from.list(ConnectionRow::read)?,
+            },
+            4 => Report::Closed(from.u8()? != 0),
             _ => return Err(Garbled),
         };
         from.end()?;
         Ok(report)
+    }
+}
+
+impl ConnectionRow {
+    /// Which of two comes first when sorted by a column of `COLUMNS`.
+    pub fn compare(&self, b: &ConnectionRow, column: &str) -> Ordering {
+        let by = match column {
+            "protocol" => self.protocol.cmp(&b.protocol),
+            "recv-q" => b.recv_queue.cmp(&self.recv_queue),
+            "send-q" => b.send_queue.cmp(&self.send_queue),
+            "bytes-in" => b.bytes_in.cmp(&self.bytes_in),
+            "bytes-out" => b.bytes_out.cmp(&self.bytes_out),
+            "status" => self.status.cmp(&b.status),
+            // Those without a user last.
+            "user" => (self.user.is_none(), &self.user).cmp(&(b.user.is_none(), &b.user)),
+            "channels" => b.channels.cmp(&self.channels),
+            "age" => b.age_ms.cmp(&self.age_ms),
+            "remote" => self.remote.cmp(&b.remote),
+            _ => Ordering::Equal,
+        };
+        by.then(self.conn.cmp(&b.conn))
+    }
+
+    fn write(&self, to: &mut Writer) {
+        to.u64(self.conn).u32(self.listener).u32(self.channels);
+        for number in [
+            self.recv_queue,
+            self.send_queue,
+            self.bytes_in,
+            self.bytes_out,
+            self.age_ms,
+        ] {
+            to.u64(number);
+        }
+        for word in [&self.protocol, &self.status, &self.remote] {
+            to.text(word);
+        }
+        to.option(self.user.as_deref(), |to, user| {
+            to.text(user);
+        });
+    }
+
+    fn read(from: &mut Reader<'_>) -> Result<ConnectionRow, Garbled> {
+        Ok(ConnectionRow {
+            conn: from.u64()?,
+            listener: from.u32()?,
+            channels: from.u32()?,
+            recv_queue: from.u64()?,
+            send_queue: from.u64()?,
+            bytes_in: from.u64()?,
+            bytes_out: from.u64()?,
+            age_ms: from.u64()?,
+            protocol: from.text()?.to_owned(),
+            status: from.text()?.to_owned(),
+            remote: from.text()?.to_owned(),
+            user: from.option(Reader::text)?.map(str::to_owned),
+        })
     }
 }
 
@@ -72,10 +246,40 @@ mod tests {
 
     #[test]
     fn orders_and_reports_survive_the_trip() {
-        for order in [Order::Ask, Order::Stop] {
+        let wanted = Wanted {
+            limit: 7,
+            sort: 2,
+            filter: "ü".into(),
+        };
+        for order in [
+            Order::Ask,
+            Order::Stop,
+            Order::Drain {
+                window: Duration::from_millis(1500),
+            },
+            Order::Beat,
+            Order::List(wanted),
+            Order::Close { conn: 1 << 40 },
+        ] {
             assert_eq!(Order::decode(&order.encode()), Ok(order));
         }
-        for report in [Report::Ready, Report::Stats(vec![1, u64::MAX])] {
+        let row = ConnectionRow {
+            conn: 9,
+            protocol: "websocket".into(),
+            user: Some("u".into()),
+            age_ms: 4,
+            ..ConnectionRow::default()
+        };
+        for report in [
+            Report::Ready,
+            Report::Stats(vec![1, u64::MAX]),
+            Report::Beat,
+            Report::Connections {
+                matched: 2,
+                rows: vec![row],
+            },
+            Report::Closed(true),
+        ] {
             assert_eq!(Report::decode(&report.encode()), Ok(report));
         }
         assert!(Order::decode(&Writer::new(9).finish()).is_err());

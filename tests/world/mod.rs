@@ -136,6 +136,7 @@ impl World {
             };
             let options = WorkerOptions {
                 slot: index as u32,
+                life: 0,
                 handlers: vec![Handler::Channels, Handler::Echo],
                 apps: Apps::new(vec![app]),
                 demo_page: None,

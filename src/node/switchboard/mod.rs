@@ -10,7 +10,7 @@
 
 mod hear;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
 use foldhash::fast::FixedState;
@@ -178,25 +178,38 @@ impl Switchboard {
         match order {
             Order::Ask => {
                 self.counters.links = self.by_id.len() as u64;
-                let frame = Report::Stats(self.counters.values()).encode();
-                let pushed = self.lines.push(master, |out| out.push(&frame));
-                debug_assert!(pushed.is_ok(), "reports are few");
+                self.report(master, &Report::Stats(self.counters.values()));
             }
             Order::Stop => self.outputs.push_back(Output::Quit),
+            Order::Beat => self.report(master, &Report::Beat),
+            Order::List(_) => {
+                let rows = Vec::new();
+                self.report(master, &Report::Connections { matched: 0, rows });
+            }
+            Order::Close { .. } => self.report(master, &Report::Closed(false)),
+            // It has no clients to let go; it ends when it is told to stop.
+            Order::Drain { .. } => {}
         }
+    }
+
+    fn report(&mut self, master: ConnId, report: &Report) {
+        let frame = report.encode();
+        let pushed = self.lines.push(master, |out| out.push(&frame));
+        debug_assert!(pushed.is_ok(), "reports are few");
     }
 
     fn greet(&mut self, conn: ConnId, message: Up<'_>, now: Now) -> Result<(), Garbled> {
         let Up::Hello {
             version: VERSION,
             slot,
+            life,
             shard: 0,
             shards: 1,
         } = message
         else {
             return Err(Garbled);
         };
-        let id = LinkId(slot);
+        let id = LinkId::new(slot, life);
         if let Some(former) = self.by_id.get(&id).copied() {
             self.drop_link(former, now);
         }
@@ -239,12 +252,15 @@ impl Switchboard {
         }
     }
 
-    /// Links that have announced all they hold.
+    /// Slots that have announced all they hold. One that is being handed over has two links and
+    /// counts once.
     pub(super) fn announced(&self) -> u32 {
-        let links = self.links.iter().flatten();
-        links
-            .filter(|link| !link.ended && matches!(link.role, Role::Worker(_)))
-            .count() as u32
+        let links = self.links.iter().flatten().filter(|link| !link.ended);
+        let slots = links.filter_map(|link| match link.role {
+            Role::Worker(id) => Some(id.slot),
+            _ => None,
+        });
+        slots.collect::<BTreeSet<u32>>().len() as u32
     }
 
     /// Tells a worker that it is heard from now on, and the truth about its presence channels.

@@ -7,6 +7,8 @@ use crate::base::counters::Counters;
 use crate::base::ids::ConnId;
 use crate::base::now::{Moment, Now};
 use crate::node::worker::Worker;
+use crate::node::worker::drain::Draining;
+use crate::node::worker::seats::Facts;
 use crate::node::{Ending, Node, Origin, Output, Peer};
 use crate::session::Session;
 use crate::session::http::Http;
@@ -21,7 +23,7 @@ impl Node for Worker {
     fn opened(&mut self, conn: ConnId, origin: Origin, now: Now) {
         let lines = &mut self.shared.outgoing.lines;
         match origin {
-            Origin::Client { listener, .. } => {
+            Origin::Client { listener, address } => {
                 lines.open(conn, self.shared.limits.outbox_bytes);
                 let handler = self
                     .listeners
@@ -30,6 +32,9 @@ impl Node for Worker {
                     .unwrap_or(Handler::Channels);
                 let http = Session::Http(Box::new(Http::new(now)));
                 self.seats.open(conn, handler, http);
+                if let Some(seat) = self.seats.get_mut(conn) {
+                    seat.facts = Facts::new(listener, address, now);
+                }
                 self.shared.counters.accepted += 1;
                 self.arm(conn);
             }
@@ -49,11 +54,10 @@ impl Node for Worker {
     }
 
     fn received(&mut self, conn: ConnId, bytes: &mut [u8], now: Now) {
-        let client = self
-            .seats
-            .get(conn)
-            .is_some_and(|seat| matches!(seat.session, Session::Http(_) | Session::WebSocket(_)));
-        if client {
+        if let Some(seat) = self.seats.get_mut(conn)
+            && !matches!(seat.session, Session::Uplink | Session::Master)
+        {
+            seat.facts.bytes_in += bytes.len() as u64;
             self.shared.counters.bytes_in += bytes.len() as u64;
         }
         self.take_up(conn, bytes, now);
@@ -119,6 +123,7 @@ impl Node for Worker {
         for conn in self.shared.outgoing.uplink.overdue(now) {
             self.unanswered(conn, now);
         }
+        self.drain_on(now);
         self.carry_out(now);
         self.dial_if_due(now);
         if self.farewell.is_some_and(|until| until <= now.moment) {
@@ -158,7 +163,8 @@ impl Node for Worker {
 
     fn deadline(&self) -> Option<Moment> {
         let uplink = self.shared.outgoing.uplink.deadline();
-        [self.wheel.deadline(), uplink, self.farewell]
+        let draining = self.draining.as_ref().and_then(Draining::deadline);
+        [self.wheel.deadline(), uplink, self.farewell, draining]
             .into_iter()
             .flatten()
             .min()

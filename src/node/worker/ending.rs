@@ -70,9 +70,8 @@ impl Worker {
         if let Some(seat) = self.seats.get_mut(conn).filter(|seat| seat.known) {
             seat.known = false;
             let application = self.handlers.of(seat.handler);
-            let cx = &mut self.shared.cx(now);
-            application.closed(conn, cx);
-            cx.unsubscribe_all(conn);
+            application.closed(conn, &mut self.shared.cx(now));
+            self.part(conn, now);
         }
     }
 
@@ -144,7 +143,8 @@ impl Worker {
     pub(super) fn quit_if_empty(&mut self) {
         let own = usize::from(self.shared.outgoing.uplink.conn().is_some())
             + usize::from(self.master.is_some());
-        if self.farewell.is_some() && self.seats.count() <= own {
+        let leaving = self.farewell.is_some() || self.is_drained();
+        if leaving && self.seats.count() <= own {
             self.outputs.push_back(Output::Quit);
         }
     }

@@ -43,6 +43,7 @@ impl Worker {
         log::warn!("the link to the switchboard broke");
         self.shared.counters.link_losses += 1;
         self.shared.outgoing.uplink.down(&mut self.shared.dice, now);
+        self.forget_partings();
         for asker in self.shared.outgoing.uplink.give_up() {
             self.unanswered(asker, now);
         }
@@ -88,6 +89,16 @@ impl Worker {
                 self.report(conn, &Report::Stats(values));
             }
             Ok(Order::Stop) => self.stop(now),
+            Ok(Order::Drain { window }) => self.drain(window, now),
+            Ok(Order::Beat) => self.report(conn, &Report::Beat),
+            Ok(Order::List(wanted)) => {
+                let report = self.list(&wanted, now);
+                self.report(conn, &report);
+            }
+            Ok(Order::Close { conn: id }) => {
+                let found = self.close_one(ConnId::from_u64(id), now);
+                self.report(conn, &Report::Closed(found));
+            }
             Err(_) => self.outputs.push_back(Output::Quit),
         }
         true

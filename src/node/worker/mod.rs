@@ -5,9 +5,11 @@
 //! Invariant: after every call, each wish has been carried out, each connection with bytes to
 //! write is on the dirty list, and each with a deadline is on the wheel.
 
+mod drain;
 mod driven;
 mod ending;
 mod link;
+mod listing;
 mod outgoing;
 mod seats;
 mod uplink;
@@ -29,6 +31,7 @@ use crate::base::limits::Limits;
 use crate::base::now::{Moment, Now};
 use crate::base::wheel::Wheel;
 use crate::node::lines::Lines;
+use crate::node::worker::drain::Draining;
 use crate::node::worker::outgoing::{Outgoing, Wish};
 use crate::node::worker::seats::Seats;
 use crate::node::worker::uplink::Uplink;
@@ -46,6 +49,8 @@ const PING_AFTER_CLIENT: Duration = Duration::from_secs(10);
 pub struct WorkerOptions {
     /// Its place among all reactors of the server.
     pub slot: u32,
+    /// Tells apart the processes that hold the slot, even at the same time.
+    pub life: u32,
     /// By listener.
     pub handlers: Vec<Handler>,
     pub apps: Apps,
@@ -110,12 +115,15 @@ pub struct Worker {
     pub(super) ready: bool,
     /// Set by Stop: when to end whatever is still open.
     farewell: Option<Moment>,
+    /// Set by Drain.
+    draining: Option<Draining>,
 }
 
 impl Worker {
     pub fn new(options: WorkerOptions, now: Now) -> Worker {
         let WorkerOptions {
             slot,
+            life,
             handlers,
             apps,
             demo_page,
@@ -131,7 +139,7 @@ impl Worker {
         };
         let outgoing = Outgoing {
             lines: Lines::new(),
-            uplink: Uplink::new(slot, &limits, now),
+            uplink: Uplink::new(slot, life, &limits, now),
             wishes: VecDeque::new(),
             messages: 0,
         };
@@ -157,6 +165,7 @@ impl Worker {
             master: None,
             ready: false,
             farewell: None,
+            draining: None,
         };
         worker.dial_if_due(now);
         worker
@@ -316,6 +325,7 @@ impl Worker {
         let application = self.handlers.of(seat.handler);
         application.opened(conn, &mut self.shared.cx(now));
         self.shared.outgoing.lines.touch(conn);
+        self.schedule_leave(conn, now);
     }
 }
 

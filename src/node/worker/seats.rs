@@ -1,10 +1,39 @@
 //! The worker's connections: what each speaks, what it sent that was not understood yet, and when
 //! it is next to be looked at.
 
+use std::net::{IpAddr, SocketAddr};
+
 use crate::app::handler::Handler;
 use crate::base::ids::ConnId;
-use crate::base::now::Moment;
+use crate::base::now::{Moment, Now};
 use crate::session::Session;
+
+/// What is told of a connection in a list. One million of them cost 48 MB, so it stays small.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Facts {
+    pub since: Moment,
+    pub bytes_in: u64,
+    peer: Option<IpAddr>,
+    port: u16,
+    /// The place of its listener in the configuration.
+    pub listener: u16,
+}
+
+impl Facts {
+    pub fn new(listener: usize, peer: Option<SocketAddr>, now: Now) -> Facts {
+        Facts {
+            since: now.moment,
+            bytes_in: 0,
+            peer: peer.map(|peer| peer.ip()),
+            port: peer.map_or(0, |peer| peer.port()),
+            listener: listener as u16,
+        }
+    }
+
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.peer.map(|ip| SocketAddr::new(ip, self.port))
+    }
+}
 
 /// One connection.
 pub struct Seat {
@@ -20,6 +49,7 @@ pub struct Seat {
     /// When the wheel will next fire for it.
     pub armed: Option<Moment>,
     pub session: Session,
+    pub facts: Facts,
 }
 
 /// By slot.
@@ -43,6 +73,7 @@ impl Seats {
             leftover: Vec::new(),
             armed: None,
             session,
+            facts: Facts::default(),
         });
         self.taken += 1;
     }
@@ -77,5 +108,15 @@ impl Seats {
 
     pub fn count(&self) -> usize {
         self.taken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_facts_of_a_connection_stay_small() {
+        assert!(size_of::<Facts>() <= 48, "{}", size_of::<Facts>());
     }
 }

@@ -37,6 +37,7 @@ enum State {
 pub struct Uplink {
     state: State,
     slot: u32,
+    life: u32,
     backoff: Backoff,
     tickets: HashMap<u64, ConnId, FixedState>,
     /// In the order they were asked, so in the order they run out.
@@ -48,10 +49,11 @@ pub struct Uplink {
 }
 
 impl Uplink {
-    pub fn new(slot: u32, limits: &Limits, now: Now) -> Uplink {
+    pub fn new(slot: u32, life: u32, limits: &Limits, now: Now) -> Uplink {
         Uplink {
             state: State::Down(now.moment),
             slot,
+            life,
             backoff: Backoff::new(Duration::from_millis(20), Duration::from_secs(1)),
             tickets: HashMap::with_hasher(FixedState::default()),
             deadlines: VecDeque::new(),
@@ -87,6 +89,7 @@ impl Uplink {
         let hello = Up::Hello {
             version: VERSION,
             slot: self.slot,
+            life: self.life,
             shard: 0,
             shards: 1,
         };

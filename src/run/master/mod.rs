@@ -2,29 +2,31 @@
 //! children, and carries out what the table decides. Never reads a byte a client sent. Invariant:
 //! it never waits for a child or for a command; each gets its turn when it has something to say.
 
+mod commands;
+mod upkeep;
+
 use std::io::{self, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
-use libc::c_int;
 use mio::{Events, Interest, Poll, Token};
 
-use crate::base::counters::Counters;
 use crate::base::now::{Moment, Now};
 use crate::config::Config;
+use crate::config::locate::Source;
 use crate::net::clock::Clock;
 use crate::run::banner::Banner;
-use crate::run::children::{Action, Child, Children, End, Phase};
-use crate::run::control::{Command, Control};
+use crate::run::children::{Action, Child, Children, Duty, End, Phase, Role};
+use crate::run::control::Control;
 use crate::run::daemon::Readiness;
 use crate::run::exit::{Exit, Failure};
-use crate::run::log::timestamp;
-use crate::run::os;
+use crate::run::link::Link;
+use crate::run::master::commands::{Gathering, Survey};
+use crate::run::master::upkeep::{Beats, Renewal};
 use crate::run::role::seed;
 use crate::run::rundir::RunDir;
 use crate::run::signals::Signals;
 use crate::run::site::{Process, Site};
-use crate::run::status::{MasterStatus, ProcessStatus, State, Status, named};
 
 const SIGNALS: Token = Token(0);
 const CONTROL: Token = Token(1);
@@ -34,28 +36,22 @@ const REACTORS_MAX: usize = 64;
 /// Commands, counted up from here.
 const CALLERS: usize = 1 << 20;
 
-/// How long `status` waits for reactors that are busy.
-const SURVEY_PATIENCE: Duration = Duration::from_millis(500);
 /// A banner that waits longer than this would look like a hang.
 const BANNER_PATIENCE: Duration = Duration::from_secs(5);
 /// `start -d` promises that the server is ready, so it waits longer and then gives up.
 const DAEMON_PATIENCE: Duration = Duration::from_secs(20);
 
-/// What does not change while the server runs.
+/// What the server is, for whoever asks.
 pub struct About {
     pub banner: Banner,
     pub run_dir: String,
+    /// Where the configuration came from, to be read again.
+    pub source: Source,
 }
 
 /// Somebody waits to hear that the server is ready.
 struct Announcement {
     readiness: Option<Readiness>,
-    due: Moment,
-}
-
-/// Somebody asked for the status, and the reactors were asked for theirs.
-struct Survey {
-    callers: Vec<usize>,
     due: Moment,
 }
 
@@ -72,6 +68,10 @@ pub struct Master {
     processes: Vec<Option<Process>>,
     announcement: Option<Announcement>,
     survey: Option<Survey>,
+    gathering: Option<Gathering>,
+    renewal: Option<Renewal>,
+    beats: Beats,
+    config: Config,
     exit: Exit,
 }
 
@@ -109,6 +109,10 @@ impl Master {
             processes,
             announcement: None,
             survey: None,
+            gathering: None,
+            renewal: None,
+            beats: Beats::new(config.watchdog, started.moment),
+            config: config.clone(),
             exit: Exit::Done,
         })
     }
@@ -130,6 +134,8 @@ impl Master {
             self.control.handle_elapsed(now);
             self.announce(now);
             self.answer_survey(now);
+            self.answer_gathering(now);
+            self.look_after(now);
             if self.carry_out(now) {
                 log::info!("stopped");
                 return Ok(self.exit);
@@ -153,6 +159,8 @@ impl Master {
                 .as_ref()
                 .map(|announcement| announcement.due),
             self.survey.as_ref().map(|survey| survey.due),
+            self.gathering.as_ref().map(|gathering| gathering.due),
+            Some(self.beats.due),
         ];
         let next = deadlines.into_iter().flatten().min()?;
         let wait = next.since(self.clock.now().moment);
@@ -182,8 +190,11 @@ impl Master {
                 libc::SIGCHLD => self.reap(now),
                 libc::SIGTERM => self.stop("SIGTERM", now),
                 libc::SIGINT => self.stop("SIGINT", now),
-                libc::SIGQUIT => self.stop("SIGQUIT", now),
-                other => log::warn!("{} is not available yet", upcoming(other)),
+                libc::SIGQUIT => self.stop_gracefully("SIGQUIT", now),
+                libc::SIGHUP => self.reload("SIGHUP", false, None, now),
+                libc::SIGUSR1 => self.reload("SIGUSR1", false, None, now),
+                libc::SIGUSR2 => self.reload("SIGUSR2", true, None, now),
+                _ => {}
             }
         }
     }
@@ -192,7 +203,15 @@ impl Master {
         if !self.children.is_stopping() {
             log::info!(reason = why; "stopping");
         }
-        self.children.handle_stop(now);
+        self.children.handle_stop(None, now);
+    }
+
+    fn stop_gracefully(&mut self, why: &str, now: Moment) {
+        if !self.children.is_stopping() {
+            let seconds = self.config.drain.as_secs();
+            log::info!(reason = why; "stopping; clients are let go within {seconds} s");
+        }
+        self.children.handle_stop(Some(self.config.drain), now);
     }
 
     /// Looks at our own children only: a master that is the first process of a container inherits
@@ -220,15 +239,38 @@ impl Master {
             .map(|process| process.child.id());
         // The pairs close with it.
         self.processes[index] = None;
-        let told = end.to_string();
+        let (was, mut told) = (self.children.rows()[index].phase, end.to_string());
         self.children.handle_ended(index, end, now);
         let row = &self.children.rows()[index];
-        if let Phase::Waiting(at) = row.phase {
-            let wait_ms = at.since(now).as_millis() as u64;
-            let pid = pid.unwrap_or(0);
-            log::warn!(pid, replaced_in_ms = wait_ms; "{row} ended: {told}");
-        } else {
-            log::debug!("{row} ended: {told}");
+        let pid = pid.unwrap_or(0);
+        match row.phase {
+            Phase::Waiting(at) if was != Phase::Stopping => {
+                if let Some(end) = &row.last_end {
+                    told = end.to_string();
+                }
+                let wait_ms = at.since(now).as_millis() as u64;
+                log::warn!(pid, replaced_in_ms = wait_ms; "{row} ended: {told}");
+                if at > now {
+                    self.rest(index);
+                }
+            }
+            _ if matches!(was, Phase::Starting | Phase::Running) => {
+                log::warn!(pid; "{row} ended: {told}");
+            }
+            _ => log::info!(pid; "{row} ended: {told}"),
+        }
+    }
+
+    /// A worker that will not be there for a while gets no connections meanwhile, if there are
+    /// others to get them. What the kernel had queued for it is lost, which is why this waits
+    /// until it died twice.
+    fn rest(&mut self, index: usize) {
+        let rows = self.children.rows();
+        let others = rows.iter().enumerate();
+        let mut others = others.filter(|(other, row)| *other != index && row.role == Role::Worker);
+        if rows[index].role == Role::Worker && others.any(|(_, row)| row.is_alive()) {
+            log::info!("{}: its listeners rest until it is back", rows[index]);
+            self.site.rest(rows[index].number);
         }
     }
 
@@ -239,54 +281,15 @@ impl Master {
         };
         let heard = link.read();
         if heard.ready {
-            self.children.handle_ready(index);
+            let was = self.children.rows()[index].phase;
+            self.children.handle_ready(index, now);
             let row = &self.children.rows()[index];
-            if row.phase == Phase::Running {
+            if was != Phase::Running && row.phase == Phase::Running {
                 log::info!(restarts = row.restarts; "{row} runs");
             }
         }
         if heard.lost {
             self.children.handle_link_lost(index, now);
-        }
-    }
-
-    fn handle_command(&mut self, caller: usize, command: Command, now: Moment) {
-        match command {
-            Command::Status => self.begin_survey(caller, now),
-            Command::Stop => {
-                let line = format!("{{\"stopping\":true,\"pid\":{}}}", std::process::id());
-                self.control.reply(caller, &line, now);
-                self.control.keep(caller);
-                self.stop("lineman stop", now);
-            }
-        }
-    }
-
-    fn begin_survey(&mut self, caller: usize, now: Moment) {
-        if let Some(survey) = &mut self.survey {
-            survey.callers.push(caller);
-            return;
-        }
-        for process in self.processes.iter_mut().flatten() {
-            process.links.iter_mut().for_each(super::link::Link::ask);
-        }
-        self.survey = Some(Survey {
-            callers: vec![caller],
-            due: now + SURVEY_PATIENCE,
-        });
-    }
-
-    fn answer_survey(&mut self, now: Moment) {
-        let waiting = self.processes.iter().flatten().any(owes_answer);
-        let Some(survey) = self.survey.take_if(|survey| !waiting || survey.due <= now) else {
-            return;
-        };
-        let line = match serde_json::to_string(&self.status(now)) {
-            Ok(line) => line,
-            Err(_) => "{\"error\":\"the status cannot be written\"}".to_string(),
-        };
-        for caller in survey.callers {
-            self.control.reply(caller, &line, now);
         }
     }
 
@@ -298,7 +301,7 @@ impl Master {
         };
         let rows = self.children.rows().iter();
         let missing: Vec<String> = rows
-            .filter(|row| row.phase != Phase::Running)
+            .filter(|row| row.duty == Duty::Serves && row.phase != Phase::Running)
             .map(Child::to_string)
             .collect();
         if self.children.is_stopping() {
@@ -343,14 +346,12 @@ impl Master {
         while let Some(action) = self.children.poll_action() {
             match action {
                 Action::Start(index) => self.start(index, now),
-                Action::Order(index) => {
-                    for link in self.processes[index]
-                        .iter_mut()
-                        .flat_map(|it| &mut it.links)
-                    {
-                        link.stop();
-                    }
+                Action::Order(index) => self.links(index).for_each(Link::stop),
+                Action::Drain(index, window) => {
+                    log::info!("{} lets its clients go", self.children.rows()[index]);
+                    self.links(index).for_each(|link| link.drain(window));
                 }
+                Action::Unlisten => self.site.unlisten(),
                 Action::Kill(index) => self.kill(index),
                 Action::Finish => return true,
             }
@@ -358,9 +359,17 @@ impl Master {
         false
     }
 
+    fn links(&mut self, index: usize) -> impl Iterator<Item = &mut Link> {
+        let process = self.processes.get_mut(index).and_then(Option::as_mut);
+        process.into_iter().flat_map(|process| &mut process.links)
+    }
+
     fn start(&mut self, index: usize, now: Moment) {
         let row = &self.children.rows()[index];
-        let started = self.site.start(row.role, row.number);
+        let started = self.site.start(row.role, row.number, row.life);
+        if self.processes.len() <= index {
+            self.processes.resize_with(index + 1, || None);
+        }
         match started.and_then(|process| self.watch(index, process)) {
             Ok(process) => {
                 log::debug!(pid = process.child.id(); "{row} started");
@@ -391,88 +400,12 @@ impl Master {
     fn kill(&mut self, index: usize) {
         if let Some(process) = &mut self.processes[index] {
             let row = &self.children.rows()[index];
-            log::warn!(pid = process.child.id(); "{row} does not end and is killed");
+            match &row.condemned {
+                Some(why) => log::error!(pid = process.child.id(); "{row}: {why}"),
+                None => log::warn!(pid = process.child.id(); "{row} does not end and is killed"),
+            }
             // It may have ended a moment ago, which is as good.
             let _ = process.child.kill();
         }
-    }
-
-    fn status(&self, now: Moment) -> Status {
-        let mut total = Counters::default();
-        let both = self.children.rows().iter().zip(&self.processes);
-        let processes = both
-            .map(|(row, process)| process_status(row, process.as_ref(), &mut total, now))
-            .collect();
-        let banner = &self.about.banner;
-        Status {
-            version: env!("CARGO_PKG_VERSION").to_string(),
-            state: if self.children.is_stopping() {
-                State::Stopping
-            } else if self.children.all_running() {
-                State::Running
-            } else {
-                State::Starting
-            },
-            config: banner.config_name.clone(),
-            run_dir: self.about.run_dir.clone(),
-            log_file: banner.log_file.clone(),
-            user: banner.user.clone(),
-            started_at: timestamp(self.started.unix_ms),
-            uptime_seconds: now.since(self.started.moment).as_secs(),
-            workers: banner.workers,
-            threads: banner.threads,
-            listen: banner.listen.clone(),
-            master: MasterStatus {
-                pid: std::process::id(),
-                memory_bytes: os::resident_bytes(std::process::id()),
-            },
-            processes,
-            total: named(&total),
-        }
-    }
-}
-
-fn owes_answer(process: &Process) -> bool {
-    process.links.iter().any(super::link::Link::owes_answer)
-}
-
-fn upcoming(signal: c_int) -> &'static str {
-    match signal {
-        libc::SIGHUP => "SIGHUP",
-        libc::SIGUSR1 => "SIGUSR1",
-        libc::SIGUSR2 => "SIGUSR2",
-        _ => "this signal",
-    }
-}
-
-fn process_status(
-    row: &Child,
-    process: Option<&Process>,
-    total: &mut Counters,
-    now: Moment,
-) -> ProcessStatus {
-    let mut counters = Counters::default();
-    for link in process.iter().flat_map(|process| &process.links) {
-        counters.add(&link.counters);
-    }
-    total.add(&counters);
-    let pid = process.map(|process| process.child.id());
-    let (state, wait_ms) = match row.phase {
-        Phase::Waiting(at) => (State::Waiting, Some(at.since(now).as_millis() as u64)),
-        Phase::Launching | Phase::Starting => (State::Starting, None),
-        Phase::Running if process.is_some_and(owes_answer) => (State::Busy, None),
-        Phase::Running => (State::Running, None),
-        Phase::Stopping | Phase::Gone => (State::Stopping, None),
-    };
-    ProcessStatus {
-        pid,
-        role: row.role,
-        number: row.number,
-        state,
-        wait_ms,
-        memory_bytes: pid.and_then(os::resident_bytes),
-        restarts: row.restarts,
-        last_end: row.last_end.as_ref().map(End::to_string),
-        counters: named(&counters),
     }
 }

@@ -1,0 +1,76 @@
+//! What a new configuration changes for a server that runs with another one. Owns which settings
+//! can change then and which need a restart; does not carry anything out. Pure.
+
+use crate::config::Config;
+
+/// Names of settings that differ and that a running server cannot take up.
+pub fn fixed(old: &Config, new: &Config) -> Vec<&'static str> {
+    let mut names = Vec::new();
+    let mut compare = |differs: bool, name| {
+        if differs {
+            names.push(name);
+        }
+    };
+    compare(old.workers != new.workers, "workers");
+    compare(old.threads != new.threads, "threads");
+    compare(old.run_dir != new.run_dir, "run_dir");
+    compare(old.user != new.user, "user");
+    compare(old.group != new.group, "group");
+    compare(old.log.file != new.log.file, "log.file");
+    compare(
+        old.listen.len() != new.listen.len(),
+        "the number of [[listen]] tables",
+    );
+    let mut both = old.listen.iter().zip(&new.listen);
+    compare(
+        both.any(|(old, new)| old.address != new.address),
+        "listen.url",
+    );
+    names
+}
+
+/// Whether the switchboard has to know: it is replaced only then, since everybody waits for it
+/// meanwhile.
+pub fn concerns_switchboard(old: &Config, new: &Config) -> bool {
+    old.limits != new.limits || old.log != new.log
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::load::parse;
+
+    fn config(text: &str) -> Config {
+        let text = format!("workers = 2\n{text}");
+        parse(&text, "t", Path::new("/")).unwrap()
+    }
+
+    const A: &str = "[[listen]]\nurl = \"http://127.0.0.1:1\"\nhandler = \"echo\"\n";
+    const B: &str = "[[listen]]\nurl = \"http://127.0.0.1:2\"\nhandler = \"echo\"\n";
+
+    #[test]
+    fn what_cannot_change_is_named() {
+        let old = config(A);
+        assert!(fixed(&old, &old).is_empty());
+        assert_eq!(fixed(&old, &config(B)), ["listen.url"]);
+        assert_eq!(
+            fixed(
+                &old,
+                &config(&format!("threads = 2\nrun_dir = \"x\"\n{A}{B}"))
+            ),
+            ["threads", "run_dir", "the number of [[listen]] tables"]
+        );
+    }
+
+    #[test]
+    fn an_app_or_a_handler_is_no_business_of_the_switchboard_but_a_limit_is() {
+        let old = config(A);
+        let handler = config(&format!("[limits]\nactivity_seconds = 119\n{A}"));
+        assert!(concerns_switchboard(&old, &handler));
+        let app = format!("{A}[[apps]]\nid = \"a\"\nkey = \"b\"\nsecret = \"c\"\n");
+        assert!(!concerns_switchboard(&old, &config(&app)));
+        assert!(fixed(&old, &config(&app)).is_empty());
+    }
+}

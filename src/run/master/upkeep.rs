@@ -1,0 +1,211 @@
+//! What the master does while nothing happens, and when the configuration changes: reloading,
+//! listening for signs of life, and the ceiling of memory. Decides little; the table of children
+//! does. Invariant: a configuration that cannot be taken up changes nothing.
+
+use std::fs::File;
+use std::time::Duration;
+
+use crate::base::now::Moment;
+use crate::config::Config;
+use crate::config::diff;
+use crate::config::locate::Source;
+use crate::run::children::{Phase, Role, WELL_AFTER};
+use crate::run::control::{Done, Failed};
+use crate::run::exit::{Exit, Failure};
+use crate::run::master::Master;
+use crate::run::os;
+use crate::run::replacing::Outcome;
+
+/// Signs of life are asked for this often.
+const BEAT_EVERY: Duration = Duration::from_secs(2);
+/// Over how long a reload in a hurry lets clients go.
+const FAST_WINDOW: Duration = Duration::from_secs(2);
+
+/// Whoever waits for a reload, and what to go back to if it fails at the first worker.
+pub(super) struct Renewal {
+    callers: Vec<usize>,
+    former: Option<Former>,
+}
+
+struct Former {
+    text: File,
+    config: Box<Config>,
+}
+
+/// When to listen for signs of life, and how many may be missed.
+pub(super) struct Beats {
+    pub due: Moment,
+    /// `None`: nobody is ended for being silent.
+    missed_max: Option<u32>,
+}
+
+impl Beats {
+    pub fn new(watchdog: Option<Duration>, now: Moment) -> Beats {
+        // Rounded up: silence is shorter than it looks by up to one beat.
+        let missed = |limit: Duration| limit.as_secs().div_ceil(BEAT_EVERY.as_secs()) as u32;
+        Beats {
+            due: now + BEAT_EVERY,
+            missed_max: watchdog.map(missed),
+        }
+    }
+}
+
+impl Master {
+    /// Reads the configuration again and begins to replace all workers.
+    pub(super) fn reload(&mut self, why: &str, graceful: bool, caller: Option<usize>, now: Moment) {
+        if let Err(failure) = self.renew(why, graceful, caller, now) {
+            let message = failure.message.trim_end().to_string();
+            log::error!("not reloaded, everything goes on as it was: {message}");
+            if let Some(caller) = caller {
+                let failed = Failed {
+                    error: format!("not reloaded, the server goes on as it was:\n{message}"),
+                    exit: failure.exit as u8,
+                };
+                self.control.answer(caller, &failed, now);
+            }
+        }
+    }
+
+    fn renew(
+        &mut self,
+        why: &str,
+        graceful: bool,
+        caller: Option<usize>,
+        now: Moment,
+    ) -> Result<(), Failure> {
+        if self.children.is_stopping() {
+            return Err(Failure::new(Exit::Failed, "the server stops"));
+        }
+        let bad = |words: String| Failure::new(Exit::BadConfig, words);
+        let path = self.about.source.path.as_deref();
+        let source = match path {
+            Some(path) => Source::find(Some(path)).map_err(|error| bad(error.0))?,
+            None => self.about.source.clone(),
+        };
+        let config = source.config().map_err(|error| bad(error.0))?;
+        let fixed = diff::fixed(&self.config, &config);
+        if !fixed.is_empty() {
+            let names = fixed.join(", ");
+            let message = format!("{names}: cannot change while the server runs; use `restart`");
+            return Err(bad(message));
+        }
+        let switchboard = diff::concerns_switchboard(&self.config, &config);
+        let text = self.site.configure(&source.text);
+        let text = text.map_err(|error| Failure::io("cannot hold the configuration", &error))?;
+        let window = if graceful { config.drain } else { FAST_WINDOW };
+        log::info!(reason = why, switchboard; "reloading");
+        let config = std::mem::replace(&mut self.config, config);
+        let former = Some(Former {
+            text,
+            config: Box::new(config),
+        });
+        match &mut self.renewal {
+            // What was there before the first of several is what to go back to.
+            Some(renewal) => renewal.callers.extend(caller),
+            None => {
+                let callers = caller.into_iter().collect();
+                self.renewal = Some(Renewal { callers, former });
+            }
+        }
+        self.take_up_config(now);
+        self.children.handle_replace_all(switchboard, window, now);
+        Ok(())
+    }
+
+    /// What the master itself does differently.
+    fn take_up_config(&mut self, now: Moment) {
+        log::set_max_level(self.config.log.level);
+        self.beats.missed_max = Beats::new(self.config.watchdog, now).missed_max;
+    }
+
+    /// A plan has come to its end.
+    fn conclude(&mut self, outcome: &Outcome, now: Moment) {
+        let Outcome { replaced, failure } = outcome;
+        let renewal = self.renewal.take();
+        match failure {
+            None => log::info!(replaced; "reloaded"),
+            Some(why) => log::error!(replaced; "reload given up: {why}"),
+        }
+        let Some(mut renewal) = renewal else {
+            return;
+        };
+        if failure.is_some()
+            && *replaced == 0
+            && let Some(former) = renewal.former.take()
+        {
+            // Nobody runs with the new one, so nobody is to start with it.
+            self.site.configure_again(former.text);
+            self.config = *former.config;
+            self.take_up_config(now);
+        }
+        for caller in renewal.callers {
+            match failure {
+                None => {
+                    let done = format!("reloaded: {replaced} processes replaced");
+                    self.control.answer(caller, &Done { done }, now);
+                }
+                Some(why) => self.refuse(caller, why, now),
+            }
+        }
+    }
+
+    /// Everything that is due.
+    pub(super) fn look_after(&mut self, now: Moment) {
+        while let Some(outcome) = self.children.poll_outcome() {
+            self.conclude(&outcome, now);
+        }
+        if self.beats.due > now {
+            return;
+        }
+        // Counted from now: when we were held up ourselves, nobody is to pay for it.
+        self.beats.due = now + BEAT_EVERY;
+        for index in 0..self.processes.len() {
+            self.listen_for_life(index);
+            self.weigh(index, now);
+        }
+    }
+
+    fn listen_for_life(&mut self, index: usize) {
+        let phase = self.children.rows()[index].phase;
+        if !matches!(phase, Phase::Running | Phase::Draining) {
+            return;
+        }
+        let missed = self.links(index).map(|link| link.beat()).max().unwrap_or(0);
+        let Some(limit) = self.beats.missed_max.filter(|limit| missed >= *limit) else {
+            return;
+        };
+        let seconds = u64::from(limit) * BEAT_EVERY.as_secs();
+        let row = &self.children.rows()[index];
+        if let Some(process) = &self.processes[index]
+            && row.condemned.is_none()
+        {
+            let pid = process.child.id();
+            for thread in os::threads_of(pid) {
+                log::error!(pid; "{row} is stuck: {thread}");
+            }
+        }
+        let why = format!("stuck: no sign of life for {seconds} s, killed");
+        self.children.condemn(index, why);
+    }
+
+    fn weigh(&mut self, index: usize, now: Moment) {
+        let row = &self.children.rows()[index];
+        let (Some(limit), Some(process)) =
+            (self.config.worker_memory_bytes, &self.processes[index])
+        else {
+            return;
+        };
+        // One that is young would be too heavy again at once, and the next, and the next.
+        let fit = row.role == Role::Worker && now.since(row.started_at) >= WELL_AFTER;
+        let Some(bytes) = os::resident_bytes(process.child.id()).filter(|it| fit && it > &limit)
+        else {
+            return;
+        };
+        let why = format!("{} MB of memory, more than {}", bytes >> 20, limit >> 20);
+        let words = format!("{row}: {why}; it is replaced");
+        let window = self.config.drain;
+        if self.children.handle_replace(index, &why, window, now) {
+            log::warn!("{words}");
+        }
+    }
+}
