@@ -7,6 +7,7 @@ use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use support::{DEMO, ECHO, Place, Server, get, is_alive, kill, pid_of, processes, wait_until};
@@ -379,6 +380,34 @@ fn nothing_in_the_run_directory_is_for_others() {
         let entry = entry.expect("an entry");
         let mode = entry.metadata().expect("its mode").permissions().mode();
         assert_eq!(mode & 0o077, 0, "{:?} has mode {mode:o}", entry.path());
+    }
+}
+
+#[test]
+fn children_get_no_descriptor_that_is_not_theirs() {
+    let place = Place::new(ECHO);
+    let script = "exec 9</dev/zero; exec \"$0\" \"$@\"";
+    let mut command = Command::new("sh");
+    command.args([
+        "-c",
+        script,
+        env!("CARGO_BIN_EXE_lineman"),
+        "start",
+        "-d",
+        "--config",
+    ]);
+    let started = command
+        .arg(place.config())
+        .output()
+        .expect("the shell runs");
+    assert_eq!(started.status.code(), Some(0), "{}", text(&started.stderr));
+    let status = place.status().expect("it runs");
+    for process in status["processes"].as_array().expect("a list") {
+        let fds = format!("/proc/{}/fd", pid_of(process));
+        for entry in std::fs::read_dir(fds).expect("the descriptors").flatten() {
+            let target = std::fs::read_link(entry.path()).unwrap_or_default();
+            assert_ne!(target, PathBuf::from("/dev/zero"));
+        }
     }
 }
 

@@ -100,8 +100,8 @@ impl Client {
             .send(conn, Message::Text(&pusher::error(code, text)));
     }
 
-    fn subscribe(&mut self, conn: ConnId, subscribe: &Subscribe<'_>, cx: &mut Cx<'_>) {
-        let channel = &*subscribe.channel;
+    fn subscribe(&mut self, conn: ConnId, subscribe: &Subscribe, cx: &mut Cx<'_>) {
+        let channel = subscribe.channel.as_str();
         if let Err(refusal) = self.try_subscribe(conn, subscribe, cx) {
             self.refuse(conn, channel, &refusal, cx);
         }
@@ -110,10 +110,10 @@ impl Client {
     fn try_subscribe(
         &mut self,
         conn: ConnId,
-        subscribe: &Subscribe<'_>,
+        subscribe: &Subscribe,
         cx: &mut Cx<'_>,
     ) -> Result<(), Refusal> {
-        let channel = &*subscribe.channel;
+        let channel = subscribe.channel.as_str();
         if channel.starts_with("#server-to-user-") {
             return Err(Refusal::new(
                 "AuthError",
@@ -152,8 +152,8 @@ impl Client {
     }
 
     /// `auth` is `KEY:SIGNATURE`, the key one of this app's.
-    fn check_auth(&self, subscribe: &Subscribe<'_>) -> Result<(), Refusal> {
-        let channel = &*subscribe.channel;
+    fn check_auth(&self, subscribe: &Subscribe) -> Result<(), Refusal> {
+        let channel = subscribe.channel.as_str();
         let auth = subscribe.auth.as_deref().filter(|auth| !auth.is_empty());
         let auth = auth.ok_or_else(|| {
             Refusal::auth(format!("Auth info required to subscribe to {channel}"))
@@ -279,7 +279,7 @@ pub fn confirm(conn: ConnId, key: &ChannelKey, cx: &mut Cx<'_>) {
 }
 
 /// Reads and checks `channel_data`.
-fn presence_of(subscribe: &Subscribe<'_>, cx: &Cx<'_>) -> Result<Presence, Refusal> {
+fn presence_of(subscribe: &Subscribe, cx: &Cx<'_>) -> Result<Presence, Refusal> {
     let data = subscribe
         .channel_data
         .as_deref()

@@ -1,8 +1,6 @@
 //! A timer wheel: one entry per connection, cheap to arm, never cancelled. An entry that fires is
 //! only a hint to look; the owner compares with the deadline it really has and arms again.
 
-use std::time::Duration;
-
 use crate::base::ids::ConnId;
 use crate::base::now::Moment;
 
@@ -30,10 +28,20 @@ impl Wheel {
         }
     }
 
-    /// Fires for `conn` at the first tick at or after `deadline`, or earlier when that is too far.
-    pub fn arm(&mut self, conn: ConnId, deadline: Moment) {
+    /// When an entry for `deadline` would fire: at the first tick from then on, or earlier when
+    /// that is too far ahead.
+    pub fn fires_at(&self, deadline: Moment) -> Moment {
+        Moment::from_micros(self.tick_of(deadline) * TICK_MICROS)
+    }
+
+    fn tick_of(&self, deadline: Moment) -> u64 {
         let due = deadline.as_micros().div_ceil(TICK_MICROS);
-        let tick = due.clamp(self.tick, self.tick + SLOTS as u64 - 1);
+        due.clamp(self.tick, self.tick + SLOTS as u64 - 1)
+    }
+
+    /// Fires for `conn` at `fires_at(deadline)`.
+    pub fn arm(&mut self, conn: ConnId, deadline: Moment) {
+        let tick = self.tick_of(deadline);
         let slot = tick as usize % SLOTS;
         self.slots[slot].push(conn);
         self.occupied[slot / 64] |= 1 << (slot % 64);
@@ -60,7 +68,7 @@ impl Wheel {
     /// When `expire` next has something to do.
     pub fn deadline(&self) -> Option<Moment> {
         self.next_occupied()
-            .map(|tick| Moment::from_micros(0) + Duration::from_micros(tick * TICK_MICROS))
+            .map(|tick| Moment::from_micros(tick * TICK_MICROS))
     }
 
     fn next_occupied(&self) -> Option<u64> {
@@ -89,6 +97,8 @@ impl Wheel {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::base::dice::Dice;
 
@@ -101,6 +111,7 @@ mod tests {
         for slot in 0..2000 {
             let deadline = start + Duration::from_micros(dice.below(100_000_000));
             wheel.arm(ConnId::new(slot, 0), deadline);
+            assert_eq!(wheel.fires_at(deadline).as_micros() % TICK_MICROS, 0);
             expected.push((deadline.as_micros().div_ceil(TICK_MICROS), slot));
         }
         expected.sort_unstable();

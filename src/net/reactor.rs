@@ -40,6 +40,9 @@ const LINGER: Duration = Duration::from_secs(2);
 /// A turn longer than this is counted.
 const SLOW_TURN: Duration = Duration::from_millis(20);
 
+/// The links to the master and to the switchboard are not clients.
+const OWN_CONNECTIONS: usize = 2;
+
 /// Tokens from here on are listeners; no slab grows that far.
 const LISTENER_SLOT: u32 = u32::MAX - 1024;
 
@@ -137,7 +140,7 @@ impl<N: Node> Reactor<N> {
             connections: Slab::new(),
             generation: 0,
             acceptors,
-            connections_max,
+            connections_max: connections_max.saturating_add(OWN_CONNECTIONS),
             accept_paused: None,
             accept_rests: false,
             switchboard: sockets.switchboard,

@@ -56,6 +56,22 @@ impl Lines {
         line.map_or(0, |line| line.outbox.len())
     }
 
+    /// Bytes the connection's socket has taken.
+    pub fn written(&self, conn: ConnId) -> u64 {
+        let line = self.lines.get(conn.slot as usize).and_then(Option::as_ref);
+        let line = line.filter(|line| line.generation == conn.generation);
+        line.map_or(0, |line| line.outbox.written())
+    }
+
+    /// The same for all that are open.
+    pub fn written_in_all(&self) -> u64 {
+        self.lines
+            .iter()
+            .flatten()
+            .map(|line| line.outbox.written())
+            .sum()
+    }
+
     /// Queues by `push`; nothing happens on an unknown connection.
     pub fn push(
         &mut self,

@@ -2,13 +2,8 @@
 //! the same node with what it imagines; the node decides everything and performs nothing.
 
 mod lines;
-mod outgoing;
-mod seats;
 pub mod switchboard;
-mod switchboard_hear;
-mod uplink;
 pub mod worker;
-mod worker_link;
 
 use std::net::SocketAddr;
 

@@ -132,6 +132,25 @@ pub fn place_at(fd: RawFd, target: RawFd) -> io::Result<()> {
     check(unsafe { libc::dup2(fd, target) }).map(drop)
 }
 
+/// Keeps every descriptor from `first` on from what will be exec'd. Safe to call between fork and
+/// exec. Where the system cannot do it in one call, what we opened ourselves is closed anyway.
+pub fn close_on_exec_from(first: RawFd) {
+    #[cfg(target_os = "linux")]
+    // SAFETY: plain numbers, and nothing is closed before exec.
+    unsafe {
+        let first = libc::c_long::from(first);
+        let last = libc::c_long::from(libc::c_uint::MAX);
+        libc::syscall(
+            libc::SYS_close_range,
+            first,
+            last,
+            libc::CLOSE_RANGE_CLOEXEC,
+        );
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = first;
+}
+
 /// Takes ownership of a descriptor that was open when the program began.
 ///
 /// # Safety

@@ -48,7 +48,8 @@ impl Launcher {
         })
     }
 
-    /// Starts `lineman ARGUMENTS` with `descriptors`, the configuration added.
+    /// Starts `lineman ARGUMENTS` with `descriptors`, the configuration added. To be called from
+    /// the master's main thread: Linux ties a child's life to the thread that forked it.
     pub fn launch(
         &self,
         arguments: &[String],
@@ -100,12 +101,15 @@ impl Launcher {
     fn prepare(&self, command: &mut Command, sources: &[OwnedFd]) {
         let sources: Vec<RawFd> = sources.iter().map(AsRawFd::as_raw_fd).collect();
         let master = self.master;
+        let free = handover::FIRST + sources.len() as RawFd;
         let between = move || {
             os::die_with_parent(master)?;
             os::ignore_signals(IGNORED_BY_CHILDREN);
             for (&source, target) in sources.iter().zip(handover::FIRST..) {
                 os::place_at(source, target)?;
             }
+            // Whoever started the master may have left descriptors open that are not ours.
+            os::close_on_exec_from(free);
             Ok(())
         };
         // SAFETY: the closure makes system calls that are async-signal-safe and nothing else: it

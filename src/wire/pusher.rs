@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use std::fmt::Write;
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use crate::base::ids::SocketId;
@@ -16,20 +17,17 @@ use crate::wire::bus::Member;
 pub enum ClientMessage<'a> {
     Ping,
     Pong,
-    Subscribe(Subscribe<'a>),
-    Unsubscribe { channel: Cow<'a, str> },
+    Subscribe(Subscribe),
+    Unsubscribe { channel: String },
     SignIn,
     Event(ClientEvent<'a>),
 }
 
 #[derive(Debug, PartialEq, Eq, Deserialize)]
-pub struct Subscribe<'a> {
-    #[serde(borrow)]
-    pub channel: Cow<'a, str>,
-    #[serde(borrow, default)]
-    pub auth: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    pub channel_data: Option<Cow<'a, str>>,
+pub struct Subscribe {
+    pub channel: String,
+    pub auth: Option<String>,
+    pub channel_data: Option<String>,
 }
 
 /// A `client-` event, its data already as a JSON string.
@@ -99,9 +97,8 @@ struct Envelope<'a> {
 }
 
 #[derive(Deserialize)]
-struct Unsubscribe<'a> {
-    #[serde(borrow)]
-    channel: Cow<'a, str>,
+struct Unsubscribe {
+    channel: String,
 }
 
 /// Reads one message of a client.
@@ -139,42 +136,14 @@ pub fn parse(text: &str) -> Result<ClientMessage<'_>, Malformed> {
 }
 
 /// Third-party clients wrap the data of `pusher:` events in a string as they do for channel
-/// events; both forms are read. A wrapped one cannot be borrowed from.
-fn read_data<'a, T: Deserialize<'a>>(data: Option<&'a RawValue>) -> Option<T>
-where
-    T: IntoOwnedData<'a>,
-{
+/// events; both forms are read.
+fn read_data<T: DeserializeOwned>(data: Option<&RawValue>) -> Option<T> {
     let raw = data?.get();
     if raw.starts_with('"') {
         let text: String = serde_json::from_str(raw).ok()?;
-        return T::from_owned(&text);
+        return serde_json::from_str(&text).ok();
     }
     serde_json::from_str(raw).ok()
-}
-
-/// Reads from text that does not outlive the call.
-trait IntoOwnedData<'a>: Sized {
-    fn from_owned(text: &str) -> Option<Self>;
-}
-
-impl<'a> IntoOwnedData<'a> for Subscribe<'a> {
-    fn from_owned(text: &str) -> Option<Subscribe<'a>> {
-        let read: Subscribe<'_> = serde_json::from_str(text).ok()?;
-        Some(Subscribe {
-            channel: Cow::Owned(read.channel.into_owned()),
-            auth: read.auth.map(|auth| Cow::Owned(auth.into_owned())),
-            channel_data: read.channel_data.map(|data| Cow::Owned(data.into_owned())),
-        })
-    }
-}
-
-impl<'a> IntoOwnedData<'a> for Unsubscribe<'a> {
-    fn from_owned(text: &str) -> Option<Unsubscribe<'a>> {
-        let read: Unsubscribe<'_> = serde_json::from_str(text).ok()?;
-        Some(Unsubscribe {
-            channel: Cow::Owned(read.channel.into_owned()),
-        })
-    }
 }
 
 /// `channel_data` of a presence subscription.
@@ -337,8 +306,8 @@ mod tests {
     fn the_frames_of_known_sdks_are_understood() {
         let js = r#"{"event":"pusher:subscribe","data":{"auth":"","channel":"room"}}"#;
         let expected = Subscribe {
-            channel: Cow::Borrowed("room"),
-            auth: Some(Cow::Borrowed("")),
+            channel: "room".into(),
+            auth: Some(String::new()),
             channel_data: None,
         };
         assert_eq!(parse(js), Ok(ClientMessage::Subscribe(expected)));

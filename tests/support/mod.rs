@@ -129,8 +129,13 @@ impl Server {
     }
 
     pub fn start_in(place: Place) -> Server {
+        let command = place.command(&["start"]);
+        Server::start_with(place, command)
+    }
+
+    /// By a command that comes to `lineman start` in its own way.
+    pub fn start_with(place: Place, mut command: Command) -> Server {
         let file = |name: &str| File::create(place.path().join(name)).expect("an output file");
-        let mut command = place.command(&["start"]);
         command.stdout(file("stdout")).stderr(file("stderr"));
         let child = command.spawn().expect("the program starts");
         let mut server = Server { place, child };

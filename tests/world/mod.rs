@@ -198,14 +198,13 @@ impl World {
     }
 
     fn pipe_of(&self, client: usize) -> Option<(usize, usize)> {
-        let found = self.pipes.iter().find_map(|(index, pipe)| {
+        self.pipes.iter().find_map(|(index, pipe)| {
             let side = pipe
                 .ends
                 .iter()
                 .position(|end| *end == End::Client(client))?;
             (!pipe.closed[side]).then_some((*index, side))
-        });
-        found
+        })
     }
 
     fn join(&mut self, from: End, process: usize, origin: Origin) {
@@ -410,11 +409,11 @@ impl World {
                 self.send(client, &reply);
             }
             End::Process(index, conn) => {
-                if let Some(process) = self.processes[index].as_mut() {
-                    if !bytes.is_empty() {
-                        process.node.received(conn, bytes, now);
-                        self.drain(index);
-                    }
+                if let Some(process) = self.processes[index].as_mut()
+                    && !bytes.is_empty()
+                {
+                    process.node.received(conn, bytes, now);
+                    self.drain(index);
                 }
                 if ended && self.own_pipe(index, conn).is_some() {
                     let process = self.processes[index].as_mut().expect("found");

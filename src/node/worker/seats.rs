@@ -17,7 +17,7 @@ pub struct Seat {
     pub known: bool,
     /// Bytes that arrived and were not understood yet.
     pub leftover: Vec<u8>,
-    /// The earliest time the wheel will fire for it.
+    /// When the wheel will next fire for it.
     pub armed: Option<Moment>,
     pub session: Session,
 }

@@ -8,6 +8,8 @@
 //! and has not announced itself again – nothing but announcements is taken up: the rest is held,
 //! since an incomplete registry would promise too much.
 
+mod hear;
+
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 

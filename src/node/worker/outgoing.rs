@@ -8,7 +8,7 @@ use crate::base::close::Close;
 use crate::base::ids::ConnId;
 use crate::base::now::Now;
 use crate::node::lines::Lines;
-use crate::node::uplink::Uplink;
+use crate::node::worker::uplink::Uplink;
 use crate::wire::bus::{Item, Up};
 use crate::wire::http::Response;
 use crate::wire::websocket;

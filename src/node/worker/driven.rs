@@ -1,0 +1,170 @@
+//! The worker as `net` and the simulation drive it: what each event of a connection sets going.
+
+use crate::app::handler::Handler;
+use crate::base::bytes::Outbox;
+use crate::base::close::Close;
+use crate::base::counters::Counters;
+use crate::base::ids::ConnId;
+use crate::base::now::{Moment, Now};
+use crate::node::worker::Worker;
+use crate::node::{Ending, Node, Origin, Output, Peer};
+use crate::session::Session;
+use crate::session::http::Http;
+
+/// A client whose outbox holds more than this is not read from until it has drained: answers to
+/// what it asks do not pile up because it asks fast and reads slowly.
+const UNREAD_BYTES: usize = 64 * 1024;
+/// Pipelined input kept while a request is being answered.
+const PIPELINED_BYTES: usize = 64 * 1024;
+
+impl Node for Worker {
+    fn opened(&mut self, conn: ConnId, origin: Origin, now: Now) {
+        let lines = &mut self.shared.outgoing.lines;
+        match origin {
+            Origin::Client { listener, .. } => {
+                lines.open(conn, self.shared.limits.outbox_bytes);
+                let handler = self
+                    .listeners
+                    .get(listener)
+                    .copied()
+                    .unwrap_or(Handler::Channels);
+                let http = Session::Http(Box::new(Http::new(now)));
+                self.seats.open(conn, handler, http);
+                self.shared.counters.accepted += 1;
+                self.arm(conn);
+            }
+            Origin::Dialled(Peer::Switchboard) => {
+                lines.open(conn, usize::MAX);
+                self.seats.open(conn, Handler::Channels, Session::Uplink);
+                self.greet_switchboard(conn);
+            }
+            Origin::Master => {
+                lines.open(conn, usize::MAX);
+                self.seats.open(conn, Handler::Channels, Session::Master);
+                self.master = Some(conn);
+                self.report_ready();
+            }
+            Origin::Link => self.outputs.push_back(Output::Close(conn, Ending::Cut)),
+        }
+    }
+
+    fn received(&mut self, conn: ConnId, bytes: &mut [u8], now: Now) {
+        let client = self
+            .seats
+            .get(conn)
+            .is_some_and(|seat| matches!(seat.session, Session::Http(_) | Session::WebSocket(_)));
+        if client {
+            self.shared.counters.bytes_in += bytes.len() as u64;
+        }
+        self.take_up(conn, bytes, now);
+    }
+
+    fn hung_up(&mut self, conn: ConnId, now: Now) {
+        let Some(seat) = self.seats.get_mut(conn) else {
+            return;
+        };
+        match &mut seat.session {
+            Session::Http(http) => {
+                if http.hung_up() {
+                    self.end(conn, Close::PeerGone, now);
+                }
+            }
+            Session::WebSocket(_) => self.end(conn, Close::PeerGone, now),
+            Session::Uplink | Session::Master => {
+                self.outputs.push_back(Output::Close(conn, Ending::Cut));
+            }
+        }
+        self.carry_out(now);
+    }
+
+    fn closed(&mut self, conn: ConnId, now: Now) {
+        self.retire(conn, now);
+        let session = self.seats.get(conn).map(|seat| match seat.session {
+            Session::Uplink => Some(Peer::Switchboard),
+            _ => None,
+        });
+        let is_client = session == Some(None) && self.master != Some(conn);
+        self.seats.close(conn);
+        if let Some(outbox) = self
+            .shared
+            .outgoing
+            .lines
+            .outbox(conn)
+            .filter(|_| is_client)
+        {
+            self.shared.counters.bytes_out += outbox.written();
+            self.shared.counters.closed += 1;
+        }
+        self.shared.outgoing.lines.close(conn);
+        if session == Some(Some(Peer::Switchboard)) {
+            self.link_lost(conn, now);
+        } else if self.master == Some(conn) {
+            // A worker without its master is of no use to anybody.
+            self.outputs.push_back(Output::Quit);
+        }
+        self.carry_out(now);
+        self.quit_if_empty();
+    }
+
+    fn unreachable(&mut self, _peer: Peer, now: Now) {
+        self.shared.outgoing.uplink.down(&mut self.shared.dice, now);
+    }
+
+    fn elapsed(&mut self, now: Now) {
+        let mut fired = Vec::new();
+        self.wheel.expire(now.moment, &mut fired);
+        for conn in fired {
+            self.fired(conn, now);
+        }
+        for conn in self.shared.outgoing.uplink.overdue(now) {
+            self.unanswered(conn, now);
+        }
+        self.carry_out(now);
+        self.dial_if_due(now);
+        if self.farewell.is_some_and(|until| until <= now.moment) {
+            self.outputs.push_back(Output::Quit);
+        }
+    }
+
+    fn wants_input(&self, conn: ConnId) -> bool {
+        let Some(seat) = self.seats.get(conn) else {
+            return false;
+        };
+        let outgoing = &self.shared.outgoing;
+        match &seat.session {
+            Session::Uplink | Session::Master => true,
+            _ if outgoing.uplink.is_congested(&outgoing.lines) => false,
+            Session::WebSocket(_) => outgoing.lines.waiting(conn) <= UNREAD_BYTES,
+            Session::Http(http) => {
+                let pipelined = http.is_answering() && seat.leftover.len() >= PIPELINED_BYTES;
+                !pipelined && outgoing.lines.waiting(conn) <= UNREAD_BYTES
+            }
+        }
+    }
+
+    fn outbox(&mut self, conn: ConnId) -> Option<&mut Outbox> {
+        self.shared.outgoing.lines.outbox(conn)
+    }
+
+    fn poll_output(&mut self, now: Now) -> Option<Output> {
+        while let Some(conn) = self.resumed.pop() {
+            self.take_up(conn, &mut [], now);
+        }
+        if let Some(output) = self.outputs.pop_front() {
+            return Some(output);
+        }
+        self.shared.outgoing.lines.next_dirty().map(Output::Flush)
+    }
+
+    fn deadline(&self) -> Option<Moment> {
+        let uplink = self.shared.outgoing.uplink.deadline();
+        [self.wheel.deadline(), uplink, self.farewell]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    fn counters(&mut self) -> &mut Counters {
+        &mut self.shared.counters
+    }
+}

@@ -1,0 +1,151 @@
+//! How a worker's connections end and when they are looked at without having said anything:
+//! closing, deadlines, and the farewell to everybody.
+
+use std::time::Duration;
+
+use crate::base::close::Close;
+use crate::base::ids::ConnId;
+use crate::base::now::Now;
+use crate::node::worker::Worker;
+use crate::node::{Ending, Output};
+use crate::session::Session;
+use crate::session::websocket::Shut;
+
+/// How long connections get to take their Close frames when the worker stops.
+const FAREWELL: Duration = Duration::from_millis(500);
+
+impl Worker {
+    /// Ends a connection as its protocol wants it; the application hears of it at once.
+    pub(super) fn shut(&mut self, conn: ConnId, close: Close, now: Now) {
+        self.retire(conn, now);
+        let Some(seat) = self.seats.get_mut(conn).filter(|seat| !seat.ended) else {
+            return;
+        };
+        let Some(out) = self.shared.outgoing.lines.outbox(conn) else {
+            return;
+        };
+        match &mut seat.session {
+            Session::WebSocket(websocket) => match websocket.shut(&close, out, now) {
+                Shut::Wait => {
+                    self.count(&close);
+                    self.shared.outgoing.lines.touch(conn);
+                    self.arm(conn);
+                }
+                Shut::Cut => self.end(conn, close, now),
+            },
+            _ => self.end(conn, close, now),
+        }
+    }
+
+    /// Nothing more is taken from the connection; what is queued is still written unless the
+    /// peer would not take it.
+    pub(super) fn end(&mut self, conn: ConnId, close: Close, now: Now) {
+        self.retire(conn, now);
+        let Some(seat) = self.seats.get_mut(conn).filter(|seat| !seat.ended) else {
+            return;
+        };
+        seat.ended = true;
+        seat.leftover = Vec::new();
+        self.count(&close);
+        let ending = match close {
+            Close::TooSlow => Ending::Cut,
+            _ => Ending::Flushed,
+        };
+        self.shared.outgoing.lines.touch(conn);
+        self.outputs.push_back(Output::Close(conn, ending));
+    }
+
+    fn count(&mut self, close: &Close) {
+        let counters = &mut self.shared.counters;
+        match close {
+            Close::TooSlow => counters.closed_slow += 1,
+            Close::Violation(_) => counters.closed_violation += 1,
+            Close::Unheard => counters.closed_unheard += 1,
+            _ => {}
+        }
+    }
+
+    /// The application forgets the connection, and so does every channel.
+    pub(super) fn retire(&mut self, conn: ConnId, now: Now) {
+        if let Some(seat) = self.seats.get_mut(conn).filter(|seat| seat.known) {
+            seat.known = false;
+            let application = self.handlers.of(seat.handler);
+            let cx = &mut self.shared.cx(now);
+            application.closed(conn, cx);
+            cx.unsubscribe_all(conn);
+        }
+    }
+
+    /// Makes sure the wheel fires by the session's deadline.
+    pub(super) fn arm(&mut self, conn: ConnId) {
+        let Some(seat) = self.seats.get_mut(conn).filter(|seat| !seat.ended) else {
+            return;
+        };
+        let deadline = match &seat.session {
+            Session::Http(http) => http.deadline(&self.shared.limits),
+            Session::WebSocket(websocket) => websocket.deadline(&self.websocket),
+            Session::Uplink | Session::Master => None,
+        };
+        if let Some(deadline) = deadline
+            && seat
+                .armed
+                .is_none_or(|armed| self.wheel.fires_at(deadline) < armed)
+        {
+            seat.armed = Some(self.wheel.fires_at(deadline));
+            self.wheel.arm(conn, deadline);
+        }
+    }
+
+    /// The wheel fired for the connection.
+    pub(super) fn fired(&mut self, conn: ConnId, now: Now) {
+        let Some(seat) = self.seats.get_mut(conn).filter(|seat| !seat.ended) else {
+            return;
+        };
+        if seat.armed.is_some_and(|armed| armed > now.moment) {
+            // An entry from before the deadline moved; the one that counts is still to come.
+            return;
+        }
+        seat.armed = None;
+        let Some(out) = self.shared.outgoing.lines.outbox(conn) else {
+            return;
+        };
+        let close = match &mut seat.session {
+            Session::Http(http) => http.elapsed(out, now, &self.shared.limits),
+            Session::WebSocket(websocket) => websocket.elapsed(out, now, &self.websocket),
+            Session::Uplink | Session::Master => None,
+        };
+        match close {
+            Some(close) => self.end(conn, close, now),
+            None => {
+                self.shared.outgoing.lines.touch(conn);
+                self.arm(conn);
+            }
+        }
+    }
+
+    /// Says goodbye to every client.
+    pub(super) fn stop(&mut self, now: Now) {
+        if self.farewell.is_some() {
+            return;
+        }
+        self.farewell = Some(now.moment + FAREWELL);
+        self.outputs.push_back(Output::StopAccepting);
+        for conn in self.seats.ids() {
+            let client = self.seats.get(conn).is_some_and(|seat| {
+                matches!(seat.session, Session::Http(_) | Session::WebSocket(_))
+            });
+            if client {
+                self.shut(conn, Close::GoingAway, now);
+            }
+        }
+        self.quit_if_empty();
+    }
+
+    pub(super) fn quit_if_empty(&mut self) {
+        let own = usize::from(self.shared.outgoing.uplink.conn().is_some())
+            + usize::from(self.master.is_some());
+        if self.farewell.is_some() && self.seats.count() <= own {
+            self.outputs.push_back(Output::Quit);
+        }
+    }
+}

@@ -1,0 +1,335 @@
+//! The worker role: clients on one side, the switchboard and the master on the other. It moves
+//! bytes from connections through their sessions to the applications, carries out what those wish,
+//! and fans out what the switchboard delivers (`link.rs`).
+//!
+//! Invariant: after every call, each wish has been carried out, each connection with bytes to
+//! write is on the dirty list, and each with a deadline is on the wheel.
+
+mod driven;
+mod ending;
+mod link;
+mod outgoing;
+mod seats;
+mod uplink;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::app::application::{Application, Cx, Message};
+use crate::app::apps::Apps;
+use crate::app::channels::Channels;
+use crate::app::echo::Echo;
+use crate::app::handler::Handler;
+use crate::base::bytes::Inbox;
+use crate::base::close::Close;
+use crate::base::counters::Counters;
+use crate::base::dice::Dice;
+use crate::base::ids::ConnId;
+use crate::base::limits::Limits;
+use crate::base::now::{Moment, Now};
+use crate::base::wheel::Wheel;
+use crate::node::lines::Lines;
+use crate::node::worker::outgoing::{Outgoing, Wish};
+use crate::node::worker::seats::Seats;
+use crate::node::worker::uplink::Uplink;
+use crate::node::{Output, Peer};
+use crate::realtime::hub::Hub;
+use crate::session::Session;
+use crate::session::http::{AfterAnswer, HttpStep};
+use crate::session::websocket::{WebSocket, WebSocketOptions, WebSocketStep};
+
+/// A client checks its connection after `activity_seconds`; we do so this much later, so that
+/// usually it is the client's ping that settles it.
+const PING_AFTER_CLIENT: Duration = Duration::from_secs(10);
+
+/// What a worker's reactor is made of.
+pub struct WorkerOptions {
+    /// Its place among all reactors of the server.
+    pub slot: u32,
+    /// By listener.
+    pub handlers: Vec<Handler>,
+    pub apps: Apps,
+    /// Served at `/` by `channels` listeners.
+    pub demo_page: Option<&'static str>,
+    pub limits: Limits,
+    /// From the operating system's entropy.
+    pub seed: [u8; 16],
+}
+
+pub(super) struct Handlers {
+    channels: Channels,
+    echo: Echo,
+}
+
+impl Handlers {
+    pub(super) fn of(&mut self, handler: Handler) -> &mut dyn Application {
+        match handler {
+            Handler::Channels => &mut self.channels,
+            Handler::Echo => &mut self.echo,
+        }
+    }
+}
+
+/// What every application call is lent.
+pub(super) struct Shared {
+    pub(super) hub: Hub,
+    pub(super) dice: Dice,
+    pub(super) limits: Limits,
+    pub(super) counters: Counters,
+    pub(super) outgoing: Outgoing,
+}
+
+impl Shared {
+    pub(super) fn cx(&mut self, now: Now) -> Cx<'_> {
+        Cx {
+            now,
+            dice: &mut self.dice,
+            hub: &mut self.hub,
+            limits: &self.limits,
+            counters: &mut self.counters,
+            outlet: &mut self.outgoing,
+        }
+    }
+}
+
+/// See the file's head.
+pub struct Worker {
+    listeners: Vec<Handler>,
+    websocket: WebSocketOptions,
+    pub(super) handlers: Handlers,
+    pub(super) shared: Shared,
+    pub(super) seats: Seats,
+    wheel: Wheel,
+    pub(super) outputs: VecDeque<Output>,
+    /// The connection whose input is being taken up.
+    advancing: Option<ConnId>,
+    /// Answered meanwhile, with pipelined input to take up.
+    resumed: Vec<ConnId>,
+    pub(super) master: Option<ConnId>,
+    /// Ready was reported.
+    pub(super) ready: bool,
+    /// Set by Stop: when to end whatever is still open.
+    farewell: Option<Moment>,
+}
+
+impl Worker {
+    pub fn new(options: WorkerOptions, now: Now) -> Worker {
+        let WorkerOptions {
+            slot,
+            handlers,
+            apps,
+            demo_page,
+            limits,
+            seed,
+        } = options;
+        let mut dice = Dice::new(seed);
+        let websocket = WebSocketOptions {
+            message_bytes: limits.message_bytes,
+            ping_after: Duration::from_secs(limits.activity_seconds) + PING_AFTER_CLIENT,
+            pong_within: Duration::from_secs(limits.pong_seconds),
+            close_within: Duration::from_secs(limits.close_seconds),
+        };
+        let outgoing = Outgoing {
+            lines: Lines::new(),
+            uplink: Uplink::new(slot, &limits, now),
+            wishes: VecDeque::new(),
+            messages: 0,
+        };
+        let mut worker = Worker {
+            listeners: handlers,
+            websocket,
+            handlers: Handlers {
+                channels: Channels::new(apps, demo_page, &mut dice),
+                echo: Echo,
+            },
+            shared: Shared {
+                hub: Hub::new(limits.channels_per_connection, &mut dice),
+                dice,
+                limits,
+                counters: Counters::default(),
+                outgoing,
+            },
+            seats: Seats::default(),
+            wheel: Wheel::new(now.moment),
+            outputs: VecDeque::new(),
+            advancing: None,
+            resumed: Vec::new(),
+            master: None,
+            ready: false,
+            farewell: None,
+        };
+        worker.dial_if_due(now);
+        worker
+    }
+
+    pub(super) fn dial_if_due(&mut self, now: Now) {
+        if self.shared.outgoing.uplink.dial(now) {
+            self.outputs.push_back(Output::Dial(Peer::Switchboard));
+        }
+    }
+
+    /// Numbers as of now.
+    pub(super) fn stats(&mut self) -> Counters {
+        let uplink = self.shared.outgoing.uplink.conn();
+        let links = u64::from(uplink.is_some());
+        let own_bytes: u64 = [uplink, self.master]
+            .into_iter()
+            .flatten()
+            .map(|conn| self.shared.outgoing.lines.written(conn))
+            .sum();
+        let open_bytes = self.shared.outgoing.lines.written_in_all() - own_bytes;
+        let counters = &mut self.shared.counters;
+        let own = links + u64::from(self.master.is_some());
+        counters.connections = (self.seats.count() as u64).saturating_sub(own);
+        counters.subscriptions = self.shared.hub.len();
+        counters.messages_out = self.shared.outgoing.messages;
+        counters.links = links;
+        let mut counters = counters.clone();
+        counters.bytes_out += open_bytes;
+        counters
+    }
+
+    /// Takes up `bytes` after what was left over.
+    fn take_up(&mut self, conn: ConnId, bytes: &mut [u8], now: Now) {
+        let Some(seat) = self.seats.get_mut(conn) else {
+            return;
+        };
+        if seat.leftover.is_empty() {
+            let mut inbox = Inbox::new(bytes);
+            self.advance(conn, &mut inbox, now);
+            if let Some(seat) = self.seats.get_mut(conn).filter(|seat| !seat.ended) {
+                seat.leftover = inbox.rest().to_vec();
+            }
+        } else {
+            let mut held = std::mem::take(&mut seat.leftover);
+            held.extend_from_slice(bytes);
+            let mut inbox = Inbox::new(&mut held);
+            self.advance(conn, &mut inbox, now);
+            let taken = inbox.taken();
+            let rest = taken < held.len();
+            if let Some(seat) = self.seats.get_mut(conn).filter(|seat| rest && !seat.ended) {
+                held.drain(..taken);
+                seat.leftover = held;
+            }
+        }
+        self.shared.outgoing.lines.touch(conn);
+        self.arm(conn);
+    }
+
+    /// Lets the connection's session take what it can from `inbox`, step by step.
+    fn advance(&mut self, conn: ConnId, inbox: &mut Inbox<'_>, now: Now) {
+        let outer = self.advancing.replace(conn);
+        while self.step(conn, inbox, now) {
+            self.carry_out(now);
+        }
+        self.carry_out(now);
+        self.advancing = outer;
+    }
+
+    /// One step; whether there may be another.
+    fn step(&mut self, conn: ConnId, inbox: &mut Inbox<'_>, now: Now) -> bool {
+        let Some(seat) = self.seats.get_mut(conn).filter(|seat| !seat.ended) else {
+            return false;
+        };
+        let shared = &mut self.shared;
+        let Some(out) = shared.outgoing.lines.outbox(conn) else {
+            return false;
+        };
+        match &mut seat.session {
+            Session::Http(http) => match http.next(inbox, out, now, &shared.limits) {
+                HttpStep::Idle => return false,
+                HttpStep::Request(request) => {
+                    shared.counters.http_requests += 1;
+                    seat.known = true;
+                    let application = self.handlers.of(seat.handler);
+                    application.request(conn, &request, &mut shared.cx(now));
+                }
+                HttpStep::Close(close) => self.end(conn, close, now),
+            },
+            Session::WebSocket(websocket) => {
+                let message = match websocket.next(inbox, out, now, &self.websocket) {
+                    WebSocketStep::Idle => return false,
+                    WebSocketStep::Close(close) => {
+                        self.end(conn, close, now);
+                        return false;
+                    }
+                    WebSocketStep::Text(text) => &Received::Text(text),
+                    WebSocketStep::Binary(bytes) => &Received::Binary(bytes),
+                };
+                if seat.known {
+                    shared.counters.messages_in += 1;
+                    let application = self.handlers.of(seat.handler);
+                    application.message(conn, message.as_message(), &mut shared.cx(now));
+                }
+            }
+            Session::Uplink => return self.step_uplink(conn, inbox, now),
+            Session::Master => return self.step_master(conn, inbox, now),
+        }
+        true
+    }
+
+    /// Does what applications wished for.
+    pub(super) fn carry_out(&mut self, now: Now) {
+        while let Some(wish) = self.shared.outgoing.wishes.pop_front() {
+            match wish {
+                Wish::Reply(conn, response) => self.reply(conn, &response, now),
+                Wish::Upgrade(conn) => self.upgrade(conn, now),
+                Wish::Close(conn, close) => self.shut(conn, close, now),
+            }
+        }
+    }
+
+    fn reply(&mut self, conn: ConnId, response: &crate::wire::http::Response, now: Now) {
+        let Some(seat) = self.seats.get_mut(conn).filter(|seat| !seat.ended) else {
+            return;
+        };
+        let (Session::Http(http), Some(out)) =
+            (&mut seat.session, self.shared.outgoing.lines.outbox(conn))
+        else {
+            return;
+        };
+        match http.respond(response, out, now) {
+            Ok(AfterAnswer::KeepAlive) => {
+                self.shared.outgoing.lines.touch(conn);
+                if self.advancing != Some(conn) {
+                    self.resumed.push(conn);
+                }
+            }
+            Ok(AfterAnswer::Close) => self.end(conn, Close::Done, now),
+            Err(_) => self.end(conn, Close::TooSlow, now),
+        }
+    }
+
+    fn upgrade(&mut self, conn: ConnId, now: Now) {
+        let Some(seat) = self.seats.get_mut(conn).filter(|seat| !seat.ended) else {
+            return;
+        };
+        let (Session::Http(http), Some(out)) =
+            (&mut seat.session, self.shared.outgoing.lines.outbox(conn))
+        else {
+            return;
+        };
+        if http.upgrade(out).is_err() {
+            return self.end(conn, Close::TooSlow, now);
+        }
+        seat.session = Session::WebSocket(WebSocket::new(now));
+        let application = self.handlers.of(seat.handler);
+        application.opened(conn, &mut self.shared.cx(now));
+        self.shared.outgoing.lines.touch(conn);
+    }
+}
+
+/// A message as its session gave it, so that both kinds are passed on in one place.
+enum Received<'a> {
+    Text(std::borrow::Cow<'a, str>),
+    Binary(std::borrow::Cow<'a, [u8]>),
+}
+
+impl Received<'_> {
+    fn as_message(&self) -> Message<'_> {
+        match self {
+            Received::Text(text) => Message::Text(text),
+            Received::Binary(bytes) => Message::Binary(bytes),
+        }
+    }
+}
