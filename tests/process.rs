@@ -423,3 +423,49 @@ fn the_log_carries_no_secret_and_can_be_json() {
         assert!(object["time"].is_string() && object["pid"].is_u64() && object["role"].is_string());
     }
 }
+
+/// What the kernel says of a process under this name.
+fn kernel_says(pid: u32, name: &str) -> String {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("a process");
+    let line = text.lines().find(|line| line.starts_with(name));
+    let line = line.unwrap_or_else(|| panic!("no {name} in {text}"));
+    let (_, rest) = line.split_once(':').expect("a colon");
+    rest.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn children_of_root_drop_to_the_user_and_are_linked_all_the_same() {
+    let toml = format!("workers = 2\nuser = \"nobody\"\n{DEMO}");
+    if kernel_says(std::process::id(), "Uid").starts_with('0') {
+        let server = Server::start(&toml);
+        let master = kernel_says(server.pid(), "Uid");
+        assert!(master.starts_with("0 0"), "{master}");
+        for child in children(&server) {
+            let uid = kernel_says(child, "Uid");
+            let first = uid.split(' ').next().expect("a number").to_string();
+            assert!(
+                first != "0" && uid.split(' ').all(|it| it == first),
+                "{uid}"
+            );
+            assert!(!kernel_says(child, "Gid").split(' ').any(|it| it == "0"));
+            assert!(!kernel_says(child, "Groups").split(' ').any(|it| it == "0"));
+            assert_eq!(kernel_says(child, "NoNewPrivs"), "1");
+            assert_eq!(kernel_says(child, "CapEff"), "0000000000000000");
+        }
+        // Ready means that the switchboard answers both workers.
+        let (code, _) = get(&server.address(0), "/readyz").expect("an answer");
+        assert_eq!(code, 200);
+        let children = children(&server);
+        server.kill(server.pid(), SIGKILL);
+        wait_until("dropping rights did not lose the tie to the master", || {
+            !children.iter().any(|pid| is_alive(*pid))
+        });
+    } else {
+        let started = Place::new(&toml).run(&["start"]);
+        assert_eq!(started.status.code(), Some(4));
+        assert!(text(&started.stderr).contains("only root"));
+    }
+    let nobody = Place::new(&toml.replace("nobody", "no-such-user"));
+    let started = nobody.run(&["start"]);
+    assert_eq!(started.status.code(), Some(6), "{}", text(&started.stderr));
+}

@@ -101,8 +101,9 @@ impl Connection {
             }
             Err(error) => return Err(Failure::io(path.display(), &error)),
         };
-        // Somebody else's server could tell us anything.
-        if !os::is_friend(&stream) {
+        // Somebody else's server could tell us anything. Root looks after everybody's: the
+        // directory is its own or one that it was told of.
+        if os::effective_uid() != 0 && !os::is_friend(&stream) {
             let message = format!("{} belongs to another user", path.display());
             return Err(Failure::new(Exit::NotPermitted, message));
         }

@@ -4,6 +4,7 @@
 //! owner.
 
 use std::collections::HashMap;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -57,6 +58,25 @@ fn names(
     Ok(names)
 }
 
+/// All descriptors that were handed over, with their names; a second call gets none.
+fn received() -> Result<Vec<(String, OwnedFd)>, String> {
+    static RECEIVED: AtomicBool = AtomicBool::new(false);
+    if RECEIVED.swap(true, Ordering::SeqCst) {
+        return Ok(Vec::new());
+    }
+    let variable = |name: &str| std::env::var(name).ok();
+    let parent = std::os::unix::process::parent_id();
+    let names = names(variable, std::process::id(), parent)?;
+    let adopt = |(name, fd): (String, RawFd)| {
+        // SAFETY: whoever set the variables left these descriptors open for us, nothing in
+        // this program opens any before this call, and the flag lets it happen once.
+        let owned = unsafe { os::adopt(fd) }
+            .map_err(|error| format!("descriptor {fd} ({name}): {error}"))?;
+        Ok((name, owned))
+    };
+    names.into_iter().zip(FIRST..).map(adopt).collect()
+}
+
 /// Descriptors received and not taken yet.
 #[derive(Debug, Default)]
 pub struct Handover {
@@ -66,19 +86,8 @@ pub struct Handover {
 impl Handover {
     /// Takes the descriptors over; a second call gets none.
     pub fn receive() -> Result<Handover, String> {
-        static RECEIVED: AtomicBool = AtomicBool::new(false);
-        if RECEIVED.swap(true, Ordering::SeqCst) {
-            return Ok(Handover::default());
-        }
-        let variable = |name: &str| std::env::var(name).ok();
-        let parent = std::os::unix::process::parent_id();
-        let names = names(variable, std::process::id(), parent)?;
         let mut found = HashMap::new();
-        for (name, fd) in names.into_iter().zip(FIRST..) {
-            // SAFETY: whoever set the variables left these descriptors open for us, nothing in
-            // this program opens any before this call, and the flag lets it happen once.
-            let fd = unsafe { os::adopt(fd) }
-                .map_err(|error| format!("descriptor {fd} ({name}): {error}"))?;
+        for (name, fd) in received()? {
             if found.insert(name.clone(), fd).is_some() {
                 return Err(format!("two descriptors are named {name}"));
             }
@@ -97,6 +106,43 @@ impl Handover {
         let mut slots: Vec<u32> = self.found.keys().filter_map(number).collect();
         slots.sort_unstable();
         slots
+    }
+}
+
+/// The socket of the switchboard, for workers that cannot look it up by its path.
+pub const SWITCHBOARD_NAME: &str = "switchboard";
+
+/// Listening sockets that a service manager opened for us.
+#[derive(Debug, Default)]
+pub struct Activated {
+    listeners: Vec<TcpListener>,
+}
+
+impl Activated {
+    /// Takes over what was handed to us; to be called before anything opens a descriptor.
+    pub fn receive() -> Result<Activated, String> {
+        let mut listeners = Vec::new();
+        for (name, fd) in received()? {
+            let listener = TcpListener::from(fd);
+            let address = listener.local_addr();
+            let address = address.map_err(|error| format!("the socket {name}: {error}"))?;
+            log::debug!("{address} was handed over as {name}");
+            listeners.push(listener);
+        }
+        Ok(Activated { listeners })
+    }
+
+    /// The socket for this address, if there is one.
+    pub fn take(&mut self, address: SocketAddr) -> Option<TcpListener> {
+        let same = |it: &TcpListener| it.local_addr().is_ok_and(|found| found == address);
+        let place = self.listeners.iter().position(same)?;
+        Some(self.listeners.swap_remove(place))
+    }
+
+    /// Addresses that nobody has taken.
+    pub fn left(&self) -> Vec<SocketAddr> {
+        let addresses = self.listeners.iter().map(TcpListener::local_addr);
+        addresses.filter_map(Result::ok).collect()
     }
 }
 

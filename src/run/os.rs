@@ -238,6 +238,17 @@ pub fn resident_bytes(pid: u32) -> Option<u64> {
     Some(kib * 1024)
 }
 
+/// The monotonic clock as the service manager reads it.
+pub fn monotonic_micros() -> u64 {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: `time` is a live local; this clock exists everywhere we run.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
+    time.tv_sec as u64 * 1_000_000 + time.tv_nsec as u64 / 1000
+}
+
 /// What each thread of a process is doing, in words, as far as the system tells us: names and
 /// states always; where in the kernel it waits only to root or, where the system allows it, to the
 /// same user.

@@ -4,7 +4,7 @@
 
 use std::io::Read;
 use std::net::TcpListener;
-use std::os::fd::OwnedFd;
+use std::os::fd::{IntoRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -20,7 +20,7 @@ use crate::node::Node;
 use crate::node::switchboard::{Switchboard, SwitchboardOptions};
 use crate::node::worker::{Worker, WorkerOptions};
 use crate::run::exit::ChildExit;
-use crate::run::handover::{Handover, listener_name, master_name};
+use crate::run::handover::{Handover, SWITCHBOARD_NAME, listener_name, master_name};
 use crate::run::spawn::CONFIG_PATH;
 use crate::run::{log as log_writer, os};
 
@@ -36,6 +36,11 @@ type Start = Box<dyn FnOnce() -> std::io::Result<()> + Send>;
 /// Runs `lineman worker`.
 pub fn worker(number: u32, life: u32, switchboard: PathBuf) -> ChildExit {
     run(&format!("worker/{number}"), |config, handover| {
+        // The descriptor stands for the path when that is not for our eyes; it stays open for life.
+        let switchboard = match handover.take(SWITCHBOARD_NAME) {
+            Ok(fd) => PathBuf::from(format!("/proc/self/fd/{}", fd.into_raw_fd())),
+            Err(_) => switchboard,
+        };
         let mut starts = Vec::new();
         for slot in handover.slots() {
             starts.push((

@@ -26,6 +26,9 @@ impl RunDir {
     /// The directory that belongs to a configuration file; creates nothing.
     pub fn of(source: &Source) -> RunDir {
         let base = source.run_dir().unwrap_or_else(|| {
+            if let Some(base) = managed_base(std::env::var_os("RUNTIME_DIRECTORY").as_deref()) {
+                return base;
+            }
             let runtime = std::env::var_os("XDG_RUNTIME_DIR");
             default_base(
                 os::effective_uid(),
@@ -80,6 +83,14 @@ impl RunDir {
             let _ = fs::remove_file(socket);
         }
     }
+}
+
+/// What a service manager made for us: the first of its directories. With RuntimeDirectory=lineman
+/// it is where root looks as well.
+fn managed_base(directories: Option<&OsStr>) -> Option<PathBuf> {
+    let first = directories?.as_bytes().split(|byte| *byte == b':').next()?;
+    let path = PathBuf::from(OsStr::from_bytes(first));
+    path.is_absolute().then_some(path)
 }
 
 fn default_base(uid: u32, run_is_writable: bool, runtime: Option<&OsStr>) -> PathBuf {
@@ -247,6 +258,9 @@ mod tests {
         check(0, false, None, "/tmp/lineman-0");
         check(7, true, Some("/run/user/7"), "/run/user/7/lineman");
         check(7, true, Some("relative"), "/tmp/lineman-7");
+        let managed = |text: &str| managed_base(Some(OsStr::new(text)));
+        assert_eq!(managed("/run/lineman:/run/x"), Some("/run/lineman".into()));
+        assert_eq!(managed("x"), None);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::Child;
@@ -13,7 +14,8 @@ use crate::config::locate::Source;
 use crate::config::{Config, Listen, handler_word};
 use crate::run::children::Role;
 use crate::run::exit::Failure;
-use crate::run::handover::{listener_name, master_name};
+use crate::run::handover::{Activated, SWITCHBOARD_NAME, listener_name, master_name};
+use crate::run::identity::Identity;
 use crate::run::link::Link;
 use crate::run::os;
 use crate::run::rundir::RunDir;
@@ -33,6 +35,8 @@ pub struct Site {
     slots: Vec<Slots>,
     links: UnixListener,
     switchboard: PathBuf,
+    /// The same as something to inherit, for children that may not look into our directory.
+    inherited: Option<File>,
     launcher: Launcher,
     workers: u32,
     threads: u32,
@@ -40,22 +44,35 @@ pub struct Site {
 
 impl Site {
     /// Opens all sockets.
-    pub fn open(config: &Config, source: &Source, dir: &RunDir) -> Result<Site, Failure> {
+    pub fn open(
+        config: &Config,
+        source: &Source,
+        dir: &RunDir,
+        activated: &mut Activated,
+    ) -> Result<Site, Failure> {
+        let identity = Identity::of(config)?;
         let count = config.workers * config.threads;
         let slots: Result<Vec<Slots>, Failure> = config
             .listen
             .iter()
-            .map(|listen| Slots::open(listen, count))
+            .map(|listen| match activated.take(listen.address) {
+                Some(listener) => Slots::activated(listener, count),
+                None => Slots::open(listen, count),
+            })
             .collect();
         let switchboard = dir.switchboard_socket();
         let links = listen_unix(&switchboard)
             .map_err(|error| Failure::io(switchboard.display(), &error))?;
-        let launcher = Launcher::new(&source.text, source.path.clone())
+        let inherited = identity.as_ref().map(|it| give_away(&switchboard, it));
+        let inherited = inherited.transpose();
+        let inherited = inherited.map_err(|error| Failure::io(switchboard.display(), &error))?;
+        let launcher = Launcher::new(&source.text, source.path.clone(), identity)
             .map_err(|error| Failure::io("cannot start other processes", &error))?;
         Ok(Site {
             slots: slots?,
             links,
             switchboard,
+            inherited,
             launcher,
             workers: config.workers,
             threads: config.threads,
@@ -157,6 +174,9 @@ impl Site {
                 descriptors.push((listener_name(index, slot), listener.as_fd()));
             }
         }
+        if let Some(file) = &self.inherited {
+            descriptors.push((SWITCHBOARD_NAME.to_string(), file.as_fd()));
+        }
         let switchboard = self.switchboard.display().to_string();
         let (number, life) = (number.to_string(), life.to_string());
         let mut arguments = words(&["worker", "--number", &number, "--life", &life]);
@@ -164,6 +184,16 @@ impl Site {
         let child = self.launcher.launch(&arguments, descriptors)?;
         Ok(Process { child, links: ours })
     }
+}
+
+/// Lets the children connect although they may not enter our directory: the socket is theirs, and
+/// they reach it through a descriptor that stands for its name.
+fn give_away(path: &Path, to: &Identity) -> io::Result<File> {
+    std::os::unix::fs::chown(path, Some(to.uid), Some(to.gid))?;
+    let mut options = File::options();
+    #[cfg(target_os = "linux")]
+    options.custom_flags(libc::O_PATH | libc::O_NOFOLLOW);
+    options.read(true).open(path)
 }
 
 fn words(words: &[&str]) -> Vec<String> {

@@ -21,6 +21,8 @@ pub struct Slots {
     pub address: SocketAddr,
     /// `None` while the slot rests.
     listeners: Vec<Option<TcpListener>>,
+    /// A service manager holds the socket, and all slots share it.
+    activated: bool,
 }
 
 impl Slots {
@@ -42,7 +44,26 @@ impl Slots {
             address = listener.local_addr().map_err(explain)?;
             listeners.push(Some(listener));
         }
-        Ok(Slots { address, listeners })
+        Ok(Slots {
+            address,
+            listeners,
+            activated: false,
+        })
+    }
+
+    /// The same with a socket that somebody else opened, and that outlives us: connections made
+    /// while no server runs wait in it.
+    pub fn activated(listener: TcpListener, count: u32) -> Result<Slots, Failure> {
+        let explain = |error: io::Error| Failure::io("a socket that was handed over", &error);
+        listener.set_nonblocking(true).map_err(explain)?;
+        let address = listener.local_addr().map_err(explain)?;
+        let copies: io::Result<Vec<TcpListener>> =
+            (0..count).map(|_| listener.try_clone()).collect();
+        Ok(Slots {
+            address,
+            listeners: copies.map_err(explain)?.into_iter().map(Some).collect(),
+            activated: true,
+        })
     }
 
     pub fn listener(&self, slot: u32) -> Option<&TcpListener> {
@@ -52,7 +73,9 @@ impl Slots {
     /// Takes the slot out of those among which the kernel spreads connections. What it had queued
     /// for the slot is reset, unless net.ipv4.tcp_migrate_req moves it to another.
     pub fn close(&mut self, slot: u32) {
-        if let Some(listener) = self.listeners.get_mut(slot as usize) {
+        // One that all slots share gives nobody a share of its own.
+        let listener = self.listeners.get_mut(slot as usize);
+        if let Some(listener) = listener.filter(|_| !self.activated) {
             *listener = None;
         }
     }

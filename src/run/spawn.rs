@@ -10,6 +10,8 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use crate::run::handover;
+use crate::run::identity::{self, Identity};
+use crate::run::notify;
 use crate::run::os;
 use crate::run::signals::IGNORED_BY_CHILDREN;
 
@@ -21,6 +23,8 @@ pub struct Launcher {
     config: File,
     config_path: Option<PathBuf>,
     master: u32,
+    /// Whose rights the children get; `None`: ours.
+    identity: Option<Identity>,
 }
 
 /// The variable that tells a child where the configuration came from, for its messages.
@@ -35,7 +39,11 @@ enum Binary {
 }
 
 impl Launcher {
-    pub fn new(config_text: &str, config_path: Option<PathBuf>) -> io::Result<Launcher> {
+    pub fn new(
+        config_text: &str,
+        config_path: Option<PathBuf>,
+        identity: Option<Identity>,
+    ) -> io::Result<Launcher> {
         let binary = match File::open("/proc/self/exe") {
             Ok(file) => Binary::Open(file),
             Err(_) => Binary::Path(std::env::current_exe()?),
@@ -45,6 +53,7 @@ impl Launcher {
             config: os::memory_file(config_text.as_bytes())?,
             config_path,
             master: std::process::id(),
+            identity,
         })
     }
 
@@ -83,6 +92,9 @@ impl Launcher {
             .env_remove("LISTEN_PID")
             .stdin(Stdio::null())
             .stdout(Stdio::null());
+        for name in notify::VARIABLES {
+            command.env_remove(name);
+        }
         match &self.config_path {
             Some(path) => command.env(CONFIG_PATH, path),
             None => command.env_remove(CONFIG_PATH),
@@ -107,15 +119,20 @@ impl Launcher {
         let sources: Vec<RawFd> = sources.iter().map(AsRawFd::as_raw_fd).collect();
         let master = self.master;
         let free = handover::FIRST + sources.len() as RawFd;
+        let identity = self.identity.clone();
         let between = move || {
-            os::die_with_parent(master)?;
             os::ignore_signals(IGNORED_BY_CHILDREN);
             for (&source, target) in sources.iter().zip(handover::FIRST..) {
                 os::place_at(source, target)?;
             }
             // Whoever started the master may have left descriptors open that are not ours.
             os::close_on_exec_from(free);
-            Ok(())
+            if let Some(identity) = &identity {
+                identity.put_on()?;
+            }
+            identity::renounce_new_rights()?;
+            // Last: the kernel forgets this wish when rights change.
+            os::die_with_parent(master)
         };
         // SAFETY: the closure makes system calls that are async-signal-safe and nothing else: it
         // allocates nothing and takes no lock, so it does not matter what other threads of the

@@ -13,6 +13,7 @@ use crate::net::clock::Clock;
 use crate::run::banner::Banner;
 use crate::run::daemon::{Detached, Readiness, detach};
 use crate::run::exit::{Exit, Failure};
+use crate::run::handover::Activated;
 use crate::run::master::{About, Master};
 use crate::run::rundir::{Lock, RunDir};
 use crate::run::site::Site;
@@ -47,13 +48,19 @@ fn serve(
     readiness: Option<Readiness>,
 ) -> Result<Exit, Failure> {
     os::restrict_new_files();
+    // Before anything opens a descriptor.
+    let activated = Activated::receive();
     let dir = RunDir::of(source);
     let lock = match Lock::take(&dir) {
         Ok(lock) => lock,
         Err(failure) => return refuse(failure, readiness),
     };
     let mut master = None;
-    let exit = match prepare(source, asked, &config, &dir, readiness.is_some()) {
+    let activated = activated.map_err(|why| Failure::new(Exit::Failed, why));
+    let daemon = readiness.is_some();
+    let prepared =
+        activated.and_then(|activated| prepare(source, asked, &config, (&dir, activated), daemon));
+    let exit = match prepared {
         Ok(prepared) => master
             .insert(prepared)
             .run(readiness)
@@ -80,11 +87,11 @@ fn prepare(
     source: &Source,
     asked: Option<&Path>,
     config: &Config,
-    dir: &RunDir,
+    (dir, mut activated): (&RunDir, Activated),
     daemon: bool,
 ) -> Result<Master, Failure> {
     let descriptors = os::raise_descriptor_limit();
-    let site = Site::open(config, source, dir)?;
+    let site = Site::open(config, source, dir, &mut activated)?;
     let own_log = daemon.then(|| dir.log_file());
     let log_file = config.log.file.clone().or(own_log);
     if let Some(path) = &log_file {
@@ -95,11 +102,19 @@ fn prepare(
     if let Err(error) = descriptors {
         log::warn!("the number of descriptors stays as it is: {error}");
     }
+    for address in activated.left() {
+        log::warn!(
+            "{address} was handed over, but no [[listen]] names it, so nobody listens there"
+        );
+    }
     let banner = Banner {
         program: std::env::args()
             .next()
             .unwrap_or_else(|| "lineman".to_string()),
-        user: os::user_name(os::effective_uid()),
+        user: config
+            .user
+            .clone()
+            .unwrap_or_else(|| os::user_name(os::effective_uid())),
         workers: config.workers,
         threads: config.threads,
         listen: site.listen_status(config),

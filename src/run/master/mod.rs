@@ -16,13 +16,16 @@ use crate::config::Config;
 use crate::config::locate::Source;
 use crate::net::clock::Clock;
 use crate::run::banner::Banner;
-use crate::run::children::{Action, Child, Children, Duty, End, Phase, Role};
+use crate::run::children::{
+    Action, Child, Children, Duty, End, LEAVE_PATIENCE, Phase, Role, STOP_PATIENCE,
+};
 use crate::run::control::Control;
 use crate::run::daemon::Readiness;
 use crate::run::exit::{Exit, Failure};
 use crate::run::link::Link;
 use crate::run::master::commands::{Gathering, Survey};
 use crate::run::master::upkeep::{Beats, Renewal};
+use crate::run::notify::Notify;
 use crate::run::role::seed;
 use crate::run::rundir::RunDir;
 use crate::run::signals::Signals;
@@ -71,6 +74,8 @@ pub struct Master {
     gathering: Option<Gathering>,
     renewal: Option<Renewal>,
     beats: Beats,
+    notify: Notify,
+    told_ready: bool,
     config: Config,
     exit: Exit,
 }
@@ -112,6 +117,8 @@ impl Master {
             gathering: None,
             renewal: None,
             beats: Beats::new(config.watchdog, started.moment),
+            notify: Notify::new(started.moment),
+            told_ready: false,
             config: config.clone(),
             exit: Exit::Done,
         })
@@ -133,9 +140,14 @@ impl Master {
             self.children.handle_elapsed(now);
             self.control.handle_elapsed(now);
             self.announce(now);
+            if !self.told_ready && self.children.all_running() {
+                self.told_ready = true;
+                self.tell_ready();
+            }
             self.answer_survey(now);
             self.answer_gathering(now);
             self.look_after(now);
+            self.notify.handle_elapsed(now);
             if self.carry_out(now) {
                 log::info!("stopped");
                 return Ok(self.exit);
@@ -161,6 +173,7 @@ impl Master {
             self.survey.as_ref().map(|survey| survey.due),
             self.gathering.as_ref().map(|gathering| gathering.due),
             Some(self.beats.due),
+            self.notify.deadline(),
         ];
         let next = deadlines.into_iter().flatten().min()?;
         let wait = next.since(self.clock.now().moment);
@@ -202,6 +215,7 @@ impl Master {
     fn stop(&mut self, why: &str, now: Moment) {
         if !self.children.is_stopping() {
             log::info!(reason = why; "stopping");
+            self.notify.stopping(STOP_PATIENCE * 2);
         }
         self.children.handle_stop(None, now);
     }
@@ -210,6 +224,8 @@ impl Master {
         if !self.children.is_stopping() {
             let seconds = self.config.drain.as_secs();
             log::info!(reason = why; "stopping; clients are let go within {seconds} s");
+            self.notify
+                .stopping(self.config.drain + LEAVE_PATIENCE + STOP_PATIENCE);
         }
         self.children.handle_stop(Some(self.config.drain), now);
     }
@@ -329,6 +345,13 @@ impl Master {
         if ready {
             log::info!(listen = self.urls().as_str(); "ready");
         }
+    }
+
+    /// Also after a reload, however it went: whoever waits for its end waits for this.
+    fn tell_ready(&self) {
+        let workers = self.config.workers;
+        let status = format!("{workers} workers serve {}", self.urls());
+        self.notify.ready(&status);
     }
 
     fn urls(&self) -> String {

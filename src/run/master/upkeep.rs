@@ -94,6 +94,7 @@ impl Master {
         let text = text.map_err(|error| Failure::io("cannot hold the configuration", &error))?;
         let window = if graceful { config.drain } else { FAST_WINDOW };
         log::info!(reason = why, switchboard; "reloading");
+        self.notify.reloading(os::monotonic_micros());
         let config = std::mem::replace(&mut self.config, config);
         let former = Some(Former {
             text,
@@ -129,6 +130,9 @@ impl Master {
         let Some(mut renewal) = renewal else {
             return;
         };
+        if !self.children.is_stopping() {
+            self.tell_ready();
+        }
         if failure.is_some()
             && *replaced == 0
             && let Some(former) = renewal.former.take()
