@@ -55,6 +55,8 @@ struct Simulation {
     numbers: u64,
     /// Processes that were killed, and the step at which each comes back.
     dead: Vec<(usize, u64)>,
+    /// Processes that were succeeded, and the step at which each is told to let its clients go.
+    leaving: Vec<(usize, u64)>,
 }
 
 impl Simulation {
@@ -70,10 +72,11 @@ impl Simulation {
             published: Vec::new(),
             numbers: 0,
             dead: Vec::new(),
+            leaving: Vec::new(),
         }
     }
 
-    fn run(&mut self, crashes: bool) {
+    fn run(&mut self, crashes: bool, reloads: bool) {
         for step in 0..STEPS {
             match self.world.dice().below(100) {
                 0..4 => self.new_subscriber(),
@@ -82,6 +85,7 @@ impl Simulation {
                 12..14 => self.disconnect_somebody(),
                 14..22 => self.publish(),
                 22..24 if crashes => self.crash(step),
+                27..29 if reloads => self.replace(step),
                 24..27 => self.let_time_pass(),
                 _ => {
                     for _ in 0..20 {
@@ -90,9 +94,11 @@ impl Simulation {
                 }
             }
             self.revive(step, false);
+            self.let_go(step);
             self.look();
         }
         self.revive(0, true);
+        self.let_go(u64::MAX);
         // Long enough for redialling, settling and every deadline of a question.
         self.world.pass(Duration::from_secs(10));
         self.look();
@@ -100,7 +106,8 @@ impl Simulation {
     }
 
     fn alive_worker(&mut self) -> Option<usize> {
-        let worker = self.world.dice().below(WORKERS as u64) as usize;
+        let slot = self.world.dice().below(WORKERS as u64) as usize;
+        let worker = self.world.holder(slot);
         self.world.is_alive(worker).then_some(worker)
     }
 
@@ -226,7 +233,11 @@ impl Simulation {
 
     fn crash(&mut self, step: u64) {
         let index = self.world.dice().below(2 * WORKERS as u64) as usize;
-        let index = index.min(self.world.switchboard());
+        // Past the switchboard are the successors; the old of one that was replaced stays dead.
+        let index = match index.min(self.world.switchboard()) {
+            slot if slot < WORKERS => self.world.holder(slot),
+            switchboard => switchboard,
+        };
         if self.world.is_alive(index) {
             self.world.kill(index);
             let back = step + 1 + self.world.dice().below(30);
@@ -244,6 +255,25 @@ impl Simulation {
         self.dead.retain(|(index, _)| !due.contains(index));
         for index in due {
             self.world.start(index);
+        }
+    }
+
+    /// Starts a successor; the old one goes on until the new one serves.
+    fn replace(&mut self, step: u64) {
+        let slot = self.world.dice().below(WORKERS as u64) as usize;
+        let old = self.world.holder(slot);
+        if self.world.is_alive(old) && self.leaving.is_empty() {
+            self.world.succeed(slot);
+            let at = step + 1 + self.world.dice().below(10);
+            self.leaving.push((old, at));
+        }
+    }
+
+    fn let_go(&mut self, step: u64) {
+        let due = self.leaving.iter().position(|(_, at)| *at <= step);
+        if let Some((old, _)) = due.map(|index| self.leaving.swap_remove(index)) {
+            let window = self.world.dice().below(1000);
+            self.world.order_drain(old, Duration::from_millis(window));
         }
     }
 
@@ -353,7 +383,7 @@ impl Simulation {
                 );
             }
         }
-        let reader = self.world.connect(0, 0);
+        let reader = self.world.connect(self.world.holder(0), 0);
         let path = format!("/apps/{APP_ID}/channels/{channel}/users");
         self.world.send(reader, &call("GET", &path, ""));
         self.world.pass(Duration::from_secs(1));
@@ -430,13 +460,13 @@ fn seeds() -> Vec<u64> {
     }
 }
 
-fn run_all(crashes: bool) {
+fn run_all(crashes: bool, reloads: bool) {
     let mut delivered = 0;
     let mut confirmed = 0;
     for seed in seeds() {
         let caught = std::panic::catch_unwind(|| {
             let mut simulation = Simulation::new(seed);
-            simulation.run(crashes);
+            simulation.run(crashes, reloads);
             let answers = simulation.publishers.iter();
             let ok = answers
                 .flat_map(|(client, _)| &simulation.world.clients[*client].answers)
@@ -471,10 +501,55 @@ fn run_all(crashes: bool) {
 
 #[test]
 fn order_presence_and_delivery_hold_under_any_delay() {
-    run_all(false);
+    run_all(false, false);
 }
 
 #[test]
 fn order_presence_and_delivery_hold_through_crashes_of_every_process() {
-    run_all(true);
+    run_all(true, false);
+}
+
+#[test]
+fn order_presence_and_delivery_hold_while_workers_are_replaced() {
+    run_all(false, true);
+}
+
+#[test]
+fn order_presence_and_delivery_hold_when_they_also_crash_meanwhile() {
+    run_all(true, true);
+}
+
+#[test]
+fn a_user_who_comes_back_through_the_successor_was_never_away() {
+    for seed in 0..32 {
+        let mut world = World::new(2, Limits::default(), seed, true);
+        let join = |world: &mut World, worker: usize, user: &str| {
+            let client = world.connect(worker, 0);
+            world.send(client, &upgrade(&format!("/app/{KEY}?protocol=7")));
+            world.pass(Duration::from_millis(50));
+            let socket_id = world.clients[client].socket_id.clone().expect("a greeting");
+            let bytes = subscribe(&socket_id, "presence-room", Some(user));
+            world.send(client, &bytes);
+            world.pass(Duration::from_millis(50));
+            client
+        };
+        world.pass(Duration::from_secs(2));
+        let watcher = join(&mut world, 1, "watcher");
+        let first = join(&mut world, 0, "u");
+        let successor = world.succeed(0);
+        world.pass(Duration::from_millis(500));
+        world.order_drain(0, Duration::from_millis(100));
+        world.pass(Duration::from_millis(200));
+        assert_eq!(world.clients[first].close_code, Some(4200));
+        join(&mut world, successor, "u");
+        world.pass(Duration::from_secs(20));
+        assert!(!world.is_alive(0), "it has ended by itself");
+        let names: Vec<&str> = world.clients[watcher]
+            .events
+            .iter()
+            .filter_map(|event| event["event"].as_str())
+            .filter(|name| name.contains("member"))
+            .collect();
+        assert_eq!(names, ["pusher_internal:member_added"], "seed {seed}");
+    }
 }

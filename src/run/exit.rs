@@ -15,7 +15,7 @@ pub enum Exit {
     Failed = 1,
     /// The command line is wrong (clap ends the program with this code itself).
     Usage = 2,
-    /// `status`: no server is running with this configuration.
+    /// `status`, `reload`, `connections`: no server is running with this configuration.
     NotRunning = 3,
     /// The user may not do this.
     NotPermitted = 4,
@@ -60,11 +60,12 @@ pub enum ChildExit {
 pub const EXIT_CODES: &str = "\
 Exit codes:
   0  done; `stop`: also when nothing was running; `status`: the server runs
-  1  failed: the port is taken, the server died or did not answer in time
+  1  failed: the port is taken, the server died or did not answer in time, a worker could not be
+     replaced
   2  the command line is wrong
-  3  `status`: not running
+  3  `status`, `reload`, `connections`: not running
   4  not permitted
-  6  the configuration is wrong
+  6  the configuration is wrong; `reload`: or changes what cannot change while the server runs
   8  `start`: already running";
 
 /// A command that failed: the code, and what to tell the user.

@@ -18,6 +18,7 @@ use lineman::base::now::{Moment, Now};
 use lineman::node::switchboard::{Switchboard, SwitchboardOptions};
 use lineman::node::worker::{Worker, WorkerOptions};
 use lineman::node::{Ending, Node, Origin, Output, Peer};
+use lineman::wire::control::Order;
 
 use client::Client;
 
@@ -65,8 +66,12 @@ pub struct World {
     dice: Dice,
     limits: Limits,
     workers: usize,
-    /// Workers first, the switchboard last; `None` while dead.
+    /// Workers first, then the switchboard, then those that succeeded workers; `None` while dead.
     processes: Vec<Option<Process>>,
+    /// The slot of each process after the switchboard.
+    successors: Vec<u32>,
+    /// How many processes were started.
+    lives: u32,
     pipes: BTreeMap<usize, Pipe>,
     next_pipe: usize,
     pub clients: Vec<Client>,
@@ -90,6 +95,8 @@ impl World {
             limits,
             workers,
             processes: (0..=workers).map(|_| None).collect(),
+            successors: Vec::new(),
+            lives: 0,
             pipes: BTreeMap::new(),
             next_pipe: 0,
             clients: Vec::new(),
@@ -122,6 +129,7 @@ impl World {
     pub fn start(&mut self, index: usize) {
         assert!(self.processes[index].is_none(), "only the dead are started");
         let seed = self.dice.next_u128().to_le_bytes();
+        self.lives += 1;
         let node: Box<dyn Node> = if index == self.workers {
             let options = SwitchboardOptions {
                 links_expected: self.workers as u32,
@@ -137,8 +145,8 @@ impl World {
                 client_events: true,
             };
             let options = WorkerOptions {
-                slot: index as u32,
-                life: 0,
+                slot: self.slot_of(index),
+                life: self.lives,
                 handlers: vec![Handler::Channels, Handler::Echo],
                 apps: Apps::new(vec![app]),
                 demo_page: None,
@@ -175,6 +183,44 @@ impl World {
             let switchboard = self.processes[self.workers].as_mut().expect("alive");
             switchboard.node.opened(conn, Origin::Link, now);
         }
+    }
+
+    fn slot_of(&self, index: usize) -> u32 {
+        match index.checked_sub(self.workers + 1) {
+            None => index as u32,
+            Some(later) => self.successors[later],
+        }
+    }
+
+    /// The process that takes new connections of the slot: the youngest.
+    pub fn holder(&self, slot: usize) -> usize {
+        let later = self.successors.iter().rposition(|it| *it == slot as u32);
+        later.map_or(slot, |later| self.workers + 1 + later)
+    }
+
+    /// Starts another process for the slot, beside the one that holds it.
+    pub fn succeed(&mut self, slot: usize) -> usize {
+        self.successors.push(slot as u32);
+        self.processes.push(None);
+        let index = self.processes.len() - 1;
+        self.start(index);
+        index
+    }
+
+    /// The master's order to a worker to let its clients go.
+    pub fn order_drain(&mut self, index: usize, window: Duration) {
+        if self.processes[index].is_none() {
+            return;
+        }
+        // What it reports goes nowhere.
+        self.next_pipe += 1;
+        let conn = self.seat(index, usize::MAX);
+        let now = self.now;
+        let node = &mut self.processes[index].as_mut().expect("alive").node;
+        node.opened(conn, Origin::Master, now);
+        let mut order = Order::Drain { window }.encode();
+        node.received(conn, &mut order, now);
+        self.drain(index);
     }
 
     /// SIGKILL: what it had handed to the kernel still arrives, nothing else does.
