@@ -44,6 +44,8 @@ pub enum Close {
     Unauthorised(&'static str),
     /// Pusher 4100.
     OverCapacity,
+    /// The application sent what this kind of connection cannot carry.
+    Unsendable,
 }
 
 impl Close {
@@ -65,6 +67,7 @@ impl Close {
             Close::VersionRefused(code) => (*code, "Unsupported protocol version"),
             Close::Unauthorised(text) => (4009, text),
             Close::OverCapacity => (4100, "Over capacity"),
+            Close::Unsendable => (1011, "Message cannot be sent on this connection"),
         };
         Some((code, Cow::Borrowed(text)))
     }
