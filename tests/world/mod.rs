@@ -16,14 +16,27 @@ use lineman::base::ids::ConnId;
 use lineman::base::limits::Limits;
 use lineman::base::now::{Moment, Now};
 use lineman::node::switchboard::{Switchboard, SwitchboardOptions};
-use lineman::node::worker::{Worker, WorkerOptions};
+use lineman::node::worker::{Listener, Worker, WorkerOptions};
 use lineman::node::{Ending, Node, Origin, Output, Peer};
+use lineman::wire::protocol::Protocol;
 
 use client::Client;
 
 pub const APP_ID: &str = "demo";
 pub const KEY: &str = "demo-key";
 pub const SECRET: &str = "demo-secret";
+
+/// The listeners of every worker.
+const LISTENERS: [Listener; 4] = [
+    listener(Protocol::Http, Handler::Channels),
+    listener(Protocol::Http, Handler::Echo),
+    listener(Protocol::Lines, Handler::Channels),
+    listener(Protocol::Frames, Handler::Channels),
+];
+
+const fn listener(protocol: Protocol, handler: Handler) -> Listener {
+    Listener { protocol, handler }
+}
 
 /// 2026-01-01, so that signatures have a plausible clock.
 const START_UNIX_MS: u64 = 1_767_225_600_000;
@@ -136,7 +149,7 @@ impl World {
             };
             let options = WorkerOptions {
                 slot: index as u32,
-                handlers: vec![Handler::Channels, Handler::Echo],
+                listeners: LISTENERS.to_vec(),
                 apps: Apps::new(vec![app]),
                 demo_page: None,
                 limits: self.limits.clone(),
