@@ -42,8 +42,6 @@ pub enum Close {
     VersionRefused(u16),
     /// Pusher 4009.
     Unauthorised(&'static str),
-    /// Pusher 4100.
-    OverCapacity,
     /// The application sent what this kind of connection cannot carry.
     Unsendable,
 }
@@ -64,9 +62,9 @@ impl Close {
                 return Some((4001, Cow::Owned(text)));
             }
             Close::PathUnknown => (4005, "Path not found"),
+            Close::VersionRefused(4006) => (4006, "Invalid version string"),
             Close::VersionRefused(code) => (*code, "Unsupported protocol version"),
             Close::Unauthorised(text) => (4009, text),
-            Close::OverCapacity => (4100, "Over capacity"),
             Close::Unsendable => (1011, "Message cannot be sent on this connection"),
         };
         Some((code, Cow::Borrowed(text)))
