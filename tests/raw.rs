@@ -354,7 +354,7 @@ fn every_scheme_serves_what_it_says_and_status_shows_it() {
     let urls: Vec<String> = (0..listeners.len())
         .map(|listen| server.url(listen))
         .collect();
-    let socket = server.place.path().join(&room, "echo.sock");
+    let socket = server.place.path().join("echo.sock");
     let unix = format!(
         "unix://{}",
         fs::canonicalize(&socket).expect("a socket").display()
@@ -412,7 +412,7 @@ fn get_unix(path: &std::path::Path) -> String {
 fn a_unix_socket_serves_from_every_worker_and_its_file_goes_with_the_server() {
     let listeners = &[("unix://web.sock", "channels")];
     let mut server = server(2, listeners, "");
-    let path = server.place.path().join(&room, "web.sock");
+    let path = server.place.path().join("web.sock");
     let mode = fs::metadata(&path).expect("there").permissions().mode();
     assert_eq!(mode & 0o777, 0o660);
     let room = |path: &std::path::Path| {
@@ -441,7 +441,7 @@ fn a_unix_socket_serves_from_every_worker_and_its_file_goes_with_the_server() {
 fn the_socket_of_a_killed_server_is_replaced_and_that_of_a_living_one_refused() {
     let listeners = &[("unix://web.sock", "echo")];
     let mut server = server(1, listeners, "");
-    let path = server.place.path().join(&room, "web.sock");
+    let path = server.place.path().join("web.sock");
     let other = Place::new(&config(
         1,
         &[(&format!("unix://{}", path.display()), "echo")],

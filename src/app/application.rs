@@ -209,3 +209,31 @@ pub trait Application {
     /// on, connected or opened.
     fn closed(&mut self, conn: ConnId, cx: &mut Cx<'_>);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_parcel_is_encoded_once_for_each_kind_of_transport() {
+        let parcel = Parcel::text("{}");
+        for (protocol, expected) in [
+            (Protocol::Http, &b"\x81\x02{}"[..]),
+            (Protocol::Lines, b"{}\n"),
+            (Protocol::Frames, b"\0\0\0\x06{}"),
+            (Protocol::Raw, b"{}"),
+        ] {
+            let first = parcel.encoded(protocol).expect("it has a form");
+            assert_eq!(&first[..], expected);
+            let second = parcel.encoded(protocol).expect("it has a form");
+            assert_eq!(first.as_ptr(), second.as_ptr());
+        }
+    }
+
+    #[test]
+    fn a_text_that_would_become_two_lines_is_no_line() {
+        let parcel = Parcel::text("a\nb");
+        assert_eq!(parcel.encoded(Protocol::Lines), Err(Unsendable));
+        assert!(parcel.encoded(Protocol::Frames).is_ok());
+    }
+}
