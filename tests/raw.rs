@@ -341,6 +341,17 @@ fn a_dead_peer_is_found_within_twice_the_interval_though_we_keep_sending() {
 }
 
 #[test]
+fn a_server_that_stops_tells_raw_clients_so() {
+    let mut server = server(1, ROOMS, "");
+    let mut client = Client::frames(&server.address(2)).introduced();
+    client.event("pusher:connection_established");
+    kill(server.pid(), 15);
+    assert_eq!(client.event("pusher:error")["data"]["code"], 1001);
+    assert_eq!(client.read(), None);
+    assert!(server.wait().success());
+}
+
+#[test]
 fn every_scheme_serves_what_it_says_and_status_shows_it() {
     let listeners = &[
         ("http://[::1]:0", "echo"),

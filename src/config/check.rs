@@ -218,7 +218,7 @@ fn check_path_word(checker: &mut Checker<'_>, path: &[Step], name: &str, word: &
     }
 }
 
-fn check_limits(checker: &mut Checker<'_>, limits: &Limits) {
+fn check_times(checker: &mut Checker<'_>, limits: &Limits) {
     let mut range = |name: &'static str, value: u64, low: u64, high: u64| {
         checker.range(&[Key("limits"), Key(name)], name, value, low, high);
     };
@@ -232,6 +232,13 @@ fn check_limits(checker: &mut Checker<'_>, limits: &Limits) {
     range("http_idle_seconds", limits.http_idle_seconds, 1, 86_400);
     range("question_seconds", limits.question_seconds, 1, 60);
     range("settle_ms", limits.settle_ms, 1, 60_000);
+}
+
+fn check_limits(checker: &mut Checker<'_>, limits: &Limits) {
+    check_times(checker, limits);
+    let mut range = |name: &'static str, value: u64, low: u64, high: u64| {
+        checker.range(&[Key("limits"), Key(name)], name, value, low, high);
+    };
     // Connection ids hold 32 bits of slot.
     range("connections", limits.connections as u64, 1, u32::MAX.into());
     range(
