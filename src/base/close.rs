@@ -46,6 +46,8 @@ pub enum Close {
     VersionRefused(u16),
     /// Pusher 4009.
     Unauthorised(&'static str),
+    /// The application sent what this kind of connection cannot carry.
+    Unsendable,
 }
 
 impl Close {
@@ -69,6 +71,7 @@ impl Close {
             Close::VersionRefused(4006) => (4006, "Invalid version string"),
             Close::VersionRefused(code) => (*code, "Unsupported protocol version"),
             Close::Unauthorised(text) => (4009, text),
+            Close::Unsendable => (1011, "Message cannot be sent on this connection"),
         };
         Some((code, Cow::Borrowed(text)))
     }

@@ -22,10 +22,7 @@ pub fn fixed(old: &Config, new: &Config) -> Vec<&'static str> {
         "the number of [[listen]] tables",
     );
     let mut both = old.listen.iter().zip(&new.listen);
-    compare(
-        both.any(|(old, new)| old.address != new.address),
-        "listen.url",
-    );
+    compare(both.any(|(old, new)| old.url != new.url), "listen.url");
     names
 }
 

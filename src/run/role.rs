@@ -14,11 +14,12 @@ use std::thread;
 use crate::app::apps::Apps;
 use crate::config::Config;
 use crate::config::locate::Source;
+use crate::config::url::Place;
 use crate::net::clock::Clock;
 use crate::net::reactor::{Listening, Reactor, Sockets};
 use crate::node::Node;
 use crate::node::switchboard::{Switchboard, SwitchboardOptions};
-use crate::node::worker::{Worker, WorkerOptions};
+use crate::node::worker::{Listener, Worker, WorkerOptions};
 use crate::run::exit::ChildExit;
 use crate::run::handover::{Handover, SWITCHBOARD_NAME, listener_name, master_name};
 use crate::run::spawn::CONFIG_PATH;
@@ -121,10 +122,23 @@ fn worker_reactor(
     handover: &mut Handover,
 ) -> Result<Start, String> {
     let mut listening = Vec::new();
-    for index in 0..config.listen.len() {
-        let listener = TcpListener::from(handover.take(&listener_name(index, slot))?);
-        listening.push(Listening::Clients { index, listener });
+    for (index, listen) in config.listen.iter().enumerate() {
+        let socket = handover.take(&listener_name(index, slot))?;
+        listening.push(match listen.url.place {
+            Place::Inet(_) => Listening::Clients {
+                index,
+                listener: TcpListener::from(socket),
+            },
+            Place::Unix(_) => Listening::LocalClients {
+                index,
+                listener: UnixListener::from(socket),
+            },
+        });
     }
+    let listeners = config.listen.iter().map(|listen| Listener {
+        protocol: listen.url.scheme.protocol(),
+        handler: listen.handler,
+    });
     let sockets = Sockets {
         listening,
         master: Some(UnixStream::from(handover.take(&master_name(slot))?)),
@@ -134,7 +148,7 @@ fn worker_reactor(
     let options = WorkerOptions {
         slot,
         life,
-        handlers: config.listen.iter().map(|listen| listen.handler).collect(),
+        listeners: listeners.collect(),
         apps: Apps::new(config.apps.clone()),
         demo_page: config.has_demo_app().then_some(DEMO_PAGE),
         limits: config.limits.clone(),

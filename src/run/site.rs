@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::Child;
 
 use crate::config::locate::Source;
-use crate::config::{Config, Listen, handler_word};
+use crate::config::url::Place;
+use crate::config::{Config, handler_word};
 use crate::run::children::Role;
 use crate::run::exit::Failure;
 use crate::run::handover::{Activated, SWITCHBOARD_NAME, listener_name, master_name};
@@ -55,9 +56,14 @@ impl Site {
         let slots: Result<Vec<Slots>, Failure> = config
             .listen
             .iter()
-            .map(|listen| match activated.take(listen.address) {
-                Some(listener) => Slots::activated(listener, count),
-                None => Slots::open(listen, count),
+            .map(|listen| {
+                let Place::Inet(address) = listen.url.place else {
+                    return Slots::open(listen, count);
+                };
+                match activated.take(address) {
+                    Some(listener) => Slots::activated(listen, listener),
+                    None => Slots::open(listen, count),
+                }
             })
             .collect();
         let switchboard = dir.switchboard_socket();
@@ -83,7 +89,7 @@ impl Site {
     pub fn listen_status(&self, config: &Config) -> Vec<ListenStatus> {
         let both = self.slots.iter().zip(&config.listen);
         both.map(|(slots, listen)| ListenStatus {
-            url: Listen::url(slots.address),
+            url: slots.url.to_string(),
             handler: handler_word(listen.handler).to_string(),
         })
         .collect()
@@ -170,8 +176,8 @@ impl Site {
         let mut descriptors: Vec<(String, BorrowedFd<'_>)> = pairs.collect();
         for slot in slots {
             for (index, of_table) in self.slots.iter().enumerate() {
-                let listener = of_table.listener(slot).ok_or(io::ErrorKind::NotFound)?;
-                descriptors.push((listener_name(index, slot), listener.as_fd()));
+                let socket = of_table.socket(slot).ok_or(io::ErrorKind::NotFound)?;
+                descriptors.push((listener_name(index, slot), socket));
             }
         }
         if let Some(file) = &self.inherited {

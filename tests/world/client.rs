@@ -1,4 +1,5 @@
-//! A client of the world: speaks HTTP, and WebSocket after an upgrade, with a parser of its own.
+//! A client of the world: speaks HTTP, and WebSocket after an upgrade, or lines, or frames, with a
+//! parser of its own.
 //! It remembers everything it was told.
 
 use aws_lc_rs::hmac;
@@ -7,14 +8,49 @@ use serde_json::{Value, json};
 
 use super::{KEY, SECRET};
 
+/// What a client speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Speech {
+    Http,
+    WebSocket,
+    Lines,
+    Frames,
+}
+
+impl Speech {
+    /// A message as the client sends it.
+    pub fn message(self, message: &str) -> Vec<u8> {
+        match self {
+            Speech::Http | Speech::WebSocket => text(message),
+            Speech::Lines => format!("{message}\n").into_bytes(),
+            Speech::Frames => {
+                let mut bytes = (message.len() as u32 + 4).to_be_bytes().to_vec();
+                bytes.extend_from_slice(message.as_bytes());
+                bytes
+            }
+        }
+    }
+
+    /// What opens a Pusher connection.
+    pub fn connect(self) -> Vec<u8> {
+        match self {
+            Speech::Http | Speech::WebSocket => upgrade(&format!("/app/{KEY}?protocol=7")),
+            Speech::Lines | Speech::Frames => {
+                let data = json!({"app_key": KEY, "protocol": 7});
+                self.message(&json!({"event": "pusher:connect", "data": data}).to_string())
+            }
+        }
+    }
+}
+
 pub struct Client {
     pub index: usize,
+    pub speech: Speech,
     /// It closed, or the server did.
     pub gone: bool,
     /// It reads nothing.
     pub stalled: bool,
     received: Vec<u8>,
-    upgraded: bool,
     pub socket_id: Option<String>,
     /// Status and body of each HTTP answer.
     pub answers: Vec<(u16, String)>,
@@ -29,13 +65,13 @@ pub struct Client {
 }
 
 impl Client {
-    pub fn new(index: usize) -> Client {
+    pub fn new(index: usize, speech: Speech) -> Client {
         Client {
             index,
+            speech,
             gone: false,
             stalled: false,
             received: Vec::new(),
-            upgraded: false,
             socket_id: None,
             answers: Vec::new(),
             events: Vec::new(),
@@ -52,11 +88,31 @@ impl Client {
     }
 
     fn take_one(&mut self) -> bool {
-        if self.upgraded {
-            self.take_frame()
-        } else {
-            self.take_answer()
+        match self.speech {
+            Speech::Http => self.take_answer(),
+            Speech::WebSocket => self.take_frame(),
+            Speech::Lines => {
+                let end = self.received.iter().position(|byte| *byte == b'\n');
+                self.take_raw(end.map(|end| (0, end, end + 1)))
+            }
+            Speech::Frames => {
+                let prefix = self.received.first_chunk::<4>();
+                let whole = prefix.map(|prefix| u32::from_be_bytes(*prefix) as usize);
+                let whole = whole.filter(|whole| *whole <= self.received.len());
+                self.take_raw(whole.map(|whole| (4, whole, whole)))
+            }
         }
+    }
+
+    /// Start and end of a message and where the next begins.
+    fn take_raw(&mut self, found: Option<(usize, usize, usize)>) -> bool {
+        let Some((start, end, next)) = found else {
+            return false;
+        };
+        let text = String::from_utf8(self.received[start..end].to_vec()).expect("text");
+        self.received.drain(..next);
+        self.take_text(text);
+        true
     }
 
     fn take_answer(&mut self) -> bool {
@@ -80,7 +136,9 @@ impl Client {
         }
         let body = String::from_utf8(self.received[end + 4..whole].to_vec()).expect("text");
         self.received.drain(..whole);
-        self.upgraded = status == 101;
+        if status == 101 {
+            self.speech = Speech::WebSocket;
+        }
         self.answers.push((status, body));
         true
     }
@@ -154,8 +212,13 @@ pub fn text(message: &str) -> Vec<u8> {
     client_frame(TEXT, true, [0x12, 0x34, 0x56, 0x78], message.as_bytes())
 }
 
-/// A subscription, signed as a customer's backend would.
+/// A subscription by WebSocket.
 pub fn subscribe(socket_id: &str, channel: &str, user_id: Option<&str>) -> Vec<u8> {
+    text(&subscription(socket_id, channel, user_id))
+}
+
+/// A subscription, signed as a customer's backend would.
+pub fn subscription(socket_id: &str, channel: &str, user_id: Option<&str>) -> String {
     let channel_data =
         user_id.map(|id| json!({"user_id": id, "user_info": {"of": id}}).to_string());
     let mut data = json!({"channel": channel});
@@ -169,7 +232,7 @@ pub fn subscribe(socket_id: &str, channel: &str, user_id: Option<&str>) -> Vec<u
     if let Some(channel_data) = channel_data {
         data["channel_data"] = json!(channel_data);
     }
-    text(&json!({"event": "pusher:subscribe", "data": data}).to_string())
+    json!({"event": "pusher:subscribe", "data": data}).to_string()
 }
 
 pub fn signature(text: &str) -> String {

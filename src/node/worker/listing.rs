@@ -9,6 +9,7 @@ use crate::node::worker::Worker;
 use crate::node::worker::seats::Seat;
 use crate::session::Session;
 use crate::wire::control::{COLUMNS, ConnectionRow, Report, Wanted};
+use crate::wire::protocol::Protocol;
 
 /// All rows of one answer. A row is some hundred bytes, so a thousand of them always fit.
 const ANSWER_BYTES_MAX: usize = 3 * 1024 * 1024;
@@ -34,12 +35,22 @@ impl Worker {
         client
     }
 
+    fn framing_word(&self, seat: &Seat) -> &'static str {
+        let listener = self.listeners.get(usize::from(seat.facts.listener));
+        match listener.map(|listener| listener.protocol) {
+            Some(Protocol::Lines) => "lines",
+            Some(Protocol::Frames) => "frames",
+            _ => "raw",
+        }
+    }
+
     fn row(&self, conn: ConnId, seat: &Seat, now: Now) -> Option<ConnectionRow> {
         let (protocol, status) = match &seat.session {
             Session::Uplink | Session::Master => return None,
             Session::Http(http) if http.is_answering() => ("http", "answering"),
             Session::Http(http) if http.is_resting() => ("http", "idle"),
             Session::Http(_) => ("http", "reading"),
+            Session::Framed(_) => (self.framing_word(seat), "open"),
             _ if seat.handler == Handler::Channels => ("pusher", "open"),
             _ => ("websocket", "open"),
         };
