@@ -1,3 +1,5 @@
+//! What the hub counts, confirms and announces while connections come and go.
+
 use super::*;
 
 fn hub() -> Hub {
