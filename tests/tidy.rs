@@ -163,7 +163,7 @@ fn an_import_upward_is_found() {
     check(
         "src/config/load.rs",
         "use crate::app::apps::Apps;\nuse crate::base::limits::Limits;",
-        &["use crate::wire::http;", "use crate::run::os;"],
+        &["use crate::session::http;", "use crate::run::os;"],
     );
     check(
         "src/cli.rs",
