@@ -302,6 +302,14 @@ fn check_limits(checker: &mut Checker<'_>, limits: &Limits) {
     range("user_id_bytes", limits.user_id_bytes as u64, 1, 4096);
     range("event_channels", limits.event_channels as u64, 1, 10_000);
     range("batch_events", limits.batch_events as u64, 1, 10_000);
+    check_fit(checker, limits);
+}
+
+/// What goes from one process to another has to fit into what carries it.
+fn check_fit(checker: &mut Checker<'_>, limits: &Limits) {
+    let mut range = |name: &'static str, value: u64, low: u64, high: u64| {
+        checker.range(&[Key("limits"), Key(name)], name, value, low, high);
+    };
     // Bus frames carry their length in 32 bits.
     range(
         "bus_message_bytes",

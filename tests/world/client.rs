@@ -2,6 +2,8 @@
 //! parser of its own.
 //! It remembers everything it was told.
 
+use std::collections::VecDeque;
+
 use aws_lc_rs::hmac;
 use lineman::wire::websocket::{CLOSE, PONG, TEXT, client_frame};
 use serde_json::{Value, json};
@@ -43,6 +45,22 @@ impl Speech {
     }
 }
 
+/// One thing the server said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Heard {
+    Answer {
+        status: u16,
+        head: String,
+        body: String,
+    },
+    Text(String),
+    Binary(Vec<u8>),
+    Ping,
+    Pong,
+    /// Code and reason.
+    Close(u16, String),
+}
+
 pub struct Client {
     pub index: usize,
     pub speech: Speech,
@@ -62,6 +80,12 @@ pub struct Client {
     pub close_code: Option<u16>,
     /// What it owes the server by protocol.
     pub reply: Vec<u8>,
+    /// Everything, in the order it came.
+    pub heard: VecDeque<Heard>,
+    /// It answers no PING.
+    pub deaf: bool,
+    /// The next answer belongs to a HEAD request.
+    pub asked_for_head: bool,
 }
 
 impl Client {
@@ -78,6 +102,9 @@ impl Client {
             texts: Vec::new(),
             close_code: None,
             reply: Vec::new(),
+            heard: VecDeque::new(),
+            deaf: false,
+            asked_for_head: false,
         }
     }
 
@@ -130,6 +157,10 @@ impl Client {
                     .ok()
             })
             .unwrap_or(0);
+        let length = match std::mem::take(&mut self.asked_for_head) {
+            true => 0,
+            false => length,
+        };
         let whole = end + 4 + length;
         if self.received.len() < whole {
             return false;
@@ -139,6 +170,11 @@ impl Client {
         if status == 101 {
             self.speech = Speech::WebSocket;
         }
+        self.heard.push_back(Heard::Answer {
+            status,
+            head,
+            body: body.clone(),
+        });
         self.answers.push((status, body));
         true
     }
@@ -165,16 +201,23 @@ impl Client {
         self.received.drain(..start + length);
         match first {
             0x81 => self.take_text(String::from_utf8(payload).expect("text frames are UTF-8")),
-            0x82 => {}
+            0x82 => self.heard.push_back(Heard::Binary(payload)),
             0x88 => {
-                self.close_code = Some(u16::from_be_bytes([payload[0], payload[1]]));
+                let code = u16::from_be_bytes([payload[0], payload[1]]);
+                let reason = String::from_utf8(payload[2..].to_vec()).expect("a readable reason");
+                self.heard.push_back(Heard::Close(code, reason));
+                self.close_code = Some(code);
                 self.reply
                     .extend(client_frame(CLOSE, true, [1, 2, 3, 4], &payload[..2]));
             }
-            0x89 => self
-                .reply
-                .extend(client_frame(PONG, true, [1, 2, 3, 4], &payload)),
-            0x8a => {}
+            0x89 => {
+                self.heard.push_back(Heard::Ping);
+                if !self.deaf {
+                    self.reply
+                        .extend(client_frame(PONG, true, [1, 2, 3, 4], &payload));
+                }
+            }
+            0x8a => self.heard.push_back(Heard::Pong),
             other => panic!("an unexpected frame {other:#x}"),
         }
         true
@@ -190,6 +233,7 @@ impl Client {
             }
             self.events.push(event);
         }
+        self.heard.push_back(Heard::Text(text.clone()));
         self.texts.push(text);
     }
 

@@ -28,7 +28,7 @@ pub const KEY: &str = "demo-key";
 pub const SECRET: &str = "demo-secret";
 
 /// The listeners of every worker.
-const LISTENERS: [Listener; 4] = [
+pub const LISTENERS: [Listener; 4] = [
     listener(Protocol::Http, Handler::Channels),
     listener(Protocol::Http, Handler::Echo),
     listener(Protocol::Lines, Handler::Channels),
@@ -151,17 +151,17 @@ impl World {
             };
             Box::new(Switchboard::new(options, self.now))
         } else {
-            let app = App {
-                id: APP_ID.into(),
-                key: KEY.into(),
-                secret: Secret::new(SECRET.into()),
-                client_events: true,
+            let app = |name: &str, client_events| App {
+                id: name.into(),
+                key: format!("{name}-key"),
+                secret: Secret::new(format!("{name}-secret")),
+                client_events,
             };
             let options = WorkerOptions {
                 slot: self.slot_of(index),
                 life: self.lives,
                 listeners: LISTENERS.to_vec(),
-                apps: Apps::new(vec![app]),
+                apps: Apps::new(vec![app(APP_ID, true), app("quiet", false)]),
                 demo_page: None,
                 limits: self.limits.clone(),
                 seed,
