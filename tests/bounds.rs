@@ -279,7 +279,7 @@ fn input_that_arrives_in_crumbs_is_understood() {
 
 #[test]
 fn probes_tell_alive_from_ready() {
-    let server = Server::start(&format!("workers = 2\n{DEMO}"));
+    let server = Server::start(&format!("workers = 2\nwatchdog_seconds = 0\n{DEMO}"));
     let address = server.address(0);
     let (status, body) = support::get(&address, "/readyz").expect("an answer");
     let body: Value = serde_json::from_str(&body).expect("JSON");
@@ -289,7 +289,7 @@ fn probes_tell_alive_from_ready() {
     );
     let status = server.status();
     let switchboard = pid_of(processes(&status, "switchboard")[0]);
-    // Stopped, not killed: so that nobody replaces it.
+    // Stopped, not killed, and without a watchdog: so that nobody replaces it.
     server.kill(switchboard, 19);
     let (status, _) = support::get(&address, "/healthz").expect("an answer");
     assert_eq!(status, 200, "a worker is alive without the switchboard");
