@@ -11,3 +11,4 @@ pub mod pusher;
 pub mod query;
 pub mod sign;
 pub mod websocket;
+pub mod x509;
