@@ -4,4 +4,8 @@
 mod acceptor;
 pub mod clock;
 pub mod reactor;
+mod secured;
 mod stream;
+pub mod tickets;
+pub mod tls;
+mod transport;
