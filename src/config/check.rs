@@ -12,7 +12,7 @@ use crate::base::limits::Limits;
 use crate::config::load::{FORMATS, LEVELS, RawConfig, RawListen, RawLog};
 use crate::config::problem::Step::{Index, Key};
 use crate::config::problem::{Problem, Step, locate, nearest};
-use crate::config::{Config, Listen, LogFormat, LogOptions};
+use crate::config::{Config, Listen, LogFormat, LogOptions, tls};
 
 /// More processes than this is a typing error on any machine we know of.
 pub const WORKERS_MAX: u32 = 256;
@@ -23,13 +23,18 @@ pub const DEMO_SECRET: &str = "demo-secret";
 
 const HANDLERS: &[(&str, Handler)] = &[("channels", Handler::Channels), ("echo", Handler::Echo)];
 
-struct Checker<'a> {
+pub(super) struct Checker<'a> {
     document: &'a Spanned<DeTable<'a>>,
     problems: Vec<Problem>,
 }
 
 impl Checker<'_> {
-    fn problem(&mut self, path: &[Step], message: impl Into<String>, hint: Option<&str>) {
+    pub(super) fn problem(
+        &mut self,
+        path: &[Step],
+        message: impl Into<String>,
+        hint: Option<&str>,
+    ) {
         self.problems.push(Problem {
             span: locate(self.document, path),
             message: message.into(),
@@ -48,7 +53,12 @@ impl Checker<'_> {
         }
     }
 
-    fn word<T: Copy>(&mut self, path: &[Step], word: &str, words: &[(&str, T)]) -> Option<T> {
+    pub(super) fn word<T: Copy>(
+        &mut self,
+        path: &[Step],
+        word: &str,
+        words: &[(&str, T)],
+    ) -> Option<T> {
         if let Some((_, value)) = words.iter().find(|(name, _)| *name == word) {
             return Some(*value);
         }
@@ -140,8 +150,9 @@ fn check_listen(checker: &mut Checker<'_>, raw: &[RawListen]) -> Vec<Listen> {
     for (index, one) in raw.iter().enumerate() {
         let at = |key| [Key("listen"), Index(index), Key(key)];
         let handler = checker.word(&at("handler"), &one.handler, HANDLERS);
-        let address = match parse_url(&one.url) {
-            Ok(address) => address,
+        let tls = one.tls.as_ref().map(|raw| tls::check(checker, index, raw));
+        let (address, secure) = match parse_url(&one.url) {
+            Ok(parsed) => parsed,
             Err((message, hint)) => {
                 checker.problem(&at("url"), message, Some(hint));
                 continue;
@@ -151,25 +162,34 @@ fn check_listen(checker: &mut Checker<'_>, raw: &[RawListen]) -> Vec<Listen> {
         if address.port() != 0 && listens.iter().any(|other| other.address == address) {
             checker.problem(&at("url"), format!("{address} is listened on twice"), None);
         }
+        if secure && tls.is_none() {
+            let message = "this URL needs a certificate";
+            let hint = "add:\n    [listen.tls]\n    certificate = \"…\"\n    key = \"…\"";
+            checker.problem(&at("url"), message, Some(hint));
+        }
         listens.push(Listen {
             address,
             handler: handler.unwrap_or(Handler::Channels),
+            tls,
         });
     }
     listens
 }
 
-fn parse_url(url: &str) -> Result<SocketAddr, (String, &'static str)> {
+/// The address, and whether the scheme demands TLS.
+fn parse_url(url: &str) -> Result<(SocketAddr, bool), (String, &'static str)> {
     const SHAPE: &str = "http://HOST:PORT with an IP address or localhost, e.g. \
                          \"http://127.0.0.1:8080\"; http:// serves WebSocket too";
-    const LATER: &str = "only http://HOST:PORT is available for now; TLS, plain TCP and Unix \
-                         sockets come later";
+    const LATER: &str = "only http://HOST:PORT, with a tls table if wanted, is available for \
+                         now; plain TCP and Unix sockets come later";
     let Some((scheme, rest)) = url.split_once("://") else {
         return Err((format!("\"{url}\" is not a URL"), SHAPE));
     };
-    if scheme != "http" {
-        return Err((format!("{scheme}:// cannot be listened on"), LATER));
-    }
+    let secure = match scheme {
+        "http" => false,
+        "https" | "wss" => true,
+        _ => return Err((format!("{scheme}:// cannot be listened on"), LATER)),
+    };
     let rest = rest.strip_suffix('/').unwrap_or(rest);
     let wrong = |what: String| (what, SHAPE);
     let (host, port) = rest
@@ -188,7 +208,7 @@ fn parse_url(url: &str) -> Result<SocketAddr, (String, &'static str)> {
         None => host.parse::<Ipv4Addr>().ok().map(IpAddr::V4),
     };
     let ip = ip.ok_or_else(|| wrong(format!("\"{host}\" is not an IP address")))?;
-    Ok(SocketAddr::new(ip, port))
+    Ok((SocketAddr::new(ip, port), secure))
 }
 
 fn check_apps(checker: &mut Checker<'_>, raw: &RawConfig, listens: &[Listen]) {
@@ -221,7 +241,7 @@ fn check_apps(checker: &mut Checker<'_>, raw: &RawConfig, listens: &[Listen]) {
         if let Some(public) = public.filter(|_| app.secret.0 == DEMO_SECRET) {
             let message = format!(
                 "the demo secret is known to everybody, and {} is reachable from other machines",
-                Listen::url(public.address)
+                public.url(public.address)
             );
             let hint = "choose a secret, e.g. `openssl rand -hex 32`, or listen on 127.0.0.1";
             checker.problem(&at("secret"), message, Some(hint));
@@ -333,7 +353,7 @@ mod tests {
             check(&listen(url), &[]);
         }
         check(&listen("127.0.0.1:80"), &["f:2:", "not a URL"]);
-        check(&listen("https://127.0.0.1:80"), &["f:2:", "come later"]);
+        check(&listen("ftp://127.0.0.1:80"), &["f:2:", "come later"]);
         check(&listen("http://127.0.0.1"), &["no port"]);
         check(&listen("http://[::1]"), &["no port"]);
         check(&listen("http://example.org:80"), &["not an IP address"]);

@@ -2,11 +2,13 @@
 //! mistake is explained. Does not know what the program does with them. Invariant: a `Config` that
 //! exists was checked whole; nobody checks it again.
 
+pub mod certificates;
 pub mod check;
 pub mod keys;
 pub mod load;
 pub mod locate;
 pub mod problem;
+pub mod tls;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -14,6 +16,7 @@ use std::path::PathBuf;
 use crate::app::apps::App;
 use crate::app::handler::Handler;
 use crate::base::limits::Limits;
+use crate::config::tls::ListenTls;
 
 /// Everything the configuration file says, with defaults filled in.
 #[derive(Clone, Debug)]
@@ -44,12 +47,16 @@ impl Config {
 pub struct Listen {
     pub address: SocketAddr,
     pub handler: Handler,
+    pub tls: Option<ListenTls>,
 }
 
 impl Listen {
     /// The URL of this listener once it is bound to `address`.
-    pub fn url(address: SocketAddr) -> String {
-        format!("http://{address}")
+    pub fn url(&self, address: SocketAddr) -> String {
+        match self.tls {
+            None => format!("http://{address}"),
+            Some(_) => format!("https://{address}"),
+        }
     }
 }
 

@@ -118,6 +118,7 @@ mod tests {
     fn banner() -> Banner {
         let listen = ListenStatus {
             url: "http://127.0.0.1:9".into(),
+            certificates: Vec::new(),
             handler: "channels".into(),
         };
         Banner {

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::Child;
 
 use crate::config::locate::Source;
-use crate::config::{Config, Listen, handler_word};
+use crate::config::{Config, handler_word};
+use crate::run::certificates::{self, Certificates};
 use crate::run::children::Role;
 use crate::run::exit::Failure;
 use crate::run::handover::{listener_name, master_name};
@@ -31,6 +32,8 @@ pub struct Site {
     links: UnixListener,
     switchboard: PathBuf,
     launcher: Launcher,
+    /// Of the listeners that speak TLS, if any does.
+    pub certificates: Option<Certificates>,
     workers: u32,
     threads: u32,
 }
@@ -38,6 +41,7 @@ pub struct Site {
 impl Site {
     /// Opens all sockets.
     pub fn open(config: &Config, source: &Source, dir: &RunDir) -> Result<Site, Failure> {
+        let certificates = Certificates::open(config, source)?;
         let count = config.workers * config.threads;
         let slots: Result<Vec<Slots>, Failure> = config
             .listen
@@ -54,6 +58,7 @@ impl Site {
             links,
             switchboard,
             launcher,
+            certificates,
             workers: config.workers,
             threads: config.threads,
         })
@@ -63,8 +68,9 @@ impl Site {
     pub fn listen_status(&self, config: &Config) -> Vec<ListenStatus> {
         let both = self.slots.iter().zip(&config.listen);
         both.map(|(slots, listen)| ListenStatus {
-            url: Listen::url(slots.address),
+            url: listen.url(slots.address),
             handler: handler_word(listen.handler).to_string(),
+            certificates: Vec::new(),
         })
         .collect()
     }
@@ -113,6 +119,9 @@ impl Site {
                 let listener = of_table.listener(slot).ok_or(io::ErrorKind::NotFound)?;
                 descriptors.push((listener_name(index, slot), listener.as_fd()));
             }
+        }
+        if let Some(held) = &self.certificates {
+            descriptors.push((certificates::DESCRIPTOR.to_string(), held.file()));
         }
         let switchboard = self.switchboard.display().to_string();
         let number = number.to_string();

@@ -25,7 +25,7 @@ pub struct Slots {
 impl Slots {
     /// Opens one listener for each of `count` reactors.
     pub fn open(listen: &Listen, count: u32) -> Result<Slots, Failure> {
-        let explain = |error: io::Error| explain(listen.address, &error);
+        let explain = |error: io::Error| explain(listen, &error);
         let mut address = listen.address;
         if address.port() != 0 {
             // Sockets that share a port do not notice other servers that share theirs: another
@@ -63,8 +63,8 @@ fn bind(address: SocketAddr, shared: bool) -> io::Result<Socket> {
     Ok(socket)
 }
 
-fn explain(address: SocketAddr, error: &io::Error) -> Failure {
-    let url = Listen::url(address);
+fn explain(listen: &Listen, error: &io::Error) -> Failure {
+    let url = listen.url(listen.address);
     match error.kind() {
         io::ErrorKind::AddrInUse => Failure::new(
             Exit::Failed,
@@ -94,6 +94,7 @@ mod tests {
         Listen {
             address: SocketAddr::from(([127, 0, 0, 1], port)),
             handler: Handler::Echo,
+            tls: None,
         }
     }
 
