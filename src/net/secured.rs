@@ -165,16 +165,18 @@ impl Secured {
                 }
                 Ok(_) => false,
                 Err(error) => {
-                    // Once more, for the alert; the second time there is nothing new.
-                    let first = !self.failed;
-                    if first {
-                        log::debug!("a TLS connection failed: {error}");
-                    }
+                    log::debug!("a TLS connection failed: {error}");
                     self.failed = true;
-                    first
+                    false
                 }
             };
             used += discard;
+            // After a fault only what is queued already may be asked for, which is the alert: the
+            // library would stumble over the same bytes again.
+            let again = match self.failed {
+                true => self.session.wants_write(),
+                false => again,
+            };
             if !again {
                 return used;
             }
@@ -255,7 +257,10 @@ impl Secured {
                     return Ok(false);
                 }
                 // Every whole record was opened when it arrived.
-                Ok(_) | Err(_) => return Err(Fault),
+                Ok(_) | Err(_) => {
+                    self.failed = true;
+                    return Err(Fault);
+                }
             }
             self.held.drain(..discard);
         }
