@@ -289,10 +289,9 @@ mod tests {
         let resolver = Resolver::new(&all, &provider).unwrap();
         let chosen = |name: &str| {
             let key = resolver.choose(name)?;
-            let found = all.iter().position(|identity| {
+            all.iter().position(|identity| {
                 certificates(&identity.certificate).unwrap()[0] == key.cert[0].to_vec()
-            });
-            found
+            })
         };
         assert_eq!(chosen("A.example"), Some(1));
         assert_eq!(chosen("y.b.example"), Some(1));
