@@ -373,6 +373,33 @@ fn a_slow_reader_is_cut_at_the_limit_over_tls_too() {
 }
 
 #[test]
+fn lines_and_frames_are_secured_as_well() {
+    let authority = Authority::new();
+    let place = Place::new("");
+    authority.issue_into(&place, "first", "localhost");
+    let listen = |scheme: &str| {
+        format!(
+            "[[listen]]\nurl = \"{scheme}://127.0.0.1:0\"\nhandler = \"echo\"\n\
+             tls = {{ certificate = \"first.pem\", key = \"first.key\" }}\n"
+        )
+    };
+    let all = ["text", "frame", "tcp"].map(listen).concat();
+    place.configure(&format!("workers = 1\n{all}"));
+    let server = Server::start_in(place);
+    let config = Arc::new(authority.client(rustls::ALL_VERSIONS, None));
+    let messages: [&[u8]; 3] = [b"hello\n", b"\0\0\0\x09hello", b"hello"];
+    for (index, message) in messages.into_iter().enumerate() {
+        let url = server.url(index);
+        let (_, address) = url.split_once("://").expect("a URL");
+        let mut stream = dial(address, &config, "localhost");
+        stream.write_all(message).expect("sent");
+        let mut echo = vec![0; message.len()];
+        stream.read_exact(&mut echo).expect("an echo");
+        assert_eq!(echo, message, "{url}");
+    }
+}
+
+#[test]
 fn certificates_change_under_open_connections() {
     let (server, authority) = start(2, "", "");
     let address = address(&server);

@@ -9,14 +9,15 @@ pub mod load;
 pub mod locate;
 pub mod problem;
 pub mod tls;
+pub mod url;
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::app::apps::App;
 use crate::app::handler::Handler;
 use crate::base::limits::Limits;
 use crate::config::tls::ListenTls;
+use crate::config::url::ListenUrl;
 
 /// Everything the configuration file says, with defaults filled in.
 #[derive(Clone, Debug)]
@@ -45,19 +46,9 @@ impl Config {
 /// One `[[listen]]` table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listen {
-    pub address: SocketAddr,
+    pub url: ListenUrl,
     pub handler: Handler,
     pub tls: Option<ListenTls>,
-}
-
-impl Listen {
-    /// The URL of this listener once it is bound to `address`.
-    pub fn url(&self, address: SocketAddr) -> String {
-        match self.tls {
-            None => format!("http://{address}"),
-            Some(_) => format!("https://{address}"),
-        }
-    }
 }
 
 /// The `[log]` table.

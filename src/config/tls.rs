@@ -71,8 +71,14 @@ const CLIENT_AUTHS: &[(&str, ClientAuth)] = &[
 /// Whether it leaves TLS 1.3 alone.
 const VERSIONS: &[(&str, bool)] = &[("1.2", false), ("1.3", true)];
 
-/// The table of the listener with number `index`.
-pub(super) fn check(checker: &mut Checker<'_>, index: usize, raw: &RawTls) -> ListenTls {
+/// The table of the listener with number `index`, which speaks `http` or something without a name
+/// in ALPN.
+pub(super) fn check(
+    checker: &mut Checker<'_>,
+    index: usize,
+    raw: &RawTls,
+    http: bool,
+) -> ListenTls {
     let at = |key| [Key("listen"), Index(index), Key("tls"), Key(key)];
     let only_tls13 = checker.word(&at("min_version"), &raw.min_version, VERSIONS);
     let client_auth = match (&raw.client_ca, &raw.client_auth) {
@@ -116,7 +122,7 @@ pub(super) fn check(checker: &mut Checker<'_>, index: usize, raw: &RawTls) -> Li
         rules: Rules {
             client_auth,
             only_tls13: only_tls13.unwrap_or(false),
-            alpn: vec![b"http/1.1".to_vec()],
+            alpn: http.then(|| b"http/1.1".to_vec()).into_iter().collect(),
         },
     }
 }
@@ -204,7 +210,13 @@ mod tests {
             check(url, tls, &[]);
             check(url, "", &["f:2:", "needs a certificate", "listen.tls"]);
         }
-        check("ftps://127.0.0.1:0", tls, &["cannot be listened on"]);
+        for (url, shown) in [
+            ("websocket://127.0.0.1:0", "https://127.0.0.1:0"),
+            ("text://127.0.0.1:0", "text://127.0.0.1:0"),
+        ] {
+            let config = parse(&file(url, tls), "f", Path::new("/")).unwrap();
+            assert_eq!(config.listen[0].url.to_string(), shown);
+        }
     }
 
     #[test]

@@ -19,6 +19,10 @@ enum Listener {
         index: usize,
         listener: TcpListener,
     },
+    LocalClients {
+        index: usize,
+        listener: UnixListener,
+    },
     Links {
         listener: UnixListener,
         admit: fn(&StdUnixStream) -> bool,
@@ -60,6 +64,13 @@ impl Acceptor {
                     listener: TcpListener::from_std(listener),
                 }
             }
+            Listening::LocalClients { index, listener } => {
+                listener.set_nonblocking(true)?;
+                Listener::LocalClients {
+                    index,
+                    listener: UnixListener::from_std(listener),
+                }
+            }
             Listening::Links { listener } => {
                 listener.set_nonblocking(true)?;
                 Listener::Links {
@@ -72,7 +83,7 @@ impl Acceptor {
             Listener::Clients { listener, .. } => {
                 listener.register(registry, token, Interest::READABLE)?;
             }
-            Listener::Links { listener, .. } => {
+            Listener::LocalClients { listener, .. } | Listener::Links { listener, .. } => {
                 listener.register(registry, token, Interest::READABLE)?;
             }
         }
@@ -88,8 +99,11 @@ impl Acceptor {
     /// From now on, connections are secured with what `all` has for this listener. Those that
     /// stand keep what they began with.
     pub fn secure(&mut self, all: &[Option<ServerTls>]) {
-        if let Listener::Clients { index, .. } = &self.listener {
-            self.tls = all.get(*index).cloned().flatten();
+        match &self.listener {
+            Listener::Clients { index, .. } | Listener::LocalClients { index, .. } => {
+                self.tls = all.get(*index).cloned().flatten();
+            }
+            Listener::Links { .. } => {}
         }
     }
 
@@ -107,6 +121,14 @@ impl Acceptor {
             Listener::Clients { index, listener } => listener
                 .accept()
                 .and_then(|(stream, address)| tcp(stream, *index, address)),
+            Listener::LocalClients { index, listener } => {
+                let origin = Origin::Client {
+                    listener: *index,
+                    address: None,
+                };
+                let accepted = listener.accept();
+                accepted.map(|(stream, _)| (Stream::Unix(stream), origin))
+            }
             Listener::Links { listener, admit } => match listener.accept() {
                 Ok((stream, _)) => match admitted(stream, *admit) {
                     Some(stream) => Ok((Stream::Unix(stream), Origin::Link)),
@@ -140,7 +162,9 @@ impl Acceptor {
         // The master keeps the socket; we only stop looking at it.
         let _ = match &mut self.listener {
             Listener::Clients { listener, .. } => listener.deregister(registry),
-            Listener::Links { listener, .. } => listener.deregister(registry),
+            Listener::LocalClients { listener, .. } | Listener::Links { listener, .. } => {
+                listener.deregister(registry)
+            }
         };
     }
 }

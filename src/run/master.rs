@@ -189,7 +189,7 @@ impl Master {
                 libc::SIGTERM => self.stop("SIGTERM", now),
                 libc::SIGINT => self.stop("SIGINT", now),
                 libc::SIGQUIT => self.stop("SIGQUIT", now),
-                libc::SIGHUP | libc::SIGUSR1 => self.reload_certificates(),
+                libc::SIGHUP => self.reload_certificates(),
                 other => log::warn!("{} is not available yet", upcoming(other)),
             }
         }
@@ -198,6 +198,7 @@ impl Master {
     /// New connections get the certificates that are on the disk now; nobody is disturbed.
     fn reload_certificates(&mut self) {
         let Some(certificates) = &mut self.site.certificates else {
+            log::info!("no listener has certificates to be read anew");
             return;
         };
         match certificates.reload() {
@@ -475,6 +476,7 @@ fn owes_answer(process: &Process) -> bool {
 
 fn upcoming(signal: c_int) -> &'static str {
     match signal {
+        libc::SIGUSR1 => "SIGUSR1",
         libc::SIGUSR2 => "SIGUSR2",
         _ => "this signal",
     }

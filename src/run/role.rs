@@ -14,11 +14,12 @@ use std::thread;
 use crate::app::apps::Apps;
 use crate::config::Config;
 use crate::config::locate::Source;
+use crate::config::url::Place;
 use crate::net::clock::Clock;
 use crate::net::reactor::{Listening, Reactor, Sockets};
 use crate::node::Node;
 use crate::node::switchboard::{Switchboard, SwitchboardOptions};
-use crate::node::worker::{Worker, WorkerOptions};
+use crate::node::worker::{Listener, Worker, WorkerOptions};
 use crate::run::certificates;
 use crate::run::exit::ChildExit;
 use crate::run::handover::{Handover, listener_name, master_name};
@@ -123,10 +124,23 @@ fn worker_reactor(
     tls_file: Option<&OwnedFd>,
 ) -> Result<Start, String> {
     let mut listening = Vec::new();
-    for index in 0..config.listen.len() {
-        let listener = TcpListener::from(handover.take(&listener_name(index, slot))?);
-        listening.push(Listening::Clients { index, listener });
+    for (index, listen) in config.listen.iter().enumerate() {
+        let socket = handover.take(&listener_name(index, slot))?;
+        listening.push(match listen.url.place {
+            Place::Inet(_) => Listening::Clients {
+                index,
+                listener: TcpListener::from(socket),
+            },
+            Place::Unix(_) => Listening::LocalClients {
+                index,
+                listener: UnixListener::from(socket),
+            },
+        });
     }
+    let listeners = config.listen.iter().map(|listen| Listener {
+        protocol: listen.url.scheme.protocol(),
+        handler: listen.handler,
+    });
     let sockets = Sockets {
         listening,
         master: Some(UnixStream::from(handover.take(&master_name(slot))?)),
@@ -136,7 +150,7 @@ fn worker_reactor(
     };
     let options = WorkerOptions {
         slot,
-        handlers: config.listen.iter().map(|listen| listen.handler).collect(),
+        listeners: listeners.collect(),
         apps: Apps::new(config.apps.clone()),
         demo_page: config.has_demo_app().then_some(DEMO_PAGE),
         limits: config.limits.clone(),

@@ -68,7 +68,7 @@ impl Site {
     pub fn listen_status(&self, config: &Config) -> Vec<ListenStatus> {
         let both = self.slots.iter().zip(&config.listen);
         both.map(|(slots, listen)| ListenStatus {
-            url: listen.url(slots.address),
+            url: slots.url.to_string(),
             handler: handler_word(listen.handler).to_string(),
             certificates: Vec::new(),
         })
@@ -116,8 +116,8 @@ impl Site {
         let mut descriptors: Vec<(String, BorrowedFd<'_>)> = pairs.collect();
         for slot in slots {
             for (index, of_table) in self.slots.iter().enumerate() {
-                let listener = of_table.listener(slot).ok_or(io::ErrorKind::NotFound)?;
-                descriptors.push((listener_name(index, slot), listener.as_fd()));
+                let socket = of_table.socket(slot).ok_or(io::ErrorKind::NotFound)?;
+                descriptors.push((listener_name(index, slot), socket));
             }
         }
         if let Some(held) = &self.certificates {

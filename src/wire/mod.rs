@@ -4,11 +4,16 @@
 pub mod bus;
 pub mod bus_codec;
 pub mod control;
+pub mod frames;
+pub mod framing;
 pub mod http;
 pub mod http_chunks;
 pub mod http_head;
+pub mod lines;
+pub mod protocol;
 pub mod pusher;
 pub mod query;
+pub mod raw;
 pub mod sign;
 pub mod websocket;
 pub mod x509;
