@@ -101,10 +101,6 @@ fn start(workers: u32, tls: &str, rest: &str) -> (Server, Authority) {
     (Server::start_in(place), authority)
 }
 
-fn address(server: &Server) -> String {
-    server.url(0).trim_start_matches("https://").to_string()
-}
-
 /// A connection whose handshake has not begun.
 fn dial(address: &str, config: &Arc<ClientConfig>, name: &str) -> Tls {
     let stream = TcpStream::connect(address).expect("the server listens");
@@ -142,7 +138,7 @@ fn counter(server: &Server, name: &str) -> u64 {
 #[test]
 fn both_versions_serve_requests_and_messages_and_end_in_order() {
     let (server, authority) = start(1, "", "");
-    let address = address(&server);
+    let address = server.address(0);
     let both = [
         (&rustls::version::TLS12, ProtocolVersion::TLSv1_2),
         (&rustls::version::TLS13, ProtocolVersion::TLSv1_3),
@@ -175,9 +171,9 @@ fn both_versions_serve_requests_and_messages_and_end_in_order() {
 fn a_version_that_is_too_old_is_refused() {
     let (server, authority) = start(1, "min_version = \"1.3\"", "");
     let old = Arc::new(authority.client(&[&rustls::version::TLS12], None));
-    assert!(get(&mut dial(&address(&server), &old, "localhost")).is_err());
+    assert!(get(&mut dial(&server.address(0), &old, "localhost")).is_err());
     let new = Arc::new(authority.client(&[&rustls::version::TLS13], None));
-    assert!(get(&mut dial(&address(&server), &new, "localhost")).is_ok());
+    assert!(get(&mut dial(&server.address(0), &new, "localhost")).is_ok());
     assert_eq!(counter(&server, "tls_failed"), 1);
 }
 
@@ -189,10 +185,10 @@ fn the_name_asked_for_picks_the_certificate() {
     let config = Arc::new(authority.client(rustls::ALL_VERSIONS, None));
     // The client checks the name itself.
     for name in ["localhost", "other.example"] {
-        let mut stream = dial(&address(&server), &config, name);
+        let mut stream = dial(&server.address(0), &config, name);
         assert!(get(&mut stream).is_ok(), "{name}");
     }
-    assert!(get(&mut dial(&address(&server), &config, "third.example")).is_err());
+    assert!(get(&mut dial(&server.address(0), &config, "third.example")).is_err());
     let status = server.status();
     let certificates = &status["listen"][0]["certificates"];
     assert_eq!(certificates.as_array().map(Vec::len), Some(2));
@@ -205,7 +201,7 @@ fn client_certificates_are_asked_for_as_configured() {
     for (auth, without) in [("required", false), ("optional", true)] {
         let tls = format!("client_ca = \"ca.pem\"\nclient_auth = \"{auth}\"");
         let (server, authority) = start(1, &tls, "");
-        let address = address(&server);
+        let address = server.address(0);
         let try_with = |identity| {
             let config = Arc::new(authority.client(rustls::ALL_VERSIONS, identity));
             get(&mut dial(&address, &config, "localhost")).is_ok()
@@ -220,7 +216,7 @@ fn client_certificates_are_asked_for_as_configured() {
 #[test]
 fn a_client_resumes_at_whichever_worker_it_comes_back_to() {
     let (server, authority) = start(3, "", "");
-    let address = address(&server);
+    let address = server.address(0);
     for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
         let mut config = authority.client(&[version], None);
         config.resumption = Resumption::in_memory_sessions(8);
@@ -247,7 +243,7 @@ fn a_client_resumes_at_whichever_worker_it_comes_back_to() {
 #[test]
 fn what_is_no_tls_is_told_so_and_closed() {
     let (server, authority) = start(1, "", "");
-    let address = address(&server);
+    let address = server.address(0);
     let garbage: [&[u8]; 4] = [
         b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
         &[0x16, 3, 1, 0, 4, 1, 0, 0, 0],
@@ -279,7 +275,7 @@ fn what_is_no_tls_is_told_so_and_closed() {
 fn who_does_not_finish_the_handshake_is_ended() {
     let limits = "[limits]\ntls_handshake_seconds = 1\nhttp_head_seconds = 2\n";
     let (server, authority) = start(1, "", limits);
-    let address = address(&server);
+    let address = server.address(0);
     let mut silent = TcpStream::connect(&address).expect("the server listens");
     let mut slow = silent_hello(&address, &authority);
     // One that shook hands and says nothing is ended by the deadline of the head.
@@ -319,7 +315,7 @@ fn silent_hello(address: &str, authority: &Authority) -> TcpStream {
 #[test]
 fn a_storm_of_handshakes_does_not_stall_who_is_there() {
     let (server, authority) = start(1, "", "");
-    let address = address(&server);
+    let address = server.address(0);
     let mut config = authority.client(rustls::ALL_VERSIONS, None);
     config.resumption = Resumption::disabled();
     let config = Arc::new(config);
@@ -346,7 +342,7 @@ fn large_messages_pass_both_ways() {
     let (server, authority) = start(1, "", limits);
     for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
         let config = Arc::new(authority.client(&[version], None));
-        let mut socket = open(&address(&server), &config);
+        let mut socket = open(&server.address(0), &config);
         let bytes: Vec<u8> = (0..16u32 << 20).map(|i| (i % 251) as u8).collect();
         socket.send(Message::binary(bytes.clone())).expect("sent");
         assert!(socket.read().expect("an echo") == Message::binary(bytes));
@@ -359,7 +355,7 @@ fn a_slow_reader_is_cut_at_the_limit_over_tls_too() {
     let limits = "[limits]\noutbox_bytes = 262_144\n";
     let (server, authority) = start(1, "", limits);
     let config = Arc::new(authority.client(rustls::ALL_VERSIONS, None));
-    let mut socket = open(&address(&server), &config);
+    let mut socket = open(&server.address(0), &config);
     let slow = socket.get_mut().sock.try_clone().expect("a copy");
     slow.set_write_timeout(Some(Duration::from_millis(500)))
         .expect("a timeout");
@@ -389,20 +385,18 @@ fn lines_and_frames_are_secured_as_well() {
     let config = Arc::new(authority.client(rustls::ALL_VERSIONS, None));
     let messages: [&[u8]; 3] = [b"hello\n", b"\0\0\0\x09hello", b"hello"];
     for (index, message) in messages.into_iter().enumerate() {
-        let url = server.url(index);
-        let (_, address) = url.split_once("://").expect("a URL");
-        let mut stream = dial(address, &config, "localhost");
+        let mut stream = dial(&server.address(index), &config, "localhost");
         stream.write_all(message).expect("sent");
         let mut echo = vec![0; message.len()];
         stream.read_exact(&mut echo).expect("an echo");
-        assert_eq!(echo, message, "{url}");
+        assert_eq!(echo, message, "listener {index}");
     }
 }
 
 #[test]
 fn certificates_change_under_open_connections() {
     let (server, authority) = start(2, "", "");
-    let address = address(&server);
+    let address = server.address(0);
     let config = Arc::new(authority.client(rustls::ALL_VERSIONS, None));
     let mut before: Vec<_> = (0..6).map(|_| open(&address, &config)).collect();
     let shown = || {

@@ -8,7 +8,7 @@ use mio::event::Source;
 use mio::net::{TcpListener, UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
 
-use crate::net::reactor::Listening;
+use crate::net::sockets::Listening;
 use crate::net::stream::Stream;
 use crate::net::tls::ServerTls;
 use crate::net::transport::Transport;

@@ -9,8 +9,6 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::TcpListener as StdTcpListener;
-use std::os::unix::net::{UnixListener as StdUnixListener, UnixStream as StdUnixStream};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -23,8 +21,8 @@ use crate::base::now::{Moment, Now};
 use crate::net::acceptor::{Accepting, Acceptor};
 use crate::net::clock::Clock;
 use crate::net::secured::Handshake;
+use crate::net::sockets::{Sockets, Tls};
 use crate::net::stream::Stream;
-use crate::net::tls::ServerTls;
 use crate::net::transport::{Buffers, Reading, Transport};
 use crate::node::{Ending, Node, Origin, Output, Peer};
 
@@ -51,44 +49,6 @@ const OWN_CONNECTIONS: usize = 2;
 
 /// Tokens from here on are listeners; no slab grows that far.
 const LISTENER_SLOT: u32 = u32::MAX - 1024;
-
-/// A listening socket to accept from, opened by the master.
-pub enum Listening {
-    /// `index`: of the listener in the configuration.
-    Clients {
-        index: usize,
-        listener: StdTcpListener,
-    },
-    /// The same through a Unix socket, which other reactors accept from too.
-    LocalClients {
-        index: usize,
-        listener: StdUnixListener,
-    },
-    /// For other processes of ours.
-    Links { listener: StdUnixListener },
-}
-
-/// The sockets a reactor starts with.
-pub struct Sockets {
-    pub listening: Vec<Listening>,
-    pub master: Option<StdUnixStream>,
-    /// Where `Peer::Switchboard` is dialled.
-    pub switchboard: Option<PathBuf>,
-    /// Whether the peer of an accepted link is a process of ours.
-    pub admit: fn(&StdUnixStream) -> bool,
-    pub tls: Tls,
-}
-
-/// Reads what the listeners with TLS are secured with, by their index.
-pub type ReadTls = Box<dyn Fn() -> Result<Vec<Option<ServerTls>>, String> + Send>;
-
-/// TLS for some of the listeners.
-pub struct Tls {
-    /// Called at the start and when the certificates are to be read anew; `None` without TLS.
-    pub read: Option<ReadTls>,
-    /// Time for a handshake.
-    pub handshake: Duration,
-}
 
 struct Connection {
     transport: Transport,
@@ -369,8 +329,8 @@ impl<N: Node> Reactor<N> {
                 if open && !bytes.is_empty() {
                     self.node.received(conn, bytes, now);
                 }
-                if handshake.is_some() {
-                    self.count_handshake(handshake);
+                if let Some(handshake) = handshake {
+                    handshake.count(self.node.counters());
                     // What was to be said meanwhile.
                     self.flush(conn, now);
                 }
@@ -393,19 +353,6 @@ impl<N: Node> Reactor<N> {
             Some(Phase::Open) => self.node.hung_up(conn, now),
             Some(Phase::Lingering) => self.kill(conn, now),
             _ => {}
-        }
-    }
-
-    fn count_handshake(&mut self, handshake: Option<Handshake>) {
-        let counters = self.node.counters();
-        match handshake {
-            None => {}
-            Some(Handshake::Full) => counters.tls_handshakes += 1,
-            Some(Handshake::Resumed) => {
-                counters.tls_handshakes += 1;
-                counters.tls_resumed += 1;
-            }
-            Some(Handshake::Failed) => counters.tls_failed += 1,
         }
     }
 
@@ -577,7 +524,7 @@ impl<N: Node> Reactor<N> {
             }
             self.handshakes_due.pop_front();
             if lasts {
-                self.count_handshake(Some(Handshake::Failed));
+                Handshake::Failed.count(self.node.counters());
                 self.kill(conn, now);
             }
         }

@@ -16,6 +16,7 @@ use rustls::unbuffered::{
 };
 
 use crate::base::bytes::Outbox;
+use crate::base::counters::Counters;
 use crate::net::stream::{RawReading, Stream};
 use crate::net::tls::ServerTls;
 use crate::net::transport::{Buffers, Reading};
@@ -49,6 +50,19 @@ pub enum Handshake {
     Full,
     Resumed,
     Failed,
+}
+
+impl Handshake {
+    pub fn count(self, counters: &mut Counters) {
+        match self {
+            Handshake::Full => counters.tls_handshakes += 1,
+            Handshake::Resumed => {
+                counters.tls_handshakes += 1;
+                counters.tls_resumed += 1;
+            }
+            Handshake::Failed => counters.tls_failed += 1,
+        }
+    }
 }
 
 /// The library cannot go on with this connection.

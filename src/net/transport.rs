@@ -92,7 +92,7 @@ impl Transport {
         self.stream_mut().deregister(registry);
     }
 
-    /// Reading costs far more than reading: there is a handshake to be computed.
+    /// Reading costs far more than it does later: there is a handshake to be computed.
     pub fn is_handshaking(&self) -> bool {
         match self {
             Transport::Plain(_) => false,

@@ -105,6 +105,7 @@ impl Banner {
 /// As a browser and curl take it, if they can reach it.
 fn browsable(url: &str) -> Option<String> {
     match url.split_once("://")? {
+        ("https", address) => Some(format!("https://{address}")),
         ("http" | "websocket", address) => Some(format!("http://{address}")),
         _ => None,
     }

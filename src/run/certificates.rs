@@ -21,7 +21,7 @@ use crate::config::Config;
 use crate::config::certificates::{Certificates as Files, Expiry};
 use crate::config::locate::Source;
 use crate::net::clock::unix_seconds;
-use crate::net::reactor::Tls;
+use crate::net::sockets::Tls;
 use crate::net::tickets::TicketSecret;
 use crate::net::tls::{Material, Rules, ServerTls};
 use crate::run::exit::{Exit, Failure};
