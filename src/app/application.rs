@@ -2,6 +2,8 @@
 //! connection and answers through the `Cx` it is handed. It never sees a socket, a session or
 //! another process.
 
+use std::cell::OnceCell;
+
 use bytes::Bytes;
 
 use crate::base::close::Close;
@@ -26,17 +28,32 @@ pub enum Message<'a> {
 /// A text for many receivers, encoded once for each kind of transport among them.
 pub struct Parcel {
     websocket: Bytes,
+    /// Made when the first receiver wants it; `None` when compressing does not pay.
+    deflated: OnceCell<Option<Bytes>>,
 }
 
 impl Parcel {
     pub fn text(text: &str) -> Parcel {
         Parcel {
             websocket: websocket::text_frame(text),
+            deflated: OnceCell::new(),
         }
     }
 
     pub fn websocket(&self) -> &Bytes {
         &self.websocket
+    }
+
+    /// The payload of that frame.
+    pub fn payload(&self) -> &[u8] {
+        websocket::payload(&self.websocket)
+    }
+
+    /// The frame for receivers that agreed on compression, without reference to other messages;
+    /// `compress` is called once.
+    pub fn deflated(&self, compress: impl FnOnce(&[u8]) -> Option<Bytes>) -> Option<&Bytes> {
+        let frame = self.deflated.get_or_init(|| compress(self.payload()));
+        frame.as_ref()
     }
 }
 

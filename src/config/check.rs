@@ -9,10 +9,12 @@ use toml::de::DeTable;
 use crate::app::apps::{App, Secret};
 use crate::app::handler::Handler;
 use crate::base::limits::Limits;
-use crate::config::load::{FORMATS, LEVELS, RawConfig, RawListen, RawLog};
+use crate::config::load::{FORMATS, LEVELS, RawConfig, RawListen, RawLog, RawWebSocket};
 use crate::config::problem::Step::{Index, Key};
 use crate::config::problem::{Problem, Step, locate, nearest};
 use crate::config::{Config, Listen, LogFormat, LogOptions};
+use crate::wire::deflate::{WINDOW_BITS_MAX, WINDOW_BITS_MIN};
+use crate::wire::deflate_offer::DeflateOptions;
 
 /// More processes than this is a typing error on any machine we know of.
 pub const WORKERS_MAX: u32 = 256;
@@ -88,6 +90,7 @@ pub(super) fn check(
     let log = check_log(&mut checker, &raw.log);
     let listen = check_listen(&mut checker, &raw.listen);
     check_apps(&mut checker, &raw, &listen);
+    let deflate = check_websocket(&mut checker, &raw.websocket);
     check_limits(&mut checker, &raw.limits);
     if !checker.problems.is_empty() {
         return Err(checker.problems);
@@ -106,6 +109,7 @@ pub(super) fn check(
         listen,
         apps: apps.collect(),
         limits: raw.limits,
+        deflate,
     })
 }
 
@@ -239,6 +243,35 @@ fn check_path_word(checker: &mut Checker<'_>, path: &[Step], name: &str, word: &
             format!("{name} must be letters, digits and signs other than / ? # % \" \\ :");
         checker.problem(path, message, None);
     }
+}
+
+/// Which side's messages may refer to earlier ones: the client's, the server's.
+const CONTEXTS: &[(&str, (bool, bool))] = &[
+    ("none", (false, false)),
+    ("client", (true, false)),
+    ("both", (true, true)),
+];
+
+fn check_websocket(checker: &mut Checker<'_>, raw: &RawWebSocket) -> Option<DeflateOptions> {
+    let at = |key| [Key("websocket"), Key(key)];
+    let name = "compression_context";
+    let context = checker.word(&at(name), &raw.compression_context, CONTEXTS);
+    let name = "compression_window_bits";
+    let (low, high) = (WINDOW_BITS_MIN.into(), WINDOW_BITS_MAX.into());
+    checker.range(
+        &at(name),
+        name,
+        raw.compression_window_bits.into(),
+        low,
+        high,
+    );
+    let (client_context, server_context) = context.unwrap_or_default();
+    raw.compression.then_some(DeflateOptions {
+        client_context,
+        server_context,
+        min_bytes: raw.compression_min_bytes,
+        window_bits: raw.compression_window_bits,
+    })
 }
 
 fn check_limits(checker: &mut Checker<'_>, limits: &Limits) {

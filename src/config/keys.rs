@@ -127,6 +127,37 @@ pub const TABLES: &[TableRow] = &[
         ],
         active: "id = \"demo\"\nkey = \"demo-key\"\nsecret = \"demo-secret\"\n",
     },
+    TableRow {
+        heading: "[websocket]",
+        help: "Compression of WebSocket messages (permessage-deflate, RFC 7692). Off by default: it costs CPU for every message and earns little on the short ones that most programs send.",
+        keys: &[
+            KeyRow {
+                name: "compression",
+                kind: "true or false",
+                default: "false",
+                help: "Whether clients that offer it get it. A broadcast is compressed once for all clients without a context of their own.",
+            },
+            KeyRow {
+                name: "compression_context",
+                kind: "word",
+                default: "\"none\"",
+                help: "What messages may refer to. none: only to themselves, and an idle connection holds no memory for compression. client: those of clients to earlier ones. both: those of the server too, and every broadcast is compressed for each receiver. A context is the last bytes that went by, at most the window's. That of the client is held for as long as the connection lives, since the client may refer to it at any time; that of the server is given back when the client was silent for activity_seconds and ten more.",
+            },
+            KeyRow {
+                name: "compression_min_bytes",
+                kind: "integer",
+                default: "1_024",
+                help: "Shorter messages are sent as they are. With the context both, short messages are worth compressing: 64 is a good value then.",
+            },
+            KeyRow {
+                name: "compression_window_bits",
+                kind: "integer, 9 to 15",
+                default: "15",
+                help: "How far back a message may refer, as a power of two: 15 is 32 KiB, 11 is 2 KiB. It is what a context holds per connection and direction; with the context none it costs nothing.",
+            },
+        ],
+        active: "",
+    },
 ];
 
 const LIMITS_HELP: &str = "Every bound of the server and what happens at it.";
@@ -301,7 +332,7 @@ mod tests {
             let (_, known) = error.split_once(", expected ").unwrap();
             let known = known.lines().next().unwrap();
             for name in known.split('`').skip(1).step_by(2) {
-                let elsewhere = ["log", "listen", "apps", "limits"].contains(&name);
+                let elsewhere = ["log", "listen", "apps", "websocket", "limits"].contains(&name);
                 let here = table.keys.iter().any(|key| key.name == name);
                 assert!(
                     here || elsewhere,

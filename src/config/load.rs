@@ -22,6 +22,7 @@ pub(super) struct RawConfig {
     pub log: RawLog,
     pub listen: Vec<RawListen>,
     pub apps: Vec<RawApp>,
+    pub websocket: RawWebSocket,
     pub limits: Limits,
 }
 
@@ -34,6 +35,7 @@ impl Default for RawConfig {
             log: RawLog::default(),
             listen: Vec::new(),
             apps: Vec::new(),
+            websocket: RawWebSocket::default(),
             limits: Limits::default(),
         }
     }
@@ -81,6 +83,26 @@ pub(super) struct RawApp {
 
 fn default_client_events() -> bool {
     true
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawWebSocket {
+    pub compression: bool,
+    pub compression_context: String,
+    pub compression_min_bytes: usize,
+    pub compression_window_bits: u8,
+}
+
+impl Default for RawWebSocket {
+    fn default() -> RawWebSocket {
+        RawWebSocket {
+            compression: false,
+            compression_context: "none".into(),
+            compression_min_bytes: 1024,
+            compression_window_bits: 15,
+        }
+    }
 }
 
 /// A string whose parse error does not repeat what was written.

@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use crate::app::apps::App;
 use crate::app::handler::Handler;
 use crate::base::limits::Limits;
+use crate::wire::deflate_offer::DeflateOptions;
 
 /// Everything the configuration file says, with defaults filled in.
 #[derive(Clone, Debug)]
@@ -28,6 +29,8 @@ pub struct Config {
     pub listen: Vec<Listen>,
     pub apps: Vec<App>,
     pub limits: Limits,
+    /// `None`: WebSocket messages are not compressed.
+    pub deflate: Option<DeflateOptions>,
 }
 
 impl Config {

@@ -132,6 +132,7 @@ fn worker_reactor(
         apps: Apps::new(config.apps.clone()),
         demo_page: config.has_demo_app().then_some(DEMO_PAGE),
         limits: config.limits.clone(),
+        deflate: config.deflate,
         seed: seed()?,
     };
     let connections_max = config.limits.connections;

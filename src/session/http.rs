@@ -9,6 +9,7 @@ use crate::base::bytes::{Full, Inbox, Outbox};
 use crate::base::close::{Close, Violation};
 use crate::base::limits::Limits;
 use crate::base::now::{Moment, Now};
+use crate::wire::deflate_offer::Agreement;
 use crate::wire::http::{self, Connection, Manner, Refusal, Request, Response};
 use crate::wire::http_chunks::{ChunkLimits, Chunks};
 use crate::wire::http_head::{Body, Head, HeadScan};
@@ -47,6 +48,7 @@ struct Owed {
     old: bool,
     without_body: bool,
     websocket_key: Option<[u8; 24]>,
+    deflate: Option<Agreement>,
     /// More input was seen behind the request.
     pipelined: bool,
 }
@@ -147,16 +149,24 @@ impl Http {
     }
 
     /// Accepts the WebSocket that the request asked for. What is in the inbox from here on are its
-    /// frames. Panics when the request did not ask.
-    pub fn upgrade(&mut self, out: &mut Outbox) -> Result<(), Full> {
-        let key = match &self.phase {
-            Phase::Answering(owed) => owed.websocket_key,
-            _ => None,
+    /// frames. Returns how they may be compressed. Panics when the request did not ask.
+    pub fn upgrade(&mut self, out: &mut Outbox) -> Result<Option<Agreement>, Full> {
+        let (key, deflate) = match &self.phase {
+            Phase::Answering(owed) => (owed.websocket_key, owed.deflate),
+            _ => (None, None),
         };
         let key = key.expect("only a request that wants a WebSocket is upgraded");
-        http::write_upgrade(&accept_key(&key), out)?;
+        let extension = deflate.map(|agreed| agreed.field());
+        http::write_upgrade(&accept_key(&key), extension.as_deref(), out)?;
         self.phase = Phase::Ended;
-        Ok(())
+        Ok(deflate)
+    }
+
+    /// What its offers came to; said with the upgrade of the request that was handed out.
+    pub fn agree(&mut self, agreed: Option<Agreement>) {
+        if let Phase::Answering(owed) = &mut self.phase {
+            owed.deflate = agreed;
+        }
     }
 
     pub fn is_answering(&self) -> bool {
@@ -340,6 +350,7 @@ impl Owed {
             old: head.old,
             without_body: head.without_body,
             websocket_key: head.websocket_key,
+            deflate: None,
             pipelined: !inbox.is_empty(),
         }
     }

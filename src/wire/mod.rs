@@ -4,6 +4,8 @@
 pub mod bus;
 pub mod bus_codec;
 pub mod control;
+pub mod deflate;
+pub mod deflate_offer;
 pub mod http;
 pub mod http_chunks;
 pub mod http_head;

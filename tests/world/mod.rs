@@ -140,6 +140,7 @@ impl World {
                 apps: Apps::new(vec![app]),
                 demo_page: None,
                 limits: self.limits.clone(),
+                deflate: None,
                 seed,
             };
             Box::new(Worker::new(options, self.now))

@@ -5,6 +5,7 @@
 //! Invariant: after every call, each wish has been carried out, each connection with bytes to
 //! write is on the dirty list, and each with a deadline is on the wheel.
 
+mod deflating;
 mod driven;
 mod ending;
 mod link;
@@ -29,6 +30,7 @@ use crate::base::limits::Limits;
 use crate::base::now::{Moment, Now};
 use crate::base::wheel::Wheel;
 use crate::node::lines::Lines;
+use crate::node::worker::deflating::Deflating;
 use crate::node::worker::outgoing::{Outgoing, Wish};
 use crate::node::worker::seats::Seats;
 use crate::node::worker::uplink::Uplink;
@@ -37,6 +39,8 @@ use crate::realtime::hub::Hub;
 use crate::session::Session;
 use crate::session::http::{AfterAnswer, HttpStep};
 use crate::session::websocket::{WebSocket, WebSocketOptions, WebSocketStep};
+use crate::wire::deflate::Inflaters;
+use crate::wire::deflate_offer::DeflateOptions;
 
 /// A client checks its connection after `activity_seconds`; we do so this much later, so that
 /// usually it is the client's ping that settles it.
@@ -52,6 +56,8 @@ pub struct WorkerOptions {
     /// Served at `/` by `channels` listeners.
     pub demo_page: Option<&'static str>,
     pub limits: Limits,
+    /// Whether and how WebSocket messages are compressed.
+    pub deflate: Option<DeflateOptions>,
     /// From the operating system's entropy.
     pub seed: [u8; 16],
 }
@@ -96,6 +102,7 @@ impl Shared {
 pub struct Worker {
     listeners: Vec<Handler>,
     websocket: WebSocketOptions,
+    inflaters: Inflaters,
     pub(super) handlers: Handlers,
     pub(super) shared: Shared,
     pub(super) seats: Seats,
@@ -120,6 +127,7 @@ impl Worker {
             apps,
             demo_page,
             limits,
+            deflate,
             seed,
         } = options;
         let mut dice = Dice::new(seed);
@@ -132,12 +140,14 @@ impl Worker {
         let outgoing = Outgoing {
             lines: Lines::new(),
             uplink: Uplink::new(slot, &limits, now),
+            deflating: Deflating::new(deflate),
             wishes: VecDeque::new(),
             messages: 0,
         };
         let mut worker = Worker {
             listeners: handlers,
             websocket,
+            inflaters: Inflaters::default(),
             handlers: Handlers {
                 channels: Channels::new(apps, demo_page, &mut dice),
                 echo: Echo,
@@ -241,13 +251,16 @@ impl Worker {
                 HttpStep::Request(request) => {
                     shared.counters.http_requests += 1;
                     seat.known = true;
+                    http.agree(shared.outgoing.deflating.negotiate(&request));
                     let application = self.handlers.of(seat.handler);
                     application.request(conn, &request, &mut shared.cx(now));
                 }
                 HttpStep::Close(close) => self.end(conn, close, now),
             },
             Session::WebSocket(websocket) => {
-                let message = match websocket.next(inbox, out, now, &self.websocket) {
+                let inflaters = &mut self.inflaters;
+                let step = websocket.next(inbox, out, now, &self.websocket, inflaters);
+                let message = match step {
                     WebSocketStep::Idle => return false,
                     WebSocketStep::Close(close) => {
                         self.end(conn, close, now);
@@ -309,10 +322,15 @@ impl Worker {
         else {
             return;
         };
-        if http.upgrade(out).is_err() {
+        let Ok(deflate) = http.upgrade(out) else {
             return self.end(conn, Close::TooSlow, now);
+        };
+        let mut websocket = WebSocket::new(now);
+        if let Some(agreed) = deflate {
+            websocket = websocket.with_deflate(agreed.client_context_bits);
+            self.shared.outgoing.deflating.open(conn, agreed);
         }
-        seat.session = Session::WebSocket(WebSocket::new(now));
+        seat.session = Session::WebSocket(websocket);
         let application = self.handlers.of(seat.handler);
         application.opened(conn, &mut self.shared.cx(now));
         self.shared.outgoing.lines.touch(conn);

@@ -8,6 +8,7 @@ use crate::base::close::Close;
 use crate::base::ids::ConnId;
 use crate::base::now::Now;
 use crate::node::lines::Lines;
+use crate::node::worker::deflating::{Deflated, Deflating};
 use crate::node::worker::uplink::Uplink;
 use crate::wire::bus::{Item, Up};
 use crate::wire::http::Response;
@@ -24,6 +25,7 @@ pub enum Wish {
 pub struct Outgoing {
     pub lines: Lines,
     pub uplink: Uplink,
+    pub deflating: Deflating,
     pub wishes: VecDeque<Wish>,
     /// WebSocket messages queued since the start.
     pub messages: u64,
@@ -44,16 +46,25 @@ impl Outlet for Outgoing {
             Message::Text(text) => (websocket::TEXT, text.as_bytes()),
             Message::Binary(bytes) => (websocket::BINARY, bytes),
         };
+        let deflating = &mut self.deflating;
         let pushed = self
             .lines
-            .push(conn, |out| websocket::push_frame(out, opcode, payload));
+            .push(conn, |out| match deflating.message(conn, payload) {
+                Some(deflated) => websocket::push_deflated(out, opcode, deflated),
+                None => websocket::push_frame(out, opcode, payload),
+            });
         self.sent(conn, pushed);
     }
 
     fn deliver(&mut self, conn: ConnId, parcel: &Parcel) {
+        let deflating = &mut self.deflating;
         let pushed = self
             .lines
-            .push(conn, |out| out.push_shared(parcel.websocket()));
+            .push(conn, |out| match deflating.parcel(conn, parcel) {
+                Deflated::Shared(frame) => out.push_shared(frame),
+                Deflated::Own(payload) => websocket::push_deflated(out, websocket::TEXT, payload),
+                Deflated::Not => out.push_shared(parcel.websocket()),
+            });
         self.sent(conn, pushed);
     }
 
