@@ -104,7 +104,7 @@ fn plan(options: &HandshakeOptions, target: &Target) -> Plan {
 impl Visits {
     fn begin(&self, index: usize) -> Fallible<Visit> {
         let started = Instant::now();
-        let mut wire = Wire::connect(self.plan.address, self.plan.source)?;
+        let mut wire = Wire::connect(self.plan.address, None)?;
         wire.register(self.poll.registry(), Token(index))?;
         Ok(Visit {
             wire,

@@ -2,12 +2,12 @@
 //! before, with all connections open, and after each has sent one message and
 //! got its answer; then processor time while nothing happens.
 //!
-//! The connections are held by child processes (hold.rs), each with a source
-//! address of its own, because both the descriptors of a process and the ports
-//! of an address are limited.
+//! The connections are held by child processes (hold.rs), each with source
+//! addresses of its own, because both the descriptors of a process and the
+//! ports of an address are limited.
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -147,10 +147,11 @@ fn start_holders(options: &IdleOptions, target: &Target) -> Fallible<Vec<Holder>
     Ok(holders)
 }
 
-/// 127.0.0.2, 127.0.0.3, …: every address brings its own range of ports.
-fn source_address(number: usize) -> Fallible<IpAddr> {
-    let last = u8::try_from(number + 2).map_err(|_| "more than 250 holding processes")?;
-    Ok(Ipv4Addr::new(127, 0, 0, last).into())
+/// Where the range of addresses of a holding process starts: the first one
+/// takes 127.0.1.2, 127.0.1.3, …, the second 127.0.2.2 and so on.
+fn source_address(number: usize) -> Fallible<Ipv4Addr> {
+    let third = u8::try_from(number + 1).map_err(|_| "more than 255 holding processes")?;
+    Ok(Ipv4Addr::new(127, 0, third, 2))
 }
 
 /// Memory once three readings in a row agree within half a per cent.

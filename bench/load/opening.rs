@@ -5,7 +5,7 @@
 //! `Opening` is the state of one connection on this way; `open_all` walks many
 //! of them, a bounded number at a time so that no accept queue overflows.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token};
@@ -18,10 +18,16 @@ use crate::wire::{Scratch, Wire};
 /// How long nothing may happen before a run is given up.
 pub const STALL: Duration = Duration::from_secs(15);
 
+/// Connections per source address. The kernel searches for a free port one by
+/// one: with most of an address's 28,000 ports taken, every further connection
+/// takes a millisecond.
+pub const PER_ADDRESS: usize = 8_000;
+
 /// What the connections of a run have in common.
 pub struct Plan {
     pub address: SocketAddr,
-    pub source: Option<IpAddr>,
+    /// The first of this process's own source addresses.
+    pub source: Option<Ipv4Addr>,
     pub request: Vec<u8>,
     pub accept: String,
     pub pusher: Option<Membership>,
@@ -64,6 +70,12 @@ impl Plan {
             accept,
             pusher,
         }
+    }
+
+    pub fn source_of(&self, index: usize) -> Option<IpAddr> {
+        let first = u32::from(self.source?);
+        let number = u32::try_from(index / PER_ADDRESS).ok()?;
+        Some(Ipv4Addr::from(first + number).into())
     }
 }
 
@@ -212,7 +224,7 @@ pub fn open_all(
     while ready < count {
         while wires.len() < count && wires.len() - ready < window {
             let index = wires.len();
-            let mut wire = Wire::connect(plan.address, plan.source)
+            let mut wire = Wire::connect(plan.address, plan.source_of(index))
                 .map_err(|error| format!("connection {index}: {error}"))?;
             wire.register(poll.registry(), Token(index))?;
             wires.push(wire);

@@ -149,7 +149,7 @@ pub struct IdleOptions {
     /// Channels the subscribers are spread over (0: greeted, not subscribed)
     #[arg(long, default_value_t = 1)]
     pub channels: usize,
-    /// Connections per holding process; each has a source address of its own
+    /// Connections per holding process
     #[arg(long, default_value_t = 18_000)]
     pub per_process: usize,
     #[command(flatten)]
@@ -207,7 +207,7 @@ pub struct HoldOptions {
     #[arg(long)]
     pub connections: usize,
     #[arg(long)]
-    pub source: Option<std::net::IpAddr>,
+    pub source: Option<std::net::Ipv4Addr>,
     #[arg(long)]
     pub offset: usize,
     #[arg(long)]

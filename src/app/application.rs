@@ -92,7 +92,8 @@ pub trait Outlet {
 /// What can be asked of the switchboard.
 pub enum Asked<'a> {
     Question(Question<'a>),
-    /// Publish all of these, and say when every worker with subscribers has them.
+    /// Publish all of these, and say when nothing but the end of the worker that has subscribers
+    /// can keep them from it.
     Publish(Vec<Item<'a>>),
 }
 

@@ -80,9 +80,11 @@ impl Channels {
         };
         let protocol = match parameter("protocol").filter(|text| !text.is_empty()) {
             None => Ok(PROTOCOL_DEFAULT),
-            Some(text) => match text.parse::<u8>() {
-                Ok(version) if PROTOCOLS.contains(&version) => Ok(version),
-                Ok(_) => Err(4007),
+            Some(text) => match text.parse::<u32>() {
+                Ok(version) => match u8::try_from(version) {
+                    Ok(version) if PROTOCOLS.contains(&version) => Ok(version),
+                    _ => Err(4007),
+                },
                 Err(_) => Err(4006),
             },
         };

@@ -122,7 +122,10 @@ impl Client {
             ));
         }
         if !is_name(channel, cx.limits.channel_name_bytes) {
-            let text = "Invalid channel name: letters, digits and _-=@,.; only, 200 at most";
+            let text = format!(
+                "Invalid channel name: letters, digits and _-=@,.; only, {} at most",
+                cx.limits.channel_name_bytes
+            );
             return Err(Refusal::new("InvalidChannel", 400, text));
         }
         let kind = ChannelKind::of(channel);

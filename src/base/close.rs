@@ -42,8 +42,6 @@ pub enum Close {
     VersionRefused(u16),
     /// Pusher 4009.
     Unauthorised(&'static str),
-    /// Pusher 4100.
-    OverCapacity,
 }
 
 impl Close {
@@ -62,9 +60,9 @@ impl Close {
                 return Some((4001, Cow::Owned(text)));
             }
             Close::PathUnknown => (4005, "Path not found"),
+            Close::VersionRefused(4006) => (4006, "Invalid version string"),
             Close::VersionRefused(code) => (*code, "Unsupported protocol version"),
             Close::Unauthorised(text) => (4009, text),
-            Close::OverCapacity => (4100, "Over capacity"),
         };
         Some((code, Cow::Borrowed(text)))
     }

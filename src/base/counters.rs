@@ -39,15 +39,15 @@ counters! {
     messages_out: "WebSocket messages sent.";
     bytes_in: "Bytes received from clients.";
     bytes_out: "Bytes sent to clients.";
-    http_requests: "HTTP requests answered.";
+    http_requests: "HTTP requests received.";
     events_published: "Events accepted for publishing.";
-    events_refused: "Publishing calls answered 503.";
+    events_refused: "Publishing calls over HTTP answered 503.";
     closed_slow: "Connections cut because they read too slowly.";
     closed_violation: "Connections ended because they broke the protocol.";
     closed_unheard: "Connections ended because they did not answer a PING.";
     accept_pauses: "Times accepting paused for want of descriptors or at the connection limit.";
-    links: "Links to other processes of ours open now.";
-    link_losses: "Links to other processes of ours that broke.";
+    links: "Workers' links to the switchboard, open now; the switchboard counts them.";
+    link_losses: "Such links that ended or broke.";
     slow_turns: "Reactor turns longer than 20 ms.";
 }
 

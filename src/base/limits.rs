@@ -1,4 +1,5 @@
-//! Every bound in the program: its name, its default, and what happens at it. The `[limits]` table
+//! Every bound that can be configured: its name, its default, and what happens at it. (A bound that
+//! nobody would want to change is a constant beside the code that keeps it.) The `[limits]` table
 //! of the configuration has exactly these keys, and its reference page is made from this list.
 
 use serde::Deserialize;
@@ -84,11 +85,11 @@ limits! {
     question_seconds: u64 = 5,
         "Time for the switchboard to answer. Then the caller gets 503.";
     link_bytes: usize = 67_108_864,
-        "Bytes waiting between two of our processes. Publishing into a full link is answered 503; other messages break the link, which then starts over with the whole state.";
+        "Bytes of events waiting between two of our processes. Publishing into a full link is answered 503. At twice this number the switchboard breaks the link, which then starts over with the whole state.";
     bus_message_bytes: usize = 16_777_216,
         "One message between two of our processes. An answer that would be longer is refused with 400.";
     settle_ms: u64 = 1_000,
         "How long a new switchboard waits for all workers to tell what they hold before it answers anyone.";
     held_messages: usize = 100_000,
-        "Messages a new switchboard keeps while it waits for the workers. One more is refused with 503.";
+        "Messages a new switchboard keeps while it waits for the workers, and answers it keeps while the kernel takes their events. One more is refused with 503.";
 }

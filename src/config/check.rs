@@ -329,6 +329,10 @@ fn check_limits(checker: &mut Checker<'_>, limits: &Limits) {
         1,
         bus / 4,
     );
+    // So does the roster of a full presence channel; 16 bytes for the lengths of its fields.
+    let member = limits.presence_member_bytes as u64 + limits.user_id_bytes as u64 + 16;
+    let members = limits.presence_members as u64;
+    range("presence_members", members, 1, bus / 2 / member);
     range("link_bytes", link, bus, u64::MAX);
 }
 

@@ -76,9 +76,14 @@ impl Source {
         parse(&self.text, &self.name(), &self.base())
     }
 
-    /// `run_dir` alone, from a file that may be wrong elsewhere.
+    /// `run_dir` alone, from a file that may be wrong elsewhere, even in its syntax: whoever broke
+    /// the file of a running server must still be able to stop it.
     pub fn run_dir(&self) -> Option<PathBuf> {
-        let table: toml::Table = self.text.parse().ok()?;
+        let line = || {
+            let names_it = |line: &&str| line.trim_start().starts_with("run_dir");
+            self.text.lines().find(names_it)?.parse().ok()
+        };
+        let table: toml::Table = self.text.parse().ok().or_else(line)?;
         let dir = table.get("run_dir")?.as_str()?;
         Some(self.base().join(dir))
     }
@@ -96,6 +101,11 @@ mod tests {
         };
         assert!(source.config().is_err());
         assert_eq!(source.run_dir(), Some(PathBuf::from("/etc/x/here")));
+        let broken = Source {
+            text: "workers = = 7\nrun_dir = \"here\"\n[".into(),
+            ..source
+        };
+        assert_eq!(broken.run_dir(), Some(PathBuf::from("/etc/x/here")));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The only place where clocks are read.
+//! The clock of a reactor: read here once per turn and handed down.
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 

@@ -273,27 +273,18 @@ impl Hub {
                 continue;
             }
             let mut members: Vec<(Member<'_>, u32)> = Vec::new();
-            for presence in channel
+            let mut places: HashMap<&str, usize, FixedState> =
+                HashMap::with_hasher(self.names.hasher().clone());
+            let presences = channel
                 .subscribers
                 .iter()
-                .filter_map(|c| self.presence(*c, index))
-            {
-                let user_id = presence.user_id.as_str();
-                match members
-                    .iter_mut()
-                    .find(|(member, _)| member.user_id == user_id)
-                {
-                    Some((_, count)) => *count += 1,
-                    None => {
-                        members.push((
-                            Member {
-                                user_id,
-                                user_info: &presence.user_info,
-                            },
-                            1,
-                        ));
-                    }
-                }
+                .filter_map(|c| self.presence(*c, index));
+            for Presence { user_id, user_info } in presences {
+                let place = *places.entry(user_id).or_insert_with(|| {
+                    members.push((Member { user_id, user_info }, 0));
+                    members.len() - 1
+                });
+                members[place].1 += 1;
             }
             let subscriptions = channel.subscribers.len() as u32;
             each(Holding {

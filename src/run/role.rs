@@ -164,7 +164,9 @@ fn switchboard_reactor(
         limits: config.limits.clone(),
         seed: seed()?,
     };
-    let connections_max = config.limits.connections;
+    // Twice over, since a broken link and its successor may be here at once, and some for those
+    // who have not said yet who they are.
+    let connections_max = 2 * links as usize + 16;
     Ok(Box::new(move || {
         let clock = Clock::start();
         run_reactor(

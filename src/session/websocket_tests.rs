@@ -402,7 +402,7 @@ fn shutting_waits_for_the_answer_and_drops_what_comes_before_it() {
     assert_eq!(
         client
             .socket
-            .shut(&Close::OverCapacity, &mut client.out, at(2)),
+            .shut(&Close::PathUnknown, &mut client.out, at(2)),
         Shut::Wait
     );
     client.send(&whole(CLOSE, b"\x03\xe9"), at(3));

@@ -122,7 +122,7 @@ pub enum RefusalReason {
     Full,
     /// A worker that has subscribers does not keep up, so delivery cannot be promised.
     Congested,
-    /// Too much waits for a new switchboard to settle.
+    /// `limits.held_messages` wait for a new switchboard to settle.
     Settling,
     /// The answer would be longer than `limits.bus_message_bytes`.
     TooLong,
@@ -131,7 +131,7 @@ pub enum RefusalReason {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer<'a> {
     /// One entry per channel of each item that wanted info, in the order of the call. Sent when
-    /// every worker with subscribers has the event in its hands.
+    /// the kernel has the event on the link of every worker with subscribers.
     Published(Vec<ChannelCounts>),
     /// Names without the app, sorted.
     Channels(Vec<(&'a str, ChannelCounts)>),

@@ -31,6 +31,8 @@ const START_UNIX_MS: u64 = 1_767_225_600_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
     Process(usize, ConnId),
+    /// In the queue of the switchboard's listener, which outlives it.
+    Backlog,
     Client(usize),
 }
 
@@ -150,7 +152,29 @@ impl World {
             pipes: BTreeMap::new(),
             next_slot: 0,
         });
+        if index == self.workers {
+            self.accept_backlog();
+        }
         self.drain(index);
+    }
+
+    /// The switchboard is back and finds who dialled meanwhile.
+    fn accept_backlog(&mut self) {
+        let waiting: Vec<usize> = self
+            .pipes
+            .iter()
+            .filter(|(_, pipe)| pipe.ends[1] == End::Backlog)
+            .map(|(index, _)| *index)
+            .collect();
+        for index in waiting {
+            let conn = self.seat(self.workers, index);
+            self.next_pipe += 1;
+            let pipe = self.pipes.get_mut(&index).expect("listed");
+            pipe.ends[1] = End::Process(self.workers, conn);
+            let now = self.now;
+            let switchboard = self.processes[self.workers].as_mut().expect("alive");
+            switchboard.node.opened(conn, Origin::Link, now);
+        }
     }
 
     /// SIGKILL: what it had handed to the kernel still arrives, nothing else does.
@@ -277,19 +301,24 @@ impl World {
 
     fn dial(&mut self, index: usize) {
         let now = self.now;
-        if self.processes[self.workers].is_none() {
-            // As with the inherited listener, whose queue would hold us: retried soon.
-            let process = self.processes[index].as_mut().expect("it just asked");
-            return process.node.unreachable(Peer::Switchboard, now);
-        }
         let pipe = self.next_pipe;
         let conn = self.seat(index, pipe);
-        self.join(End::Process(index, conn), self.workers, Origin::Link);
+        let from = End::Process(index, conn);
+        if self.is_alive(self.workers) {
+            self.join(from, self.workers, Origin::Link);
+        } else {
+            self.next_pipe += 1;
+            let ends = [from, End::Backlog];
+            let (ways, closed) = Default::default();
+            self.pipes.insert(pipe, Pipe { ends, ways, closed });
+        }
         let process = self.processes[index].as_mut().expect("alive");
         process
             .node
             .opened(conn, Origin::Dialled(Peer::Switchboard), now);
-        self.drain(self.workers);
+        if self.is_alive(self.workers) {
+            self.drain(self.workers);
+        }
     }
 
     fn own_pipe(&self, index: usize, conn: ConnId) -> Option<(usize, usize)> {
@@ -362,6 +391,7 @@ impl World {
     fn is_willing(&self, end: End) -> bool {
         match end {
             End::Client(client) => !self.clients[client].stalled,
+            End::Backlog => false,
             End::Process(index, conn) => self.processes[index]
                 .as_ref()
                 .is_some_and(|p| p.node.wants_input(conn)),
@@ -409,6 +439,7 @@ impl World {
                 let reply = std::mem::take(&mut self.clients[client].reply);
                 self.send(client, &reply);
             }
+            End::Backlog => unreachable!("nobody reads there"),
             End::Process(index, conn) => {
                 if let Some(process) = self.processes[index].as_mut()
                     && !bytes.is_empty()

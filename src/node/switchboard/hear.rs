@@ -74,13 +74,11 @@ impl Switchboard {
     /// All events of the call, or none.
     fn publish(&mut self, conn: ConnId, ticket: u64, items: &[Item<'_>], now: Now) {
         if self.has_congested_target(conn, items) {
-            self.counters.events_refused += 1;
-            return self.refuse(conn, ticket, items, now);
+            return self.refuse(conn, ticket, items, RefusalReason::Congested, now);
         }
         let mut marks: Vec<(ConnId, u64)> = Vec::new();
         let mut counts = Vec::new();
         for item in items {
-            self.counters.events_published += 1;
             if item.info.any() {
                 counts.extend(
                     item.channels
@@ -158,9 +156,50 @@ impl Switchboard {
             || targets.any(|(conn, _)| full(conn))
     }
 
-    fn refuse(&mut self, conn: ConnId, ticket: u64, items: &[Item<'_>], now: Now) {
+    /// Too much is held already: says so instead of keeping this as well.
+    pub(super) fn turn_away(&mut self, conn: ConnId, message: &Up<'_>, now: Now) {
+        let reason = RefusalReason::Settling;
+        match message {
+            Up::Subscribe {
+                ticket, channel, ..
+            } => {
+                let (ticket, channel) = (*ticket, *channel);
+                self.send(
+                    conn,
+                    &Down::Refused {
+                        ticket,
+                        channel,
+                        reason,
+                    },
+                    now,
+                );
+            }
+            Up::Publish { ticket, items } => self.refuse(conn, *ticket, items, reason, now),
+            Up::Ask { ticket, .. } => {
+                let answer = Answer::Refused(reason);
+                self.send(
+                    conn,
+                    &Down::Answer {
+                        ticket: *ticket,
+                        answer,
+                    },
+                    now,
+                );
+            }
+            Up::Hello { .. } | Up::Announce(_) | Up::Announced | Up::Unsubscribe { .. } => {}
+        }
+    }
+
+    fn refuse(
+        &mut self,
+        conn: ConnId,
+        ticket: u64,
+        items: &[Item<'_>],
+        reason: RefusalReason,
+        now: Now,
+    ) {
         if ticket > 0 {
-            let answer = Answer::Refused(RefusalReason::Congested);
+            let answer = Answer::Refused(reason);
             self.send(conn, &Down::Answer { ticket, answer }, now);
         } else if let Some(sender) = items.first().and_then(|item| item.exclude) {
             self.send(conn, &Down::Undelivered { sender }, now);

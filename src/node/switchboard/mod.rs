@@ -145,7 +145,13 @@ impl Switchboard {
 
     fn drop_garbled(&mut self, conn: ConnId, now: Now) {
         log::error!("link {conn} sent what is no message and starts over");
-        self.settle_again(now);
+        // A stranger holds nothing that would have to be told again.
+        if self
+            .link(conn)
+            .is_some_and(|link| link.role != Role::Stranger)
+        {
+            self.settle_again(now);
+        }
         self.drop_link(conn, now);
     }
 
@@ -165,10 +171,14 @@ impl Switchboard {
                     self.hear(conn, id, Up::decode(frame)?, now);
                     return Ok(());
                 }
-                if self.held.len() >= self.limits.held_messages {
-                    return Err(Garbled);
+                let message = Up::decode(frame)?;
+                let full = self.held.len() >= self.limits.held_messages;
+                // An unsubscription cannot be refused; there are no more than subscriptions.
+                if full && !matches!(message, Up::Unsubscribe { .. }) {
+                    self.turn_away(conn, &message, now);
+                } else {
+                    self.held.push_back((conn, frame.to_vec()));
                 }
-                self.held.push_back((conn, frame.to_vec()));
                 Ok(())
             }
         }

@@ -41,7 +41,6 @@ impl Worker {
             return;
         }
         log::warn!("the link to the switchboard broke");
-        self.shared.counters.link_losses += 1;
         self.shared.outgoing.uplink.down(&mut self.shared.dice, now);
         for asker in self.shared.outgoing.uplink.give_up() {
             self.unanswered(asker, now);

@@ -193,7 +193,6 @@ impl Worker {
         counters.connections = (self.seats.count() as u64).saturating_sub(own);
         counters.subscriptions = self.shared.hub.len();
         counters.messages_out = self.shared.outgoing.messages;
-        counters.links = links;
         let mut counters = counters.clone();
         counters.bytes_out += open_bytes;
         counters
