@@ -15,6 +15,7 @@ use crate::config::problem::{Problem, Step, locate, nearest};
 use crate::config::{Config, Listen, LogFormat, LogOptions};
 use crate::wire::deflate::{WINDOW_BITS_MAX, WINDOW_BITS_MIN};
 use crate::wire::deflate_offer::DeflateOptions;
+use crate::wire::origin::is_valid_entry;
 
 /// More processes than this is a typing error on any machine we know of.
 pub const WORKERS_MAX: u32 = 256;
@@ -91,6 +92,8 @@ pub(super) fn check(
     let listen = check_listen(&mut checker, &raw.listen);
     check_apps(&mut checker, &raw, &listen);
     let deflate = check_websocket(&mut checker, &raw.websocket);
+    let at = [Key("http"), Key("cors_origins")];
+    check_origins(&mut checker, &at, &raw.http.cors_origins);
     check_limits(&mut checker, &raw.limits);
     if !checker.problems.is_empty() {
         return Err(checker.problems);
@@ -100,6 +103,7 @@ pub(super) fn check(
         key: app.key.0,
         secret: Secret::new(app.secret.0),
         client_events: app.client_events,
+        origins: app.origins,
     });
     Ok(Config {
         workers: resolve_workers(raw.workers),
@@ -110,6 +114,7 @@ pub(super) fn check(
         apps: apps.collect(),
         limits: raw.limits,
         deflate,
+        cors_origins: raw.http.cors_origins,
     })
 }
 
@@ -217,6 +222,7 @@ fn check_apps(checker: &mut Checker<'_>, raw: &RawConfig, listens: &[Listen]) {
         if earlier.iter().any(|other| other.key.0 == app.key.0) {
             checker.problem(&at("key"), "this key is used twice", None);
         }
+        check_origins(checker, &at("origins"), &app.origins);
         if app.secret.0.is_empty() {
             let hint = "choose one, e.g. `openssl rand -hex 32`";
             checker.problem(&at("secret"), "the secret is empty", Some(hint));
@@ -242,6 +248,14 @@ fn check_path_word(checker: &mut Checker<'_>, path: &[Step], name: &str, word: &
         let message =
             format!("{name} must be letters, digits and signs other than / ? # % \" \\ :");
         checker.problem(path, message, None);
+    }
+}
+
+fn check_origins(checker: &mut Checker<'_>, path: &[Step], origins: &[String]) {
+    for entry in origins.iter().filter(|entry| !is_valid_entry(entry)) {
+        let hint = "SCHEME://HOST[:PORT] without a path, such as \"https://example.com\", \
+                    \"https://*.example.com\" for all hosts below it, or \"*\"";
+        checker.problem(path, format!("\"{entry}\" is no origin"), Some(hint));
     }
 }
 

@@ -124,8 +124,25 @@ pub const TABLES: &[TableRow] = &[
                 default: "true",
                 help: "Whether clients may send client- events to each other on private and presence channels.",
             },
+            KeyRow {
+                name: "origins",
+                kind: "list of origins",
+                default: "[]",
+                help: "The pages whose clients may connect, as the browser names them: \"https://example.com\", or \"https://*.example.com\" for all hosts below it. Others are closed with 4009. Empty: any. Clients that are no browser send no origin and are let in.",
+            },
         ],
         active: "id = \"demo\"\nkey = \"demo-key\"\nsecret = \"demo-secret\"\n",
+    },
+    TableRow {
+        heading: "[http]",
+        help: "What is said to browsers.",
+        keys: &[KeyRow {
+            name: "cors_origins",
+            kind: "list of origins",
+            default: "[]",
+            help: "The pages of other sites that may read answers of the HTTP API and the probes (CORS): [\"*\"] for all. Empty: none. It is no protection of the API, which is what signatures are for.",
+        }],
+        active: "",
     },
     TableRow {
         heading: "[websocket]",
@@ -332,7 +349,8 @@ mod tests {
             let (_, known) = error.split_once(", expected ").unwrap();
             let known = known.lines().next().unwrap();
             for name in known.split('`').skip(1).step_by(2) {
-                let elsewhere = ["log", "listen", "apps", "websocket", "limits"].contains(&name);
+                let elsewhere =
+                    ["log", "listen", "apps", "websocket", "http", "limits"].contains(&name);
                 let here = table.keys.iter().any(|key| key.name == name);
                 assert!(
                     here || elsewhere,

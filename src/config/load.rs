@@ -23,6 +23,7 @@ pub(super) struct RawConfig {
     pub listen: Vec<RawListen>,
     pub apps: Vec<RawApp>,
     pub websocket: RawWebSocket,
+    pub http: RawHttp,
     pub limits: Limits,
 }
 
@@ -36,6 +37,7 @@ impl Default for RawConfig {
             listen: Vec::new(),
             apps: Vec::new(),
             websocket: RawWebSocket::default(),
+            http: RawHttp::default(),
             limits: Limits::default(),
         }
     }
@@ -79,6 +81,8 @@ pub(super) struct RawApp {
     pub secret: RawSecret,
     #[serde(default = "default_client_events")]
     pub client_events: bool,
+    #[serde(default)]
+    pub origins: Vec<String>,
 }
 
 fn default_client_events() -> bool {
@@ -103,6 +107,12 @@ impl Default for RawWebSocket {
             compression_window_bits: 15,
         }
     }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawHttp {
+    pub cors_origins: Vec<String>,
 }
 
 /// A string whose parse error does not repeat what was written.

@@ -31,6 +31,8 @@ pub struct Config {
     pub limits: Limits,
     /// `None`: WebSocket messages are not compressed.
     pub deflate: Option<DeflateOptions>,
+    /// The pages that may read what the server answers over HTTP.
+    pub cors_origins: Vec<String>,
 }
 
 impl Config {

@@ -128,7 +128,7 @@ fn nothing_refers_to_earlier_messages_unless_it_was_agreed_on() {
 
 fn compressed(message: &[u8]) -> Vec<u8> {
     let mut compressor = Compressor::new(15);
-    compressor.compress(message, &[]).expect("smaller").to_vec()
+    compressor.compress(message).expect("smaller").to_vec()
 }
 
 #[test]
@@ -212,7 +212,7 @@ fn random_conversations_come_out_as_they_went_in() {
                 .collect();
             let payload = match dice.below(4) {
                 0 => None,
-                _ => compressor.compress(text.as_bytes(), history.as_slice()),
+                _ => compressor.compress_after(text.as_bytes(), history.as_slice()),
             };
             let is_deflated = payload.is_some();
             let payload = payload.map_or(text.as_bytes().to_vec(), <[u8]>::to_vec);

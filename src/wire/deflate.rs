@@ -16,6 +16,8 @@ const LEVEL: i32 = 6;
 /// RFC 7692 section 7.1.2.1 knows 8 too, of which zlib silently makes 9: it is never agreed to.
 pub const WINDOW_BITS_MIN: u8 = 9;
 pub const WINDOW_BITS_MAX: u8 = 15;
+/// How much longer than its message a payload may be that earns its place in a context.
+const GROWTH_BYTES: usize = 64;
 /// Inflated at a time, and the most that is inflated beyond what is allowed.
 const STEP_BYTES: usize = 16 * 1024;
 /// Room for compressed bytes that is kept between messages.
@@ -82,15 +84,24 @@ impl Compressor {
         }
     }
 
-    /// `message` compressed; `None` when that would not make it smaller. It may refer to what the
-    /// receiver has seen of `history`.
-    pub fn compress(&mut self, message: &[u8], history: &[u8]) -> Option<&[u8]> {
+    /// `message` compressed; `None` when that would not make it smaller.
+    pub fn compress(&mut self, message: &[u8]) -> Option<&[u8]> {
+        self.compress_within(message, &[], message.len())
+    }
+
+    /// The same for a receiver that has seen `history`. A little growth is accepted: the first
+    /// messages of a conversation seldom shrink, and make those shrink that resemble them.
+    pub fn compress_after(&mut self, message: &[u8], history: &[u8]) -> Option<&[u8]> {
+        self.compress_within(message, history, message.len() + GROWTH_BYTES)
+    }
+
+    /// `None` when it would take `limit` bytes or more.
+    fn compress_within(&mut self, message: &[u8], history: &[u8], limit: usize) -> Option<&[u8]> {
         self.deflate.reset();
         if !history.is_empty() {
             self.deflate.set_dictionary(history).ok()?;
         }
-        // What does not fit here is not smaller than the message.
-        let room = message.len() + TAIL.len();
+        let room = limit + TAIL.len();
         if self.buffer.len() < room || self.buffer.len() > room.max(KEPT_BYTES) {
             self.buffer = vec![0; room];
         }
@@ -266,7 +277,7 @@ mod tests {
             for size in [64, 200, 5_000, 100_000, 64, 300] {
                 let message = text(&mut dice, size);
                 let seen = history.as_slice().to_vec();
-                if let Some(payload) = compressor.compress(&message, &seen) {
+                if let Some(payload) = compressor.compress_after(&message, &seen) {
                     for cut in [1 + payload.len() / 3, payload.len()] {
                         let back = inflate(payload, &seen, cut, size);
                         assert_eq!(back.as_deref(), Ok(&*message), "{bits} {size} {cut}");
@@ -284,8 +295,10 @@ mod tests {
     fn a_message_like_the_last_one_costs_a_few_bytes_with_a_history() {
         let message = text(&mut Dice::new([1; 16]), 400);
         let mut compressor = Compressor::new(15);
-        let alone = compressor.compress(&message, b"").expect("smaller").len();
-        let again = compressor.compress(&message, &message).expect("smaller");
+        let alone = compressor.compress(&message).expect("smaller").len();
+        let again = compressor
+            .compress_after(&message, &message)
+            .expect("smaller");
         assert!(again.len() < 20 && alone > 100, "{alone} {}", again.len());
     }
 
@@ -294,9 +307,9 @@ mod tests {
         let mut compressor = Compressor::new(15);
         let mut dice = Dice::new([5; 16]);
         let noise: Vec<u8> = (0..500).map(|_| dice.below(256) as u8).collect();
-        assert_eq!(compressor.compress(&noise, b""), None);
-        assert_eq!(compressor.compress(b"a", b""), None);
-        assert!(compressor.compress(&[b'a'; 100], b"").is_some());
+        assert_eq!(compressor.compress(&noise), None);
+        assert_eq!(compressor.compress(b"a"), None);
+        assert!(compressor.compress(&[b'a'; 100]).is_some());
     }
 
     #[test]
@@ -333,9 +346,7 @@ mod tests {
     #[test]
     fn a_bomb_is_stopped_within_one_step_of_what_is_allowed() {
         let mut compressor = Compressor::new(15);
-        let bomb = compressor
-            .compress(&vec![0; 50_000_000], b"")
-            .expect("smaller");
+        let bomb = compressor.compress(&vec![0; 50_000_000]).expect("smaller");
         assert!(bomb.len() < 60_000);
         assert_eq!(inflate(bomb, b"", bomb.len(), 1000), Err(Garbled::TooLong));
     }

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 
 use crate::base::bytes::{Full, Outbox};
+use crate::wire::http_date::imf_fixdate;
 
 /// A whole request, borrowed from the bytes it came in. Its head passed every check of
 /// `http_head`; a chunked body was decoded.
@@ -143,6 +144,12 @@ impl Response {
         piece(b" ");
         piece(reason(self.status).as_bytes());
         piece(b"\r\n");
+        // RFC 9110 section 6.6.1.
+        if manner.unix_seconds > 0 {
+            piece(b"Date: ");
+            piece(&imf_fixdate(manner.unix_seconds));
+            piece(b"\r\n");
+        }
         if !self.is_bodiless() {
             if !self.content_type.is_empty() {
                 piece(b"Content-Type: ");
@@ -181,6 +188,8 @@ pub struct Manner {
     pub connection: Connection,
     /// The answer to HEAD tells the length of a body and leaves it out.
     pub without_body: bool,
+    /// For the Date field. Zero: the clock is not set, and a date must not be made up.
+    pub unix_seconds: u64,
 }
 
 /// RFC 9112 section 9.3.

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use lineman::app::apps::{App, Apps, Secret};
+use lineman::app::cors::Cors;
 use lineman::app::handler::Handler;
 use lineman::base::dice::Dice;
 use lineman::base::ids::ConnId;
@@ -135,6 +136,7 @@ impl World {
                 key: KEY.into(),
                 secret: Secret::new(SECRET.into()),
                 client_events: true,
+                origins: Vec::new(),
             };
             let options = WorkerOptions {
                 slot: index as u32,
@@ -143,6 +145,7 @@ impl World {
                 demo_page: None,
                 limits: self.limits.clone(),
                 deflate: None,
+                cors: Cors::default(),
                 seed,
             };
             Box::new(Worker::new(options, self.now))

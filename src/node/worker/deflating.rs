@@ -118,7 +118,7 @@ impl Deflating {
             };
         }
         let shared = parcel.deflated(|message| {
-            let payload = compressor(compressors, receiver.bits).compress(message, &[]);
+            let payload = compressor(compressors, receiver.bits).compress(message);
             payload.map(|payload| websocket::deflated_frame(TEXT, payload))
         });
         match shared {
@@ -144,11 +144,112 @@ fn compress<'a>(
     receiver: &mut Receiver,
     message: &[u8],
 ) -> Option<&'a [u8]> {
-    let history = receiver.history.as_deref_mut();
-    let seen = history.as_ref().map_or(&[][..], |seen| seen.as_slice());
-    let payload = compressor(compressors, receiver.bits).compress(message, seen)?;
-    if let Some(history) = history {
-        history.remember(message);
-    }
+    let compressor = compressor(compressors, receiver.bits);
+    let Some(history) = receiver.history.as_deref_mut() else {
+        return compressor.compress(message);
+    };
+    let payload = compressor.compress_after(message, history.as_slice())?;
+    history.remember(message);
     Some(payload)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::deflate::{Garbled, Inflaters};
+
+    const BOTH: DeflateOptions = DeflateOptions {
+        client_context: true,
+        server_context: true,
+        min_bytes: 10,
+        window_bits: 12,
+    };
+
+    fn join(deflating: &mut Deflating, slot: u32, offer: &str, options: &DeflateOptions) -> ConnId {
+        let conn = ConnId::new(slot, 1);
+        let agreed = negotiate([offer].into_iter(), options).expect("an agreement");
+        deflating.open(conn, agreed);
+        conn
+    }
+
+    fn inflate(payload: &[u8], history: &[u8]) -> Vec<u8> {
+        let mut inflater = Inflaters::default().lend(history).expect("a history");
+        let mut plain = Vec::new();
+        let mut sink = |bytes: &[u8]| {
+            plain.extend_from_slice(bytes);
+            Ok::<(), Garbled>(())
+        };
+        inflater.push(payload, 10_000, &mut sink).expect("deflate");
+        inflater.finish(10_000, &mut sink).expect("deflate");
+        plain
+    }
+
+    #[test]
+    fn a_broadcast_is_compressed_once_for_all_without_a_context() {
+        let options = DeflateOptions {
+            server_context: false,
+            ..BOTH
+        };
+        let mut deflating = Deflating::new(Some(options));
+        let parcel = Parcel::text(&"long and dull ".repeat(50));
+        let mut frames = Vec::new();
+        for slot in 0..3 {
+            let conn = join(&mut deflating, slot, "permessage-deflate", &options);
+            match deflating.parcel(conn, &parcel) {
+                Deflated::Shared(frame) => frames.push(frame.clone()),
+                _ => panic!("a shared frame was expected"),
+            }
+        }
+        assert!(
+            frames
+                .iter()
+                .all(|frame| frame.as_ptr() == frames[0].as_ptr())
+        );
+        assert_eq!(frames[0][0], 0xc1, "final, compressed, text");
+        let plain = inflate(websocket::payload(&frames[0]), b"");
+        assert_eq!(plain, parcel.payload());
+        // Who asked for a smaller window cannot read that one.
+        let small = "permessage-deflate; server_max_window_bits=9";
+        let small = join(&mut deflating, 3, small, &options);
+        assert!(matches!(deflating.parcel(small, &parcel), Deflated::Own(_)));
+        let stranger = ConnId::new(4, 1);
+        assert!(matches!(deflating.parcel(stranger, &parcel), Deflated::Not));
+        let short = Parcel::text("short");
+        let first = ConnId::new(0, 1);
+        assert!(matches!(deflating.parcel(first, &short), Deflated::Not));
+        deflating.close(first);
+        assert!(matches!(deflating.parcel(first, &parcel), Deflated::Not));
+    }
+
+    #[test]
+    fn a_context_follows_what_the_peer_has_seen_and_may_be_forgotten() {
+        let mut deflating = Deflating::new(Some(BOTH));
+        let offer = "permessage-deflate; client_max_window_bits";
+        let conn = join(&mut deflating, 0, offer, &BOTH);
+        let texts: Vec<String> = (0..200)
+            .map(|n| format!("{{\"event\":\"tick\",\"data\":\"{n} {}\"}}", n * 7919))
+            .collect();
+        // All the peer ever sees; it keeps at most its window of it.
+        let mut seen = Vec::new();
+        let mut sizes = Vec::new();
+        for (round, text) in texts.iter().enumerate() {
+            if round == 150 {
+                deflating.forget(conn);
+            }
+            let parcel = Parcel::text(text);
+            let payload = match deflating.parcel(conn, &parcel) {
+                Deflated::Own(payload) => payload.to_vec(),
+                Deflated::Not => continue,
+                Deflated::Shared(_) => panic!("it has a context of its own"),
+            };
+            let window = &seen[seen.len() - seen.len().min(1 << 12)..];
+            assert_eq!(inflate(&payload, window), text.as_bytes(), "round {round}");
+            seen.extend_from_slice(text.as_bytes());
+            sizes.push(payload.len());
+        }
+        assert!(
+            sizes.iter().filter(|size| **size < 20).count() > 150,
+            "{sizes:?}"
+        );
+    }
 }

@@ -19,6 +19,7 @@ use std::time::Duration;
 use crate::app::application::{Application, Cx, Message};
 use crate::app::apps::Apps;
 use crate::app::channels::Channels;
+use crate::app::cors::{self, Cors};
 use crate::app::echo::Echo;
 use crate::app::handler::Handler;
 use crate::base::bytes::Inbox;
@@ -41,6 +42,7 @@ use crate::session::http::{AfterAnswer, HttpStep};
 use crate::session::websocket::{WebSocket, WebSocketOptions, WebSocketStep};
 use crate::wire::deflate::Inflaters;
 use crate::wire::deflate_offer::DeflateOptions;
+use crate::wire::http::Response;
 
 /// A client checks its connection after `activity_seconds`; we do so this much later, so that
 /// usually it is the client's ping that settles it.
@@ -58,6 +60,8 @@ pub struct WorkerOptions {
     pub limits: Limits,
     /// Whether and how WebSocket messages are compressed.
     pub deflate: Option<DeflateOptions>,
+    /// The pages that may read what this server answers.
+    pub cors: Cors,
     /// From the operating system's entropy.
     pub seed: [u8; 16],
 }
@@ -103,6 +107,7 @@ pub struct Worker {
     listeners: Vec<Handler>,
     websocket: WebSocketOptions,
     inflaters: Inflaters,
+    cors: Cors,
     pub(super) handlers: Handlers,
     pub(super) shared: Shared,
     pub(super) seats: Seats,
@@ -128,6 +133,7 @@ impl Worker {
             demo_page,
             limits,
             deflate,
+            cors,
             seed,
         } = options;
         let mut dice = Dice::new(seed);
@@ -148,6 +154,7 @@ impl Worker {
             listeners: handlers,
             websocket,
             inflaters: Inflaters::default(),
+            cors,
             handlers: Handlers {
                 channels: Channels::new(apps, demo_page, &mut dice),
                 echo: Echo,
@@ -250,6 +257,7 @@ impl Worker {
                 HttpStep::Request(request) => {
                     shared.counters.http_requests += 1;
                     seat.known = true;
+                    http.allow_origin(self.cors.allowed(&request));
                     http.agree(shared.outgoing.deflating.negotiate(&request));
                     let application = self.handlers.of(seat.handler);
                     application.request(conn, &request, &mut shared.cx(now));
@@ -284,14 +292,14 @@ impl Worker {
     pub(super) fn carry_out(&mut self, now: Now) {
         while let Some(wish) = self.shared.outgoing.wishes.pop_front() {
             match wish {
-                Wish::Reply(conn, response) => self.reply(conn, &response, now),
+                Wish::Reply(conn, response) => self.reply(conn, response, now),
                 Wish::Upgrade(conn) => self.upgrade(conn, now),
                 Wish::Close(conn, close) => self.shut(conn, close, now),
             }
         }
     }
 
-    fn reply(&mut self, conn: ConnId, response: &crate::wire::http::Response, now: Now) {
+    fn reply(&mut self, conn: ConnId, mut response: Response, now: Now) {
         let Some(seat) = self.seats.get_mut(conn).filter(|seat| !seat.ended) else {
             return;
         };
@@ -300,7 +308,10 @@ impl Worker {
         else {
             return;
         };
-        match http.respond(response, out, now) {
+        if let Some(origin) = http.allowed_origin() {
+            cors::allow(&mut response, origin);
+        }
+        match http.respond(&response, out, now) {
             Ok(AfterAnswer::KeepAlive) => {
                 self.shared.outgoing.lines.touch(conn);
                 if self.advancing != Some(conn) {
