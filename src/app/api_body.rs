@@ -10,7 +10,7 @@ use crate::base::ids::SocketId;
 use crate::base::limits::Limits;
 use crate::base::names::{ChannelKey, ChannelKind, is_event_name, is_name};
 use crate::wire::bus::{InfoWanted, Item};
-use crate::wire::pusher::{JsonString, json_string};
+use crate::wire::pusher::{JsonString, json_string, parse_object};
 
 /// Why a call is refused: the status and a text for the caller.
 #[derive(Debug, PartialEq, Eq)]
@@ -72,7 +72,7 @@ struct EventFields<'a> {
 #[derive(Deserialize)]
 struct BatchFields<'a> {
     #[serde(borrow)]
-    batch: Vec<EventFields<'a>>,
+    batch: Vec<&'a RawValue>,
 }
 
 /// Reads the body of `POST /apps/ID/events`.
@@ -89,14 +89,18 @@ pub fn parse_batch(app_id: &str, body: &[u8], limits: &Limits) -> Result<Vec<Eve
     }
     batch
         .into_iter()
-        .map(|fields| check_event(app_id, fields, limits))
+        .map(|event| check_event(app_id, parse_text(event.get())?, limits))
         .collect()
 }
 
 fn parse_json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, BadCall> {
     let text =
         simdutf8::basic::from_utf8(body).map_err(|_| BadCall::new(400, "The body is not UTF-8"))?;
-    serde_json::from_str(text)
+    parse_text(text)
+}
+
+fn parse_text<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, BadCall> {
+    parse_object(text)
         .map_err(|error| BadCall::new(400, format!("The body is not as expected: {error}")))
 }
 
@@ -235,6 +239,7 @@ mod tests {
         let long = "n".repeat(201);
         let cases = [
             ("{".to_owned(), 400),
+            (r#"["e","",["a"]]"#.to_owned(), 400),
             (r#"{"data":"","channel":"a"}"#.to_owned(), 400),
             (r#"{"name":"e","channel":"a"}"#.to_owned(), 400),
             (r#"{"name":"e","data":""}"#.to_owned(), 400),

@@ -103,7 +103,7 @@ struct Unsubscribe {
 
 /// Reads one message of a client.
 pub fn parse(text: &str) -> Result<ClientMessage<'_>, Malformed> {
-    let envelope: Envelope<'_> = serde_json::from_str(text).map_err(|_| Malformed::NotJson)?;
+    let envelope: Envelope<'_> = parse_object(text).map_err(|_| Malformed::NotJson)?;
     let event = envelope.event.ok_or(Malformed::Field("event is missing"))?;
     match &*event {
         "pusher:ping" => Ok(ClientMessage::Ping),
@@ -141,9 +141,18 @@ fn read_data<T: DeserializeOwned>(data: Option<&RawValue>) -> Option<T> {
     let raw = data?.get();
     if raw.starts_with('"') {
         let text: String = serde_json::from_str(raw).ok()?;
-        return serde_json::from_str(&text).ok();
+        return parse_object(&text).ok();
     }
-    serde_json::from_str(raw).ok()
+    parse_object(raw).ok()
+}
+
+/// Reads a JSON object. An array of the same values in the order of our fields, which serde would
+/// take as well, is not what anybody meant to send.
+pub fn parse_object<'a, T: Deserialize<'a>>(text: &'a str) -> serde_json::Result<T> {
+    if !text.trim_start().starts_with('{') {
+        return Err(serde::de::Error::custom("a JSON object is expected"));
+    }
+    serde_json::from_str(text)
 }
 
 /// `channel_data` of a presence subscription.
@@ -162,7 +171,7 @@ pub fn parse_channel_data(text: &str) -> Option<ChannelData> {
         #[serde(borrow)]
         user_info: Option<&'a RawValue>,
     }
-    let fields: Fields<'_> = serde_json::from_str(text).ok()?;
+    let fields: Fields<'_> = parse_object(text).ok()?;
     let user_id = match fields.user_id {
         serde_json::Value::String(id) => id,
         serde_json::Value::Number(id) => id.to_string(),
@@ -349,6 +358,7 @@ mod tests {
         let faults = [
             ("", Malformed::NotJson),
             ("[1]", Malformed::NotJson),
+            (r#"["pusher:ping",null,null]"#, Malformed::NotJson),
             ("{\"event\":1}", Malformed::NotJson),
             ("{}", Malformed::Field("event is missing")),
             (r#"{"event":"pusher:nonsense"}"#, Malformed::UnknownEvent),
@@ -361,10 +371,10 @@ mod tests {
         for (text, fault) in faults {
             assert_eq!(parse(text), Err(fault), "{text}");
         }
-        assert!(matches!(
-            parse(r#"{"event":"pusher:subscribe"}"#),
-            Err(Malformed::Field(_))
-        ));
+        let lists = r#"{"event":"pusher:subscribe","data":["room","",null]}"#;
+        for text in [r#"{"event":"pusher:subscribe"}"#, lists] {
+            assert!(matches!(parse(text), Err(Malformed::Field(_))), "{text}");
+        }
         assert!(matches!(
             parse(r#"{"event":"client-x"}"#),
             Err(Malformed::Field(_))

@@ -63,6 +63,7 @@ test('a prefix before /app does not matter, and other paths are refused with 400
 test('malformed messages are answered with pusher:error without a code, and the connection stays', async () => {
   const raw = await Raw.open();
   const bad = [
+    '["pusher:ping",null,null]',
     '{"event":',
     'hello',
     '[]',
