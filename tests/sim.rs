@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use lineman::base::limits::Limits;
 use serde_json::json;
-use world::client::{call, subscribe, text, upgrade};
-use world::{APP_ID, KEY, World};
+use world::client::{call, subscription};
+use world::{APP_ID, World};
 
 const WORKERS: usize = 3;
 const STEPS: u64 = 500;
 const CHANNELS: [&str; 3] = ["presence-room", "private-talk", "news"];
 
-/// A WebSocket client and what the test knows it asked for.
+/// A client by WebSocket, lines or frames, and what the test knows it asked for.
 struct Subscriber {
     client: usize,
     worker: usize,
@@ -108,9 +108,10 @@ impl Simulation {
         let Some(worker) = self.alive_worker() else {
             return;
         };
-        let client = self.world.connect(worker, 0);
-        self.world
-            .send(client, &upgrade(&format!("/app/{KEY}?protocol=7")));
+        let listener = [0, 0, 2, 3][self.world.dice().below(4) as usize];
+        let client = self.world.connect(worker, listener);
+        let hello = self.world.clients[client].speech.connect();
+        self.world.send(client, &hello);
         let user = format!("u{}", self.world.dice().below(5));
         self.subscribers.push(Subscriber {
             client,
@@ -149,8 +150,8 @@ impl Simulation {
             let user = channel
                 .starts_with("presence-")
                 .then_some(subscriber.user.as_str());
-            let bytes = subscribe(&socket_id, channel, user);
-            self.world.send(subscriber.client, &bytes);
+            let message = subscription(&socket_id, channel, user);
+            self.world.say(subscriber.client, &message);
         }
     }
 
@@ -165,8 +166,7 @@ impl Simulation {
         if subscriber.view.succeeded.contains(channel) && subscriber.asked.remove(channel) {
             subscriber.view.succeeded.remove(channel);
             let message = json!({"event": "pusher:unsubscribe", "data": {"channel": channel}});
-            self.world
-                .send(subscriber.client, &text(&message.to_string()));
+            self.world.say(subscriber.client, &message.to_string());
             // A client that has left ignores what is still on its way; so does the check, by
             // leaving for good.
             subscriber.asked.insert(left(channel));

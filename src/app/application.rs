@@ -15,7 +15,9 @@ use crate::base::names::ChannelKey;
 use crate::base::now::Now;
 use crate::realtime::hub::{Hub, Left, NotSubscribed, Presence};
 use crate::wire::bus::{Answer, Item, Member, Question, RefusalReason, Up};
+use crate::wire::framing::{Payload, Unsendable};
 use crate::wire::http::{Request, Response};
+use crate::wire::protocol::Protocol;
 use crate::wire::websocket;
 
 /// One message, in either direction.
@@ -25,28 +27,50 @@ pub enum Message<'a> {
     Binary(&'a [u8]),
 }
 
-/// A text for many receivers, encoded once for each kind of transport among them.
-pub struct Parcel {
-    websocket: Bytes,
-    /// Made when the first receiver wants it; `None` when compressing does not pay.
+impl<'a> From<Payload<'a>> for Message<'a> {
+    fn from(payload: Payload<'a>) -> Message<'a> {
+        match payload {
+            Payload::Text(text) => Message::Text(text),
+            Payload::Binary(bytes) => Message::Binary(bytes),
+        }
+    }
+}
+
+/// A text for many receivers, encoded once for each kind of transport among them, when the first
+/// of the kind is met.
+pub struct Parcel<'a> {
+    text: &'a str,
+    /// By `Protocol`.
+    encoded: [OnceCell<Result<Bytes, Unsendable>>; Protocol::COUNT],
+    /// For WebSockets that agreed on compression; `None` when it does not pay.
     deflated: OnceCell<Option<Bytes>>,
 }
 
-impl Parcel {
-    pub fn text(text: &str) -> Parcel {
+impl Parcel<'_> {
+    pub fn text(text: &str) -> Parcel<'_> {
         Parcel {
-            websocket: websocket::text_frame(text),
+            text,
+            encoded: Default::default(),
             deflated: OnceCell::new(),
         }
     }
 
-    pub fn websocket(&self) -> &Bytes {
-        &self.websocket
+    /// As a connection of this protocol gets it.
+    pub fn encoded(&self, protocol: Protocol) -> Result<&Bytes, Unsendable> {
+        let encoded = self.encoded[protocol as usize].get_or_init(|| {
+            let Some(framing) = protocol.framing() else {
+                return Ok(websocket::text_frame(self.text));
+            };
+            let mut bytes = Vec::with_capacity(self.text.len() + 4);
+            framing.encode(self.text.as_bytes(), &mut bytes)?;
+            Ok(Bytes::from(bytes))
+        });
+        encoded.as_ref().map_err(|unsendable| *unsendable)
     }
 
-    /// The payload of that frame.
+    /// As it is before it is encoded.
     pub fn payload(&self) -> &[u8] {
-        websocket::payload(&self.websocket)
+        self.text.as_bytes()
     }
 
     /// The frame for receivers that agreed on compression, without reference to other messages;
@@ -67,7 +91,7 @@ pub trait Outlet {
     fn send(&mut self, conn: ConnId, message: Message<'_>);
 
     /// Queues a message that others receive too.
-    fn deliver(&mut self, conn: ConnId, parcel: &Parcel);
+    fn deliver(&mut self, conn: ConnId, parcel: &Parcel<'_>);
 
     /// Answers the connection's request.
     fn reply(&mut self, conn: ConnId, response: Response);
@@ -167,6 +191,9 @@ pub trait Application {
     /// A request arrived. Exactly one `reply` or `upgrade` is owed, now or when an answer comes.
     fn request(&mut self, conn: ConnId, request: &Request<'_>, cx: &mut Cx<'_>);
 
+    /// A client connected that speaks lines, frames or bytes; messages follow without a request.
+    fn connected(&mut self, _conn: ConnId, _cx: &mut Cx<'_>) {}
+
     /// The upgrade was done.
     fn opened(&mut self, conn: ConnId, cx: &mut Cx<'_>);
 
@@ -184,7 +211,44 @@ pub trait Application {
     /// An event this connection published through `Outlet::publish` reached nobody.
     fn undelivered(&mut self, conn: ConnId, cx: &mut Cx<'_>);
 
+    /// A connection whose protocol has no PING was silent for long. Unless something comes soon it
+    /// is ended, so whoever can ask for a sign of life does it now.
+    fn silent(&mut self, _conn: ConnId, _cx: &mut Cx<'_>) {}
+
+    /// What a connection whose protocol has no Close frame is told before it ends.
+    fn last_words(&self, _close: &Close) -> Option<String> {
+        None
+    }
+
     /// Nothing can be sent to the connection any more. Called once for each that was requested
-    /// on or opened.
+    /// on, connected or opened.
     fn closed(&mut self, conn: ConnId, cx: &mut Cx<'_>);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_parcel_is_encoded_once_for_each_kind_of_transport() {
+        let parcel = Parcel::text("{}");
+        for (protocol, expected) in [
+            (Protocol::Http, &b"\x81\x02{}"[..]),
+            (Protocol::Lines, b"{}\n"),
+            (Protocol::Frames, b"\0\0\0\x06{}"),
+            (Protocol::Raw, b"{}"),
+        ] {
+            let first = parcel.encoded(protocol).expect("it has a form");
+            assert_eq!(&first[..], expected);
+            let second = parcel.encoded(protocol).expect("it has a form");
+            assert_eq!(first.as_ptr(), second.as_ptr());
+        }
+    }
+
+    #[test]
+    fn a_text_that_would_become_two_lines_is_no_line() {
+        let parcel = Parcel::text("a\nb");
+        assert_eq!(parcel.encoded(Protocol::Lines), Err(Unsendable));
+        assert!(parcel.encoded(Protocol::Frames).is_ok());
+    }
 }

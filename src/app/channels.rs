@@ -12,7 +12,7 @@ use crate::app::apps::Apps;
 use crate::app::client::{self, Client};
 use crate::app::cors;
 use crate::app::probe::{self, Probe, READ_METHODS};
-use crate::base::close::Close;
+use crate::base::close::{Close, Violation};
 use crate::base::dice::Dice;
 use crate::base::ids::ConnId;
 use crate::base::names::ChannelKey;
@@ -34,6 +34,8 @@ enum State {
     /// The upgrade was accepted; who it will be, or why it will be turned away.
     Upgrading(Result<Box<Client>, Refused>),
     Client(Box<Client>),
+    /// Came by lines or frames and has not said yet which app it wants.
+    Stranger,
 }
 
 /// A client that is turned away after the upgrade: before it, it would see nothing but a failure
@@ -115,6 +117,32 @@ impl Channels {
         }
         Ok(Box::new(Client::new(app.clone(), protocol, cx)))
     }
+
+    /// The first message by lines or frames. There never were older clients, so one version of the
+    /// protocol is enough.
+    fn introduce(&self, message: Message<'_>, cx: &mut Cx<'_>) -> Result<Box<Client>, Close> {
+        let Message::Text(text) = message else {
+            return Err(Close::Violation(Violation::NotUtf8));
+        };
+        let connect = pusher::parse_connect(text)
+            .map_err(|malformed| Close::Unauthorised(malformed.text()))?;
+        match connect.protocol {
+            None => {}
+            Some(version) if version == u64::from(PROTOCOL_DEFAULT) => {}
+            Some(_) => return Err(Close::VersionRefused(4007)),
+        }
+        match self.apps.by_key(&connect.app_key) {
+            Some(app) => Ok(Box::new(Client::new(app.clone(), PROTOCOL_DEFAULT, cx))),
+            None => Err(Close::AppUnknown(connect.app_key)),
+        }
+    }
+
+    fn establish(&mut self, conn: ConnId, client: Box<Client>, cx: &mut Cx<'_>) {
+        cx.hub.enter(conn, client.socket_id());
+        let hello = pusher::connection_established(client.socket_id(), cx.limits.activity_seconds);
+        cx.outlet.send(conn, Message::Text(&hello));
+        self.states.insert(conn, State::Client(client));
+    }
 }
 
 /// Browsers ask before they send a page's request, without credentials, so nothing is checked yet.
@@ -155,15 +183,13 @@ impl Application for Channels {
         }
     }
 
+    fn connected(&mut self, conn: ConnId, _cx: &mut Cx<'_>) {
+        self.states.insert(conn, State::Stranger);
+    }
+
     fn opened(&mut self, conn: ConnId, cx: &mut Cx<'_>) {
         match self.states.remove(&conn) {
-            Some(State::Upgrading(Ok(client))) => {
-                cx.hub.enter(conn, client.socket_id());
-                let hello =
-                    pusher::connection_established(client.socket_id(), cx.limits.activity_seconds);
-                cx.outlet.send(conn, Message::Text(&hello));
-                self.states.insert(conn, State::Client(client));
-            }
+            Some(State::Upgrading(Ok(client))) => self.establish(conn, client, cx),
             Some(State::Upgrading(Err(Refused { close, protocol }))) => {
                 client::close(conn, close, protocol, cx);
             }
@@ -172,9 +198,26 @@ impl Application for Channels {
     }
 
     fn message(&mut self, conn: ConnId, message: Message<'_>, cx: &mut Cx<'_>) {
-        if let Some(State::Client(client)) = self.states.get_mut(&conn) {
-            client.message(conn, message, cx);
+        match self.states.get_mut(&conn) {
+            Some(State::Client(client)) => client.message(conn, message, cx),
+            Some(State::Stranger) => match self.introduce(message, cx) {
+                Ok(client) => self.establish(conn, client, cx),
+                Err(close) => cx.outlet.close(conn, close),
+            },
+            _ => {}
         }
+    }
+
+    fn silent(&mut self, conn: ConnId, cx: &mut Cx<'_>) {
+        if let Some(State::Client(_)) = self.states.get(&conn) {
+            cx.outlet.send(conn, Message::Text(pusher::PING));
+        }
+    }
+
+    /// Where a WebSocket client reads a Close frame, others get its code as an event.
+    fn last_words(&self, close: &Close) -> Option<String> {
+        let (code, text) = close.websocket()?;
+        (*close != Close::Done).then(|| pusher::error(Some(code), &text))
     }
 
     fn answered(&mut self, conn: ConnId, answer: Result<Answer<'_>, Unavailable>, cx: &mut Cx<'_>) {

@@ -1,4 +1,4 @@
-//! The `echo` handler: every WebSocket message and every HTTP POST comes back as it was. Test
+//! The `echo` handler: every message and every HTTP POST comes back as it was. Test
 //! suites and load generators need it; so does whoever wants to see whether bytes get through.
 
 use bytes::Bytes;

@@ -5,7 +5,7 @@
 pub enum Handler {
     /// Pusher Channels: the WebSocket protocol and the HTTP API.
     Channels,
-    /// Answers every WebSocket message, and every HTTP POST, with what it got.
+    /// Answers every message, and every HTTP POST, with what it got.
     Echo,
 }
 

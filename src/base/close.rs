@@ -42,6 +42,8 @@ pub enum Close {
     VersionRefused(u16),
     /// Pusher 4009.
     Unauthorised(&'static str),
+    /// The application sent what this kind of connection cannot carry.
+    Unsendable,
 }
 
 impl Close {
@@ -63,6 +65,7 @@ impl Close {
             Close::VersionRefused(4006) => (4006, "Invalid version string"),
             Close::VersionRefused(code) => (*code, "Unsupported protocol version"),
             Close::Unauthorised(text) => (4009, text),
+            Close::Unsendable => (1011, "Message cannot be sent on this connection"),
         };
         Some((code, Cow::Borrowed(text)))
     }

@@ -35,8 +35,8 @@ counters! {
     subscriptions: "Subscriptions held now.";
     accepted: "Client connections accepted.";
     closed: "Client connections ended.";
-    messages_in: "WebSocket messages received.";
-    messages_out: "WebSocket messages sent.";
+    messages_in: "Messages received from clients: WebSocket messages, lines, frames.";
+    messages_out: "Messages sent to clients.";
     bytes_in: "Bytes received from clients.";
     bytes_out: "Bytes sent to clients.";
     http_requests: "HTTP requests received.";
@@ -44,7 +44,7 @@ counters! {
     events_refused: "Publishing calls over HTTP answered 503.";
     closed_slow: "Connections cut because they read too slowly.";
     closed_violation: "Connections ended because they broke the protocol.";
-    closed_unheard: "Connections ended because they did not answer a PING.";
+    closed_unheard: "Connections ended because they were silent for too long or did not answer a PING.";
     accept_pauses: "Times accepting paused for want of descriptors or at the connection limit.";
     links: "Workers' links to the switchboard, open now; the switchboard counts them.";
     link_losses: "Such links that ended or broke.";

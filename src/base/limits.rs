@@ -49,15 +49,17 @@ limits! {
     http_idle_seconds: u64 = 75,
         "Time a kept-alive connection may wait for its next request. Then it is closed.";
     message_bytes: usize = 131_072,
-        "One WebSocket message, all fragments together. A longer one closes the connection with 1009.";
+        "One WebSocket message, all fragments together, or one line or frame with its LF or prefix. A longer one closes the connection with 1009.";
+    connect_seconds: u64 = 10,
+        "Time for a client of text:// or frame:// to send pusher:connect. Then the connection is closed.";
     close_seconds: u64 = 5,
         "Time for the peer to answer a WebSocket Close frame. Then the socket is closed.";
     outbox_bytes: usize = 1_048_576,
         "Bytes waiting for one client that reads too slowly. One message more and the connection is cut.";
     activity_seconds: u64 = 120,
-        "Silence after which a Pusher client checks its connection (activity_timeout). Ten seconds later the server sends a PING of its own.";
+        "Silence after which a Pusher client checks its connection (activity_timeout). Ten seconds later the server sends a PING of its own. A client of text:// or frame:// is sent pusher:ping after this silence; silence on tcp:// counts the same.";
     pong_seconds: u64 = 30,
-        "Time to answer the server's PING. Then the connection is closed with 4201.";
+        "Time to answer the server's PING. Then the connection is closed with 4201. On text://, frame:// and tcp:// no longer than activity_seconds.";
     bad_messages: u32 = 20,
         "Malformed messages of one connection. Each is answered with pusher:error; one more closes it with 4009.";
     channels_per_connection: usize = 1_000,

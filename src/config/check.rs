@@ -1,8 +1,6 @@
 //! Whether the values in a well-formed file make sense together. Owns the ranges and the rules
 //! (a demo secret stays on the loopback); does not know how problems are shown.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-
 use toml::Spanned;
 use toml::de::DeTable;
 
@@ -12,10 +10,12 @@ use crate::base::limits::Limits;
 use crate::config::load::{FORMATS, LEVELS, RawConfig, RawListen, RawLog, RawWebSocket};
 use crate::config::problem::Step::{Index, Key};
 use crate::config::problem::{Problem, Step, locate, nearest};
+use crate::config::url::{self, ListenUrl};
 use crate::config::{Config, Listen, LogFormat, LogOptions};
 use crate::wire::deflate::{WINDOW_BITS_MAX, WINDOW_BITS_MIN};
 use crate::wire::deflate_offer::DeflateOptions;
 use crate::wire::origin::is_valid_entry;
+use crate::wire::protocol::Protocol;
 
 /// More processes than this is a typing error on any machine we know of.
 pub const WORKERS_MAX: u32 = 256;
@@ -149,55 +149,32 @@ fn check_listen(checker: &mut Checker<'_>, raw: &[RawListen]) -> Vec<Listen> {
     for (index, one) in raw.iter().enumerate() {
         let at = |key| [Key("listen"), Index(index), Key(key)];
         let handler = checker.word(&at("handler"), &one.handler, HANDLERS);
-        let address = match parse_url(&one.url) {
-            Ok(address) => address,
+        let url = match url::parse(&one.url) {
+            Ok(url) => url,
             Err((message, hint)) => {
-                checker.problem(&at("url"), message, Some(hint));
+                checker.problem(&at("url"), message, Some(&hint));
                 continue;
             }
         };
-        // Port 0 asks for any free port, so two of them do not meet.
-        if address.port() != 0 && listens.iter().any(|other| other.address == address) {
-            checker.problem(&at("url"), format!("{address} is listened on twice"), None);
+        let mut places = listens.iter().map(|other| &other.url.place);
+        if places.any(|place| place.is_taken_by(&url.place)) {
+            checker.problem(&at("url"), format!("{url} is listened on twice"), None);
         }
-        listens.push(Listen {
-            address,
-            handler: handler.unwrap_or(Handler::Channels),
-        });
+        let handler = handler.unwrap_or(Handler::Channels);
+        check_handler(checker, &at("url"), &url, handler);
+        listens.push(Listen { url, handler });
     }
     listens
 }
 
-fn parse_url(url: &str) -> Result<SocketAddr, (String, &'static str)> {
-    const SHAPE: &str = "http://HOST:PORT with an IP address or localhost, e.g. \
-                         \"http://127.0.0.1:8080\"; http:// serves WebSocket too";
-    const LATER: &str = "only http://HOST:PORT is available for now; TLS, plain TCP and Unix \
-                         sockets come later";
-    let Some((scheme, rest)) = url.split_once("://") else {
-        return Err((format!("\"{url}\" is not a URL"), SHAPE));
-    };
-    if scheme != "http" {
-        return Err((format!("{scheme}:// cannot be listened on"), LATER));
+/// Some handlers cannot stand on some protocols.
+fn check_handler(checker: &mut Checker<'_>, path: &[Step], url: &ListenUrl, handler: Handler) {
+    if url.scheme.protocol() == Protocol::Raw && handler == Handler::Channels {
+        let message = "tcp:// has no messages, so the channels handler cannot be on it";
+        let hint = "write text:// or frame://, which carry the same events as a WebSocket, or \
+                    handler = \"echo\"";
+        checker.problem(path, message, Some(hint));
     }
-    let rest = rest.strip_suffix('/').unwrap_or(rest);
-    let wrong = |what: String| (what, SHAPE);
-    let (host, port) = rest
-        .rsplit_once(':')
-        .filter(|(host, _)| !host.starts_with('[') || host.ends_with(']'))
-        .ok_or_else(|| wrong(format!("\"{url}\" has no port")))?;
-    let port: u16 = port
-        .parse()
-        .map_err(|_| wrong(format!("\"{port}\" is not a port number")))?;
-    let bracketed = host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'));
-    let ip = match bracketed {
-        Some(inner) => inner.parse::<Ipv6Addr>().ok().map(IpAddr::V6),
-        None if host == "localhost" => Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
-        None => host.parse::<Ipv4Addr>().ok().map(IpAddr::V4),
-    };
-    let ip = ip.ok_or_else(|| wrong(format!("\"{host}\" is not an IP address")))?;
-    Ok(SocketAddr::new(ip, port))
 }
 
 fn check_apps(checker: &mut Checker<'_>, raw: &RawConfig, listens: &[Listen]) {
@@ -227,11 +204,11 @@ fn check_apps(checker: &mut Checker<'_>, raw: &RawConfig, listens: &[Listen]) {
             let hint = "choose one, e.g. `openssl rand -hex 32`";
             checker.problem(&at("secret"), "the secret is empty", Some(hint));
         }
-        let public = listens.iter().find(|one| !one.address.ip().is_loopback());
+        let public = listens.iter().find(|one| one.url.place.is_public());
         if let Some(public) = public.filter(|_| app.secret.0 == DEMO_SECRET) {
             let message = format!(
                 "the demo secret is known to everybody, and {} is reachable from other machines",
-                Listen::url(public.address)
+                public.url
             );
             let hint = "choose a secret, e.g. `openssl rand -hex 32`, or listen on 127.0.0.1";
             checker.problem(&at("secret"), message, Some(hint));
@@ -288,19 +265,27 @@ fn check_websocket(checker: &mut Checker<'_>, raw: &RawWebSocket) -> Option<Defl
     })
 }
 
-fn check_limits(checker: &mut Checker<'_>, limits: &Limits) {
+fn check_times(checker: &mut Checker<'_>, limits: &Limits) {
     let mut range = |name: &'static str, value: u64, low: u64, high: u64| {
         checker.range(&[Key("limits"), Key(name)], name, value, low, high);
     };
     // Pusher clients refuse to wait for less, and proxies cut what is silent for longer.
     range("activity_seconds", limits.activity_seconds, 10, 300);
     range("pong_seconds", limits.pong_seconds, 1, 300);
+    range("connect_seconds", limits.connect_seconds, 1, 300);
     range("close_seconds", limits.close_seconds, 1, 300);
     range("http_head_seconds", limits.http_head_seconds, 1, 300);
     range("http_body_seconds", limits.http_body_seconds, 1, 3600);
     range("http_idle_seconds", limits.http_idle_seconds, 1, 86_400);
     range("question_seconds", limits.question_seconds, 1, 60);
     range("settle_ms", limits.settle_ms, 1, 60_000);
+}
+
+fn check_limits(checker: &mut Checker<'_>, limits: &Limits) {
+    check_times(checker, limits);
+    let mut range = |name: &'static str, value: u64, low: u64, high: u64| {
+        checker.range(&[Key("limits"), Key(name)], name, value, low, high);
+    };
     // Connection ids hold 32 bits of slot.
     range("connections", limits.connections as u64, 1, u32::MAX.into());
     range(
@@ -327,6 +312,14 @@ fn check_limits(checker: &mut Checker<'_>, limits: &Limits) {
     range("user_id_bytes", limits.user_id_bytes as u64, 1, 4096);
     range("event_channels", limits.event_channels as u64, 1, 10_000);
     range("batch_events", limits.batch_events as u64, 1, 10_000);
+    check_fit(checker, limits);
+}
+
+/// What goes from one process to another has to fit into what carries it.
+fn check_fit(checker: &mut Checker<'_>, limits: &Limits) {
+    let mut range = |name: &'static str, value: u64, low: u64, high: u64| {
+        checker.range(&[Key("limits"), Key(name)], name, value, low, high);
+    };
     // Bus frames carry their length in 32 bits.
     range(
         "bus_message_bytes",
@@ -374,22 +367,19 @@ mod tests {
     }
 
     #[test]
-    fn urls_are_http_with_an_address_and_a_port() {
-        for url in [
-            "http://127.0.0.1:0",
-            "http://localhost:80/",
-            "http://[::1]:9",
-            "http://0.0.0.0:1",
-        ] {
-            check(&listen(url), &[]);
-        }
-        check(&listen("127.0.0.1:80"), &["f:2:", "not a URL"]);
-        check(&listen("https://127.0.0.1:80"), &["f:2:", "come later"]);
-        check(&listen("http://127.0.0.1"), &["no port"]);
-        check(&listen("http://[::1]"), &["no port"]);
-        check(&listen("http://example.org:80"), &["not an IP address"]);
-        check(&listen("http://127.0.0.1:99999"), &["not a port number"]);
-        check(&listen("http://127.0.0.1:80/path"), &["not a port number"]);
+    fn a_wrong_url_is_refused_at_its_line_with_a_hint() {
+        check(&listen("text://[::1]:9"), &[]);
+        check(&listen("127.0.0.1:80"), &["f:2:", "not a URL", "hint:"]);
+        check(&listen("txt://127.0.0.1:80"), &["f:2:", "text://"]);
+    }
+
+    #[test]
+    fn bytes_without_messages_are_for_echo_only() {
+        let tcp = "[[listen]]\nurl = \"tcp://127.0.0.1:0\"\n";
+        let app = app("a", "k", "s");
+        check(&format!("{tcp}{app}"), &["f:2:", "text:// or frame://"]);
+        check(&listen("tcp://127.0.0.1:0"), &[]);
+        check(&format!("{}{app}", tcp.replace("tcp", "frame")), &[]);
     }
 
     #[test]
@@ -422,6 +412,7 @@ mod tests {
     fn two_listeners_cannot_share_an_address_unless_the_port_is_free_to_choose() {
         let twice = |url| format!("{}{}", listen(url), listen(url));
         check(&twice("http://127.0.0.1:80"), &["f:5:", "twice"]);
+        check(&twice("unix://here.sock"), &["f:5:", "twice"]);
         check(&twice("http://127.0.0.1:0"), &[]);
     }
 

@@ -143,6 +143,9 @@ pub fn parse(text: &str, file: &str, base: &Path) -> Result<Config, ConfigError>
     let mut config =
         check::check(raw, &document).map_err(|problems| render(file, text, problems))?;
     config.run_dir = config.run_dir.map(|dir| base.join(dir));
+    for listen in &mut config.listen {
+        listen.url.place = listen.url.place.clone().under(base);
+    }
     config.log.file = config.log.file.map(|path| base.join(path));
     Ok(config)
 }
@@ -174,7 +177,7 @@ mod tests {
     #[test]
     fn the_shipped_file_is_valid_and_holds_the_demo_app() {
         let config = parse(&config_file(), "lineman.toml", Path::new("/")).unwrap();
-        assert_eq!(config.listen[0].address.to_string(), "127.0.0.1:8080");
+        assert_eq!(config.listen[0].url.to_string(), "http://127.0.0.1:8080");
         assert_eq!(config.apps[0].id, "demo");
         assert_eq!(config.apps[0].secret.expose(), "demo-secret");
         assert_eq!(config.threads, 1);
@@ -187,6 +190,9 @@ mod tests {
         let config = parse(&text, "t", Path::new("/base")).unwrap();
         assert_eq!(config.run_dir.as_deref(), Some(Path::new("/base/run")));
         assert_eq!(config.log.file.as_deref(), Some(Path::new("/var/log/l")));
+        let unix = GOOD.replace("http://127.0.0.1:0", "unix://a.sock");
+        let config = parse(&unix, "t", Path::new("/base")).unwrap();
+        assert_eq!(config.listen[0].url.to_string(), "unix:///base/a.sock");
     }
 
     #[test]

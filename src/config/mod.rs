@@ -7,13 +7,14 @@ pub mod keys;
 pub mod load;
 pub mod locate;
 pub mod problem;
+pub mod url;
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::app::apps::App;
 use crate::app::handler::Handler;
 use crate::base::limits::Limits;
+use crate::config::url::ListenUrl;
 use crate::wire::deflate_offer::DeflateOptions;
 
 /// Everything the configuration file says, with defaults filled in.
@@ -47,15 +48,8 @@ impl Config {
 /// One `[[listen]]` table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listen {
-    pub address: SocketAddr,
+    pub url: ListenUrl,
     pub handler: Handler,
-}
-
-impl Listen {
-    /// The URL of this listener once it is bound to `address`.
-    pub fn url(address: SocketAddr) -> String {
-        format!("http://{address}")
-    }
 }
 
 /// The `[log]` table.

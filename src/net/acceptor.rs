@@ -17,6 +17,10 @@ enum Listener {
         index: usize,
         listener: TcpListener,
     },
+    LocalClients {
+        index: usize,
+        listener: UnixListener,
+    },
     Links {
         listener: UnixListener,
         admit: fn(&StdUnixStream) -> bool,
@@ -56,6 +60,13 @@ impl Acceptor {
                     listener: TcpListener::from_std(listener),
                 }
             }
+            Listening::LocalClients { index, listener } => {
+                listener.set_nonblocking(true)?;
+                Listener::LocalClients {
+                    index,
+                    listener: UnixListener::from_std(listener),
+                }
+            }
             Listening::Links { listener } => {
                 listener.set_nonblocking(true)?;
                 Listener::Links {
@@ -68,7 +79,7 @@ impl Acceptor {
             Listener::Clients { listener, .. } => {
                 listener.register(registry, token, Interest::READABLE)?;
             }
-            Listener::Links { listener, .. } => {
+            Listener::LocalClients { listener, .. } | Listener::Links { listener, .. } => {
                 listener.register(registry, token, Interest::READABLE)?;
             }
         }
@@ -94,6 +105,14 @@ impl Acceptor {
             Listener::Clients { index, listener } => listener
                 .accept()
                 .and_then(|(stream, address)| tcp(stream, *index, address)),
+            Listener::LocalClients { index, listener } => {
+                let origin = Origin::Client {
+                    listener: *index,
+                    address: None,
+                };
+                let accepted = listener.accept();
+                accepted.map(|(stream, _)| (Stream::Unix(stream), origin))
+            }
             Listener::Links { listener, admit } => match listener.accept() {
                 Ok((stream, _)) => match admitted(stream, *admit) {
                     Some(stream) => Ok((Stream::Unix(stream), Origin::Link)),
@@ -124,7 +143,9 @@ impl Acceptor {
         // The master keeps the socket; we only stop looking at it.
         let _ = match &mut self.listener {
             Listener::Clients { listener, .. } => listener.deregister(registry),
-            Listener::Links { listener, .. } => listener.deregister(registry),
+            Listener::LocalClients { listener, .. } | Listener::Links { listener, .. } => {
+                listener.deregister(registry)
+            }
         };
     }
 }

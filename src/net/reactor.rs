@@ -53,6 +53,11 @@ pub enum Listening {
         index: usize,
         listener: StdTcpListener,
     },
+    /// The same through a Unix socket, which other reactors accept from too.
+    LocalClients {
+        index: usize,
+        listener: StdUnixListener,
+    },
     /// For other processes of ours.
     Links { listener: StdUnixListener },
 }

@@ -1,5 +1,5 @@
-//! The outboxes of a node's connections, and which of them have something new to write. It knows
-//! nothing of protocols.
+//! The outboxes of a node's connections, how messages for each have to be written, and which of
+//! them have something new to write. It writes no message itself.
 //!
 //! Invariant: a line is on the dirty list exactly when its flag says so, and once.
 
@@ -7,10 +7,12 @@ use std::collections::VecDeque;
 
 use crate::base::bytes::{Full, Outbox};
 use crate::base::ids::ConnId;
+use crate::wire::protocol::Protocol;
 
 struct Line {
     generation: u32,
     dirty: bool,
+    protocol: Protocol,
     outbox: Outbox,
 }
 
@@ -35,8 +37,23 @@ impl Lines {
         self.lines[slot] = Some(Line {
             generation: conn.generation,
             dirty: false,
+            protocol: Protocol::default(),
             outbox: Outbox::new(bytes_max),
         });
+    }
+
+    /// Messages for the connection are written so from now on; until then, as for WebSocket.
+    pub fn speak(&mut self, conn: ConnId, protocol: Protocol) {
+        if let Some(line) = self.line(conn) {
+            line.protocol = protocol;
+        }
+    }
+
+    /// How messages for the connection are written.
+    pub fn protocol(&self, conn: ConnId) -> Protocol {
+        let line = self.lines.get(conn.slot as usize).and_then(Option::as_ref);
+        let line = line.filter(|line| line.generation == conn.generation);
+        line.map_or(Protocol::default(), |line| line.protocol)
     }
 
     pub fn close(&mut self, conn: ConnId) {

@@ -142,13 +142,19 @@ impl Hub {
         Ok(ticket)
     }
 
-    /// The switchboard said yes; `roster` comes with the first subscription of a presence
-    /// channel. `None` when the connection has left meanwhile.
+    /// The switchboard said yes; `roster` comes with our first subscription of a presence channel.
+    /// It is taken up even when the connection that asked has left: whoever asked after it waits
+    /// for the same one. `None` when the connection has left meanwhile.
     pub fn confirm(
         &mut self,
         ticket: u64,
+        key: &str,
         roster: Option<&[Member<'_>]>,
     ) -> Option<(ConnId, ChannelKey)> {
+        if let (Some(members), Some(channel)) = (roster, self.names.get(key)) {
+            let roster = Box::new(Roster::new(members));
+            self.channels[*channel].roster = Some(roster);
+        }
         let (conn, key) = self.pending.remove(&ticket)?;
         let list = self.subscriptions.get_mut(conn.slot as usize)?;
         let subscription = list
@@ -158,9 +164,6 @@ impl Hub {
         subscription.state = Standing::Confirmed(channel.subscribers.len());
         channel.pending -= 1;
         channel.subscribers.push(conn);
-        if let Some(members) = roster {
-            channel.roster = Some(Box::new(Roster::new(members)));
-        }
         self.confirmed += 1;
         Some((conn, key))
     }

@@ -1,3 +1,5 @@
+//! What the hub counts, confirms and announces while connections come and go.
+
 use super::*;
 
 fn hub() -> Hub {
@@ -25,10 +27,17 @@ fn only_confirmed_subscriptions_receive() {
     let ticket = hub.subscribe(conn(1), &key("a"), None).expect("asked");
     assert_eq!(hub.subscribers("demo/a"), []);
     assert_eq!(hub.membership(conn(1), "demo/a"), None);
-    assert_eq!(hub.confirm(ticket, None), Some((conn(1), key("a"))));
+    assert_eq!(
+        hub.confirm(ticket, "demo/a", None),
+        Some((conn(1), key("a")))
+    );
     assert_eq!(hub.subscribers("demo/a"), [conn(1)]);
     assert_eq!(hub.membership(conn(1), "demo/a"), Some(None));
-    assert_eq!(hub.confirm(ticket, None), None, "an answer counts once");
+    assert_eq!(
+        hub.confirm(ticket, "demo/a", None),
+        None,
+        "an answer counts once"
+    );
     assert_eq!(hub.len(), 1);
 }
 
@@ -40,9 +49,9 @@ fn an_answer_to_a_former_subscription_does_not_confirm_the_next() {
     let second = hub
         .subscribe(conn(1), &key("a"), None)
         .expect("asked again");
-    assert_eq!(hub.confirm(first, None), None);
+    assert_eq!(hub.confirm(first, "demo/a", None), None);
     assert_eq!(hub.subscribers("demo/a"), []);
-    assert!(hub.confirm(second, None).is_some());
+    assert!(hub.confirm(second, "demo/a", None).is_some());
 }
 
 #[test]
@@ -53,7 +62,7 @@ fn subscribing_twice_is_told_apart_from_too_often() {
         hub.subscribe(conn(1), &key("a"), None),
         Err(NotSubscribed::Asked)
     );
-    hub.confirm(ticket, None);
+    hub.confirm(ticket, "demo/a", None);
     assert_eq!(
         hub.subscribe(conn(1), &key("a"), None),
         Err(NotSubscribed::Already)
@@ -72,7 +81,7 @@ fn leaving_tells_what_is_left_and_forgets_empty_channels() {
     let ticket = hub
         .subscribe(conn(1), &key("presence-a"), presence("u"))
         .expect("asked");
-    hub.confirm(ticket, Some(&[]));
+    hub.confirm(ticket, "demo/presence-a", Some(&[]));
     hub.subscribe(conn(1), &key("b"), None).expect("asked");
     hub.subscribe(conn(2), &key("b"), None).expect("asked");
     let mut left = hub.unsubscribe_all(conn(1));
@@ -104,12 +113,12 @@ fn a_roster_lives_as_long_as_anybody_waits_for_the_channel() {
         user_id: "u",
         user_info: "null",
     };
-    hub.confirm(first, Some(&[member]));
+    hub.confirm(first, "demo/presence-a", Some(&[member]));
     let second = hub
         .subscribe(conn(2), &key("presence-a"), presence("v"))
         .expect("asked");
     hub.unsubscribe(conn(1), "demo/presence-a");
-    assert!(hub.confirm(second, None).is_some());
+    assert!(hub.confirm(second, "demo/presence-a", None).is_some());
     assert_eq!(
         hub.roster("demo/presence-a").map(|r| r.iter().count()),
         Some(1)
@@ -121,7 +130,7 @@ fn an_announcement_sums_up_users_and_leaves_out_what_is_pending() {
     let mut hub = hub();
     for (slot, user) in [(1, "u"), (2, "u"), (3, "v")] {
         let ticket = hub.subscribe(conn(slot), &key("presence-a"), presence(user));
-        hub.confirm(ticket.expect("asked"), Some(&[]));
+        hub.confirm(ticket.expect("asked"), "demo/presence-a", Some(&[]));
     }
     let waiting = hub
         .subscribe(conn(4), &key("presence-a"), presence("w"))

@@ -79,9 +79,9 @@ impl Banner {
         let channels = self
             .listen
             .iter()
-            .find(|listen| listen.handler == "channels");
-        if let (true, Some(listen)) = (self.demo, channels) {
-            let url = &listen.url;
+            .filter(|listen| listen.handler == "channels")
+            .find_map(|listen| browsable(&listen.url));
+        if let (true, Some(url)) = (self.demo, channels) {
             let _ = writeln!(
                 text,
                 "Try next:\n  \
@@ -99,6 +99,14 @@ impl Banner {
             true => writeln!(text, "Stop with: {program} stop{again}"),
             false => writeln!(text, "Press Ctrl-C to stop."),
         };
+    }
+}
+
+/// As a browser and curl take it, if they can reach it.
+fn browsable(url: &str) -> Option<String> {
+    match url.split_once("://")? {
+        ("http" | "websocket", address) => Some(format!("http://{address}")),
+        _ => None,
     }
 }
 
@@ -163,5 +171,15 @@ mod tests {
         }
         .text(&[]);
         assert!(!text.contains("curl"), "{text}");
+        let mut lines_first = banner();
+        lines_first.listen[0].url = "websocket://127.0.0.1:9".into();
+        let lines = ListenStatus {
+            url: "text://127.0.0.1:8".into(),
+            handler: "channels".into(),
+        };
+        lines_first.listen.insert(0, lines);
+        let text = lines_first.text(&[]);
+        assert!(text.contains("open http://127.0.0.1:9/ in"), "{text}");
+        assert!(text.contains("text://127.0.0.1:8 "), "{text}");
     }
 }

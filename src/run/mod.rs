@@ -22,6 +22,7 @@ pub mod rundir;
 pub mod signals;
 pub mod site;
 pub mod slots;
+pub mod socket_file;
 pub mod spawn;
 pub mod start;
 pub mod status;

@@ -15,11 +15,12 @@ use crate::app::apps::Apps;
 use crate::app::cors::Cors;
 use crate::config::Config;
 use crate::config::locate::Source;
+use crate::config::url::Place;
 use crate::net::clock::Clock;
 use crate::net::reactor::{Listening, Reactor, Sockets};
 use crate::node::Node;
 use crate::node::switchboard::{Switchboard, SwitchboardOptions};
-use crate::node::worker::{Worker, WorkerOptions};
+use crate::node::worker::{Listener, Worker, WorkerOptions};
 use crate::run::exit::ChildExit;
 use crate::run::handover::{Handover, listener_name, master_name};
 use crate::run::spawn::CONFIG_PATH;
@@ -117,10 +118,23 @@ fn worker_reactor(
     handover: &mut Handover,
 ) -> Result<Start, String> {
     let mut listening = Vec::new();
-    for index in 0..config.listen.len() {
-        let listener = TcpListener::from(handover.take(&listener_name(index, slot))?);
-        listening.push(Listening::Clients { index, listener });
+    for (index, listen) in config.listen.iter().enumerate() {
+        let socket = handover.take(&listener_name(index, slot))?;
+        listening.push(match listen.url.place {
+            Place::Inet(_) => Listening::Clients {
+                index,
+                listener: TcpListener::from(socket),
+            },
+            Place::Unix(_) => Listening::LocalClients {
+                index,
+                listener: UnixListener::from(socket),
+            },
+        });
     }
+    let listeners = config.listen.iter().map(|listen| Listener {
+        protocol: listen.url.scheme.protocol(),
+        handler: listen.handler,
+    });
     let sockets = Sockets {
         listening,
         master: Some(UnixStream::from(handover.take(&master_name(slot))?)),
@@ -129,7 +143,7 @@ fn worker_reactor(
     };
     let options = WorkerOptions {
         slot,
-        handlers: config.listen.iter().map(|listen| listen.handler).collect(),
+        listeners: listeners.collect(),
         apps: Apps::new(config.apps.clone()),
         demo_page: config.has_demo_app().then_some(DEMO_PAGE),
         limits: config.limits.clone(),

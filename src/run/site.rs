@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Child;
 
 use crate::config::locate::Source;
-use crate::config::{Config, Listen, handler_word};
+use crate::config::{Config, handler_word};
 use crate::run::children::Role;
 use crate::run::exit::Failure;
 use crate::run::handover::{listener_name, master_name};
@@ -63,7 +63,7 @@ impl Site {
     pub fn listen_status(&self, config: &Config) -> Vec<ListenStatus> {
         let both = self.slots.iter().zip(&config.listen);
         both.map(|(slots, listen)| ListenStatus {
-            url: Listen::url(slots.address),
+            url: slots.url.to_string(),
             handler: handler_word(listen.handler).to_string(),
         })
         .collect()
@@ -110,8 +110,8 @@ impl Site {
         let mut descriptors: Vec<(String, BorrowedFd<'_>)> = pairs.collect();
         for slot in slots {
             for (index, of_table) in self.slots.iter().enumerate() {
-                let listener = of_table.listener(slot).ok_or(io::ErrorKind::NotFound)?;
-                descriptors.push((listener_name(index, slot), listener.as_fd()));
+                let socket = of_table.socket(slot).ok_or(io::ErrorKind::NotFound)?;
+                descriptors.push((listener_name(index, slot), socket));
             }
         }
         let switchboard = self.switchboard.display().to_string();

@@ -2,6 +2,7 @@
 //! an `Inbox`, writes what the protocol itself answers into an `Outbox`, and hands up what it
 //! understood. It knows neither sockets nor what messages mean.
 
+pub mod framed;
 pub mod http;
 pub mod link;
 pub mod websocket;
@@ -12,8 +13,17 @@ pub enum Session {
     /// Boxed: a WebSocket, which most connections become, needs a fraction of it.
     Http(Box<http::Http>),
     WebSocket(websocket::WebSocket),
+    /// Lines, frames or bytes.
+    Framed(framed::Framed),
     /// To the switchboard.
     Uplink,
     /// To the master.
     Master,
+}
+
+impl Session {
+    /// Whether the peer is a client, not a process of ours.
+    pub fn is_client(&self) -> bool {
+        !matches!(self, Session::Uplink | Session::Master)
+    }
 }

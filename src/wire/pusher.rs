@@ -30,6 +30,14 @@ pub struct Subscribe {
     pub channel_data: Option<String>,
 }
 
+/// How a client of lines or frames introduces itself.
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+pub struct Connect {
+    pub app_key: String,
+    /// Without it, the only one there is.
+    pub protocol: Option<u64>,
+}
+
 /// A `client-` event, its data already as a JSON string.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ClientEvent<'a> {
@@ -135,6 +143,16 @@ pub fn parse(text: &str) -> Result<ClientMessage<'_>, Malformed> {
     }
 }
 
+/// Reads the first message of a client of lines or frames.
+pub fn parse_connect(text: &str) -> Result<Connect, Malformed> {
+    let envelope: Envelope<'_> = serde_json::from_str(text).map_err(|_| Malformed::NotJson)?;
+    if envelope.event.as_deref() != Some("pusher:connect") {
+        return Err(Malformed::Field("The first message must be pusher:connect"));
+    }
+    let fault = Malformed::Field("pusher:connect needs data with an app_key");
+    read_data(envelope.data).ok_or(fault)
+}
+
 /// Third-party clients wrap the data of `pusher:` events in a string as they do for channel
 /// events; both forms are read.
 fn read_data<T: DeserializeOwned>(data: Option<&RawValue>) -> Option<T> {
@@ -191,6 +209,9 @@ pub fn connection_established(socket_id: SocketId, activity_seconds: u64) -> Str
         "{{\"event\":\"pusher:connection_established\",\"data\":\"{{\\\"socket_id\\\":\\\"{socket_id}\\\",\\\"activity_timeout\\\":{activity_seconds}}}\"}}"
     )
 }
+
+/// Asks a client for a sign of life where the transport has no way to.
+pub const PING: &str = "{\"event\":\"pusher:ping\",\"data\":\"{}\"}";
 
 pub const PONG: &str = "{\"event\":\"pusher:pong\",\"data\":\"{}\"}";
 
@@ -379,6 +400,32 @@ mod tests {
             parse(r#"{"event":"client-x"}"#),
             Err(Malformed::Field(_))
         ));
+    }
+
+    #[test]
+    fn an_introduction_names_the_app() {
+        let connect = |app_key: &str, protocol| {
+            Ok(Connect {
+                app_key: app_key.into(),
+                protocol,
+            })
+        };
+        let plain = r#"{"event":"pusher:connect","data":{"app_key":"k","protocol":7}}"#;
+        assert_eq!(parse_connect(plain), connect("k", Some(7)));
+        let wrapped = r#"{"event":"pusher:connect","data":"{\"app_key\":\"k\"}"}"#;
+        assert_eq!(parse_connect(wrapped), connect("k", None));
+        assert_eq!(parse_connect("GET / HTTP/1.1"), Err(Malformed::NotJson));
+        for text in [
+            "{}",
+            r#"{"event":"pusher:connect"}"#,
+            r#"{"event":"pusher:connect","data":{"app_key":1}}"#,
+            r#"{"event":"pusher:ping","data":{"app_key":"k"}}"#,
+        ] {
+            assert!(
+                matches!(parse_connect(text), Err(Malformed::Field(_))),
+                "{text}"
+            );
+        }
     }
 
     #[test]

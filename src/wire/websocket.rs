@@ -120,7 +120,8 @@ pub fn push_deflated(out: &mut Outbox, opcode: OpCode, payload: &[u8]) -> Result
     out.push_with(size, |tail| write_frame(&header, payload, tail))
 }
 
-/// The payload of a whole frame that `frame` made.
+/// The payload of a whole frame that `frame` made, to be looked at by tests.
+#[cfg(test)]
 pub fn payload(frame: &[u8]) -> &[u8] {
     let header_len = match frame.get(1) {
         Some(126) => 4,

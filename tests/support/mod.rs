@@ -181,7 +181,9 @@ impl Server {
 
     /// The same as an address, `127.0.0.1:1234`.
     pub fn address(&self, listen: usize) -> String {
-        self.url(listen).trim_start_matches("http://").to_string()
+        let url = self.url(listen);
+        let (_, address) = url.split_once("://").expect("a scheme");
+        address.to_string()
     }
 
     pub fn stdout(&self) -> String {

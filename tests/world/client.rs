@@ -1,5 +1,8 @@
-//! A client of the world: speaks HTTP, and WebSocket after an upgrade, with a parser of its own.
+//! A client of the world: speaks HTTP, and WebSocket after an upgrade, or lines, or frames, with a
+//! parser of its own.
 //! It remembers everything it was told.
+
+use std::collections::VecDeque;
 
 use aws_lc_rs::hmac;
 use lineman::wire::websocket::{CLOSE, PONG, TEXT, client_frame};
@@ -7,14 +10,65 @@ use serde_json::{Value, json};
 
 use super::{KEY, SECRET};
 
+/// What a client speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Speech {
+    Http,
+    WebSocket,
+    Lines,
+    Frames,
+}
+
+impl Speech {
+    /// A message as the client sends it.
+    pub fn message(self, message: &str) -> Vec<u8> {
+        match self {
+            Speech::Http | Speech::WebSocket => text(message),
+            Speech::Lines => format!("{message}\n").into_bytes(),
+            Speech::Frames => {
+                let mut bytes = (message.len() as u32 + 4).to_be_bytes().to_vec();
+                bytes.extend_from_slice(message.as_bytes());
+                bytes
+            }
+        }
+    }
+
+    /// What opens a Pusher connection.
+    pub fn connect(self) -> Vec<u8> {
+        match self {
+            Speech::Http | Speech::WebSocket => upgrade(&format!("/app/{KEY}?protocol=7")),
+            Speech::Lines | Speech::Frames => {
+                let data = json!({"app_key": KEY, "protocol": 7});
+                self.message(&json!({"event": "pusher:connect", "data": data}).to_string())
+            }
+        }
+    }
+}
+
+/// One thing the server said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Heard {
+    Answer {
+        status: u16,
+        head: String,
+        body: String,
+    },
+    Text(String),
+    Binary(Vec<u8>),
+    Ping,
+    Pong,
+    /// Code and reason.
+    Close(u16, String),
+}
+
 pub struct Client {
     pub index: usize,
+    pub speech: Speech,
     /// It closed, or the server did.
     pub gone: bool,
     /// It reads nothing.
     pub stalled: bool,
     received: Vec<u8>,
-    upgraded: bool,
     pub socket_id: Option<String>,
     /// Status and body of each HTTP answer.
     pub answers: Vec<(u16, String)>,
@@ -26,22 +80,31 @@ pub struct Client {
     pub close_code: Option<u16>,
     /// What it owes the server by protocol.
     pub reply: Vec<u8>,
+    /// Everything, in the order it came.
+    pub heard: VecDeque<Heard>,
+    /// It answers no PING.
+    pub deaf: bool,
+    /// The next answer belongs to a HEAD request.
+    pub asked_for_head: bool,
 }
 
 impl Client {
-    pub fn new(index: usize) -> Client {
+    pub fn new(index: usize, speech: Speech) -> Client {
         Client {
             index,
+            speech,
             gone: false,
             stalled: false,
             received: Vec::new(),
-            upgraded: false,
             socket_id: None,
             answers: Vec::new(),
             events: Vec::new(),
             texts: Vec::new(),
             close_code: None,
             reply: Vec::new(),
+            heard: VecDeque::new(),
+            deaf: false,
+            asked_for_head: false,
         }
     }
 
@@ -52,11 +115,31 @@ impl Client {
     }
 
     fn take_one(&mut self) -> bool {
-        if self.upgraded {
-            self.take_frame()
-        } else {
-            self.take_answer()
+        match self.speech {
+            Speech::Http => self.take_answer(),
+            Speech::WebSocket => self.take_frame(),
+            Speech::Lines => {
+                let end = self.received.iter().position(|byte| *byte == b'\n');
+                self.take_raw(end.map(|end| (0, end, end + 1)))
+            }
+            Speech::Frames => {
+                let prefix = self.received.first_chunk::<4>();
+                let whole = prefix.map(|prefix| u32::from_be_bytes(*prefix) as usize);
+                let whole = whole.filter(|whole| *whole <= self.received.len());
+                self.take_raw(whole.map(|whole| (4, whole, whole)))
+            }
         }
+    }
+
+    /// Start and end of a message and where the next begins.
+    fn take_raw(&mut self, found: Option<(usize, usize, usize)>) -> bool {
+        let Some((start, end, next)) = found else {
+            return false;
+        };
+        let text = String::from_utf8(self.received[start..end].to_vec()).expect("text");
+        self.received.drain(..next);
+        self.take_text(text);
+        true
     }
 
     fn take_answer(&mut self) -> bool {
@@ -74,13 +157,24 @@ impl Client {
                     .ok()
             })
             .unwrap_or(0);
+        let length = match std::mem::take(&mut self.asked_for_head) {
+            true => 0,
+            false => length,
+        };
         let whole = end + 4 + length;
         if self.received.len() < whole {
             return false;
         }
         let body = String::from_utf8(self.received[end + 4..whole].to_vec()).expect("text");
         self.received.drain(..whole);
-        self.upgraded = status == 101;
+        if status == 101 {
+            self.speech = Speech::WebSocket;
+        }
+        self.heard.push_back(Heard::Answer {
+            status,
+            head,
+            body: body.clone(),
+        });
         self.answers.push((status, body));
         true
     }
@@ -107,16 +201,23 @@ impl Client {
         self.received.drain(..start + length);
         match first {
             0x81 => self.take_text(String::from_utf8(payload).expect("text frames are UTF-8")),
-            0x82 => {}
+            0x82 => self.heard.push_back(Heard::Binary(payload)),
             0x88 => {
-                self.close_code = Some(u16::from_be_bytes([payload[0], payload[1]]));
+                let code = u16::from_be_bytes([payload[0], payload[1]]);
+                let reason = String::from_utf8(payload[2..].to_vec()).expect("a readable reason");
+                self.heard.push_back(Heard::Close(code, reason));
+                self.close_code = Some(code);
                 self.reply
                     .extend(client_frame(CLOSE, true, [1, 2, 3, 4], &payload[..2]));
             }
-            0x89 => self
-                .reply
-                .extend(client_frame(PONG, true, [1, 2, 3, 4], &payload)),
-            0x8a => {}
+            0x89 => {
+                self.heard.push_back(Heard::Ping);
+                if !self.deaf {
+                    self.reply
+                        .extend(client_frame(PONG, true, [1, 2, 3, 4], &payload));
+                }
+            }
+            0x8a => self.heard.push_back(Heard::Pong),
             other => panic!("an unexpected frame {other:#x}"),
         }
         true
@@ -132,6 +233,7 @@ impl Client {
             }
             self.events.push(event);
         }
+        self.heard.push_back(Heard::Text(text.clone()));
         self.texts.push(text);
     }
 
@@ -154,8 +256,13 @@ pub fn text(message: &str) -> Vec<u8> {
     client_frame(TEXT, true, [0x12, 0x34, 0x56, 0x78], message.as_bytes())
 }
 
-/// A subscription, signed as a customer's backend would.
+/// A subscription by WebSocket.
 pub fn subscribe(socket_id: &str, channel: &str, user_id: Option<&str>) -> Vec<u8> {
+    text(&subscription(socket_id, channel, user_id))
+}
+
+/// A subscription, signed as a customer's backend would.
+pub fn subscription(socket_id: &str, channel: &str, user_id: Option<&str>) -> String {
     let channel_data =
         user_id.map(|id| json!({"user_id": id, "user_info": {"of": id}}).to_string());
     let mut data = json!({"channel": channel});
@@ -169,7 +276,7 @@ pub fn subscribe(socket_id: &str, channel: &str, user_id: Option<&str>) -> Vec<u
     if let Some(channel_data) = channel_data {
         data["channel_data"] = json!(channel_data);
     }
-    text(&json!({"event": "pusher:subscribe", "data": data}).to_string())
+    json!({"event": "pusher:subscribe", "data": data}).to_string()
 }
 
 pub fn signature(text: &str) -> String {

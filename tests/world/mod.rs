@@ -17,14 +17,27 @@ use lineman::base::ids::ConnId;
 use lineman::base::limits::Limits;
 use lineman::base::now::{Moment, Now};
 use lineman::node::switchboard::{Switchboard, SwitchboardOptions};
-use lineman::node::worker::{Worker, WorkerOptions};
+use lineman::node::worker::{Listener, Worker, WorkerOptions};
 use lineman::node::{Ending, Node, Origin, Output, Peer};
+use lineman::wire::protocol::Protocol;
 
-use client::Client;
+use client::{Client, Speech};
 
 pub const APP_ID: &str = "demo";
 pub const KEY: &str = "demo-key";
 pub const SECRET: &str = "demo-secret";
+
+/// The listeners of every worker.
+pub const LISTENERS: [Listener; 4] = [
+    listener(Protocol::Http, Handler::Channels),
+    listener(Protocol::Http, Handler::Echo),
+    listener(Protocol::Lines, Handler::Channels),
+    listener(Protocol::Frames, Handler::Channels),
+];
+
+const fn listener(protocol: Protocol, handler: Handler) -> Listener {
+    Listener { protocol, handler }
+}
 
 /// 2026-01-01, so that signatures have a plausible clock.
 const START_UNIX_MS: u64 = 1_767_225_600_000;
@@ -131,17 +144,17 @@ impl World {
             };
             Box::new(Switchboard::new(options, self.now))
         } else {
-            let app = App {
-                id: APP_ID.into(),
-                key: KEY.into(),
-                secret: Secret::new(SECRET.into()),
-                client_events: true,
+            let app = |name: &str, client_events| App {
+                id: name.into(),
+                key: format!("{name}-key"),
+                secret: Secret::new(format!("{name}-secret")),
+                client_events,
                 origins: Vec::new(),
             };
             let options = WorkerOptions {
                 slot: index as u32,
-                handlers: vec![Handler::Channels, Handler::Echo],
-                apps: Apps::new(vec![app]),
+                listeners: LISTENERS.to_vec(),
+                apps: Apps::new(vec![app(APP_ID, true), app("quiet", false)]),
                 demo_page: None,
                 limits: self.limits.clone(),
                 deflate: None,
@@ -193,10 +206,15 @@ impl World {
         }
     }
 
-    /// A new client, connected to a worker's listener: 0 is `channels`, 1 is `echo`.
+    /// A new client, connected to one of a worker's `LISTENERS`.
     pub fn connect(&mut self, worker: usize, listener: usize) -> usize {
         let index = self.clients.len();
-        self.clients.push(Client::new(index));
+        let speech = match LISTENERS[listener].protocol {
+            Protocol::Lines => Speech::Lines,
+            Protocol::Frames => Speech::Frames,
+            Protocol::Http | Protocol::Raw => Speech::Http,
+        };
+        self.clients.push(Client::new(index, speech));
         self.join(
             End::Client(index),
             worker,
@@ -215,6 +233,12 @@ impl World {
                 .bytes
                 .extend(bytes);
         }
+    }
+
+    /// The client sends a message in what it speaks.
+    pub fn say(&mut self, client: usize, message: &str) {
+        let bytes = self.clients[client].speech.message(message);
+        self.send(client, &bytes);
     }
 
     /// The client closes its socket.

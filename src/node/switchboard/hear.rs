@@ -103,6 +103,7 @@ impl Switchboard {
         } else {
             self.unanswered.push_back(Unanswered {
                 asker: conn,
+                ticket,
                 frame,
                 marks,
             });

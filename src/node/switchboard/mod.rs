@@ -25,7 +25,7 @@ use crate::node::lines::Lines;
 use crate::node::{Ending, Node, Origin, Output, Peer};
 use crate::realtime::registry::{LinkId, Registry};
 use crate::session::link::next_frame;
-use crate::wire::bus::{Down, Up, VERSION};
+use crate::wire::bus::{Answer, Down, RefusalReason, Up, VERSION};
 use crate::wire::bus_codec::Garbled;
 use crate::wire::control::{Order, Report};
 
@@ -60,6 +60,8 @@ enum Role {
 /// A publish whose events are queued on links that the kernel has not taken them from yet.
 pub(super) struct Unanswered {
     pub(super) asker: ConnId,
+    pub(super) ticket: u64,
+    /// The answer.
     pub(super) frame: Vec<u8>,
     /// The stream position each link must reach.
     pub(super) marks: Vec<(ConnId, u64)>,
@@ -120,7 +122,21 @@ impl Switchboard {
         if self.lines.push(conn, |out| out.push(frame)).is_err() {
             log::error!("link {conn} is hopelessly behind and starts over");
             self.settle_again(now);
+            self.refuse_what_is_lost(conn);
             self.drop_link(conn, now);
+        }
+    }
+
+    /// The link is about to be cut by us: its worker lives on, and so do the subscribers whom events
+    /// queued there will never reach.
+    fn refuse_what_is_lost(&mut self, conn: ConnId) {
+        for publish in &mut self.unanswered {
+            if publish.marks.iter().any(|(target, _)| *target == conn) {
+                let ticket = publish.ticket;
+                let answer = Answer::Refused(RefusalReason::Congested);
+                publish.frame = Down::Answer { ticket, answer }.encode();
+                publish.marks.clear();
+            }
         }
     }
 
@@ -151,6 +167,7 @@ impl Switchboard {
             .is_some_and(|link| link.role != Role::Stranger)
         {
             self.settle_again(now);
+            self.refuse_what_is_lost(conn);
         }
         self.drop_link(conn, now);
     }

@@ -99,7 +99,7 @@ impl Deflating {
 
     /// How a parcel goes to a connection. It is compressed once for all receivers with the
     /// configured window and without a context.
-    pub fn parcel<'a>(&'a mut self, conn: ConnId, parcel: &'a Parcel) -> Deflated<'a> {
+    pub fn parcel<'a>(&'a mut self, conn: ConnId, parcel: &'a Parcel<'_>) -> Deflated<'a> {
         let Deflating {
             options,
             compressors,
@@ -191,7 +191,8 @@ mod tests {
             ..BOTH
         };
         let mut deflating = Deflating::new(Some(options));
-        let parcel = Parcel::text(&"long and dull ".repeat(50));
+        let text = "long and dull ".repeat(50);
+        let parcel = Parcel::text(&text);
         let mut frames = Vec::new();
         for slot in 0..3 {
             let conn = join(&mut deflating, slot, "permessage-deflate", &options);

@@ -6,10 +6,12 @@ use crate::base::close::Close;
 use crate::base::counters::Counters;
 use crate::base::ids::ConnId;
 use crate::base::now::{Moment, Now};
-use crate::node::worker::Worker;
+use crate::node::worker::{Listener, Worker};
 use crate::node::{Ending, Node, Origin, Output, Peer};
 use crate::session::Session;
+use crate::session::framed::Framed;
 use crate::session::http::Http;
+use crate::wire::protocol::Protocol;
 
 /// A client whose outbox holds more than this is not read from until it has drained: answers to
 /// what it asks do not pile up because it asks fast and reads slowly.
@@ -17,21 +19,43 @@ const UNREAD_BYTES: usize = 64 * 1024;
 /// Pipelined input kept while a request is being answered.
 const PIPELINED_BYTES: usize = 64 * 1024;
 
+impl Worker {
+    /// A client connected; what it is to speak is said by the listener.
+    fn welcome(&mut self, conn: ConnId, listener: usize, now: Now) {
+        let found = self.listeners.get(listener).copied();
+        let Listener { protocol, handler } = found.unwrap_or(Listener {
+            protocol: Protocol::Http,
+            handler: Handler::Channels,
+        });
+        self.shared.counters.accepted += 1;
+        match protocol.framing() {
+            None => {
+                let http = Session::Http(Box::new(Http::new(now)));
+                self.seats.open(conn, handler, http);
+            }
+            Some(framing) => {
+                let framed = Session::Framed(Framed::new(framing, now));
+                self.seats.open(conn, handler, framed);
+                self.shared.outgoing.lines.speak(conn, protocol);
+                if let Some(seat) = self.seats.get_mut(conn) {
+                    seat.known = true;
+                }
+                let application = self.handlers.of(handler);
+                application.connected(conn, &mut self.shared.cx(now));
+                self.carry_out(now);
+            }
+        }
+        self.arm(conn);
+    }
+}
+
 impl Node for Worker {
     fn opened(&mut self, conn: ConnId, origin: Origin, now: Now) {
         let lines = &mut self.shared.outgoing.lines;
         match origin {
             Origin::Client { listener, .. } => {
                 lines.open(conn, self.shared.limits.outbox_bytes);
-                let handler = self
-                    .listeners
-                    .get(listener)
-                    .copied()
-                    .unwrap_or(Handler::Channels);
-                let http = Session::Http(Box::new(Http::new(now)));
-                self.seats.open(conn, handler, http);
-                self.shared.counters.accepted += 1;
-                self.arm(conn);
+                self.welcome(conn, listener, now);
             }
             Origin::Dialled(Peer::Switchboard) => {
                 lines.open(conn, usize::MAX);
@@ -52,7 +76,7 @@ impl Node for Worker {
         let client = self
             .seats
             .get(conn)
-            .is_some_and(|seat| matches!(seat.session, Session::Http(_) | Session::WebSocket(_)));
+            .is_some_and(|seat| seat.session.is_client());
         if client {
             self.shared.counters.bytes_in += bytes.len() as u64;
         }
@@ -69,7 +93,7 @@ impl Node for Worker {
                     self.end(conn, Close::PeerGone, now);
                 }
             }
-            Session::WebSocket(_) => self.end(conn, Close::PeerGone, now),
+            Session::WebSocket(_) | Session::Framed(_) => self.end(conn, Close::PeerGone, now),
             Session::Uplink | Session::Master => {
                 self.outputs.push_back(Output::Close(conn, Ending::Cut));
             }
@@ -135,7 +159,9 @@ impl Node for Worker {
         match &seat.session {
             Session::Uplink | Session::Master => true,
             _ if outgoing.uplink.is_congested(&outgoing.lines) => false,
-            Session::WebSocket(_) => outgoing.lines.waiting(conn) <= UNREAD_BYTES,
+            Session::WebSocket(_) | Session::Framed(_) => {
+                outgoing.lines.waiting(conn) <= UNREAD_BYTES
+            }
             Session::Http(http) => {
                 let pipelined = http.is_answering() && seat.leftover.len() >= PIPELINED_BYTES;
                 !pipelined && outgoing.lines.waiting(conn) <= UNREAD_BYTES

@@ -3,12 +3,14 @@
 
 use std::time::Duration;
 
+use crate::app::handler::Handler;
 use crate::base::close::Close;
 use crate::base::ids::ConnId;
 use crate::base::now::Now;
 use crate::node::worker::Worker;
 use crate::node::{Ending, Output};
 use crate::session::Session;
+use crate::session::framed::FramedDue;
 use crate::session::websocket::Shut;
 
 /// How long connections get to take their Close frames when the worker stops.
@@ -46,13 +48,33 @@ impl Worker {
         };
         seat.ended = true;
         seat.leftover = Vec::new();
+        let framed = matches!(seat.session, Session::Framed(_));
+        let handler = seat.handler;
         self.count(&close);
-        let ending = match close {
+        let mut ending = match close {
             Close::TooSlow => Ending::Cut,
             _ => Ending::Flushed,
         };
+        if framed && ending == Ending::Flushed && !self.say_last_words(conn, handler, &close) {
+            ending = Ending::Cut;
+        }
         self.shared.outgoing.lines.touch(conn);
         self.outputs.push_back(Output::Close(conn, ending));
+    }
+
+    /// Tells a connection without Close frames why it ends; false when there was no room.
+    fn say_last_words(&mut self, conn: ConnId, handler: Handler, close: &Close) -> bool {
+        let Some(text) = self.handlers.of(handler).last_words(close) else {
+            return true;
+        };
+        let lines = &mut self.shared.outgoing.lines;
+        let mut message = Vec::new();
+        match lines.protocol(conn).framing() {
+            Some(framing) if framing.encode(text.as_bytes(), &mut message).is_ok() => {
+                lines.push(conn, |out| out.push(&message)).is_ok()
+            }
+            _ => true,
+        }
     }
 
     fn count(&mut self, close: &Close) {
@@ -84,6 +106,7 @@ impl Worker {
         let deadline = match &seat.session {
             Session::Http(http) => http.deadline(&self.shared.limits),
             Session::WebSocket(websocket) => websocket.deadline(&self.websocket),
+            Session::Framed(framed) => framed.deadline(self.framed.of(seat.handler)),
             Session::Uplink | Session::Master => None,
         };
         if let Some(deadline) = deadline
@@ -118,6 +141,15 @@ impl Worker {
                 }
                 close
             }
+            Session::Framed(framed) => match framed.elapsed(now, self.framed.of(seat.handler)) {
+                Some(FramedDue::Close(close)) => Some(close),
+                Some(FramedDue::Ask) => {
+                    let application = self.handlers.of(seat.handler);
+                    application.silent(conn, &mut self.shared.cx(now));
+                    None
+                }
+                None => None,
+            },
             Session::Uplink | Session::Master => None,
         };
         match close {
@@ -137,10 +169,8 @@ impl Worker {
         self.farewell = Some(now.moment + FAREWELL);
         self.outputs.push_back(Output::StopAccepting);
         for conn in self.seats.ids() {
-            let client = self.seats.get(conn).is_some_and(|seat| {
-                matches!(seat.session, Session::Http(_) | Session::WebSocket(_))
-            });
-            if client {
+            let client = self.seats.get(conn).map(|seat| seat.session.is_client());
+            if client == Some(true) {
                 self.shut(conn, Close::GoingAway, now);
             }
         }

@@ -119,8 +119,13 @@ impl Worker {
                 self.shared.outgoing.uplink.welcomed();
                 self.report_ready();
             }
-            Down::Subscribed { ticket, roster, .. } => {
-                if let Some((conn, key)) = self.shared.hub.confirm(ticket, roster.as_deref())
+            Down::Subscribed {
+                ticket,
+                channel,
+                roster,
+            } => {
+                let confirmed = self.shared.hub.confirm(ticket, channel, roster.as_deref());
+                if let Some((conn, key)) = confirmed
                     && let Some(seat) = self.seats.get(conn)
                 {
                     let application = self.handlers.of(seat.handler);

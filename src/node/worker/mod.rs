@@ -38,22 +38,30 @@ use crate::node::worker::uplink::Uplink;
 use crate::node::{Output, Peer};
 use crate::realtime::hub::Hub;
 use crate::session::Session;
+use crate::session::framed::{FramedOptions, FramedStep};
 use crate::session::http::{AfterAnswer, HttpStep};
 use crate::session::websocket::{WebSocket, WebSocketOptions, WebSocketStep};
 use crate::wire::deflate::Inflaters;
 use crate::wire::deflate_offer::DeflateOptions;
 use crate::wire::http::Response;
+use crate::wire::protocol::Protocol;
 
 /// A client checks its connection after `activity_seconds`; we do so this much later, so that
 /// usually it is the client's ping that settles it.
 const PING_AFTER_CLIENT: Duration = Duration::from_secs(10);
 
+/// What clients get on one listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listener {
+    pub protocol: Protocol,
+    pub handler: Handler,
+}
+
 /// What a worker's reactor is made of.
 pub struct WorkerOptions {
     /// Its place among all reactors of the server.
     pub slot: u32,
-    /// By listener.
-    pub handlers: Vec<Handler>,
+    pub listeners: Vec<Listener>,
     pub apps: Apps,
     /// Served at `/` by `channels` listeners.
     pub demo_page: Option<&'static str>,
@@ -76,6 +84,40 @@ impl Handlers {
         match handler {
             Handler::Channels => &mut self.channels,
             Handler::Echo => &mut self.echo,
+        }
+    }
+}
+
+/// The bounds of framed connections: where clients have to introduce themselves, and elsewhere.
+struct FramedBounds {
+    channels: FramedOptions,
+    others: FramedOptions,
+}
+
+impl FramedBounds {
+    fn new(limits: &Limits) -> FramedBounds {
+        let activity = Duration::from_secs(limits.activity_seconds);
+        let others = FramedOptions {
+            message_bytes: limits.message_bytes,
+            first_within: None,
+            // Simple clients have no timer of their own, so there is none to wait for.
+            doubt_after: activity,
+            // A dead peer is found within twice the interval.
+            heard_within: activity.min(Duration::from_secs(limits.pong_seconds)),
+        };
+        FramedBounds {
+            channels: FramedOptions {
+                first_within: Some(Duration::from_secs(limits.connect_seconds)),
+                ..others
+            },
+            others,
+        }
+    }
+
+    fn of(&self, handler: Handler) -> &FramedOptions {
+        match handler {
+            Handler::Channels => &self.channels,
+            Handler::Echo => &self.others,
         }
     }
 }
@@ -104,10 +146,11 @@ impl Shared {
 
 /// See the file's head.
 pub struct Worker {
-    listeners: Vec<Handler>,
+    listeners: Vec<Listener>,
     websocket: WebSocketOptions,
     inflaters: Inflaters,
     cors: Cors,
+    framed: FramedBounds,
     pub(super) handlers: Handlers,
     pub(super) shared: Shared,
     pub(super) seats: Seats,
@@ -128,7 +171,7 @@ impl Worker {
     pub fn new(options: WorkerOptions, now: Now) -> Worker {
         let WorkerOptions {
             slot,
-            handlers,
+            listeners,
             apps,
             demo_page,
             limits,
@@ -149,12 +192,14 @@ impl Worker {
             deflating: Deflating::new(deflate),
             wishes: VecDeque::new(),
             messages: 0,
+            scratch: Vec::new(),
         };
         let mut worker = Worker {
-            listeners: handlers,
+            listeners,
             websocket,
             inflaters: Inflaters::default(),
             cors,
+            framed: FramedBounds::new(&limits),
             handlers: Handlers {
                 channels: Channels::new(apps, demo_page, &mut dice),
                 echo: Echo,
@@ -281,6 +326,19 @@ impl Worker {
                     let application = self.handlers.of(seat.handler);
                     application.message(conn, message.as_message(), &mut shared.cx(now));
                 }
+            }
+            Session::Framed(framed) => {
+                let payload = match framed.next(inbox, now, self.framed.of(seat.handler)) {
+                    FramedStep::Idle => return false,
+                    FramedStep::Close(close) => {
+                        self.end(conn, close, now);
+                        return false;
+                    }
+                    FramedStep::Message(payload) => payload,
+                };
+                shared.counters.messages_in += 1;
+                let application = self.handlers.of(seat.handler);
+                application.message(conn, payload.into(), &mut shared.cx(now));
             }
             Session::Uplink => return self.step_uplink(conn, inbox, now),
             Session::Master => return self.step_master(conn, inbox, now),

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 
 use crate::app::application::{Asked, Message, Outlet, Parcel, Unavailable};
+use crate::base::bytes::Full;
 use crate::base::close::Close;
 use crate::base::ids::ConnId;
 use crate::base::now::Now;
@@ -11,6 +12,7 @@ use crate::node::lines::Lines;
 use crate::node::worker::deflating::{Deflated, Deflating};
 use crate::node::worker::uplink::Uplink;
 use crate::wire::bus::{Item, Up};
+use crate::wire::framing::{Framing, Unsendable};
 use crate::wire::http::Response;
 use crate::wire::websocket;
 
@@ -27,16 +29,37 @@ pub struct Outgoing {
     pub uplink: Uplink,
     pub deflating: Deflating,
     pub wishes: VecDeque<Wish>,
-    /// WebSocket messages queued since the start.
+    /// Messages queued since the start.
     pub messages: u64,
+    /// Where a message is framed before it is queued; empty between two.
+    pub scratch: Vec<u8>,
 }
 
+/// The scratch vector keeps no more than this between two messages.
+const SCRATCH_BYTES: usize = 64 * 1024;
+
 impl Outgoing {
-    fn sent(&mut self, conn: ConnId, pushed: Result<(), crate::base::bytes::Full>) {
+    fn sent(&mut self, conn: ConnId, pushed: Result<(), Full>) {
         match pushed {
             Ok(()) => self.messages += 1,
             Err(_) => self.wishes.push_back(Wish::Close(conn, Close::TooSlow)),
         }
+    }
+
+    fn send_framed(&mut self, conn: ConnId, framing: &dyn Framing, payload: &[u8]) {
+        self.scratch.clear();
+        if framing.encode(payload, &mut self.scratch).is_err() {
+            return self.unsendable(conn);
+        }
+        let pushed = self.lines.push(conn, |out| out.push(&self.scratch));
+        self.scratch.clear();
+        self.scratch.shrink_to(SCRATCH_BYTES);
+        self.sent(conn, pushed);
+    }
+
+    /// To leave the message out would be silent loss.
+    fn unsendable(&mut self, conn: ConnId) {
+        self.wishes.push_back(Wish::Close(conn, Close::Unsendable));
     }
 }
 
@@ -46,6 +69,9 @@ impl Outlet for Outgoing {
             Message::Text(text) => (websocket::TEXT, text.as_bytes()),
             Message::Binary(bytes) => (websocket::BINARY, bytes),
         };
+        if let Some(framing) = self.lines.protocol(conn).framing() {
+            return self.send_framed(conn, framing, payload);
+        }
         let deflating = &mut self.deflating;
         let pushed = self
             .lines
@@ -56,15 +82,18 @@ impl Outlet for Outgoing {
         self.sent(conn, pushed);
     }
 
-    fn deliver(&mut self, conn: ConnId, parcel: &Parcel) {
-        let deflating = &mut self.deflating;
-        let pushed = self
-            .lines
-            .push(conn, |out| match deflating.parcel(conn, parcel) {
-                Deflated::Shared(frame) => out.push_shared(frame),
-                Deflated::Own(payload) => websocket::push_deflated(out, websocket::TEXT, payload),
-                Deflated::Not => out.push_shared(parcel.websocket()),
-            });
+    fn deliver(&mut self, conn: ConnId, parcel: &Parcel<'_>) {
+        let lines = &mut self.lines;
+        let pushed = match self.deflating.parcel(conn, parcel) {
+            Deflated::Shared(frame) => lines.push(conn, |out| out.push_shared(frame)),
+            Deflated::Own(payload) => lines.push(conn, |out| {
+                websocket::push_deflated(out, websocket::TEXT, payload)
+            }),
+            Deflated::Not => match parcel.encoded(lines.protocol(conn)) {
+                Ok(bytes) => lines.push(conn, |out| out.push_shared(bytes)),
+                Err(Unsendable) => return self.unsendable(conn),
+            },
+        };
         self.sent(conn, pushed);
     }
 

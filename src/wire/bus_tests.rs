@@ -1,0 +1,158 @@
+//! Every message survives the trip, and no bytes are taken for one that was not sent.
+
+use super::*;
+use crate::wire::bus_codec::{Extent, measure};
+
+const MEMBER: Member<'_> = Member {
+    user_id: "u1",
+    user_info: "{\"a\":1}",
+};
+
+fn item() -> Item<'static> {
+    Item {
+        channels: vec!["demo/a", "demo/b"],
+        event: "\"e\"",
+        data: "\"d\"",
+        user_id: Some("u1"),
+        exclude: Some(SocketId::from_halves(1, 2)),
+        info: InfoWanted {
+            user_count: false,
+            subscription_count: true,
+        },
+    }
+}
+
+fn ups() -> Vec<Up<'static>> {
+    let holding = Holding {
+        channel: "demo/a",
+        subscriptions: 2,
+        members: vec![(MEMBER, 2)],
+    };
+    vec![
+        Up::Hello {
+            version: VERSION,
+            slot: 3,
+            shard: 0,
+            shards: 1,
+        },
+        Up::Announce(holding),
+        Up::Announced,
+        Up::Subscribe {
+            ticket: 9,
+            channel: "demo/a",
+            member: Some(MEMBER),
+        },
+        Up::Unsubscribe {
+            channel: "demo/a",
+            user_id: None,
+        },
+        Up::Publish {
+            ticket: 7,
+            items: vec![item(), item()],
+        },
+        Up::Ask {
+            ticket: 8,
+            question: Question::Channels {
+                app_id: "demo",
+                prefix: "p",
+            },
+        },
+        Up::Ask {
+            ticket: 8,
+            question: Question::Channel { channel: "demo/a" },
+        },
+        Up::Ask {
+            ticket: 8,
+            question: Question::Users { channel: "demo/a" },
+        },
+        Up::Ask {
+            ticket: 8,
+            question: Question::Ready,
+        },
+    ]
+}
+
+fn downs() -> Vec<Down<'static>> {
+    let counts = ChannelCounts {
+        users: 1,
+        subscriptions: 2,
+    };
+    let answer = |answer| Down::Answer { ticket: 5, answer };
+    vec![
+        Down::Welcome,
+        Down::Subscribed {
+            ticket: 1,
+            channel: "demo/a",
+            roster: Some(vec![MEMBER]),
+        },
+        Down::Subscribed {
+            ticket: 1,
+            channel: "demo/a",
+            roster: None,
+        },
+        Down::Refused {
+            ticket: 1,
+            channel: "demo/a",
+            reason: RefusalReason::TooLong,
+        },
+        Down::Deliver(item()),
+        Down::MemberAdded {
+            channel: "demo/a",
+            member: MEMBER,
+        },
+        Down::MemberRemoved {
+            channel: "demo/a",
+            user_id: "u1",
+        },
+        Down::Roster {
+            channel: "demo/a",
+            members: vec![MEMBER, MEMBER],
+        },
+        answer(Answer::Published(vec![counts, counts])),
+        answer(Answer::Channels(vec![("a", counts)])),
+        answer(Answer::Channel(counts)),
+        answer(Answer::Users(vec!["u1", "u2"])),
+        answer(Answer::Ready {
+            linked: 1,
+            expected: 2,
+        }),
+        answer(Answer::Refused(RefusalReason::Congested)),
+        Down::Undelivered {
+            sender: SocketId::from_halves(3, 4),
+        },
+    ]
+}
+
+#[test]
+fn every_message_survives_the_trip() {
+    for message in ups() {
+        assert_eq!(Up::decode(&message.encode()), Ok(message));
+    }
+    for message in downs() {
+        assert_eq!(Down::decode(&message.encode()), Ok(message));
+    }
+}
+
+#[test]
+fn a_cut_or_lengthened_message_is_garbled_never_misread() {
+    for message in ups() {
+        let frame = message.encode();
+        for cut in 0..frame.len() {
+            assert_eq!(measure(&frame[..cut], 1 << 20), Ok(Extent::Partial));
+            assert!(
+                Up::decode(&frame[..cut]).is_err(),
+                "{message:?} cut at {cut}"
+            );
+        }
+        assert_eq!(measure(&frame, 1 << 20), Ok(Extent::Whole(frame.len())));
+        let longer = [&frame[..], b"x"].concat();
+        assert!(Up::decode(&longer).is_err());
+    }
+}
+
+#[test]
+fn a_length_of_zero_or_over_the_limit_is_garbled() {
+    assert!(measure(&[0, 0, 0, 0], 100).is_err());
+    assert!(measure(&[101, 0, 0, 0], 100).is_err());
+    assert_eq!(measure(&[100, 0, 0, 0], 100), Ok(Extent::Partial));
+}

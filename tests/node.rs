@@ -1,0 +1,21 @@
+//! The two roles played by hand, one node at a time: what their neighbours say too late, twice or
+//! wrongly, which neither a transcript nor a simulation brings about.
+
+mod world;
+
+#[path = "node/hand.rs"]
+mod hand;
+#[path = "node/switchboard_links.rs"]
+mod switchboard_links;
+#[path = "node/switchboard_play.rs"]
+mod switchboard_play;
+#[path = "node/switchboard_promises.rs"]
+mod switchboard_promises;
+#[path = "node/worker_channels.rs"]
+mod worker_channels;
+#[path = "node/worker_links.rs"]
+mod worker_links;
+#[path = "node/worker_play.rs"]
+mod worker_play;
+#[path = "node/worker_requests.rs"]
+mod worker_requests;

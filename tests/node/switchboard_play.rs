@@ -1,0 +1,146 @@
+//! A switchboard played by hand: workers that say exactly what the test wants, in whatever state.
+
+use lineman::base::ids::{ConnId, SocketId};
+use lineman::base::limits::Limits;
+use lineman::node::switchboard::{Switchboard, SwitchboardOptions};
+use lineman::node::{Ending, Origin, Output};
+use lineman::wire::bus::{Down, Holding, InfoWanted, Item, Member, Question, Up, VERSION};
+
+use crate::hand::{Hand, start};
+
+pub struct Board {
+    pub hand: Hand<Switchboard>,
+}
+
+impl Board {
+    /// A switchboard that has just started and expects so many links.
+    pub fn new(links_expected: u32, limits: Limits) -> Board {
+        let options = SwitchboardOptions {
+            links_expected,
+            limits,
+            seed: [6; 16],
+        };
+        Board {
+            hand: Hand::new(Switchboard::new(options, start())),
+        }
+    }
+
+    /// One that has settled with two workers.
+    pub fn of_two(limits: Limits) -> (Board, ConnId, ConnId) {
+        let mut board = Board::new(2, limits);
+        let (one, two) = (board.join(0), board.join(1));
+        assert_eq!(board.told(one), ["Welcome"]);
+        assert_eq!(board.told(two), ["Welcome"]);
+        (board, one, two)
+    }
+
+    pub fn link(&mut self) -> ConnId {
+        self.hand.open(Origin::Link)
+    }
+
+    /// A worker that holds nothing.
+    pub fn join(&mut self, slot: u32) -> ConnId {
+        let conn = self.link();
+        self.hear(conn, &hello(slot));
+        self.hear(conn, &Up::Announced);
+        conn
+    }
+
+    /// The switchboard hears a message.
+    pub fn hear(&mut self, conn: ConnId, message: &Up<'_>) {
+        self.hand.receive(conn, &message.encode());
+    }
+
+    /// What a worker was told since the last call, in the words of `Debug`.
+    pub fn told(&mut self, conn: ConnId) -> Vec<String> {
+        let frames = self.hand.take_frames(conn);
+        let read = |frame: &Vec<u8>| format!("{:?}", Down::decode(frame).expect("a message"));
+        frames.iter().map(read).collect()
+    }
+
+    /// Likewise, the kinds of messages.
+    pub fn kinds(&mut self, conn: ConnId) -> Vec<String> {
+        let told = self.told(conn);
+        let kind = |message: &String| {
+            let end = message.find([' ', '(']).unwrap_or(message.len());
+            message[..end].to_owned()
+        };
+        told.iter().map(kind).collect()
+    }
+
+    /// Whether the switchboard cut this link since the last call.
+    pub fn has_cut(&mut self, conn: ConnId) -> bool {
+        let outputs = self.hand.take_outputs();
+        outputs.contains(&Output::Close(conn, Ending::Cut))
+    }
+
+    /// A subscription, confirmed.
+    pub fn subscribe(&mut self, conn: ConnId, channel: &str) {
+        self.hear(
+            conn,
+            &Up::Subscribe {
+                ticket: 1000,
+                channel,
+                member: None,
+            },
+        );
+        assert_eq!(self.kinds(conn), ["Subscribed"]);
+    }
+}
+
+pub fn hello(slot: u32) -> Up<'static> {
+    Up::Hello {
+        version: VERSION,
+        slot,
+        shard: 0,
+        shards: 1,
+    }
+}
+
+pub fn member(user_id: &str) -> Member<'_> {
+    Member {
+        user_id,
+        user_info: "null",
+    }
+}
+
+pub fn join<'a>(ticket: u64, channel: &'a str, user_id: &'a str) -> Up<'a> {
+    Up::Subscribe {
+        ticket,
+        channel,
+        member: Some(member(user_id)),
+    }
+}
+
+pub fn holding<'a>(channel: &'a str, users: &[&'a str]) -> Up<'a> {
+    Up::Announce(Holding {
+        channel,
+        subscriptions: users.len() as u32,
+        members: users.iter().map(|user| (member(user), 1)).collect(),
+    })
+}
+
+pub fn item<'a>(channel: &'a str, data: &'a str) -> Item<'a> {
+    Item {
+        channels: vec![channel],
+        event: "\"e\"",
+        data,
+        user_id: None,
+        exclude: Some(SocketId::from_halves(1, 2)),
+        info: InfoWanted::default(),
+    }
+}
+
+pub fn publish<'a>(ticket: u64, channel: &'a str, data: &'a str) -> Up<'a> {
+    Up::Publish {
+        ticket,
+        items: vec![item(channel, data)],
+    }
+}
+
+pub fn ask_whether_ready(ticket: u64) -> Up<'static> {
+    Up::Ask {
+        ticket,
+        question: Question::Ready,
+    }
+}
