@@ -10,6 +10,7 @@ use toml::de::DeTable;
 use crate::base::limits::Limits;
 use crate::config::check;
 use crate::config::problem::{ConfigError, Problem, render};
+use crate::config::tls::RawTls;
 use crate::config::{Config, LogFormat};
 
 /// The file as written, before anyone asked whether it makes sense.
@@ -27,6 +28,8 @@ pub(super) struct RawConfig {
     pub log: RawLog,
     pub listen: Vec<RawListen>,
     pub apps: Vec<RawApp>,
+    pub websocket: RawWebSocket,
+    pub http: RawHttp,
     pub limits: Limits,
 }
 
@@ -44,6 +47,8 @@ impl Default for RawConfig {
             log: RawLog::default(),
             listen: Vec::new(),
             apps: Vec::new(),
+            websocket: RawWebSocket::default(),
+            http: RawHttp::default(),
             limits: Limits::default(),
         }
     }
@@ -73,6 +78,7 @@ pub(super) struct RawListen {
     pub url: String,
     #[serde(default = "default_handler")]
     pub handler: String,
+    pub tls: Option<RawTls>,
 }
 
 fn default_handler() -> String {
@@ -87,10 +93,38 @@ pub(super) struct RawApp {
     pub secret: RawSecret,
     #[serde(default = "default_client_events")]
     pub client_events: bool,
+    #[serde(default)]
+    pub origins: Vec<String>,
 }
 
 fn default_client_events() -> bool {
     true
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawWebSocket {
+    pub compression: bool,
+    pub compression_context: String,
+    pub compression_min_bytes: usize,
+    pub compression_window_bits: u8,
+}
+
+impl Default for RawWebSocket {
+    fn default() -> RawWebSocket {
+        RawWebSocket {
+            compression: false,
+            compression_context: "none".into(),
+            compression_min_bytes: 1024,
+            compression_window_bits: 15,
+        }
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawHttp {
+    pub cors_origins: Vec<String>,
 }
 
 /// A string whose parse error does not repeat what was written.
@@ -125,6 +159,9 @@ pub fn parse(text: &str, file: &str, base: &Path) -> Result<Config, ConfigError>
         listen.url.place = listen.url.place.clone().under(base);
     }
     config.log.file = config.log.file.map(|path| base.join(path));
+    for tls in config.listen.iter_mut().filter_map(|it| it.tls.as_mut()) {
+        tls.resolve(base);
+    }
     Ok(config)
 }
 

@@ -2,12 +2,14 @@
 //! mistake is explained. Does not know what the program does with them. Invariant: a `Config` that
 //! exists was checked whole; nobody checks it again.
 
+pub mod certificates;
 pub mod check;
 pub mod diff;
 pub mod keys;
 pub mod load;
 pub mod locate;
 pub mod problem;
+pub mod tls;
 pub mod url;
 
 use std::path::PathBuf;
@@ -16,7 +18,9 @@ use std::time::Duration;
 use crate::app::apps::App;
 use crate::app::handler::Handler;
 use crate::base::limits::Limits;
+use crate::config::tls::ListenTls;
 use crate::config::url::ListenUrl;
+use crate::wire::deflate_offer::DeflateOptions;
 
 /// Everything the configuration file says, with defaults filled in.
 #[derive(Clone, Debug)]
@@ -41,6 +45,10 @@ pub struct Config {
     pub listen: Vec<Listen>,
     pub apps: Vec<App>,
     pub limits: Limits,
+    /// `None`: WebSocket messages are not compressed.
+    pub deflate: Option<DeflateOptions>,
+    /// The pages that may read what the server answers over HTTP.
+    pub cors_origins: Vec<String>,
 }
 
 impl Config {
@@ -57,6 +65,7 @@ impl Config {
 pub struct Listen {
     pub url: ListenUrl,
     pub handler: Handler,
+    pub tls: Option<ListenTls>,
 }
 
 /// The `[log]` table.

@@ -15,7 +15,7 @@ use crate::wire::control::{ConnectionRow, Order, Report, Wanted};
 const REPORT_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// What reading brought.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Heard {
     /// It reported that it serves.
     pub ready: bool,
@@ -23,6 +23,8 @@ pub struct Heard {
     pub spoke: bool,
     /// The other end closed, or what it says makes no sense.
     pub lost: bool,
+    /// It has read the certificates anew, or could not.
+    pub certificates: Option<Result<(), String>>,
 }
 
 #[derive(Debug)]
@@ -119,6 +121,11 @@ impl Link {
         self.listing && !self.lost
     }
 
+    /// Has it read the certificates anew; `Heard::certificates` tells how that went.
+    pub fn read_certificates(&mut self) {
+        self.send(&Order::ReadCertificates);
+    }
+
     /// A pair that takes not even five bytes belongs to a reactor that reads nothing: it shows as
     /// busy, and is killed when it has to stop.
     fn send(&mut self, order: &Order) -> bool {
@@ -178,6 +185,7 @@ impl Link {
                             self.counters = Counters::from_values(&values);
                             self.asked = false;
                         }
+                        Ok(Report::Certificates(outcome)) => heard.certificates = Some(outcome),
                         Err(_) => return false,
                     }
                     self.input.drain(..length);

@@ -12,14 +12,17 @@ use std::sync::mpsc;
 use std::thread;
 
 use crate::app::apps::Apps;
+use crate::app::cors::Cors;
 use crate::config::Config;
 use crate::config::locate::Source;
 use crate::config::url::Place;
 use crate::net::clock::Clock;
-use crate::net::reactor::{Listening, Reactor, Sockets};
+use crate::net::reactor::Reactor;
+use crate::net::sockets::{Listening, Sockets};
 use crate::node::Node;
 use crate::node::switchboard::{Switchboard, SwitchboardOptions};
 use crate::node::worker::{Listener, Worker, WorkerOptions};
+use crate::run::certificates;
 use crate::run::exit::ChildExit;
 use crate::run::handover::{Handover, SWITCHBOARD_NAME, listener_name, master_name};
 use crate::run::spawn::CONFIG_PATH;
@@ -43,10 +46,21 @@ pub fn worker(number: u32, life: u32, switchboard: PathBuf) -> ChildExit {
             Err(_) => switchboard,
         };
         let mut starts = Vec::new();
+        let secured = config.listen.iter().any(|listen| listen.tls.is_some());
+        let tls_file = match secured {
+            true => Some(handover.take(certificates::DESCRIPTOR)?),
+            false => None,
+        };
         for slot in handover.slots() {
             starts.push((
                 format!("reactor-{slot}"),
-                worker_reactor((slot, life), &switchboard, config, handover)?,
+                worker_reactor(
+                    (slot, life),
+                    &switchboard,
+                    config,
+                    handover,
+                    tls_file.as_ref(),
+                )?,
             ));
         }
         Ok(starts)
@@ -120,6 +134,7 @@ fn worker_reactor(
     switchboard: &std::path::Path,
     config: &Config,
     handover: &mut Handover,
+    tls_file: Option<&OwnedFd>,
 ) -> Result<Start, String> {
     let mut listening = Vec::new();
     for (index, listen) in config.listen.iter().enumerate() {
@@ -144,6 +159,7 @@ fn worker_reactor(
         master: Some(UnixStream::from(handover.take(&master_name(slot))?)),
         switchboard: Some(switchboard.to_path_buf()),
         admit: os::admit,
+        tls: certificates::reactor_tls(config, tls_file)?,
     };
     let options = WorkerOptions {
         slot,
@@ -152,6 +168,8 @@ fn worker_reactor(
         apps: Apps::new(config.apps.clone()),
         demo_page: config.has_demo_app().then_some(DEMO_PAGE),
         limits: config.limits.clone(),
+        deflate: config.deflate,
+        cors: Cors::new(config.cors_origins.clone()),
         seed: seed()?,
     };
     let connections_max = config.limits.connections;
@@ -177,6 +195,7 @@ fn switchboard_reactor(
         master: Some(UnixStream::from(handover.take("master")?)),
         switchboard: None,
         admit: os::admit,
+        tls: certificates::no_tls(&config.limits),
     };
     let options = SwitchboardOptions {
         links_expected: links,

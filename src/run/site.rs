@@ -13,6 +13,7 @@ use std::process::Child;
 use crate::config::locate::Source;
 use crate::config::url::Place;
 use crate::config::{Config, handler_word};
+use crate::run::certificates::{self, Certificates};
 use crate::run::children::Role;
 use crate::run::exit::Failure;
 use crate::run::handover::{Activated, SWITCHBOARD_NAME, listener_name, master_name};
@@ -31,6 +32,12 @@ pub struct Process {
     pub links: Vec<Link>,
 }
 
+/// What a child is given of the configuration.
+pub struct Given {
+    text: File,
+    certificates: Option<Certificates>,
+}
+
 /// Everything a child is given.
 pub struct Site {
     slots: Vec<Slots>,
@@ -39,6 +46,8 @@ pub struct Site {
     /// The same as something to inherit, for children that may not look into our directory.
     inherited: Option<File>,
     launcher: Launcher,
+    /// Of the listeners that speak TLS, if any does.
+    pub certificates: Option<Certificates>,
     workers: u32,
     threads: u32,
 }
@@ -52,6 +61,7 @@ impl Site {
         activated: &mut Activated,
     ) -> Result<Site, Failure> {
         let identity = Identity::of(config)?;
+        let certificates = Certificates::open(config, source)?;
         let count = config.workers * config.threads;
         let slots: Result<Vec<Slots>, Failure> = config
             .listen
@@ -80,6 +90,7 @@ impl Site {
             switchboard,
             inherited,
             launcher,
+            certificates,
             workers: config.workers,
             threads: config.threads,
         })
@@ -91,6 +102,7 @@ impl Site {
         both.map(|(slots, listen)| ListenStatus {
             url: slots.url.to_string(),
             handler: handler_word(listen.handler).to_string(),
+            certificates: Vec::new(),
         })
         .collect()
     }
@@ -107,14 +119,19 @@ impl Site {
     }
 
     /// Gives children this configuration from now on; returns the one they had.
-    pub fn configure(&mut self, text: &str) -> io::Result<File> {
-        let file = os::memory_file(text.as_bytes())?;
-        Ok(self.launcher.configure(file))
+    pub fn configure(&mut self, config: &Config, source: &Source) -> Result<Given, Failure> {
+        let certificates = Certificates::open_again(self.certificates.as_ref(), config, source)?;
+        let text = os::memory_file(source.text.as_bytes())
+            .map_err(|error| Failure::io("cannot hold the configuration", &error))?;
+        Ok(self.give(Given { text, certificates }))
     }
 
-    /// Gives children a former configuration again.
-    pub fn configure_again(&mut self, file: File) {
-        self.launcher.configure(file);
+    /// Gives children this from now on; returns what they had.
+    pub fn give(&mut self, given: Given) -> Given {
+        Given {
+            text: self.launcher.configure(given.text),
+            certificates: std::mem::replace(&mut self.certificates, given.certificates),
+        }
     }
 
     /// Closes all listeners.
@@ -182,6 +199,9 @@ impl Site {
         }
         if let Some(file) = &self.inherited {
             descriptors.push((SWITCHBOARD_NAME.to_string(), file.as_fd()));
+        }
+        if let Some(held) = &self.certificates {
+            descriptors.push((certificates::DESCRIPTOR.to_string(), held.file()));
         }
         let switchboard = self.switchboard.display().to_string();
         let (number, life) = (number.to_string(), life.to_string());

@@ -21,6 +21,8 @@ pub enum Order {
     List(Wanted),
     /// Close the connection with this id, as `ConnId::to_u64`; answer with `Report::Closed`.
     Close { conn: u64 },
+    /// Read the certificates anew and answer with `Report::Certificates`.
+    ReadCertificates,
 }
 
 /// Which connections are to be told of.
@@ -87,6 +89,8 @@ pub enum Report {
     },
     /// Whether there was such a connection.
     Closed(bool),
+    /// The certificates for new connections are the new ones; or why they are still the old ones.
+    Certificates(Result<(), String>),
 }
 
 impl Order {
@@ -111,6 +115,7 @@ impl Order {
                 to.u64(*conn);
                 to.finish()
             }
+            Order::ReadCertificates => Writer::new(6).finish(),
         }
     }
 
@@ -130,6 +135,7 @@ impl Order {
                 filter: from.text()?.to_owned(),
             }),
             5 => Order::Close { conn: from.u64()? },
+            6 => Order::ReadCertificates,
             _ => return Err(Garbled),
         };
         from.end()?;
@@ -161,6 +167,13 @@ impl Report {
                 to.u8(u8::from(*found));
                 to.finish()
             }
+            Report::Certificates(outcome) => {
+                let mut to = Writer::new(5);
+                to.option(outcome.as_ref().err(), |to, why| {
+                    to.text(why);
+                });
+                to.finish()
+            }
         }
     }
 
@@ -176,6 +189,10 @@ impl Report {
                 rows: from.list(ConnectionRow::read)?,
             },
             4 => Report::Closed(from.u8()? != 0),
+            5 => {
+                let fault = from.option(Reader::text)?;
+                Report::Certificates(fault.map_or(Ok(()), |why| Err(why.to_string())))
+            }
             _ => return Err(Garbled),
         };
         from.end()?;
@@ -260,6 +277,7 @@ mod tests {
             Order::Beat,
             Order::List(wanted),
             Order::Close { conn: 1 << 40 },
+            Order::ReadCertificates,
         ] {
             assert_eq!(Order::decode(&order.encode()), Ok(order));
         }
@@ -279,6 +297,8 @@ mod tests {
                 rows: vec![row],
             },
             Report::Closed(true),
+            Report::Certificates(Ok(())),
+            Report::Certificates(Err("no such file".to_string())),
         ] {
             assert_eq!(Report::decode(&report.encode()), Ok(report));
         }

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use lineman::app::apps::{App, Apps, Secret};
+use lineman::app::cors::Cors;
 use lineman::app::handler::Handler;
 use lineman::base::dice::Dice;
 use lineman::base::ids::ConnId;
@@ -156,6 +157,7 @@ impl World {
                 key: format!("{name}-key"),
                 secret: Secret::new(format!("{name}-secret")),
                 client_events,
+                origins: Vec::new(),
             };
             let options = WorkerOptions {
                 slot: self.slot_of(index),
@@ -164,6 +166,8 @@ impl World {
                 apps: Apps::new(vec![app(APP_ID, true), app("quiet", false)]),
                 demo_page: None,
                 limits: self.limits.clone(),
+                deflate: None,
+                cors: Cors::default(),
                 seed,
             };
             Box::new(Worker::new(options, self.now))
@@ -360,7 +364,7 @@ impl World {
                     self.close_conn(index, conn);
                 }
                 Some(Output::Dial(Peer::Switchboard)) => self.dial(index),
-                Some(Output::StopAccepting) => {}
+                Some(Output::StopAccepting | Output::ReadCertificates) => {}
                 Some(Output::Quit) => {
                     self.kill(index);
                     return;

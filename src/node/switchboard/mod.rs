@@ -216,6 +216,8 @@ impl Switchboard {
             Order::Close { .. } => self.report(master, &Report::Closed(false)),
             // It has no clients to let go; it ends when it is told to stop.
             Order::Drain { .. } => {}
+            // Clients do not connect here.
+            Order::ReadCertificates => {}
         }
     }
 
@@ -448,6 +450,8 @@ impl Node for Switchboard {
     }
 
     fn unreachable(&mut self, _peer: Peer, _now: Now) {}
+
+    fn certificates_read(&mut self, _outcome: Result<(), String>) {}
 
     fn elapsed(&mut self, now: Now) {
         if self.settling.is_some_and(|until| until <= now.moment) {

@@ -64,7 +64,7 @@ impl Worker {
         }
     }
 
-    fn report(&mut self, master: ConnId, report: &Report) {
+    pub(super) fn report(&mut self, master: ConnId, report: &Report) {
         let frame = report.encode();
         let pushed = self
             .shared
@@ -98,6 +98,7 @@ impl Worker {
                 let found = self.close_one(ConnId::from_u64(id), now);
                 self.report(conn, &Report::Closed(found));
             }
+            Ok(Order::ReadCertificates) => self.outputs.push_back(Output::ReadCertificates),
             Err(_) => self.outputs.push_back(Output::Quit),
         }
         true

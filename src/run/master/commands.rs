@@ -237,7 +237,7 @@ impl Master {
             uptime_seconds: now.since(self.started.moment).as_secs(),
             workers: banner.workers,
             threads: banner.threads,
-            listen: banner.listen.clone(),
+            listen: self.listen_status(),
             master: MasterStatus {
                 pid: std::process::id(),
                 memory_bytes: os::resident_bytes(std::process::id()),

@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::config::locate::Source;
 use crate::net::clock::Clock;
 use crate::run::banner::Banner;
+use crate::run::certificates::Certificates;
 use crate::run::children::{
     Action, Child, Children, Duty, End, LEAVE_PATIENCE, Phase, Role, STOP_PATIENCE,
 };
@@ -30,6 +31,7 @@ use crate::run::role::seed;
 use crate::run::rundir::RunDir;
 use crate::run::signals::Signals;
 use crate::run::site::{Process, Site};
+use crate::run::status::ListenStatus;
 
 const SIGNALS: Token = Token(0);
 const CONTROL: Token = Token(1);
@@ -139,6 +141,9 @@ impl Master {
             let now = self.clock.now().moment;
             self.children.handle_elapsed(now);
             self.control.handle_elapsed(now);
+            if let Some(certificates) = &mut self.site.certificates {
+                certificates.handle_elapsed(now);
+            }
             self.announce(now);
             if !self.told_ready && self.children.all_running() {
                 self.told_ready = true;
@@ -174,6 +179,7 @@ impl Master {
             self.gathering.as_ref().map(|gathering| gathering.due),
             Some(self.beats.due),
             self.notify.deadline(),
+            self.site.certificates.as_ref().map(Certificates::deadline),
         ];
         let next = deadlines.into_iter().flatten().min()?;
         let wait = next.since(self.clock.now().moment);
@@ -204,11 +210,28 @@ impl Master {
                 libc::SIGTERM => self.stop("SIGTERM", now),
                 libc::SIGINT => self.stop("SIGINT", now),
                 libc::SIGQUIT => self.stop_gracefully("SIGQUIT", now),
-                libc::SIGHUP => self.reload("SIGHUP", false, None, now),
+                libc::SIGHUP => self.hang_up(now),
                 libc::SIGUSR1 => self.reload("SIGUSR1", false, None, now),
                 libc::SIGUSR2 => self.reload("SIGUSR2", true, None, now),
                 _ => {}
             }
+        }
+    }
+
+    /// New connections get the certificates that are on the disk now; nobody is disturbed.
+    fn reload_certificates(&mut self) {
+        let Some(certificates) = &mut self.site.certificates else {
+            log::info!("no listener has certificates to be read anew");
+            return;
+        };
+        match certificates.reload() {
+            Ok(()) => {
+                log::info!("certificates read anew");
+                for process in self.processes.iter_mut().flatten() {
+                    process.links.iter_mut().for_each(Link::read_certificates);
+                }
+            }
+            Err(why) => log::error!("the certificates in use stay: {why}"),
         }
     }
 
@@ -296,6 +319,10 @@ impl Master {
             return;
         };
         let heard = link.read();
+        if let Some(Err(why)) = &heard.certificates {
+            let row = &self.children.rows()[index];
+            log::error!("{row} keeps the certificates it had: {why}");
+        }
         if heard.ready {
             let was = self.children.rows()[index].phase;
             self.children.handle_ready(index, now);
@@ -430,5 +457,15 @@ impl Master {
             // It may have ended a moment ago, which is as good.
             let _ = process.child.kill();
         }
+    }
+
+    fn listen_status(&self) -> Vec<ListenStatus> {
+        let mut listen = self.about.banner.listen.clone();
+        if let Some(certificates) = &self.site.certificates {
+            for (index, row) in listen.iter_mut().enumerate() {
+                row.certificates = certificates.status(index);
+            }
+        }
+        listen
     }
 }

@@ -2,7 +2,6 @@
 //! listening for signs of life, and the ceiling of memory. Decides little; the table of children
 //! does. Invariant: a configuration that cannot be taken up changes nothing.
 
-use std::fs::File;
 use std::time::Duration;
 
 use crate::base::now::Moment;
@@ -15,6 +14,7 @@ use crate::run::exit::{Exit, Failure};
 use crate::run::master::Master;
 use crate::run::os;
 use crate::run::replacing::Outcome;
+use crate::run::site::Given;
 
 /// Signs of life are asked for this often.
 const BEAT_EVERY: Duration = Duration::from_secs(2);
@@ -28,8 +28,9 @@ pub(super) struct Renewal {
 }
 
 struct Former {
-    text: File,
-    config: Box<Config>,
+    given: Given,
+    config: Config,
+    source: Source,
 }
 
 /// When to listen for signs of life, and how many may be missed.
@@ -51,6 +52,19 @@ impl Beats {
 }
 
 impl Master {
+    /// SIGHUP: where nothing but certificates can have changed, they are read anew and no
+    /// connection notices; else a reload.
+    pub(super) fn hang_up(&mut self, now: Moment) {
+        let source = &self.about.source;
+        let found = Source::find(source.path.as_deref());
+        let unchanged = source.path.is_some() && found.is_ok_and(|it| it.text == source.text);
+        if unchanged && self.site.certificates.is_some() {
+            self.reload_certificates();
+        } else {
+            self.reload("SIGHUP", false, None, now);
+        }
+    }
+
     /// Reads the configuration again and begins to replace all workers.
     pub(super) fn reload(&mut self, why: &str, graceful: bool, caller: Option<usize>, now: Moment) {
         if let Err(failure) = self.renew(why, graceful, caller, now) {
@@ -90,15 +104,14 @@ impl Master {
             return Err(bad(message));
         }
         let switchboard = diff::concerns_switchboard(&self.config, &config);
-        let text = self.site.configure(&source.text);
-        let text = text.map_err(|error| Failure::io("cannot hold the configuration", &error))?;
+        let given = self.site.configure(&config, &source)?;
         let window = if graceful { config.drain } else { FAST_WINDOW };
         log::info!(reason = why, switchboard; "reloading");
         self.notify.reloading(os::monotonic_micros());
-        let config = std::mem::replace(&mut self.config, config);
         let former = Some(Former {
-            text,
-            config: Box::new(config),
+            given,
+            config: std::mem::replace(&mut self.config, config),
+            source: std::mem::replace(&mut self.about.source, source),
         });
         match &mut self.renewal {
             // What was there before the first of several is what to go back to.
@@ -138,8 +151,9 @@ impl Master {
             && let Some(former) = renewal.former.take()
         {
             // Nobody runs with the new one, so nobody is to start with it.
-            self.site.configure_again(former.text);
-            self.config = *former.config;
+            self.site.give(former.given);
+            self.config = former.config;
+            self.about.source = former.source;
             self.take_up_config(now);
         }
         for caller in renewal.callers {
