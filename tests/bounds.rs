@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use support::{DEMO, ECHO, PATIENCE, Place, Server, pid_of, processes, wait_until};
-use tungstenite::{Message, WebSocket};
+use tungstenite::client::IntoClientRequest;
+use tungstenite::{Message, WebSocket, client};
 
 type Socket = WebSocket<TcpStream>;
 
@@ -317,4 +318,93 @@ fn probes_tell_alive_from_ready() {
     wait_until("it is ready again", || {
         support::get(&address, "/readyz").is_ok_and(|(status, _)| status == 200)
     });
+}
+
+#[test]
+fn browsers_learn_what_they_may_do() {
+    let http = "[http]\ncors_origins = [\"https://*.example.com\"]\n";
+    let server = Server::start(&format!("workers = 1\n{DEMO}{http}"));
+    let address = server.address(0);
+    let ask = |line: &str, fields: &str| {
+        let head = format!("{line} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{fields}\r\n");
+        exchange(&address, head.as_bytes())
+    };
+    let listed = "Origin: https://a.example.com\r\nAccess-Control-Request-Method: POST\r\n";
+    let answer = ask("OPTIONS /apps/demo/events", listed);
+    assert!(
+        answer.starts_with("HTTP/1.1 204 No Content\r\nDate: "),
+        "{answer}"
+    );
+    assert!(!answer.contains("Content-Length"), "{answer}");
+    for line in [
+        "Allow: POST, OPTIONS",
+        "Vary: Origin",
+        "Access-Control-Allow-Origin: https://a.example.com",
+        "Access-Control-Allow-Methods: POST, OPTIONS",
+        "Access-Control-Allow-Headers: Authorization, Content-Type",
+    ] {
+        assert!(
+            answer.contains(&format!("\r\n{line}\r\n")),
+            "{line}: {answer}"
+        );
+    }
+    let answer = ask("GET /readyz", listed);
+    let told = "\r\nAccess-Control-Allow-Origin: https://a.example.com\r\n";
+    assert!(
+        answer.contains(told),
+        "answers that came later too: {answer}"
+    );
+    let answer = ask("GET /apps/demo/channels", listed);
+    assert!(
+        answer.starts_with("HTTP/1.1 401 ") && answer.contains(told),
+        "{answer}"
+    );
+    let answer = ask("OPTIONS /healthz", "Origin: https://evil.example\r\n");
+    assert!(
+        answer.contains("\r\nAllow: GET, HEAD, OPTIONS\r\n"),
+        "{answer}"
+    );
+    assert!(!answer.contains("Access-Control"), "{answer}");
+    let answer = ask("OPTIONS *", "");
+    assert!(
+        answer.contains("\r\nAllow: GET, HEAD, POST, OPTIONS\r\n"),
+        "{answer}"
+    );
+    assert!(ask("OPTIONS /nowhere", "").starts_with("HTTP/1.1 404 "));
+    assert!(ask("TRACE /", "").starts_with("HTTP/1.1 501 "));
+    let head = ask("HEAD /", "");
+    assert!(
+        head.starts_with("HTTP/1.1 200 ") && head.ends_with("\r\n\r\n"),
+        "{head}"
+    );
+    assert!(!head.contains("\r\nServer:"), "{head}");
+}
+
+#[test]
+fn an_app_chooses_the_pages_that_may_connect() {
+    let server = Server::start(&format!(
+        "workers = 1\n{DEMO}origins = [\"https://good.example\"]\n"
+    ));
+    let address = server.address(0);
+    for (origin, event) in [
+        (
+            Some("https://good.example"),
+            "pusher:connection_established",
+        ),
+        (None, "pusher:connection_established"),
+        (Some("https://evil.example"), "4009"),
+    ] {
+        let mut request = format!("ws://{address}/app/demo-key?protocol=7")
+            .into_client_request()
+            .expect("a request");
+        if let Some(origin) = origin {
+            let value = origin.parse().expect("a value");
+            request.headers_mut().insert("Origin", value);
+        }
+        let stream = TcpStream::connect(&address).expect("the server listens");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        let (mut socket, _) = client(request, stream).expect("upgraded");
+        let said = format!("{:?}", socket.read().expect("a message"));
+        assert!(said.contains(event), "{origin:?}: {said}");
+    }
 }

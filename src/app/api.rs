@@ -8,12 +8,16 @@ use crate::app::api_body::{
 };
 use crate::app::application::{Asked, Cx, Unavailable};
 use crate::app::apps::{App, Apps};
+use crate::app::probe::READ_METHODS;
 use crate::base::ids::ConnId;
 use crate::wire::bus::{Answer, ChannelCounts, InfoWanted, Question, RefusalReason};
 use crate::wire::http::{Request, Response};
 use crate::wire::pusher::json_string;
 use crate::wire::query::{decode_path, parse_query};
 use crate::wire::sign::{SignedRequest, is_same_secret};
+
+/// The `Allow` of what can only be posted to.
+const PUBLISH_METHODS: &str = "POST, OPTIONS";
 
 /// A call that waits for the switchboard, and what its answer needs.
 pub enum Call {
@@ -73,9 +77,9 @@ fn handle(
         ("GET" | "HEAD", ["channels"]) => read_channels(conn, app_id, &signed, cx),
         ("GET" | "HEAD", ["channels", name]) => read_channel(conn, app_id, name, &signed, cx),
         ("GET" | "HEAD", ["channels", name, "users"]) => read_users(conn, app_id, name, cx),
-        (_, ["events" | "batch_events"]) => return Err(wrong_method("POST")),
+        (_, ["events" | "batch_events"]) => return Err(wrong_method(PUBLISH_METHODS)),
         (_, ["channels"] | ["channels", _] | ["channels", _, "users"]) => {
-            return Err(wrong_method("GET, HEAD"));
+            return Err(wrong_method(READ_METHODS));
         }
         _ => return Err(not_found()),
     };
@@ -88,6 +92,17 @@ fn handle(
 
 fn wrong_method(allowed: &'static str) -> Response {
     crate::app::probe::method_not_allowed(allowed)
+}
+
+/// The `Allow` of a path, whether or not its app exists.
+pub fn allowed_methods(path: &str) -> Option<&'static str> {
+    let (_, rest) = path.strip_prefix("/apps/")?.split_once('/')?;
+    let segments: Vec<&str> = rest.split('/').collect();
+    match &segments[..] {
+        ["events" | "batch_events"] => Some(PUBLISH_METHODS),
+        ["channels"] | ["channels", _] | ["channels", _, "users"] => Some(READ_METHODS),
+        _ => None,
+    }
 }
 
 /// A signature over the request, or the app's secret itself as a bearer token for callers without

@@ -42,6 +42,8 @@ pub struct Parcel<'a> {
     text: &'a str,
     /// By `Protocol`.
     encoded: [OnceCell<Result<Bytes, Unsendable>>; Protocol::COUNT],
+    /// For WebSockets that agreed on compression; `None` when it does not pay.
+    deflated: OnceCell<Option<Bytes>>,
 }
 
 impl Parcel<'_> {
@@ -49,6 +51,7 @@ impl Parcel<'_> {
         Parcel {
             text,
             encoded: Default::default(),
+            deflated: OnceCell::new(),
         }
     }
 
@@ -63,6 +66,18 @@ impl Parcel<'_> {
             Ok(Bytes::from(bytes))
         });
         encoded.as_ref().map_err(|unsendable| *unsendable)
+    }
+
+    /// As it is before it is encoded.
+    pub fn payload(&self) -> &[u8] {
+        self.text.as_bytes()
+    }
+
+    /// The frame for receivers that agreed on compression, without reference to other messages;
+    /// `compress` is called once.
+    pub fn deflated(&self, compress: impl FnOnce(&[u8]) -> Option<Bytes>) -> Option<&Bytes> {
+        let frame = self.deflated.get_or_init(|| compress(self.payload()));
+        frame.as_ref()
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::wire::origin::is_listed;
+
 /// A secret that prints as dots, so that no log line or panic can carry it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
@@ -33,6 +35,16 @@ pub struct App {
     pub secret: Secret,
     /// Whether clients may send `client-` events.
     pub client_events: bool,
+    /// Of the pages that may connect; empty for any.
+    pub origins: Vec<String>,
+}
+
+impl App {
+    /// Whether a client with this `Origin` may connect. Browsers always send one; who sends none is
+    /// no page that could act for somebody else's user.
+    pub fn admits(&self, origin: Option<&str>) -> bool {
+        self.origins.is_empty() || origin.is_none_or(|origin| is_listed(&self.origins, origin))
+    }
 }
 
 /// Looks apps up by id and key. A handful at most, so a scan beats a map.

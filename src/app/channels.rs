@@ -10,7 +10,8 @@ use crate::app::api::{self, Call};
 use crate::app::application::{Application, Cx, Message, Unavailable};
 use crate::app::apps::Apps;
 use crate::app::client::{self, Client};
-use crate::app::probe::{self, Probe};
+use crate::app::cors;
+use crate::app::probe::{self, Probe, READ_METHODS};
 use crate::base::close::{Close, Violation};
 use crate::base::dice::Dice;
 use crate::base::ids::ConnId;
@@ -63,7 +64,7 @@ impl Channels {
 
     fn page(&self, request: &Request<'_>) -> Response {
         if !matches!(request.method, "GET" | "HEAD") {
-            return probe::method_not_allowed("GET, HEAD");
+            return probe::method_not_allowed(READ_METHODS);
         }
         match self.demo_page {
             Some(page) => Response::html(200, page),
@@ -108,6 +109,12 @@ impl Channels {
             close: Close::AppUnknown(key.into()),
             protocol,
         })?;
+        if !app.admits(request.header("origin")) {
+            return Err(Refused {
+                close: Close::Unauthorised("Origin is not allowed"),
+                protocol,
+            });
+        }
         Ok(Box::new(Client::new(app.clone(), protocol, cx)))
     }
 
@@ -138,6 +145,18 @@ impl Channels {
     }
 }
 
+/// Browsers ask before they send a page's request, without credentials, so nothing is checked yet.
+fn options(path: &str) -> Response {
+    match path {
+        "*" => cors::options("GET, HEAD, POST, OPTIONS"),
+        "/" => cors::options(READ_METHODS),
+        _ => match api::allowed_methods(path) {
+            Some(methods) => cors::options(methods),
+            None => Response::error(404, "There is nothing at this path"),
+        },
+    }
+}
+
 impl Application for Channels {
     fn request(&mut self, conn: ConnId, request: &Request<'_>, cx: &mut Cx<'_>) {
         if request.wants_websocket() {
@@ -152,6 +171,9 @@ impl Application for Channels {
                 return;
             }
             Probe::NotOne => {}
+        }
+        if request.method == "OPTIONS" {
+            return cx.outlet.reply(conn, options(request.path()));
         }
         if request.path() == "/" {
             return cx.outlet.reply(conn, self.page(request));

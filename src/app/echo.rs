@@ -4,11 +4,14 @@
 use bytes::Bytes;
 
 use crate::app::application::{Application, Cx, Message, Unavailable};
+use crate::app::cors;
 use crate::app::probe::{self, Probe};
 use crate::base::ids::ConnId;
 use crate::base::names::ChannelKey;
 use crate::wire::bus::{Answer, RefusalReason};
 use crate::wire::http::{Request, Response};
+
+const METHODS: &str = "GET, HEAD, POST, OPTIONS";
 
 /// Has no state: everything it needs is in the call.
 pub struct Echo;
@@ -31,7 +34,8 @@ impl Application for Echo {
             "GET" | "HEAD" => {
                 Response::text(200, "POST something, or open a WebSocket: it comes back.\n")
             }
-            _ => probe::method_not_allowed("GET, HEAD, POST"),
+            "OPTIONS" => cors::options(METHODS),
+            _ => probe::method_not_allowed(METHODS),
         };
         cx.outlet.reply(conn, response);
     }

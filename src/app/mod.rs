@@ -7,6 +7,7 @@ pub mod application;
 pub mod apps;
 pub mod channels;
 pub mod client;
+pub mod cors;
 pub mod echo;
 pub mod handler;
 pub mod probe;

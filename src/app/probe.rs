@@ -2,9 +2,13 @@
 //! workers are linked to the switchboard, so that a publish reaches everybody.
 
 use crate::app::application::{Asked, Cx, Unavailable};
+use crate::app::cors;
 use crate::base::ids::ConnId;
 use crate::wire::bus::{Answer, Question};
 use crate::wire::http::{Request, Response};
+
+/// The `Allow` of what can only be read.
+pub const READ_METHODS: &str = "GET, HEAD, OPTIONS";
 
 /// Whether `request` was a probe and has been taken care of; for `/readyz` the answer comes later,
 /// through `ready`.
@@ -21,7 +25,11 @@ pub fn request(conn: ConnId, request: &Request<'_>, cx: &mut Cx<'_>) -> Probe {
         return Probe::NotOne;
     }
     if !matches!(request.method, "GET" | "HEAD") {
-        cx.outlet.reply(conn, method_not_allowed("GET, HEAD"));
+        let response = match request.method {
+            "OPTIONS" => cors::options(READ_METHODS),
+            _ => method_not_allowed(READ_METHODS),
+        };
+        cx.outlet.reply(conn, response);
         return Probe::Answered;
     }
     if path == "/healthz" {
@@ -49,9 +57,13 @@ pub fn ready(answer: Result<Answer<'_>, Unavailable>) -> Response {
             let body = format!(
                 "{{\"ready\":{ready},\"switchboard\":true,\"linked\":{linked},\"expected\":{expected}}}"
             );
-            Response::json(if ready { 200 } else { 503 }, body)
+            match ready {
+                true => Response::json(200, body),
+                false => Response::json(503, body).with_header("Retry-After", "1"),
+            }
         }
-        _ => Response::json(503, "{\"ready\":false,\"switchboard\":false}"),
+        _ => Response::json(503, "{\"ready\":false,\"switchboard\":false}")
+            .with_header("Retry-After", "1"),
     }
 }
 

@@ -7,11 +7,14 @@ use toml::de::DeTable;
 use crate::app::apps::{App, Secret};
 use crate::app::handler::Handler;
 use crate::base::limits::Limits;
-use crate::config::load::{FORMATS, LEVELS, RawConfig, RawListen, RawLog};
+use crate::config::load::{FORMATS, LEVELS, RawConfig, RawListen, RawLog, RawWebSocket};
 use crate::config::problem::Step::{Index, Key};
 use crate::config::problem::{Problem, Step, locate, nearest};
 use crate::config::url::{self, ListenUrl, Scheme};
 use crate::config::{Config, Listen, LogFormat, LogOptions, tls};
+use crate::wire::deflate::{WINDOW_BITS_MAX, WINDOW_BITS_MIN};
+use crate::wire::deflate_offer::DeflateOptions;
+use crate::wire::origin::is_valid_entry;
 use crate::wire::protocol::Protocol;
 
 /// More processes than this is a typing error on any machine we know of.
@@ -98,6 +101,9 @@ pub(super) fn check(
     let log = check_log(&mut checker, &raw.log);
     let listen = check_listen(&mut checker, &raw.listen);
     check_apps(&mut checker, &raw, &listen);
+    let deflate = check_websocket(&mut checker, &raw.websocket);
+    let at = [Key("http"), Key("cors_origins")];
+    check_origins(&mut checker, &at, &raw.http.cors_origins);
     check_limits(&mut checker, &raw.limits);
     if !checker.problems.is_empty() {
         return Err(checker.problems);
@@ -107,6 +113,7 @@ pub(super) fn check(
         key: app.key.0,
         secret: Secret::new(app.secret.0),
         client_events: app.client_events,
+        origins: app.origins,
     });
     Ok(Config {
         workers: resolve_workers(raw.workers),
@@ -116,6 +123,8 @@ pub(super) fn check(
         listen,
         apps: apps.collect(),
         limits: raw.limits,
+        deflate,
+        cors_origins: raw.http.cors_origins,
     })
 }
 
@@ -213,6 +222,7 @@ fn check_apps(checker: &mut Checker<'_>, raw: &RawConfig, listens: &[Listen]) {
         if earlier.iter().any(|other| other.key.0 == app.key.0) {
             checker.problem(&at("key"), "this key is used twice", None);
         }
+        check_origins(checker, &at("origins"), &app.origins);
         if app.secret.0.is_empty() {
             let hint = "choose one, e.g. `openssl rand -hex 32`";
             checker.problem(&at("secret"), "the secret is empty", Some(hint));
@@ -239,6 +249,43 @@ fn check_path_word(checker: &mut Checker<'_>, path: &[Step], name: &str, word: &
             format!("{name} must be letters, digits and signs other than / ? # % \" \\ :");
         checker.problem(path, message, None);
     }
+}
+
+fn check_origins(checker: &mut Checker<'_>, path: &[Step], origins: &[String]) {
+    for entry in origins.iter().filter(|entry| !is_valid_entry(entry)) {
+        let hint = "SCHEME://HOST[:PORT] without a path, such as \"https://example.com\", \
+                    \"https://*.example.com\" for all hosts below it, or \"*\"";
+        checker.problem(path, format!("\"{entry}\" is no origin"), Some(hint));
+    }
+}
+
+/// Which side's messages may refer to earlier ones: the client's, the server's.
+const CONTEXTS: &[(&str, (bool, bool))] = &[
+    ("none", (false, false)),
+    ("client", (true, false)),
+    ("both", (true, true)),
+];
+
+fn check_websocket(checker: &mut Checker<'_>, raw: &RawWebSocket) -> Option<DeflateOptions> {
+    let at = |key| [Key("websocket"), Key(key)];
+    let name = "compression_context";
+    let context = checker.word(&at(name), &raw.compression_context, CONTEXTS);
+    let name = "compression_window_bits";
+    let (low, high) = (WINDOW_BITS_MIN.into(), WINDOW_BITS_MAX.into());
+    checker.range(
+        &at(name),
+        name,
+        raw.compression_window_bits.into(),
+        low,
+        high,
+    );
+    let (client_context, server_context) = context.unwrap_or_default();
+    raw.compression.then_some(DeflateOptions {
+        client_context,
+        server_context,
+        min_bytes: raw.compression_min_bytes,
+        window_bits: raw.compression_window_bits,
+    })
 }
 
 fn check_times(checker: &mut Checker<'_>, limits: &Limits) {

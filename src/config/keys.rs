@@ -193,8 +193,58 @@ pub const TABLES: &[TableRow] = &[
                 default: "true",
                 help: "Whether clients may send client- events to each other on private and presence channels.",
             },
+            KeyRow {
+                name: "origins",
+                kind: "list of origins",
+                default: "[]",
+                help: "The pages whose clients may connect, as the browser names them: \"https://example.com\", or \"https://*.example.com\" for all hosts below it. Others are closed with 4009. Empty: any. Clients that are no browser send no origin and are let in.",
+            },
         ],
         active: "id = \"demo\"\nkey = \"demo-key\"\nsecret = \"demo-secret\"\n",
+        optional: false,
+    },
+    TableRow {
+        heading: "[http]",
+        help: "What is said to browsers.",
+        keys: &[KeyRow {
+            name: "cors_origins",
+            kind: "list of origins",
+            default: "[]",
+            help: "The pages of other sites that may read answers of the HTTP API and the probes (CORS): [\"*\"] for all. Empty: none. It is no protection of the API, which is what signatures are for.",
+        }],
+        active: "",
+        optional: false,
+    },
+    TableRow {
+        heading: "[websocket]",
+        help: "Compression of WebSocket messages (permessage-deflate, RFC 7692). Off by default: it costs CPU for every message and earns little on the short ones that most programs send.",
+        keys: &[
+            KeyRow {
+                name: "compression",
+                kind: "true or false",
+                default: "false",
+                help: "Whether clients that offer it get it. A broadcast is compressed once for all clients without a context of their own.",
+            },
+            KeyRow {
+                name: "compression_context",
+                kind: "word",
+                default: "\"none\"",
+                help: "What messages may refer to. none: only to themselves, and an idle connection holds no memory for compression. client: those of clients to earlier ones. both: those of the server too, and every broadcast is compressed for each receiver. A context is the last bytes that went by, at most the window's. That of the client is held for as long as the connection lives, since the client may refer to it at any time; that of the server is given back when the client was silent for activity_seconds and ten more.",
+            },
+            KeyRow {
+                name: "compression_min_bytes",
+                kind: "integer",
+                default: "1_024",
+                help: "Shorter messages are sent as they are. With the context both, short messages are worth compressing: 64 is a good value then.",
+            },
+            KeyRow {
+                name: "compression_window_bits",
+                kind: "integer, 9 to 15",
+                default: "15",
+                help: "How far back a message may refer, as a power of two: 15 is 32 KiB, 11 is 2 KiB. It is what a context holds per connection and direction; with the context none it costs nothing.",
+            },
+        ],
+        active: "",
         optional: false,
     },
 ];
@@ -392,7 +442,17 @@ mod tests {
             let (_, known) = error.split_once(", expected ").unwrap();
             let known = known.lines().next().unwrap();
             for name in known.split('`').skip(1).step_by(2) {
-                let elsewhere = ["log", "listen", "apps", "limits", "tls", "sni"].contains(&name);
+                let elsewhere = [
+                    "log",
+                    "listen",
+                    "apps",
+                    "websocket",
+                    "http",
+                    "limits",
+                    "tls",
+                    "sni",
+                ];
+                let elsewhere = elsewhere.contains(&name);
                 let here = table.keys.iter().any(|key| key.name == name);
                 assert!(
                     here || elsewhere,

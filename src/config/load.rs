@@ -23,6 +23,8 @@ pub(super) struct RawConfig {
     pub log: RawLog,
     pub listen: Vec<RawListen>,
     pub apps: Vec<RawApp>,
+    pub websocket: RawWebSocket,
+    pub http: RawHttp,
     pub limits: Limits,
 }
 
@@ -35,6 +37,8 @@ impl Default for RawConfig {
             log: RawLog::default(),
             listen: Vec::new(),
             apps: Vec::new(),
+            websocket: RawWebSocket::default(),
+            http: RawHttp::default(),
             limits: Limits::default(),
         }
     }
@@ -79,10 +83,38 @@ pub(super) struct RawApp {
     pub secret: RawSecret,
     #[serde(default = "default_client_events")]
     pub client_events: bool,
+    #[serde(default)]
+    pub origins: Vec<String>,
 }
 
 fn default_client_events() -> bool {
     true
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawWebSocket {
+    pub compression: bool,
+    pub compression_context: String,
+    pub compression_min_bytes: usize,
+    pub compression_window_bits: u8,
+}
+
+impl Default for RawWebSocket {
+    fn default() -> RawWebSocket {
+        RawWebSocket {
+            compression: false,
+            compression_context: "none".into(),
+            compression_min_bytes: 1024,
+            compression_window_bits: 15,
+        }
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawHttp {
+    pub cors_origins: Vec<String>,
 }
 
 /// A string whose parse error does not repeat what was written.

@@ -18,6 +18,7 @@ use crate::app::handler::Handler;
 use crate::base::limits::Limits;
 use crate::config::tls::ListenTls;
 use crate::config::url::ListenUrl;
+use crate::wire::deflate_offer::DeflateOptions;
 
 /// Everything the configuration file says, with defaults filled in.
 #[derive(Clone, Debug)]
@@ -32,6 +33,10 @@ pub struct Config {
     pub listen: Vec<Listen>,
     pub apps: Vec<App>,
     pub limits: Limits,
+    /// `None`: WebSocket messages are not compressed.
+    pub deflate: Option<DeflateOptions>,
+    /// The pages that may read what the server answers over HTTP.
+    pub cors_origins: Vec<String>,
 }
 
 impl Config {

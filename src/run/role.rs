@@ -12,6 +12,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use crate::app::apps::Apps;
+use crate::app::cors::Cors;
 use crate::config::Config;
 use crate::config::locate::Source;
 use crate::config::url::Place;
@@ -155,6 +156,8 @@ fn worker_reactor(
         apps: Apps::new(config.apps.clone()),
         demo_page: config.has_demo_app().then_some(DEMO_PAGE),
         limits: config.limits.clone(),
+        deflate: config.deflate,
+        cors: Cors::new(config.cors_origins.clone()),
         seed: seed()?,
     };
     let connections_max = config.limits.connections;

@@ -3,12 +3,14 @@
 //! whole or not at all; the next one is not looked at before the last was answered; after a fault
 //! of the peer nothing more is read.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::base::bytes::{Full, Inbox, Outbox};
 use crate::base::close::{Close, Violation};
 use crate::base::limits::Limits;
 use crate::base::now::{Moment, Now};
+use crate::wire::deflate_offer::Agreement;
 use crate::wire::http::{self, Connection, Manner, Refusal, Request, Response};
 use crate::wire::http_chunks::{ChunkLimits, Chunks};
 use crate::wire::http_head::{Body, Head, HeadScan};
@@ -47,6 +49,9 @@ struct Owed {
     old: bool,
     without_body: bool,
     websocket_key: Option<[u8; 24]>,
+    deflate: Option<Agreement>,
+    /// The origin whose pages may read the answer.
+    allow_origin: Option<Box<Cow<'static, str>>>,
     /// More input was seen behind the request.
     pipelined: bool,
 }
@@ -136,6 +141,7 @@ impl Http {
                 (true, true) => Connection::KeepAlive,
             },
             without_body: owed.without_body,
+            unix_seconds: now.unix_ms / 1000,
         };
         response.write(manner, out)?;
         if !persists {
@@ -147,16 +153,38 @@ impl Http {
     }
 
     /// Accepts the WebSocket that the request asked for. What is in the inbox from here on are its
-    /// frames. Panics when the request did not ask.
-    pub fn upgrade(&mut self, out: &mut Outbox) -> Result<(), Full> {
-        let key = match &self.phase {
-            Phase::Answering(owed) => owed.websocket_key,
-            _ => None,
+    /// frames. Returns how they may be compressed. Panics when the request did not ask.
+    pub fn upgrade(&mut self, out: &mut Outbox) -> Result<Option<Agreement>, Full> {
+        let (key, deflate) = match &self.phase {
+            Phase::Answering(owed) => (owed.websocket_key, owed.deflate),
+            _ => (None, None),
         };
         let key = key.expect("only a request that wants a WebSocket is upgraded");
-        http::write_upgrade(&accept_key(&key), out)?;
+        let extension = deflate.map(|agreed| agreed.field());
+        http::write_upgrade(&accept_key(&key), extension.as_deref(), out)?;
         self.phase = Phase::Ended;
-        Ok(())
+        Ok(deflate)
+    }
+
+    /// The pages that may read the answer to the request that was handed out.
+    pub fn allow_origin(&mut self, origin: Option<Cow<'static, str>>) {
+        if let Phase::Answering(owed) = &mut self.phase {
+            owed.allow_origin = origin.map(Box::new);
+        }
+    }
+
+    pub fn allowed_origin(&self) -> Option<Cow<'static, str>> {
+        match &self.phase {
+            Phase::Answering(owed) => owed.allow_origin.as_deref().cloned(),
+            _ => None,
+        }
+    }
+
+    /// What its offers came to; said with the upgrade of the request that was handed out.
+    pub fn agree(&mut self, agreed: Option<Agreement>) {
+        if let Phase::Answering(owed) = &mut self.phase {
+            owed.deflate = agreed;
+        }
     }
 
     pub fn is_answering(&self) -> bool {
@@ -182,7 +210,7 @@ impl Http {
             Phase::Quiet { first: true } => Close::TooLate,
             _ => {
                 let late = Refusal::new(408, "Request took too long").response();
-                match late.write(LAST_WORDS, out) {
+                match late.write(last_words(now), out) {
                     Ok(()) => Close::TooLate,
                     Err(Full) => Close::TooSlow,
                 }
@@ -228,7 +256,7 @@ impl Http {
                 let chunks = Chunks::default();
                 self.advance(Unfinished { head, chunks }, inbox, out, now, limits)
             }
-            Err(refusal) => self.refuse(refusal, inbox, out),
+            Err(refusal) => self.refuse(refusal, inbox, out, now),
         }
     }
 
@@ -251,7 +279,7 @@ impl Http {
                 self.enter(Phase::Answering(owed), now);
                 HttpStep::Request(request)
             }
-            Err(refusal) => self.refuse(refusal, inbox, out),
+            Err(refusal) => self.refuse(refusal, inbox, out, now),
         }
     }
 
@@ -281,7 +309,7 @@ impl Http {
                 }
                 HttpStep::Idle
             }
-            Err(refusal) => self.refuse(refusal, inbox, out),
+            Err(refusal) => self.refuse(refusal, inbox, out, now),
         }
     }
 
@@ -290,11 +318,12 @@ impl Http {
         refusal: Refusal,
         inbox: &mut Inbox<'a>,
         out: &mut Outbox,
+        now: Now,
     ) -> HttpStep<'a> {
         let bytes = inbox.take(inbox.rest().len());
         let manner = Manner {
             without_body: bytes.trim_ascii_start().starts_with(b"HEAD "),
-            ..LAST_WORDS
+            ..last_words(now)
         };
         self.phase = Phase::Ended;
         if refusal.response().write(manner, out).is_err() {
@@ -308,10 +337,13 @@ impl Http {
     }
 }
 
-const LAST_WORDS: Manner = Manner {
-    connection: Connection::Close,
-    without_body: false,
-};
+fn last_words(now: Now) -> Manner {
+    Manner {
+        connection: Connection::Close,
+        without_body: false,
+        unix_seconds: now.unix_ms / 1000,
+    }
+}
 
 impl Unfinished {
     /// The length of head and body once both are whole.
@@ -340,6 +372,8 @@ impl Owed {
             old: head.old,
             without_body: head.without_body,
             websocket_key: head.websocket_key,
+            deflate: None,
+            allow_origin: None,
             pipelined: !inbox.is_empty(),
         }
     }

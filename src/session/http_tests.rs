@@ -336,6 +336,27 @@ fn answers_have_the_form_their_status_and_method_ask_for() {
 }
 
 #[test]
+fn every_answer_tells_the_time_when_there_is_a_clock() {
+    let date = "\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
+    let now = Now {
+        unix_ms: 784_111_777_999,
+        ..at(0)
+    };
+    for (input, status) in [(get(""), "200"), ("nonsense\r\n\r\n".into(), "400")] {
+        let mut client = Client::new(Limits::default());
+        client.send(input.as_bytes(), now);
+        let output = client.output();
+        assert!(
+            output.starts_with(&format!("HTTP/1.1 {status}")),
+            "{output}"
+        );
+        assert_eq!(output.matches(date).count(), 1, "{output}");
+    }
+    let (_, output) = answered(&get(""), &Response::empty(204));
+    assert!(!output.contains("Date"), "no time is made up");
+}
+
+#[test]
 fn an_answer_that_does_not_fit_is_not_begun() {
     let mut http = Http::new(at(0));
     ask(&mut http, &get(""));

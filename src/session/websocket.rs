@@ -9,7 +9,8 @@ use std::time::Duration;
 use crate::base::bytes::{Inbox, Outbox};
 use crate::base::close::{Close, Violation};
 use crate::base::now::{Moment, Now};
-use crate::session::websocket_message::Message;
+use crate::session::websocket_message::{Message, deflated_bytes_max};
+use crate::wire::deflate::{History, Inflaters};
 use crate::wire::websocket::{self as wire, Control, Data, Header, OpCode};
 
 /// The bounds of one connection.
@@ -33,6 +34,8 @@ pub struct WebSocket {
     frame: Option<Unfinished>,
     /// A data message that is not whole. Empty again between messages, and while closing.
     message: Option<Box<Message>>,
+    /// Of a connection that may compress its messages: what they may refer to.
+    deflate: Option<Box<History>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,7 +87,15 @@ impl WebSocket {
             heard: now.moment,
             frame: None,
             message: None,
+            deflate: None,
         }
+    }
+
+    /// The peer may compress its messages (RFC 7692). It refers to earlier ones within the window
+    /// of that many bits, or not at all.
+    pub fn with_deflate(mut self, context_bits: Option<u8>) -> WebSocket {
+        self.deflate = Some(Box::new(History::new(context_bits)));
+        self
     }
 
     /// Reads on. To be called until it returns `Idle` or `Close`; what it leaves in the inbox (a
@@ -95,6 +106,7 @@ impl WebSocket {
         out: &mut Outbox,
         now: Now,
         options: &WebSocketOptions,
+        inflaters: &mut Inflaters,
     ) -> WebSocketStep<'a> {
         loop {
             if self.life == Life::Ended {
@@ -102,8 +114,8 @@ impl WebSocket {
                 return WebSocketStep::Idle;
             }
             let step = match &self.frame {
-                Some(_) => self.read_payload(inbox, now),
-                None => self.read_frame(inbox, out, now, options),
+                Some(_) => self.read_payload(inbox, now, options, inflaters),
+                None => self.read_frame(inbox, out, now, options, inflaters),
             };
             match step {
                 Ok(Some(step)) => return step,
@@ -169,6 +181,11 @@ impl WebSocket {
         matches!(self.life, Life::Closing { .. } | Life::Ended)
     }
 
+    /// Whether the peer was silent for so long that it was asked for a sign of life.
+    pub fn is_doubted(&self) -> bool {
+        matches!(self.life, Life::Doubted { .. })
+    }
+
     fn end(&mut self) {
         self.life = Life::Ended;
         self.frame = None;
@@ -199,12 +216,13 @@ impl WebSocket {
         out: &mut Outbox,
         now: Now,
         options: &WebSocketOptions,
+        inflaters: &mut Inflaters,
     ) -> Result<Option<WebSocketStep<'a>>, Violation> {
         let rest = inbox.rest();
         if rest.is_empty() {
             return Ok(Some(WebSocketStep::Idle));
         }
-        let Some(header) = Header::parse(rest)? else {
+        let Some(header) = Header::parse(rest, self.deflate.is_some())? else {
             return Ok(Some(WebSocketStep::Idle));
         };
         let whole = header.length <= (rest.len() - header.len) as u64;
@@ -225,18 +243,36 @@ impl WebSocket {
                     self.begin(header);
                     return Ok(None);
                 }
-                self.check_data(data, header.length, options)?;
-                if whole && header.is_final && self.message.is_none() {
+                self.check_data(data, &header, options)?;
+                let is_plain = self.message.is_none() && !header.is_deflated;
+                if whole && header.is_final && is_plain {
                     let payload = inbox.take(header.length as usize);
                     wire::unmask(payload, header.mask, 0);
                     return whole_message(data, payload).map(Some);
                 }
                 if self.message.is_none() {
-                    self.message = Some(Box::new(Message::new(data == Data::Text)));
+                    let message = self.new_message(data, header.is_deflated, inflaters)?;
+                    self.message = Some(Box::new(message));
                 }
                 self.begin(header);
                 Ok(None)
             }
+        }
+    }
+
+    fn new_message(
+        &self,
+        data: Data,
+        is_deflated: bool,
+        inflaters: &mut Inflaters,
+    ) -> Result<Message, Violation> {
+        let is_text = data == Data::Text;
+        match &self.deflate {
+            Some(history) if is_deflated => {
+                let inflater = inflaters.lend(history.as_slice())?;
+                Ok(Message::deflated(is_text, inflater))
+            }
+            _ => Ok(Message::new(is_text)),
         }
     }
 
@@ -253,20 +289,21 @@ impl WebSocket {
     fn check_data(
         &self,
         data: Data,
-        length: u64,
+        header: &Header,
         options: &WebSocketOptions,
     ) -> Result<(), Violation> {
-        let so_far = match (&self.message, data) {
-            (Some(message), Data::Continue) => message.size(),
+        let room = match (&self.message, data) {
+            (Some(message), Data::Continue) => message.room(options.message_bytes),
             (None, Data::Continue) => {
                 return Err(Violation::Protocol("Nothing to continue"));
             }
             (Some(_), _) => {
                 return Err(Violation::Protocol("Message begins inside another"));
             }
-            (None, _) => 0,
+            (None, _) if header.is_deflated => deflated_bytes_max(options.message_bytes),
+            (None, _) => options.message_bytes,
         };
-        match length > (options.message_bytes.saturating_sub(so_far)) as u64 {
+        match header.length > room as u64 {
             true => Err(Violation::TooBig),
             false => Ok(()),
         }
@@ -277,6 +314,8 @@ impl WebSocket {
         &mut self,
         inbox: &mut Inbox<'a>,
         now: Now,
+        options: &WebSocketOptions,
+        inflaters: &mut Inflaters,
     ) -> Result<Option<WebSocketStep<'a>>, Violation> {
         let Some(frame) = &mut self.frame else {
             return Ok(None);
@@ -288,7 +327,8 @@ impl WebSocket {
         let piece = inbox.take(count);
         if let Some(message) = &mut self.message {
             wire::unmask(piece, frame.mask, usize::from(frame.phase));
-            message.push(piece)?;
+            let history = self.deflate.as_ref().map_or(&[][..], |h| h.as_slice());
+            message.push(piece, history, options.message_bytes)?;
         }
         frame.left -= count as u64;
         frame.phase = (usize::from(frame.phase) + count) as u8 % 4;
@@ -300,7 +340,11 @@ impl WebSocket {
         self.heard(now);
         match message_ends {
             true => match self.message.take() {
-                Some(message) => message.finish().map(Some),
+                Some(message) => {
+                    let history = self.deflate.as_deref_mut();
+                    let step = message.finish(history, inflaters, options.message_bytes);
+                    step.map(Some)
+                }
                 None => Ok(None),
             },
             false => Ok(None),
@@ -371,3 +415,7 @@ fn say_close(close: &Close, out: &mut Outbox) -> bool {
 #[cfg(test)]
 #[path = "websocket_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "websocket_deflate_tests.rs"]
+mod deflate_tests;

@@ -6,15 +6,15 @@ use crate::wire::websocket::{
     BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, client_frame, close_payload, frame,
 };
 
-const MASK: [u8; 4] = [0x12, 0x34, 0x56, 0x78];
-const OPTIONS: WebSocketOptions = WebSocketOptions {
+pub(super) const MASK: [u8; 4] = [0x12, 0x34, 0x56, 0x78];
+pub(super) const OPTIONS: WebSocketOptions = WebSocketOptions {
     message_bytes: 1000,
     ping_after: Duration::from_secs(100),
     pong_within: Duration::from_secs(30),
     close_within: Duration::from_secs(5),
 };
 
-fn at(seconds: u64) -> Now {
+pub(super) fn at(seconds: u64) -> Now {
     Now {
         moment: Moment::from_micros(seconds * 1_000_000),
         unix_ms: 0,
@@ -30,34 +30,40 @@ fn part(opcode: OpCode, payload: &[u8]) -> Vec<u8> {
 }
 
 /// A connection as a worker keeps it.
-struct Client {
-    socket: WebSocket,
+pub(super) struct Client {
+    pub(super) socket: WebSocket,
     kept: Vec<u8>,
     out: Outbox,
     options: WebSocketOptions,
-    events: Vec<String>,
-    ended: bool,
+    pub(super) inflaters: Inflaters,
+    pub(super) events: Vec<String>,
+    pub(super) ended: bool,
 }
 
 impl Client {
-    fn new() -> Client {
+    pub(super) fn new() -> Client {
         Client {
             socket: WebSocket::new(at(0)),
             kept: Vec::new(),
             out: Outbox::new(1 << 20),
             options: OPTIONS,
+            inflaters: Inflaters::default(),
             events: Vec::new(),
             ended: false,
         }
     }
 
-    fn send(&mut self, bytes: &[u8], now: Now) {
+    pub(super) fn send(&mut self, bytes: &[u8], now: Now) {
         self.kept.extend_from_slice(bytes);
         while !self.ended {
             let mut inbox = Inbox::new(&mut self.kept);
-            let step = self
-                .socket
-                .next(&mut inbox, &mut self.out, now, &self.options);
+            let step = self.socket.next(
+                &mut inbox,
+                &mut self.out,
+                now,
+                &self.options,
+                &mut self.inflaters,
+            );
             let taken = inbox.taken();
             match step {
                 WebSocketStep::Idle => {
@@ -75,7 +81,7 @@ impl Client {
         }
     }
 
-    fn output(&self) -> Vec<u8> {
+    pub(super) fn output(&self) -> Vec<u8> {
         let mut slices = [std::io::IoSlice::new(&[]); 64];
         let filled = self.out.slices(&mut slices);
         slices[..filled].iter().flat_map(|s| s.to_vec()).collect()
@@ -161,9 +167,13 @@ fn a_whole_frame_is_borrowed_and_a_split_one_is_not() {
     let last = bytes.len() - 2;
     let mut inbox = Inbox::new(&mut bytes[..last]);
     let mut next = || {
-        client
-            .socket
-            .next(&mut inbox, &mut client.out, at(0), &OPTIONS)
+        client.socket.next(
+            &mut inbox,
+            &mut client.out,
+            at(0),
+            &OPTIONS,
+            &mut client.inflaters,
+        )
     };
     assert!(matches!(next(), WebSocketStep::Text(Cow::Borrowed("one"))));
     assert!(matches!(
@@ -173,9 +183,13 @@ fn a_whole_frame_is_borrowed_and_a_split_one_is_not() {
     assert!(matches!(next(), WebSocketStep::Idle));
     assert!(inbox.is_empty(), "payload leaves the inbox as it comes");
     let mut inbox = Inbox::new(&mut bytes[last..]);
-    let step = client
-        .socket
-        .next(&mut inbox, &mut client.out, at(0), &OPTIONS);
+    let step = client.socket.next(
+        &mut inbox,
+        &mut client.out,
+        at(0),
+        &OPTIONS,
+        &mut client.inflaters,
+    );
     assert!(matches!(step, WebSocketStep::Text(Cow::Owned(text)) if text == "six"));
     assert!(client.socket.message.is_none() && client.socket.frame.is_none());
 }
@@ -513,9 +527,13 @@ fn a_long_message_in_small_pieces_is_taken_as_it_comes() {
         let mut told = None;
         for piece in bytes.chunks_mut(1021) {
             let mut inbox = Inbox::new(piece);
-            let step = client
-                .socket
-                .next(&mut inbox, &mut client.out, at(0), &options);
+            let step = client.socket.next(
+                &mut inbox,
+                &mut client.out,
+                at(0),
+                &options,
+                &mut client.inflaters,
+            );
             assert!(inbox.rest().is_empty());
             match step {
                 WebSocketStep::Idle => {}
@@ -535,9 +553,13 @@ fn nothing_is_told_after_the_end() {
     client.send(&whole(CLOSE, b""), at(0));
     let mut more = whole(TEXT, b"late");
     let mut inbox = Inbox::new(&mut more);
-    let step = client
-        .socket
-        .next(&mut inbox, &mut client.out, at(0), &OPTIONS);
+    let step = client.socket.next(
+        &mut inbox,
+        &mut client.out,
+        at(0),
+        &OPTIONS,
+        &mut client.inflaters,
+    );
     assert!(matches!(step, WebSocketStep::Idle));
     assert!(inbox.is_empty());
 }

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 
 use crate::base::bytes::{Full, Outbox};
+use crate::wire::http_date::imf_fixdate;
 
 /// A whole request, borrowed from the bytes it came in. Its head passed every check of
 /// `http_head`; a chunked body was decoded.
@@ -37,18 +38,17 @@ impl<'a> Request<'a> {
     /// The first field of that name, in any case, without the blanks around it. A value that is
     /// not UTF-8 counts as absent.
     pub fn header(&self, name: &str) -> Option<&'a str> {
-        let mut rest = self.lines;
-        while let Some(end) = memchr::memchr(b'\n', rest) {
-            let (line, after) = rest.split_at(end);
-            rest = &after[1..];
-            let Some((found, value)) = line.split_at_checked(name.len()) else {
-                continue;
-            };
-            if value.first() == Some(&b':') && found.eq_ignore_ascii_case(name.as_bytes()) {
-                return std::str::from_utf8(value[1..].trim_ascii()).ok();
-            }
-        }
-        None
+        self.headers(name).next()
+    }
+
+    /// All fields of that name, in order.
+    pub fn headers(&self, name: &str) -> impl Iterator<Item = &'a str> {
+        let lines = self.lines.split(|&byte| byte == b'\n');
+        lines.filter_map(move |line| {
+            let (found, value) = line.split_at_checked(name.len())?;
+            let is_it = value.first() == Some(&b':') && found.eq_ignore_ascii_case(name.as_bytes());
+            is_it.then(|| std::str::from_utf8(value[1..].trim_ascii()).ok())?
+        })
     }
 
     /// Whether it is answered with an upgrade.
@@ -144,6 +144,12 @@ impl Response {
         piece(b" ");
         piece(reason(self.status).as_bytes());
         piece(b"\r\n");
+        // RFC 9110 section 6.6.1.
+        if manner.unix_seconds > 0 {
+            piece(b"Date: ");
+            piece(&imf_fixdate(manner.unix_seconds));
+            piece(b"\r\n");
+        }
         if !self.is_bodiless() {
             if !self.content_type.is_empty() {
                 piece(b"Content-Type: ");
@@ -182,6 +188,8 @@ pub struct Manner {
     pub connection: Connection,
     /// The answer to HEAD tells the length of a body and leaves it out.
     pub without_body: bool,
+    /// For the Date field. Zero: the clock is not set, and a date must not be made up.
+    pub unix_seconds: u64,
 }
 
 /// RFC 9112 section 9.3.
@@ -221,15 +229,25 @@ impl Refusal {
     }
 }
 
-/// Queues the answer that turns the connection into a WebSocket (RFC 6455 section 4.2.2).
-pub fn write_upgrade(accept: &str, out: &mut Outbox) -> Result<(), Full> {
-    const BEFORE: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
-        Connection: Upgrade\r\nSec-WebSocket-Accept: ";
-    const AFTER: &[u8] = b"\r\n\r\n";
-    out.push_with(BEFORE.len() + accept.len() + AFTER.len(), |tail| {
-        tail.extend_from_slice(BEFORE);
-        tail.extend_from_slice(accept.as_bytes());
-        tail.extend_from_slice(AFTER);
+/// Queues the answer that turns the connection into a WebSocket (RFC 6455 section 4.2.2), with the
+/// extension that was agreed on.
+pub fn write_upgrade(accept: &str, extension: Option<&str>, out: &mut Outbox) -> Result<(), Full> {
+    let (name, extension) = match extension {
+        Some(extension) => ("\r\nSec-WebSocket-Extensions: ", extension),
+        None => ("", ""),
+    };
+    let pieces = [
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
+         Connection: Upgrade\r\nSec-WebSocket-Accept: ",
+        accept,
+        name,
+        extension,
+        "\r\n\r\n",
+    ];
+    out.push_with(pieces.iter().map(|piece| piece.len()).sum(), |tail| {
+        for piece in pieces {
+            tail.extend_from_slice(piece.as_bytes());
+        }
     })
 }
 
@@ -300,6 +318,10 @@ mod tests {
             assert_eq!(request.header("a"), Some("first"));
             assert_eq!(request.header("AB"), Some("c"));
             assert_eq!(request.header("b"), None);
+            assert_eq!(
+                request.headers("A").collect::<Vec<_>>(),
+                ["first", "second"]
+            );
         }
     }
 }

@@ -246,10 +246,11 @@ fn syntax(error: httparse::Error, request_line: &[u8]) -> Refusal {
     }
 }
 
-/// RFC 9110 section 9.1: an unknown method is answered 501. CONNECT is known and not offered.
+/// RFC 9110 section 9.1: an unknown method is answered 501. CONNECT and TRACE are known and offered
+/// nowhere; TRACE would show a page what its browser hides from it.
 fn check_method(method: &str) -> Result<(), Refusal> {
     match method {
-        "GET" | "HEAD" | "POST" | "PUT" | "DELETE" | "PATCH" | "OPTIONS" | "TRACE" => Ok(()),
+        "GET" | "HEAD" | "POST" | "PUT" | "DELETE" | "PATCH" | "OPTIONS" => Ok(()),
         _ => Err(Refusal::new(501, "Method is not implemented")),
     }
 }

@@ -4,12 +4,16 @@
 pub mod bus;
 pub mod bus_codec;
 pub mod control;
+pub mod deflate;
+pub mod deflate_offer;
 pub mod frames;
 pub mod framing;
 pub mod http;
 pub mod http_chunks;
+pub mod http_date;
 pub mod http_head;
 pub mod lines;
+pub mod origin;
 pub mod protocol;
 pub mod pusher;
 pub mod query;

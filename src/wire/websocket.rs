@@ -34,6 +34,8 @@ pub fn accept_key(key: &[u8]) -> String {
 pub struct Header {
     pub opcode: OpCode,
     pub is_final: bool,
+    /// The message that begins is compressed (RFC 7692 section 6).
+    pub is_deflated: bool,
     pub mask: [u8; 4],
     /// Of the payload. May be larger than memory.
     pub length: u64,
@@ -42,8 +44,9 @@ pub struct Header {
 }
 
 impl Header {
-    /// Reads a header from the front of `bytes`; `None` while it is not whole.
-    pub fn parse(bytes: &[u8]) -> Result<Option<Header>, Violation> {
+    /// Reads a header from the front of `bytes`; `None` while it is not whole. `deflate`: messages
+    /// may be compressed.
+    pub fn parse(bytes: &[u8], deflate: bool) -> Result<Option<Header>, Violation> {
         let mut cursor = Cursor::new(bytes);
         let (header, length) = match FrameHeader::parse(&mut cursor) {
             Ok(Some(parsed)) => parsed,
@@ -52,8 +55,10 @@ impl Header {
             Err(_) => return Err(Violation::Protocol("Reserved opcode")),
         };
         let len = cursor.position() as usize;
-        // No extension was agreed on that could give these bits a meaning (section 5.2).
-        if header.rsv1 || header.rsv2 || header.rsv3 {
+        // RFC 7692 section 6.1: the first frame of a message tells for all of it.
+        let begins = matches!(header.opcode, TEXT | BINARY);
+        // No extension was agreed on that could give the bits a meaning here (section 5.2).
+        if (header.rsv1 && !(deflate && begins)) || header.rsv2 || header.rsv3 {
             return Err(Violation::Protocol("Reserved bits are set"));
         }
         // Section 5.1.
@@ -79,6 +84,7 @@ impl Header {
         Ok(Some(Header {
             opcode: header.opcode,
             is_final: header.is_final,
+            is_deflated: header.rsv1,
             mask,
             length,
             len,
@@ -99,6 +105,32 @@ pub fn frame(opcode: OpCode, payload: &[u8]) -> Bytes {
     Bytes::from(bytes)
 }
 
+/// The same for a payload that was compressed.
+pub fn deflated_frame(opcode: OpCode, payload: &[u8]) -> Bytes {
+    let header = deflated_header(opcode);
+    let mut bytes = Vec::with_capacity(header.len(payload.len() as u64) + payload.len());
+    write_frame(&header, payload, &mut bytes);
+    Bytes::from(bytes)
+}
+
+/// Queues a whole frame of a compressed payload.
+pub fn push_deflated(out: &mut Outbox, opcode: OpCode, payload: &[u8]) -> Result<(), Full> {
+    let header = deflated_header(opcode);
+    let size = header.len(payload.len() as u64) + payload.len();
+    out.push_with(size, |tail| write_frame(&header, payload, tail))
+}
+
+/// The payload of a whole frame that `frame` made, to be looked at by tests.
+#[cfg(test)]
+pub fn payload(frame: &[u8]) -> &[u8] {
+    let header_len = match frame.get(1) {
+        Some(126) => 4,
+        Some(127) => 10,
+        _ => 2,
+    };
+    frame.get(header_len..).unwrap_or_default()
+}
+
 /// Queues a whole frame.
 pub fn push_frame(out: &mut Outbox, opcode: OpCode, payload: &[u8]) -> Result<(), Full> {
     let header = server_header(opcode);
@@ -110,6 +142,13 @@ fn server_header(opcode: OpCode) -> FrameHeader {
     FrameHeader {
         opcode,
         ..FrameHeader::default()
+    }
+}
+
+fn deflated_header(opcode: OpCode) -> FrameHeader {
+    FrameHeader {
+        rsv1: true,
+        ..server_header(opcode)
     }
 }
 
@@ -213,15 +252,16 @@ mod tests {
         for size in [0, 1, 125, 126, 127, 65_535, 65_536, 70_000] {
             let payload = vec![7; size];
             let bytes = client_frame(BINARY, true, [1, 2, 3, 4], &payload);
-            let header = Header::parse(&bytes).expect("valid").expect("whole");
+            let header = Header::parse(&bytes, false).expect("valid").expect("whole");
             assert_eq!((header.opcode, header.length), (BINARY, size as u64));
             assert_eq!(bytes.len(), header.len + size);
             for cut in 0..header.len {
-                assert_eq!(Header::parse(&bytes[..cut]), Ok(None));
+                assert_eq!(Header::parse(&bytes[..cut], false), Ok(None));
             }
             let mut out = Outbox::new(1 << 20);
             push_frame(&mut out, BINARY, &payload).expect("room");
             assert_eq!(out.len(), frame(BINARY, &payload).len());
+            assert_eq!(super::payload(&frame(BINARY, &payload)), payload);
         }
         assert_eq!(&text_frame("hi")[..], b"\x81\x02hi");
     }

@@ -27,6 +27,8 @@ impl Play {
     /// A worker whose switchboard has welcomed it.
     pub fn new(limits: Limits) -> Play {
         let options = WorkerOptions {
+            deflate: None,
+            cors: lineman::app::cors::Cors::default(),
             slot: 3,
             listeners: crate::world::LISTENERS.to_vec(),
             apps: Apps::new(vec![App {
@@ -34,6 +36,7 @@ impl Play {
                 key: "demo-key".into(),
                 secret: Secret::new("demo-secret".into()),
                 client_events: true,
+                origins: Vec::new(),
             }]),
             demo_page: Some("<title>demo</title>"),
             limits,

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use lineman::app::apps::{App, Apps, Secret};
+use lineman::app::cors::Cors;
 use lineman::app::handler::Handler;
 use lineman::base::dice::Dice;
 use lineman::base::ids::ConnId;
@@ -148,6 +149,7 @@ impl World {
                 key: format!("{name}-key"),
                 secret: Secret::new(format!("{name}-secret")),
                 client_events,
+                origins: Vec::new(),
             };
             let options = WorkerOptions {
                 slot: index as u32,
@@ -155,6 +157,8 @@ impl World {
                 apps: Apps::new(vec![app(APP_ID, true), app("quiet", false)]),
                 demo_page: None,
                 limits: self.limits.clone(),
+                deflate: None,
+                cors: Cors::default(),
                 seed,
             };
             Box::new(Worker::new(options, self.now))

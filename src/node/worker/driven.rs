@@ -121,6 +121,7 @@ impl Node for Worker {
             self.shared.counters.closed += 1;
         }
         self.shared.outgoing.lines.close(conn);
+        self.shared.outgoing.deflating.close(conn);
         if session == Some(Some(Peer::Switchboard)) {
             self.link_lost(conn, now);
         } else if self.master == Some(conn) {

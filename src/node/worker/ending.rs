@@ -134,7 +134,13 @@ impl Worker {
         };
         let close = match &mut seat.session {
             Session::Http(http) => http.elapsed(out, now, &self.shared.limits),
-            Session::WebSocket(websocket) => websocket.elapsed(out, now, &self.websocket),
+            Session::WebSocket(websocket) => {
+                let close = websocket.elapsed(out, now, &self.websocket);
+                if websocket.is_doubted() {
+                    self.shared.outgoing.deflating.forget(conn);
+                }
+                close
+            }
             Session::Framed(framed) => match framed.elapsed(now, self.framed.of(seat.handler)) {
                 Some(FramedDue::Close(close)) => Some(close),
                 Some(FramedDue::Ask) => {

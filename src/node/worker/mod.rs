@@ -5,6 +5,7 @@
 //! Invariant: after every call, each wish has been carried out, each connection with bytes to
 //! write is on the dirty list, and each with a deadline is on the wheel.
 
+mod deflating;
 mod driven;
 mod ending;
 mod link;
@@ -18,6 +19,7 @@ use std::time::Duration;
 use crate::app::application::{Application, Cx, Message};
 use crate::app::apps::Apps;
 use crate::app::channels::Channels;
+use crate::app::cors::{self, Cors};
 use crate::app::echo::Echo;
 use crate::app::handler::Handler;
 use crate::base::bytes::Inbox;
@@ -29,6 +31,7 @@ use crate::base::limits::Limits;
 use crate::base::now::{Moment, Now};
 use crate::base::wheel::Wheel;
 use crate::node::lines::Lines;
+use crate::node::worker::deflating::Deflating;
 use crate::node::worker::outgoing::{Outgoing, Wish};
 use crate::node::worker::seats::Seats;
 use crate::node::worker::uplink::Uplink;
@@ -38,6 +41,9 @@ use crate::session::Session;
 use crate::session::framed::{FramedOptions, FramedStep};
 use crate::session::http::{AfterAnswer, HttpStep};
 use crate::session::websocket::{WebSocket, WebSocketOptions, WebSocketStep};
+use crate::wire::deflate::Inflaters;
+use crate::wire::deflate_offer::DeflateOptions;
+use crate::wire::http::Response;
 use crate::wire::protocol::Protocol;
 
 /// A client checks its connection after `activity_seconds`; we do so this much later, so that
@@ -60,6 +66,10 @@ pub struct WorkerOptions {
     /// Served at `/` by `channels` listeners.
     pub demo_page: Option<&'static str>,
     pub limits: Limits,
+    /// Whether and how WebSocket messages are compressed.
+    pub deflate: Option<DeflateOptions>,
+    /// The pages that may read what this server answers.
+    pub cors: Cors,
     /// From the operating system's entropy.
     pub seed: [u8; 16],
 }
@@ -138,6 +148,8 @@ impl Shared {
 pub struct Worker {
     listeners: Vec<Listener>,
     websocket: WebSocketOptions,
+    inflaters: Inflaters,
+    cors: Cors,
     framed: FramedBounds,
     pub(super) handlers: Handlers,
     pub(super) shared: Shared,
@@ -163,6 +175,8 @@ impl Worker {
             apps,
             demo_page,
             limits,
+            deflate,
+            cors,
             seed,
         } = options;
         let mut dice = Dice::new(seed);
@@ -175,6 +189,7 @@ impl Worker {
         let outgoing = Outgoing {
             lines: Lines::new(),
             uplink: Uplink::new(slot, &limits, now),
+            deflating: Deflating::new(deflate),
             wishes: VecDeque::new(),
             messages: 0,
             scratch: Vec::new(),
@@ -182,6 +197,8 @@ impl Worker {
         let mut worker = Worker {
             listeners,
             websocket,
+            inflaters: Inflaters::default(),
+            cors,
             framed: FramedBounds::new(&limits),
             handlers: Handlers {
                 channels: Channels::new(apps, demo_page, &mut dice),
@@ -285,13 +302,17 @@ impl Worker {
                 HttpStep::Request(request) => {
                     shared.counters.http_requests += 1;
                     seat.known = true;
+                    http.allow_origin(self.cors.allowed(&request));
+                    http.agree(shared.outgoing.deflating.negotiate(&request));
                     let application = self.handlers.of(seat.handler);
                     application.request(conn, &request, &mut shared.cx(now));
                 }
                 HttpStep::Close(close) => self.end(conn, close, now),
             },
             Session::WebSocket(websocket) => {
-                let message = match websocket.next(inbox, out, now, &self.websocket) {
+                let inflaters = &mut self.inflaters;
+                let step = websocket.next(inbox, out, now, &self.websocket, inflaters);
+                let message = match step {
                     WebSocketStep::Idle => return false,
                     WebSocketStep::Close(close) => {
                         self.end(conn, close, now);
@@ -329,14 +350,14 @@ impl Worker {
     pub(super) fn carry_out(&mut self, now: Now) {
         while let Some(wish) = self.shared.outgoing.wishes.pop_front() {
             match wish {
-                Wish::Reply(conn, response) => self.reply(conn, &response, now),
+                Wish::Reply(conn, response) => self.reply(conn, response, now),
                 Wish::Upgrade(conn) => self.upgrade(conn, now),
                 Wish::Close(conn, close) => self.shut(conn, close, now),
             }
         }
     }
 
-    fn reply(&mut self, conn: ConnId, response: &crate::wire::http::Response, now: Now) {
+    fn reply(&mut self, conn: ConnId, mut response: Response, now: Now) {
         let Some(seat) = self.seats.get_mut(conn).filter(|seat| !seat.ended) else {
             return;
         };
@@ -345,7 +366,10 @@ impl Worker {
         else {
             return;
         };
-        match http.respond(response, out, now) {
+        if let Some(origin) = http.allowed_origin() {
+            cors::allow(&mut response, origin);
+        }
+        match http.respond(&response, out, now) {
             Ok(AfterAnswer::KeepAlive) => {
                 self.shared.outgoing.lines.touch(conn);
                 if self.advancing != Some(conn) {
@@ -366,10 +390,15 @@ impl Worker {
         else {
             return;
         };
-        if http.upgrade(out).is_err() {
+        let Ok(deflate) = http.upgrade(out) else {
             return self.end(conn, Close::TooSlow, now);
+        };
+        let mut websocket = WebSocket::new(now);
+        if let Some(agreed) = deflate {
+            websocket = websocket.with_deflate(agreed.client_context_bits);
+            self.shared.outgoing.deflating.open(conn, agreed);
         }
-        seat.session = Session::WebSocket(WebSocket::new(now));
+        seat.session = Session::WebSocket(websocket);
         let application = self.handlers.of(seat.handler);
         application.opened(conn, &mut self.shared.cx(now));
         self.shared.outgoing.lines.touch(conn);

@@ -9,6 +9,7 @@ use crate::base::close::Close;
 use crate::base::ids::ConnId;
 use crate::base::now::Now;
 use crate::node::lines::Lines;
+use crate::node::worker::deflating::{Deflated, Deflating};
 use crate::node::worker::uplink::Uplink;
 use crate::wire::bus::{Item, Up};
 use crate::wire::framing::{Framing, Unsendable};
@@ -26,6 +27,7 @@ pub enum Wish {
 pub struct Outgoing {
     pub lines: Lines,
     pub uplink: Uplink,
+    pub deflating: Deflating,
     pub wishes: VecDeque<Wish>,
     /// Messages queued since the start.
     pub messages: u64,
@@ -70,20 +72,29 @@ impl Outlet for Outgoing {
         if let Some(framing) = self.lines.protocol(conn).framing() {
             return self.send_framed(conn, framing, payload);
         }
+        let deflating = &mut self.deflating;
         let pushed = self
             .lines
-            .push(conn, |out| websocket::push_frame(out, opcode, payload));
+            .push(conn, |out| match deflating.message(conn, payload) {
+                Some(deflated) => websocket::push_deflated(out, opcode, deflated),
+                None => websocket::push_frame(out, opcode, payload),
+            });
         self.sent(conn, pushed);
     }
 
     fn deliver(&mut self, conn: ConnId, parcel: &Parcel<'_>) {
-        match parcel.encoded(self.lines.protocol(conn)) {
-            Ok(bytes) => {
-                let pushed = self.lines.push(conn, |out| out.push_shared(bytes));
-                self.sent(conn, pushed);
-            }
-            Err(Unsendable) => self.unsendable(conn),
-        }
+        let lines = &mut self.lines;
+        let pushed = match self.deflating.parcel(conn, parcel) {
+            Deflated::Shared(frame) => lines.push(conn, |out| out.push_shared(frame)),
+            Deflated::Own(payload) => lines.push(conn, |out| {
+                websocket::push_deflated(out, websocket::TEXT, payload)
+            }),
+            Deflated::Not => match parcel.encoded(lines.protocol(conn)) {
+                Ok(bytes) => lines.push(conn, |out| out.push_shared(bytes)),
+                Err(Unsendable) => return self.unsendable(conn),
+            },
+        };
+        self.sent(conn, pushed);
     }
 
     fn reply(&mut self, conn: ConnId, response: Response) {
