@@ -23,7 +23,8 @@ fn may_use(from: &str, to: &str) -> bool {
     match (from, to) {
         _ if from == to => true,
         ("session", "realtime") | ("app", "session") => false,
-        ("config", _) => matches!(to, "base" | "wire" | "app"),
+        // Of net, the options of TLS and whether certificates can serve.
+        ("config", _) => matches!(to, "base" | "wire" | "app" | "net"),
         ("run", "config") | ("cli", "config" | "run") => true,
         _ => matches!((rank(from), rank(to)), (Some(from), Some(to)) if to < from),
     }
