@@ -23,8 +23,7 @@ fn may_use(from: &str, to: &str) -> bool {
     match (from, to) {
         _ if from == to => true,
         ("session", "realtime") | ("app", "session") => false,
-        // Of net, the options of TLS and whether certificates can serve.
-        ("config", _) => matches!(to, "base" | "wire" | "app" | "net"),
+        ("config", _) => matches!(to, "base" | "wire" | "app"),
         ("run", "config") | ("cli", "config" | "run") => true,
         _ => matches!((rank(from), rank(to)), (Some(from), Some(to)) if to < from),
     }
