@@ -6,7 +6,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use lineman::config::certificates::Certificates;
 use lineman::config::locate::Source;
+use lineman::net::clock::unix_seconds;
 use lineman::run::exit::{EXIT_CODES, Exit, Failure};
 use lineman::run::rundir::RunDir;
 use lineman::run::start::start;
@@ -89,9 +91,7 @@ impl Cli {
             Verb::Stop => stop(&source),
             Verb::Restart { daemon } => {
                 // A mistake in the file must not cost the server that runs.
-                source
-                    .config()
-                    .map_err(|error| Failure::new(Exit::BadConfig, error.0))?;
+                read(&source)?;
                 stop(&source)?;
                 start(&source, self.config.as_deref(), *daemon)
             }
@@ -131,9 +131,18 @@ fn to_json(status: &lineman::run::status::Status) -> Result<String, Failure> {
 }
 
 fn check(source: &Source) -> Result<Exit, Failure> {
-    source
-        .config()
-        .map_err(|error| Failure::new(Exit::BadConfig, error.0))?;
+    let certificates = read(source)?;
+    for warning in certificates.all_warnings(unix_seconds()) {
+        eprintln!("warning: {warning}");
+    }
     println!("ok ({})", source.name());
     Ok(Exit::Done)
+}
+
+/// Everything that `start` will read, checked.
+fn read(source: &Source) -> Result<Certificates, Failure> {
+    source
+        .config()
+        .and_then(|config| Certificates::read(&config, source))
+        .map_err(|error| Failure::new(Exit::BadConfig, error.0))
 }

@@ -154,6 +154,16 @@ fn at_the_descriptor_limit_the_served_go_on_and_the_waiting_come_in_later() {
     assert_eq!(&answer, b"HTTP/1.1 200");
 }
 
+/// Whether every thread of a process has stopped.
+fn is_stopped(pid: u32) -> bool {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("it lives");
+    tasks.flatten().all(|task| {
+        let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        stat.rsplit_once(')')
+            .is_some_and(|(_, rest)| rest.trim_start().starts_with('T'))
+    })
+}
+
 /// User and system time of a process, in clock ticks (proc(5)).
 fn cpu_ticks(pid: u32) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it lives");
@@ -292,6 +302,8 @@ fn probes_tell_alive_from_ready() {
     let switchboard = pid_of(processes(&status, "switchboard")[0]);
     // Stopped, not killed: so that nobody replaces it.
     server.kill(switchboard, 19);
+    // The signal is taken by one thread and then stops the others, which takes its time.
+    wait_until("the switchboard stands still", || is_stopped(switchboard));
     let (status, _) = support::get(&address, "/healthz").expect("an answer");
     assert_eq!(status, 200, "a worker is alive without the switchboard");
     let (status, _) = support::get(&address, "/readyz").expect("an answer");

@@ -60,6 +60,8 @@ transcripts! {
     private_refused
     probes
     public
+    raw_clients
+    raw_clients_refused
     too_big
 }
 

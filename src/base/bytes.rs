@@ -76,7 +76,8 @@ pub struct Outbox {
     offset: usize,
     len: usize,
     limit: usize,
-    /// Bytes taken by the socket since the connection opened.
+    /// Bytes taken by the transport since the connection opened: by the kernel where it is plain,
+    /// as all links between our processes are; by TLS, which holds some for the kernel, else.
     written: u64,
 }
 
@@ -157,7 +158,14 @@ impl Outbox {
         filled
     }
 
-    /// The socket took `count` bytes.
+    /// The front in one piece, as far as it is one and at most `count` bytes of it.
+    pub fn front(&self, count: usize) -> &[u8] {
+        let first = self.chunks.front().map_or(&[][..], Chunk::as_slice);
+        let rest = &first[self.offset..];
+        &rest[..count.min(rest.len())]
+    }
+
+    /// The transport took `count` bytes.
     pub fn advance(&mut self, count: usize) {
         assert!(
             count <= self.len,

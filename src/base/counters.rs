@@ -46,6 +46,9 @@ counters! {
     closed_violation: "Connections ended because they broke the protocol.";
     closed_unheard: "Connections ended because they were silent for too long or did not answer a PING.";
     accept_pauses: "Times accepting paused for want of descriptors or at the connection limit.";
+    tls_handshakes: "TLS handshakes completed.";
+    tls_resumed: "Of these, handshakes that resumed an earlier session.";
+    tls_failed: "TLS handshakes that failed or took too long.";
     links: "Workers' links to the switchboard, open now; the switchboard counts them.";
     link_losses: "Such links that ended or broke.";
     slow_turns: "Reactor turns longer than 20 ms.";

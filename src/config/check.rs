@@ -10,8 +10,8 @@ use crate::base::limits::Limits;
 use crate::config::load::{FORMATS, LEVELS, RawConfig, RawListen, RawLog, RawWebSocket};
 use crate::config::problem::Step::{Index, Key};
 use crate::config::problem::{Problem, Step, locate, nearest};
-use crate::config::url::{self, ListenUrl};
-use crate::config::{Config, Listen, LogFormat, LogOptions};
+use crate::config::url::{self, ListenUrl, Scheme};
+use crate::config::{Config, Listen, LogFormat, LogOptions, tls};
 use crate::wire::deflate::{WINDOW_BITS_MAX, WINDOW_BITS_MIN};
 use crate::wire::deflate_offer::DeflateOptions;
 use crate::wire::origin::is_valid_entry;
@@ -26,13 +26,18 @@ pub const DEMO_SECRET: &str = "demo-secret";
 
 const HANDLERS: &[(&str, Handler)] = &[("channels", Handler::Channels), ("echo", Handler::Echo)];
 
-struct Checker<'a> {
+pub(super) struct Checker<'a> {
     document: &'a Spanned<DeTable<'a>>,
     problems: Vec<Problem>,
 }
 
 impl Checker<'_> {
-    fn problem(&mut self, path: &[Step], message: impl Into<String>, hint: Option<&str>) {
+    pub(super) fn problem(
+        &mut self,
+        path: &[Step],
+        message: impl Into<String>,
+        hint: Option<&str>,
+    ) {
         self.problems.push(Problem {
             span: locate(self.document, path),
             message: message.into(),
@@ -51,7 +56,12 @@ impl Checker<'_> {
         }
     }
 
-    fn word<T: Copy>(&mut self, path: &[Step], word: &str, words: &[(&str, T)]) -> Option<T> {
+    pub(super) fn word<T: Copy>(
+        &mut self,
+        path: &[Step],
+        word: &str,
+        words: &[(&str, T)],
+    ) -> Option<T> {
         if let Some((_, value)) = words.iter().find(|(name, _)| *name == word) {
             return Some(*value);
         }
@@ -149,7 +159,7 @@ fn check_listen(checker: &mut Checker<'_>, raw: &[RawListen]) -> Vec<Listen> {
     for (index, one) in raw.iter().enumerate() {
         let at = |key| [Key("listen"), Index(index), Key(key)];
         let handler = checker.word(&at("handler"), &one.handler, HANDLERS);
-        let url = match url::parse(&one.url) {
+        let mut url = match url::parse(&one.url) {
             Ok(url) => url,
             Err((message, hint)) => {
                 checker.problem(&at("url"), message, Some(&hint));
@@ -162,7 +172,20 @@ fn check_listen(checker: &mut Checker<'_>, raw: &[RawListen]) -> Vec<Listen> {
         }
         let handler = handler.unwrap_or(Handler::Channels);
         check_handler(checker, &at("url"), &url, handler);
-        listens.push(Listen { url, handler });
+        let http = url.scheme.protocol() == Protocol::Http;
+        let tls = one.tls.as_ref();
+        let tls = tls.map(|raw| tls::check(checker, index, raw, http));
+        match (url.scheme, &tls) {
+            (Scheme::Https, None) => {
+                let message = "this URL needs a certificate";
+                let hint = "add:\n    [listen.tls]\n    certificate = \"…\"\n    key = \"…\"";
+                checker.problem(&at("url"), message, Some(hint));
+            }
+            // Shown as what clients have to write.
+            (Scheme::Http | Scheme::WebSocket, Some(_)) => url.scheme = Scheme::Https,
+            _ => {}
+        }
+        listens.push(Listen { url, handler, tls });
     }
     listens
 }

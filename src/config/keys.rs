@@ -24,6 +24,8 @@ pub struct TableRow {
     pub keys: &'static [KeyRow],
     /// What the shipped file sets, word for word.
     pub active: &'static str,
+    /// Not in the shipped file but as a comment: the table means something even when it is empty.
+    pub optional: bool,
 }
 
 pub const TABLES: &[TableRow] = &[
@@ -51,6 +53,7 @@ pub const TABLES: &[TableRow] = &[
             },
         ],
         active: "",
+        optional: false,
     },
     TableRow {
         heading: "[log]",
@@ -76,6 +79,7 @@ pub const TABLES: &[TableRow] = &[
             },
         ],
         active: "",
+        optional: false,
     },
     TableRow {
         heading: "[[listen]]",
@@ -85,7 +89,7 @@ pub const TABLES: &[TableRow] = &[
                 name: "url",
                 kind: "URL",
                 default: "",
-                help: "SCHEME://HOST:PORT. http and websocket both serve HTTP and WebSocket; text has lines, frame has 4-byte lengths (docs/raw-tcp.md), tcp has bytes as they come. HOST is an IPv4 address, an IPv6 address in brackets, or localhost; port 0 takes a free port, and status tells which. Or unix://PATH, which serves HTTP and WebSocket on a Unix socket of mode 0660; a relative path starts beside this file.",
+                help: "SCHEME://HOST:PORT. http and websocket both serve HTTP and WebSocket, and with a tls table HTTPS and WSS; https and wss say the same and demand that table; text has lines, frame has 4-byte lengths (docs/raw-tcp.md), tcp has bytes as they come. HOST is an IPv4 address, an IPv6 address in brackets, or localhost; port 0 takes a free port, and status tells which. Or unix://PATH, which serves HTTP and WebSocket on a Unix socket of mode 0660; a relative path starts beside this file.",
             },
             KeyRow {
                 name: "handler",
@@ -95,6 +99,71 @@ pub const TABLES: &[TableRow] = &[
             },
         ],
         active: "url = \"http://127.0.0.1:8080\"\nhandler = \"channels\"\n",
+        optional: false,
+    },
+    TableRow {
+        heading: "[listen.tls]",
+        help: "TLS for the [[listen]] table above it; tls = { … } inside that table is the same. Relative paths start beside this file. SIGHUP has the files read anew, and no connection notices.",
+        keys: &[
+            KeyRow {
+                name: "certificate",
+                kind: "path",
+                default: "",
+                help: "The certificate and those that lead to its root, as PEM. It is shown to clients that ask for a name without a certificate of its own.",
+            },
+            KeyRow {
+                name: "key",
+                kind: "path",
+                default: "",
+                help: "The private key of the certificate, as PEM without a passphrase. Only the master reads it.",
+            },
+            KeyRow {
+                name: "min_version",
+                kind: "\"1.2\" or \"1.3\"",
+                default: "\"1.2\"",
+                help: "The oldest version of TLS that is spoken.",
+            },
+            KeyRow {
+                name: "client_ca",
+                kind: "path",
+                default: "",
+                help: "Whose signature the certificates of clients must bear, as PEM. Without it no client is asked for one.",
+            },
+            KeyRow {
+                name: "client_auth",
+                kind: "word",
+                default: "",
+                help: "required (as without this key) turns away who has no certificate of client_ca; optional lets them in.",
+            },
+        ],
+        active: "",
+        optional: true,
+    },
+    TableRow {
+        heading: "[[listen.tls.sni]]",
+        help: "Another certificate for the [[listen]] table above it. One table for each.",
+        keys: &[
+            KeyRow {
+                name: "names",
+                kind: "list of names",
+                default: "",
+                help: "The names for which it is shown, such as [\"example.org\", \"*.example.org\"]. The star stands for one name without dots.",
+            },
+            KeyRow {
+                name: "certificate",
+                kind: "path",
+                default: "",
+                help: "As above.",
+            },
+            KeyRow {
+                name: "key",
+                kind: "path",
+                default: "",
+                help: "As above.",
+            },
+        ],
+        active: "",
+        optional: true,
     },
     TableRow {
         heading: "[[apps]]",
@@ -132,6 +201,7 @@ pub const TABLES: &[TableRow] = &[
             },
         ],
         active: "id = \"demo\"\nkey = \"demo-key\"\nsecret = \"demo-secret\"\n",
+        optional: false,
     },
     TableRow {
         heading: "[http]",
@@ -143,6 +213,7 @@ pub const TABLES: &[TableRow] = &[
             help: "The pages of other sites that may read answers of the HTTP API and the probes (CORS): [\"*\"] for all. Empty: none. It is no protection of the API, which is what signatures are for.",
         }],
         active: "",
+        optional: false,
     },
     TableRow {
         heading: "[websocket]",
@@ -174,6 +245,7 @@ pub const TABLES: &[TableRow] = &[
             },
         ],
         active: "",
+        optional: false,
     },
 ];
 
@@ -188,6 +260,10 @@ pub fn config_file() -> String {
     );
     for table in TABLES {
         text.push('\n');
+        if table.optional {
+            optional_table(&mut text, table);
+            continue;
+        }
         comment(&mut text, table.help);
         if !table.heading.is_empty() {
             // A commented heading would put the keys below it into another table when they are
@@ -215,6 +291,19 @@ pub fn config_file() -> String {
         let _ = writeln!(text, "# {} = {}", row.name, grouped(row.default));
     }
     text
+}
+
+/// A table as one block of comments, to be uncommented together.
+fn optional_table(text: &mut String, table: &TableRow) {
+    comment(text, table.help);
+    let _ = writeln!(text, "#   {}", table.heading);
+    for key in table.keys {
+        let value = match key.default {
+            "" => "\"…\"",
+            default => default,
+        };
+        let _ = writeln!(text, "#   {} = {value}", key.name);
+    }
 }
 
 /// The text of `docs/configuration.md`.
@@ -344,13 +433,26 @@ mod tests {
     #[test]
     fn every_key_the_loader_takes_has_a_row() {
         for table in TABLES {
-            let text = format!("{}\nzzz = 1\n", table.heading);
+            let above = match table.optional {
+                true => "[[listen]]\nurl = \"\"\n",
+                false => "",
+            };
+            let text = format!("{above}{}\nzzz = 1\n", table.heading);
             let error = parse(&text, "f", Path::new("/")).unwrap_err().0;
             let (_, known) = error.split_once(", expected ").unwrap();
             let known = known.lines().next().unwrap();
             for name in known.split('`').skip(1).step_by(2) {
-                let elsewhere =
-                    ["log", "listen", "apps", "websocket", "http", "limits"].contains(&name);
+                let elsewhere = [
+                    "log",
+                    "listen",
+                    "apps",
+                    "websocket",
+                    "http",
+                    "limits",
+                    "tls",
+                    "sni",
+                ];
+                let elsewhere = elsewhere.contains(&name);
                 let here = table.keys.iter().any(|key| key.name == name);
                 assert!(
                     here || elsewhere,

@@ -10,6 +10,7 @@ use toml::de::DeTable;
 use crate::base::limits::Limits;
 use crate::config::check;
 use crate::config::problem::{ConfigError, Problem, render};
+use crate::config::tls::RawTls;
 use crate::config::{Config, LogFormat};
 
 /// The file as written, before anyone asked whether it makes sense.
@@ -67,6 +68,7 @@ pub(super) struct RawListen {
     pub url: String,
     #[serde(default = "default_handler")]
     pub handler: String,
+    pub tls: Option<RawTls>,
 }
 
 fn default_handler() -> String {
@@ -147,6 +149,9 @@ pub fn parse(text: &str, file: &str, base: &Path) -> Result<Config, ConfigError>
         listen.url.place = listen.url.place.clone().under(base);
     }
     config.log.file = config.log.file.map(|path| base.join(path));
+    for tls in config.listen.iter_mut().filter_map(|it| it.tls.as_mut()) {
+        tls.resolve(base);
+    }
     Ok(config)
 }
 

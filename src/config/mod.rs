@@ -2,11 +2,13 @@
 //! mistake is explained. Does not know what the program does with them. Invariant: a `Config` that
 //! exists was checked whole; nobody checks it again.
 
+pub mod certificates;
 pub mod check;
 pub mod keys;
 pub mod load;
 pub mod locate;
 pub mod problem;
+pub mod tls;
 pub mod url;
 
 use std::path::PathBuf;
@@ -14,6 +16,7 @@ use std::path::PathBuf;
 use crate::app::apps::App;
 use crate::app::handler::Handler;
 use crate::base::limits::Limits;
+use crate::config::tls::ListenTls;
 use crate::config::url::ListenUrl;
 use crate::wire::deflate_offer::DeflateOptions;
 
@@ -50,6 +53,7 @@ impl Config {
 pub struct Listen {
     pub url: ListenUrl,
     pub handler: Handler,
+    pub tls: Option<ListenTls>,
 }
 
 /// The `[log]` table.

@@ -13,6 +13,8 @@ use crate::wire::protocol::Protocol;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scheme {
     Http,
+    /// `Http` over TLS.
+    Https,
     /// The same as `Http`: both serve HTTP and WebSocket on one port.
     WebSocket,
     Text,
@@ -23,8 +25,9 @@ pub enum Scheme {
 }
 
 impl Scheme {
-    pub const ALL: [Scheme; 6] = [
+    pub const ALL: [Scheme; 7] = [
         Scheme::Http,
+        Scheme::Https,
         Scheme::WebSocket,
         Scheme::Text,
         Scheme::Frame,
@@ -35,6 +38,7 @@ impl Scheme {
     pub fn word(self) -> &'static str {
         match self {
             Scheme::Http => "http",
+            Scheme::Https => "https",
             Scheme::WebSocket => "websocket",
             Scheme::Text => "text",
             Scheme::Frame => "frame",
@@ -45,7 +49,7 @@ impl Scheme {
 
     pub fn protocol(self) -> Protocol {
         match self {
-            Scheme::Http | Scheme::WebSocket | Scheme::Unix => Protocol::Http,
+            Scheme::Http | Scheme::Https | Scheme::WebSocket | Scheme::Unix => Protocol::Http,
             Scheme::Text => Protocol::Lines,
             Scheme::Frame => Protocol::Frames,
             Scheme::Tcp => Protocol::Raw,
@@ -112,7 +116,8 @@ pub fn parse(url: &str) -> Result<ListenUrl, (String, String)> {
     let Some((word, rest)) = url.split_once("://") else {
         return Err(refuse(format!("\"{url}\" is not a URL")));
     };
-    let Some(scheme) = Scheme::ALL.into_iter().find(|it| it.word() == word) else {
+    let same = if word == "wss" { "https" } else { word };
+    let Some(scheme) = Scheme::ALL.into_iter().find(|it| it.word() == same) else {
         let message = format!("{word}:// cannot be listened on");
         return Err((message, other_scheme(word)));
     };
@@ -133,9 +138,6 @@ fn other_scheme(word: &str) -> String {
     let words = Scheme::ALL.map(Scheme::word);
     match (word, nearest(word, &words)) {
         ("ws", _) => "write http:// or websocket://: both serve HTTP and WebSocket".into(),
-        ("https" | "wss", _) => {
-            "a proxy that ends TLS can stand before http://, which serves WebSocket too".into()
-        }
         (_, Some(near)) => format!("did you mean {near}://?"),
         (_, None) => format!(
             "one of: {}",
@@ -182,6 +184,7 @@ mod tests {
         for url in [
             "http://127.0.0.1:0",
             "http://[::1]:9",
+            "https://[::1]:9",
             "websocket://0.0.0.0:1",
             "text://[::]:65535",
             "frame://127.0.0.1:7001",
@@ -192,6 +195,7 @@ mod tests {
             assert_eq!(shown(url), url);
         }
         assert_eq!(shown("http://localhost:80/"), "http://127.0.0.1:80");
+        assert_eq!(shown("wss://localhost:80"), "https://127.0.0.1:80");
     }
 
     #[test]
@@ -204,7 +208,6 @@ mod tests {
             ("http://127.0.0.1:99999", "not a port number"),
             ("http://127.0.0.1:80/path", "not a port number"),
             ("ws://127.0.0.1:80", "websocket://"),
-            ("wss://127.0.0.1:80", "TLS"),
             ("txt://127.0.0.1:80", "did you mean text://?"),
             ("udp://127.0.0.1:80", "cannot be listened on"),
             ("unix://", "names no socket file"),

@@ -8,8 +8,10 @@ use mio::event::Source;
 use mio::net::{TcpListener, UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
 
-use crate::net::reactor::Listening;
+use crate::net::sockets::Listening;
 use crate::net::stream::Stream;
+use crate::net::tls::ServerTls;
+use crate::net::transport::Transport;
 use crate::node::Origin;
 
 enum Listener {
@@ -29,6 +31,8 @@ enum Listener {
 
 pub struct Acceptor {
     listener: Listener,
+    /// What the connections to come are secured with.
+    tls: Option<ServerTls>,
     /// There may be connections in the queue.
     ready: bool,
     closed: bool,
@@ -36,7 +40,7 @@ pub struct Acceptor {
 
 /// What accepting brought.
 pub enum Accepting {
-    Accepted(Stream, Origin),
+    Accepted(Transport, Origin),
     /// The queue is empty; an event will tell.
     Nothing,
     /// This one was lost or turned away; there may be others.
@@ -86,9 +90,21 @@ impl Acceptor {
         // What queued before we registered gives no event.
         Ok(Acceptor {
             listener,
+            tls: None,
             ready: true,
             closed: false,
         })
+    }
+
+    /// From now on, connections are secured with what `all` has for this listener. Those that
+    /// stand keep what they began with.
+    pub fn secure(&mut self, all: &[Option<ServerTls>]) {
+        match &self.listener {
+            Listener::Clients { index, .. } | Listener::LocalClients { index, .. } => {
+                self.tls = all.get(*index).cloned().flatten();
+            }
+            Listener::Links { .. } => {}
+        }
     }
 
     /// An event came.
@@ -122,7 +138,10 @@ impl Acceptor {
             },
         };
         match accepted {
-            Ok((stream, origin)) => Accepting::Accepted(stream, origin),
+            Ok((stream, origin)) => match Transport::accepted(stream, self.tls.as_ref()) {
+                Ok(transport) => Accepting::Accepted(transport, origin),
+                Err(_) => Accepting::Lost,
+            },
             Err(error) => match error.kind() {
                 ErrorKind::WouldBlock => {
                     self.ready = false;

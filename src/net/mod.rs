@@ -4,4 +4,9 @@
 mod acceptor;
 pub mod clock;
 pub mod reactor;
+mod secured;
+pub mod sockets;
 mod stream;
+pub mod tickets;
+pub mod tls;
+mod transport;

@@ -9,8 +9,6 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::TcpListener as StdTcpListener;
-use std::os::unix::net::{UnixListener as StdUnixListener, UnixStream as StdUnixStream};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -22,7 +20,10 @@ use crate::base::ids::ConnId;
 use crate::base::now::{Moment, Now};
 use crate::net::acceptor::{Accepting, Acceptor};
 use crate::net::clock::Clock;
-use crate::net::stream::{Reading, Stream};
+use crate::net::secured::Handshake;
+use crate::net::sockets::{Sockets, Tls};
+use crate::net::stream::Stream;
+use crate::net::transport::{Buffers, Reading, Transport};
 use crate::node::{Ending, Node, Origin, Output, Peer};
 
 /// Read at most this much from one connection per turn.
@@ -31,6 +32,9 @@ const SCRATCH_BYTES: usize = 64 * 1024;
 const EVENTS: usize = 1024;
 /// Connections accepted per turn, so that a storm does not starve those who are here.
 const ACCEPTS: usize = 64;
+/// Steps of handshakes computed per turn, for the same reason: each costs as much as the messages
+/// of a hundred others. The rest wait their turn in the order in which they came.
+const HANDSHAKES: usize = 16;
 /// How long to leave the listener alone when descriptors run out, unless a connection closes.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(250);
 /// How long a peer gets to take what was queued for it before the end.
@@ -46,34 +50,8 @@ const OWN_CONNECTIONS: usize = 2;
 /// Tokens from here on are listeners; no slab grows that far.
 const LISTENER_SLOT: u32 = u32::MAX - 1024;
 
-/// A listening socket to accept from, opened by the master.
-pub enum Listening {
-    /// `index`: of the listener in the configuration.
-    Clients {
-        index: usize,
-        listener: StdTcpListener,
-    },
-    /// The same through a Unix socket, which other reactors accept from too.
-    LocalClients {
-        index: usize,
-        listener: StdUnixListener,
-    },
-    /// For other processes of ours.
-    Links { listener: StdUnixListener },
-}
-
-/// The sockets a reactor starts with.
-pub struct Sockets {
-    pub listening: Vec<Listening>,
-    pub master: Option<StdUnixStream>,
-    /// Where `Peer::Switchboard` is dialled.
-    pub switchboard: Option<PathBuf>,
-    /// Whether the peer of an accepted link is a process of ours.
-    pub admit: fn(&StdUnixStream) -> bool,
-}
-
 struct Connection {
-    stream: Stream,
+    transport: Transport,
     generation: u32,
     /// The kernel may have bytes that were not read: no event will tell again.
     unread: bool,
@@ -107,9 +85,14 @@ pub struct Reactor<N: Node> {
     /// Said in the log already; not again until one was accepted.
     accept_rests: bool,
     switchboard: Option<PathBuf>,
-    scratch: Box<[u8]>,
+    buffers: Buffers,
+    tls: Tls,
     /// To be read from again although no event came.
     again: VecDeque<ConnId>,
+    /// The same for those in a handshake, which are read from a few in each turn.
+    handshakes: VecDeque<ConnId>,
+    /// When to cut those still in a handshake; in order, since all get the same time.
+    handshakes_due: VecDeque<(Moment, ConnId)>,
     /// Not read from because the node did not want input.
     unwanted: Vec<ConnId>,
     dead: Vec<ConnId>,
@@ -149,8 +132,11 @@ impl<N: Node> Reactor<N> {
             accept_paused: None,
             accept_rests: false,
             switchboard: sockets.switchboard,
-            scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
+            buffers: Buffers::new(SCRATCH_BYTES),
+            tls: sockets.tls,
             again: VecDeque::new(),
+            handshakes: VecDeque::new(),
+            handshakes_due: VecDeque::new(),
             unwanted: Vec::new(),
             dead: Vec::new(),
             draining: VecDeque::new(),
@@ -161,8 +147,9 @@ impl<N: Node> Reactor<N> {
             master.set_nonblocking(true)?;
             let stream = Stream::Unix(UnixStream::from_std(master));
             let now = reactor.clock.now();
-            reactor.add(stream, Origin::Master, now)?;
+            reactor.add(Transport::Plain(stream), Origin::Master, now)?;
         }
+        reactor.secure().map_err(io::Error::other)?;
         Ok(reactor)
     }
 
@@ -197,11 +184,19 @@ impl<N: Node> Reactor<N> {
             }
             if event.is_readable() || event.is_read_closed() || event.is_error() {
                 self.mark_unread(id);
+                if self.queue_handshake(id) {
+                    continue;
+                }
                 self.read(id, event.is_read_closed() || event.is_error(), now);
             }
         }
         for _ in 0..again {
             if let Some(conn) = self.again.pop_front() {
+                self.read_again(conn, now);
+            }
+        }
+        for _ in 0..self.handshakes.len().min(HANDSHAKES) {
+            if let Some(conn) = self.handshakes.pop_front() {
                 self.read_again(conn, now);
             }
         }
@@ -216,6 +211,7 @@ impl<N: Node> Reactor<N> {
         self.carry_out(now);
         self.ask_the_unwanted();
         self.cut_overdue(now);
+        self.cut_handshakes(now);
         self.free_dead();
         let took = self.clock.now().moment.since(now.moment);
         if took > SLOW_TURN {
@@ -227,16 +223,16 @@ impl<N: Node> Reactor<N> {
     fn timeout(&self, now: Now) -> Option<Duration> {
         let may_accept = self.accept_paused.is_none() && self.has_room();
         let queued = may_accept && self.acceptors.iter().any(Acceptor::is_ready);
-        if queued || !self.again.is_empty() {
+        if queued || !self.again.is_empty() || !self.handshakes.is_empty() {
             return Some(Duration::ZERO);
         }
         let front = |queue: &VecDeque<(Moment, ConnId)>| queue.front().map(|(at, _)| *at);
-        let endings = [front(&self.draining), front(&self.lingering)];
         let deadlines = [
             self.node.deadline(),
             self.accept_paused,
-            endings[0],
-            endings[1],
+            front(&self.draining),
+            front(&self.lingering),
+            front(&self.handshakes_due),
         ];
         let earliest = deadlines.into_iter().flatten().min()?;
         Some(earliest.since(now.moment))
@@ -248,11 +244,12 @@ impl<N: Node> Reactor<N> {
             .then_some(connection)
     }
 
-    fn add(&mut self, stream: Stream, origin: Origin, now: Now) -> io::Result<()> {
+    fn add(&mut self, transport: Transport, origin: Origin, now: Now) -> io::Result<()> {
         self.generation = self.generation.wrapping_add(1);
         let generation = self.generation;
+        let handshaking = transport.is_handshaking();
         let slot = self.connections.insert(Connection {
-            stream,
+            transport,
             generation,
             unread: false,
             listed: false,
@@ -260,11 +257,15 @@ impl<N: Node> Reactor<N> {
         });
         let conn = ConnId::new(slot as u32, generation);
         let registered = self.connections[slot]
-            .stream
+            .transport
             .register(self.poll.registry(), token(conn));
         if let Err(error) = registered {
             self.connections.remove(slot);
             return Err(error);
+        }
+        if handshaking {
+            self.handshakes_due
+                .push_back((now.moment + self.tls.handshake, conn));
         }
         self.node.opened(conn, origin, now);
         Ok(())
@@ -276,7 +277,22 @@ impl<N: Node> Reactor<N> {
         }
     }
 
-    /// Reads once into the scratch buffer and hands it on. A short read has emptied the kernel's
+    /// Puts a connection in a handshake on the list of those; whether it is in one.
+    fn queue_handshake(&mut self, conn: ConnId) -> bool {
+        let Some(connection) = self.connection(conn) else {
+            return false;
+        };
+        if !connection.transport.is_handshaking() {
+            return false;
+        }
+        if !connection.listed {
+            connection.listed = true;
+            self.handshakes.push_back(conn);
+        }
+        true
+    }
+
+    /// Reads once into the reactor's buffer and hands it on. A short read has emptied the kernel's
     /// queue, and what comes later is a new event; except for an end that was seen already.
     fn read(&mut self, conn: ConnId, end_seen: bool, now: Now) {
         let wanted = self.node.wants_input(conn);
@@ -287,35 +303,56 @@ impl<N: Node> Reactor<N> {
             return;
         }
         let open = connection.phase == Phase::Open;
-        if open && !wanted {
+        if (open && !wanted) || !connection.transport.wants_input() {
             if !connection.listed {
                 connection.listed = true;
                 self.unwanted.push(conn);
             }
             return;
         }
-        match connection.stream.read(&mut self.scratch) {
-            Reading::Bytes(count) => {
-                let more = count == SCRATCH_BYTES || end_seen;
+        match connection.transport.read(&mut self.buffers) {
+            Reading::Bytes {
+                bytes,
+                more,
+                end,
+                handshake,
+            } => {
+                let more = more || end_seen;
                 connection.unread = more;
                 if more && !connection.listed {
                     connection.listed = true;
-                    self.again.push_back(conn);
+                    match connection.transport.is_handshaking() {
+                        true => self.handshakes.push_back(conn),
+                        false => self.again.push_back(conn),
+                    }
                 }
-                if open {
-                    self.node.received(conn, &mut self.scratch[..count], now);
+                if open && !bytes.is_empty() {
+                    self.node.received(conn, bytes, now);
+                }
+                if let Some(handshake) = handshake {
+                    handshake.count(self.node.counters());
+                    // What was to be said meanwhile.
+                    self.flush(conn, now);
+                }
+                if end {
+                    self.ended(conn, now);
                 }
             }
             Reading::Nothing => connection.unread = false,
             Reading::End => {
                 connection.unread = false;
-                if open {
-                    self.node.hung_up(conn, now);
-                } else if connection.phase == Phase::Lingering {
-                    self.kill(conn, now);
-                }
+                self.ended(conn, now);
             }
             Reading::Broken => self.kill(conn, now),
+        }
+    }
+
+    /// The peer will send nothing more.
+    fn ended(&mut self, conn: ConnId, now: Now) {
+        match self.connection(conn).map(|connection| connection.phase) {
+            Some(Phase::Open) => self.node.hung_up(conn, now),
+            Some(Phase::Lingering) => self.kill(conn, now),
+            _ => {}
         }
     }
 
@@ -337,6 +374,7 @@ impl<N: Node> Reactor<N> {
             let Some(connection) = self.connection(conn) else {
                 continue;
             };
+            let wanted = wanted && connection.transport.wants_input();
             if wanted || connection.phase != Phase::Open {
                 self.again.push_back(conn);
             } else {
@@ -356,22 +394,27 @@ impl<N: Node> Reactor<N> {
         let Some(outbox) = self.node.outbox(conn) else {
             return;
         };
-        if connection.stream.flush(outbox).is_err() {
+        let buffers = &mut self.buffers;
+        if connection.transport.flush(outbox, buffers).is_err() {
             return self.kill(conn, now);
         }
         if outbox.is_empty() && connection.phase == Phase::Draining {
-            self.linger(conn, now);
+            match connection.transport.say_goodbye(buffers) {
+                Ok(true) => self.linger(conn, now),
+                Ok(false) => {}
+                Err(_) => self.kill(conn, now),
+            }
         }
     }
 
-    /// Everything was written: says goodbye and waits for the peer to do the same, so that no
+    /// Everything was written: ends our side and waits for the peer to do the same, so that no
     /// reset overtakes the last bytes (RFC 9112 section 9.6).
     fn linger(&mut self, conn: ConnId, now: Now) {
         let Some(connection) = self.connection(conn) else {
             return;
         };
         connection.phase = Phase::Lingering;
-        let shut = connection.stream.shut_sending();
+        let shut = connection.transport.shut_sending();
         if shut.is_err() {
             return self.kill(conn, now);
         }
@@ -398,9 +441,24 @@ impl<N: Node> Reactor<N> {
                         acceptor.close(self.poll.registry());
                     }
                 }
+                Output::ReadCertificates => {
+                    let outcome = self.secure();
+                    self.node.certificates_read(outcome);
+                }
                 Output::Quit => self.quit = true,
             }
         }
+    }
+
+    /// Reads what new connections are secured with. When that fails, what there was stays.
+    fn secure(&mut self) -> Result<(), String> {
+        if let Some(read) = &self.tls.read {
+            let all = read()?;
+            for acceptor in &mut self.acceptors {
+                acceptor.secure(&all);
+            }
+        }
+        Ok(())
     }
 
     fn dial(&mut self, peer: Peer, now: Now) {
@@ -408,8 +466,10 @@ impl<N: Node> Reactor<N> {
             (Peer::Switchboard, Some(path)) => UnixStream::connect(path),
             (Peer::Switchboard, None) => Err(io::ErrorKind::NotFound.into()),
         };
-        let added =
-            dialled.and_then(|stream| self.add(Stream::Unix(stream), Origin::Dialled(peer), now));
+        let added = dialled.and_then(|stream| {
+            let transport = Transport::Plain(Stream::Unix(stream));
+            self.add(transport, Origin::Dialled(peer), now)
+        });
         if added.is_err() {
             self.node.unreachable(peer, now);
         }
@@ -424,7 +484,7 @@ impl<N: Node> Reactor<N> {
             return;
         }
         connection.phase = Phase::Dead;
-        connection.stream.deregister(self.poll.registry());
+        connection.transport.deregister(self.poll.registry());
         self.dead.push(conn);
         self.node.closed(conn, now);
     }
@@ -450,6 +510,23 @@ impl<N: Node> Reactor<N> {
             }
             self.lingering.pop_front();
             self.kill(conn, now);
+        }
+    }
+
+    /// Ends handshakes that take too long, and forgets those that are over.
+    fn cut_handshakes(&mut self, now: Now) {
+        while let Some(&(deadline, conn)) = self.handshakes_due.front() {
+            let lasts = self
+                .connection(conn)
+                .is_some_and(|connection| connection.transport.is_handshaking());
+            if lasts && deadline > now.moment {
+                break;
+            }
+            self.handshakes_due.pop_front();
+            if lasts {
+                Handshake::Failed.count(self.node.counters());
+                self.kill(conn, now);
+            }
         }
     }
 
@@ -482,9 +559,9 @@ impl<N: Node> Reactor<N> {
                 }
                 budget -= 1;
                 match self.acceptors[index].accept() {
-                    Accepting::Accepted(stream, origin) => {
+                    Accepting::Accepted(transport, origin) => {
                         self.accept_rests = false;
-                        if let Err(error) = self.add(stream, origin, now) {
+                        if let Err(error) = self.add(transport, origin, now) {
                             self.pause_accepting(&error.to_string(), now);
                         }
                     }

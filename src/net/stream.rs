@@ -17,8 +17,8 @@ pub enum Stream {
     Unix(UnixStream),
 }
 
-/// What a read brought.
-pub enum Reading {
+/// What the kernel gave.
+pub enum RawReading {
     /// So many bytes; the kernel has no more when that is fewer than were asked for.
     Bytes(usize),
     /// Nothing now; an event will tell.
@@ -46,18 +46,18 @@ impl Stream {
         };
     }
 
-    pub fn read(&mut self, buffer: &mut [u8]) -> Reading {
+    pub fn read(&mut self, buffer: &mut [u8]) -> RawReading {
         loop {
             let read = match self {
                 Stream::Tcp(stream) => stream.read(buffer),
                 Stream::Unix(stream) => stream.read(buffer),
             };
             return match read {
-                Ok(0) => Reading::End,
-                Ok(count) => Reading::Bytes(count),
+                Ok(0) => RawReading::End,
+                Ok(count) => RawReading::Bytes(count),
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => Reading::Nothing,
-                Err(_) => Reading::Broken,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => RawReading::Nothing,
+                Err(_) => RawReading::Broken,
             };
         }
     }
@@ -87,6 +87,23 @@ impl Stream {
             }
         }
         Ok(())
+    }
+
+    /// Writes what the kernel takes now, which may be nothing. An error: the peer is gone.
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        loop {
+            let wrote = match self {
+                Stream::Tcp(stream) => stream.write(bytes),
+                Stream::Unix(stream) => stream.write(bytes),
+            };
+            return match wrote {
+                Ok(0) => Err(ErrorKind::WriteZero.into()),
+                Ok(count) => Ok(count),
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(0),
+                Err(error) => Err(error),
+            };
+        }
     }
 
     /// Tells the peer that nothing more will come.

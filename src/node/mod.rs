@@ -53,6 +53,9 @@ pub enum Output {
     Dial(Peer),
     /// Take in no more clients; the others stay.
     StopAccepting,
+    /// Read the certificates anew, for connections to come; the driver answers with
+    /// `certificates_read`.
+    ReadCertificates,
     /// End the reactor.
     Quit,
 }
@@ -75,6 +78,9 @@ pub trait Node {
 
     /// Dialling failed.
     fn unreachable(&mut self, peer: Peer, now: Now);
+
+    /// Certificates were read anew, or could not be and the old ones stay.
+    fn certificates_read(&mut self, outcome: Result<(), String>);
 
     /// `deadline` has passed.
     fn elapsed(&mut self, now: Now);

@@ -105,6 +105,7 @@ impl Banner {
 /// As a browser and curl take it, if they can reach it.
 fn browsable(url: &str) -> Option<String> {
     match url.split_once("://")? {
+        ("https", address) => Some(format!("https://{address}")),
         ("http" | "websocket", address) => Some(format!("http://{address}")),
         _ => None,
     }
@@ -126,6 +127,7 @@ mod tests {
     fn banner() -> Banner {
         let listen = ListenStatus {
             url: "http://127.0.0.1:9".into(),
+            certificates: Vec::new(),
             handler: "channels".into(),
         };
         Banner {
@@ -176,6 +178,7 @@ mod tests {
         let lines = ListenStatus {
             url: "text://127.0.0.1:8".into(),
             handler: "channels".into(),
+            certificates: Vec::new(),
         };
         lines_first.listen.insert(0, lines);
         let text = lines_first.text(&[]);

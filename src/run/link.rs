@@ -14,12 +14,14 @@ use crate::wire::control::{Order, Report};
 const REPORT_BYTES_MAX: usize = 64 * 1024;
 
 /// What reading brought.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Heard {
     /// It reported that it serves.
     pub ready: bool,
     /// The other end closed, or what it says makes no sense.
     pub lost: bool,
+    /// It has read the certificates anew, or could not.
+    pub certificates: Option<Result<(), String>>,
 }
 
 #[derive(Debug)]
@@ -61,6 +63,11 @@ impl Link {
 
     pub fn stop(&mut self) {
         self.send(Order::Stop);
+    }
+
+    /// Has it read the certificates anew; `Heard::certificates` tells how that went.
+    pub fn read_certificates(&mut self) {
+        self.send(Order::ReadCertificates);
     }
 
     /// A pair that takes not even five bytes belongs to a reactor that reads nothing: it shows as
@@ -111,6 +118,7 @@ impl Link {
                             self.counters = Counters::from_values(&values);
                             self.asked = false;
                         }
+                        Ok(Report::Certificates(outcome)) => heard.certificates = Some(outcome),
                         Err(_) => return false,
                     }
                     self.input.drain(..length);

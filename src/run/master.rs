@@ -14,17 +14,19 @@ use crate::base::now::{Moment, Now};
 use crate::config::Config;
 use crate::net::clock::Clock;
 use crate::run::banner::Banner;
+use crate::run::certificates::Certificates;
 use crate::run::children::{Action, Child, Children, End, Phase};
 use crate::run::control::{Command, Control};
 use crate::run::daemon::Readiness;
 use crate::run::exit::{Exit, Failure};
+use crate::run::link::Link;
 use crate::run::log::timestamp;
 use crate::run::os;
 use crate::run::role::seed;
 use crate::run::rundir::RunDir;
 use crate::run::signals::Signals;
 use crate::run::site::{Process, Site};
-use crate::run::status::{MasterStatus, ProcessStatus, State, Status, named};
+use crate::run::status::{ListenStatus, MasterStatus, ProcessStatus, State, Status, named};
 
 const SIGNALS: Token = Token(0);
 const CONTROL: Token = Token(1);
@@ -128,6 +130,9 @@ impl Master {
             let now = self.clock.now().moment;
             self.children.handle_elapsed(now);
             self.control.handle_elapsed(now);
+            if let Some(certificates) = &mut self.site.certificates {
+                certificates.handle_elapsed(now);
+            }
             self.announce(now);
             self.answer_survey(now);
             if self.carry_out(now) {
@@ -153,6 +158,7 @@ impl Master {
                 .as_ref()
                 .map(|announcement| announcement.due),
             self.survey.as_ref().map(|survey| survey.due),
+            self.site.certificates.as_ref().map(Certificates::deadline),
         ];
         let next = deadlines.into_iter().flatten().min()?;
         let wait = next.since(self.clock.now().moment);
@@ -183,8 +189,26 @@ impl Master {
                 libc::SIGTERM => self.stop("SIGTERM", now),
                 libc::SIGINT => self.stop("SIGINT", now),
                 libc::SIGQUIT => self.stop("SIGQUIT", now),
+                libc::SIGHUP => self.reload_certificates(),
                 other => log::warn!("{} is not available yet", upcoming(other)),
             }
+        }
+    }
+
+    /// New connections get the certificates that are on the disk now; nobody is disturbed.
+    fn reload_certificates(&mut self) {
+        let Some(certificates) = &mut self.site.certificates else {
+            log::info!("no listener has certificates to be read anew");
+            return;
+        };
+        match certificates.reload() {
+            Ok(()) => {
+                log::info!("certificates read anew");
+                for process in self.processes.iter_mut().flatten() {
+                    process.links.iter_mut().for_each(Link::read_certificates);
+                }
+            }
+            Err(why) => log::error!("the certificates in use stay: {why}"),
         }
     }
 
@@ -238,6 +262,10 @@ impl Master {
             return;
         };
         let heard = link.read();
+        if let Some(Err(why)) = &heard.certificates {
+            let row = &self.children.rows()[index];
+            log::error!("{row} keeps the certificates it had: {why}");
+        }
         if heard.ready {
             self.children.handle_ready(index);
             let row = &self.children.rows()[index];
@@ -268,7 +296,7 @@ impl Master {
             return;
         }
         for process in self.processes.iter_mut().flatten() {
-            process.links.iter_mut().for_each(super::link::Link::ask);
+            process.links.iter_mut().for_each(Link::ask);
         }
         self.survey = Some(Survey {
             callers: vec![caller],
@@ -397,6 +425,16 @@ impl Master {
         }
     }
 
+    fn listen_status(&self) -> Vec<ListenStatus> {
+        let mut listen = self.about.banner.listen.clone();
+        if let Some(certificates) = &self.site.certificates {
+            for (index, row) in listen.iter_mut().enumerate() {
+                row.certificates = certificates.status(index);
+            }
+        }
+        listen
+    }
+
     fn status(&self, now: Moment) -> Status {
         let mut total = Counters::default();
         let both = self.children.rows().iter().zip(&self.processes);
@@ -421,7 +459,7 @@ impl Master {
             uptime_seconds: now.since(self.started.moment).as_secs(),
             workers: banner.workers,
             threads: banner.threads,
-            listen: banner.listen.clone(),
+            listen: self.listen_status(),
             master: MasterStatus {
                 pid: std::process::id(),
                 memory_bytes: os::resident_bytes(std::process::id()),
@@ -433,12 +471,11 @@ impl Master {
 }
 
 fn owes_answer(process: &Process) -> bool {
-    process.links.iter().any(super::link::Link::owes_answer)
+    process.links.iter().any(Link::owes_answer)
 }
 
 fn upcoming(signal: c_int) -> &'static str {
     match signal {
-        libc::SIGHUP => "SIGHUP",
         libc::SIGUSR1 => "SIGUSR1",
         libc::SIGUSR2 => "SIGUSR2",
         _ => "this signal",

@@ -4,9 +4,11 @@
 //! - [`start`], [`client`]: what `start` does, and what the other verbs ask of a running server
 //! - [`master`]: the loop; [`children`] decides, [`site`] and [`spawn`] carry out
 //! - [`role`]: a child's side
+//! - [`certificates`]: TLS, from the disk to the reactors
 //! - [`os`]: the system calls that need `unsafe`
 
 pub mod banner;
+pub mod certificates;
 pub mod children;
 pub mod client;
 pub mod control;

@@ -17,10 +17,12 @@ use crate::config::Config;
 use crate::config::locate::Source;
 use crate::config::url::Place;
 use crate::net::clock::Clock;
-use crate::net::reactor::{Listening, Reactor, Sockets};
+use crate::net::reactor::Reactor;
+use crate::net::sockets::{Listening, Sockets};
 use crate::node::Node;
 use crate::node::switchboard::{Switchboard, SwitchboardOptions};
 use crate::node::worker::{Listener, Worker, WorkerOptions};
+use crate::run::certificates;
 use crate::run::exit::ChildExit;
 use crate::run::handover::{Handover, listener_name, master_name};
 use crate::run::spawn::CONFIG_PATH;
@@ -39,10 +41,15 @@ type Start = Box<dyn FnOnce() -> std::io::Result<()> + Send>;
 pub fn worker(number: u32, switchboard: PathBuf) -> ChildExit {
     run(&format!("worker/{number}"), |config, handover| {
         let mut starts = Vec::new();
+        let secured = config.listen.iter().any(|listen| listen.tls.is_some());
+        let tls_file = match secured {
+            true => Some(handover.take(certificates::DESCRIPTOR)?),
+            false => None,
+        };
         for slot in handover.slots() {
             starts.push((
                 format!("reactor-{slot}"),
-                worker_reactor(slot, &switchboard, config, handover)?,
+                worker_reactor(slot, &switchboard, config, handover, tls_file.as_ref())?,
             ));
         }
         Ok(starts)
@@ -116,6 +123,7 @@ fn worker_reactor(
     switchboard: &std::path::Path,
     config: &Config,
     handover: &mut Handover,
+    tls_file: Option<&OwnedFd>,
 ) -> Result<Start, String> {
     let mut listening = Vec::new();
     for (index, listen) in config.listen.iter().enumerate() {
@@ -140,6 +148,7 @@ fn worker_reactor(
         master: Some(UnixStream::from(handover.take(&master_name(slot))?)),
         switchboard: Some(switchboard.to_path_buf()),
         admit: os::admit,
+        tls: certificates::reactor_tls(config, tls_file)?,
     };
     let options = WorkerOptions {
         slot,
@@ -174,6 +183,7 @@ fn switchboard_reactor(
         master: Some(UnixStream::from(handover.take("master")?)),
         switchboard: None,
         admit: os::admit,
+        tls: certificates::no_tls(&config.limits),
     };
     let options = SwitchboardOptions {
         links_expected: links,

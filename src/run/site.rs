@@ -9,6 +9,7 @@ use std::process::Child;
 
 use crate::config::locate::Source;
 use crate::config::{Config, handler_word};
+use crate::run::certificates::{self, Certificates};
 use crate::run::children::Role;
 use crate::run::exit::Failure;
 use crate::run::handover::{listener_name, master_name};
@@ -31,6 +32,8 @@ pub struct Site {
     links: UnixListener,
     switchboard: PathBuf,
     launcher: Launcher,
+    /// Of the listeners that speak TLS, if any does.
+    pub certificates: Option<Certificates>,
     workers: u32,
     threads: u32,
 }
@@ -38,6 +41,7 @@ pub struct Site {
 impl Site {
     /// Opens all sockets.
     pub fn open(config: &Config, source: &Source, dir: &RunDir) -> Result<Site, Failure> {
+        let certificates = Certificates::open(config, source)?;
         let count = config.workers * config.threads;
         let slots: Result<Vec<Slots>, Failure> = config
             .listen
@@ -54,6 +58,7 @@ impl Site {
             links,
             switchboard,
             launcher,
+            certificates,
             workers: config.workers,
             threads: config.threads,
         })
@@ -65,6 +70,7 @@ impl Site {
         both.map(|(slots, listen)| ListenStatus {
             url: slots.url.to_string(),
             handler: handler_word(listen.handler).to_string(),
+            certificates: Vec::new(),
         })
         .collect()
     }
@@ -113,6 +119,9 @@ impl Site {
                 let socket = of_table.socket(slot).ok_or(io::ErrorKind::NotFound)?;
                 descriptors.push((listener_name(index, slot), socket));
             }
+        }
+        if let Some(held) = &self.certificates {
+            descriptors.push((certificates::DESCRIPTOR.to_string(), held.file()));
         }
         let switchboard = self.switchboard.display().to_string();
         let number = number.to_string();

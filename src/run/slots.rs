@@ -121,6 +121,7 @@ mod tests {
         let listen = Listen {
             url: url::parse(url).expect("a URL"),
             handler: Handler::Echo,
+            tls: None,
         };
         Slots::open(&listen, count)
     }

@@ -35,6 +35,37 @@ pub struct ListenStatus {
     /// With the real port.
     pub url: String,
     pub handler: String,
+    /// None where clients speak in the clear.
+    #[serde(default)]
+    pub certificates: Vec<CertificateStatus>,
+}
+
+/// One certificate of a listener.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateStatus {
+    /// None for the one that is shown for every other name.
+    pub names: Vec<String>,
+    pub file: String,
+    pub expires_at: String,
+    /// Negative once it has expired.
+    pub days_left: i64,
+}
+
+impl CertificateStatus {
+    fn words(&self) -> String {
+        let names = match self.names.as_slice() {
+            [] => "any name".to_string(),
+            names => names.join(", "),
+        };
+        let left = match self.days_left {
+            ..0 => "EXPIRED".to_string(),
+            days => format!("{days} days left"),
+        };
+        format!(
+            "  {} for {names}: {left} (until {})",
+            self.file, self.expires_at
+        )
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -129,6 +160,9 @@ impl Status {
         line("run dir", &self.run_dir);
         for listen in &self.listen {
             line("listen", &format!("{} ({})", listen.url, listen.handler));
+            for certificate in &listen.certificates {
+                line("", &certificate.words());
+            }
         }
         line("user", &self.user);
         line(
@@ -258,6 +292,12 @@ mod tests {
             listen: vec![ListenStatus {
                 url: "http://127.0.0.1:1".into(),
                 handler: "echo".into(),
+                certificates: vec![CertificateStatus {
+                    names: vec!["a.example".into(), "*.b.example".into()],
+                    file: "/etc/a.pem".into(),
+                    expires_at: "2026-06-01T00:00:00.000Z".into(),
+                    days_left: 3,
+                }],
             }],
             master: MasterStatus {
                 pid: 10,
@@ -298,6 +338,7 @@ mod tests {
         assert_eq!(row("Summary"), "Summary 2 processes 3.0M 3 0 9 0 2");
         assert!(table.contains("http://127.0.0.1:1 (echo)"));
         assert!(table.contains("up 1 h 1 min"));
+        assert!(table.contains("/etc/a.pem for a.example, *.b.example: 3 days left"));
     }
 
     #[test]

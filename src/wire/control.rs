@@ -10,6 +10,8 @@ pub enum Order {
     Ask,
     /// Close everything and end.
     Stop,
+    /// Read the certificates anew and answer with `Report::Certificates`.
+    ReadCertificates,
 }
 
 /// Reactor to master.
@@ -19,6 +21,8 @@ pub enum Report {
     Ready,
     /// `Counters::values`.
     Stats(Vec<u64>),
+    /// The certificates for new connections are the new ones; or why they are still the old ones.
+    Certificates(Result<(), String>),
 }
 
 impl Order {
@@ -31,7 +35,7 @@ impl Order {
     pub fn decode(frame: &[u8]) -> Result<Order, Garbled> {
         let (kind, from) = Reader::new(frame)?;
         from.end()?;
-        [Order::Ask, Order::Stop]
+        [Order::Ask, Order::Stop, Order::ReadCertificates]
             .get(usize::from(kind))
             .copied()
             .ok_or(Garbled)
@@ -50,6 +54,13 @@ impl Report {
                 });
                 to.finish()
             }
+            Report::Certificates(outcome) => {
+                let mut to = Writer::new(2);
+                to.option(outcome.as_ref().err(), |to, why| {
+                    to.text(why);
+                });
+                to.finish()
+            }
         }
     }
 
@@ -59,6 +70,10 @@ impl Report {
         let report = match kind {
             0 => Report::Ready,
             1 => Report::Stats(from.list(Reader::u64)?),
+            2 => {
+                let fault = from.option(Reader::text)?;
+                Report::Certificates(fault.map_or(Ok(()), |why| Err(why.to_string())))
+            }
             _ => return Err(Garbled),
         };
         from.end()?;
@@ -72,10 +87,15 @@ mod tests {
 
     #[test]
     fn orders_and_reports_survive_the_trip() {
-        for order in [Order::Ask, Order::Stop] {
+        for order in [Order::Ask, Order::Stop, Order::ReadCertificates] {
             assert_eq!(Order::decode(&order.encode()), Ok(order));
         }
-        for report in [Report::Ready, Report::Stats(vec![1, u64::MAX])] {
+        for report in [
+            Report::Ready,
+            Report::Stats(vec![1, u64::MAX]),
+            Report::Certificates(Ok(())),
+            Report::Certificates(Err("no such file".to_string())),
+        ] {
             assert_eq!(Report::decode(&report.encode()), Ok(report));
         }
         assert!(Order::decode(&Writer::new(9).finish()).is_err());

@@ -20,3 +20,4 @@ pub mod query;
 pub mod raw;
 pub mod sign;
 pub mod websocket;
+pub mod x509;

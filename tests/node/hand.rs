@@ -82,6 +82,12 @@ impl<N: Node> Hand<N> {
         self.drain();
     }
 
+    /// The kernel takes all bytes of this connection but the last ones.
+    pub fn release_all_but(&mut self, conn: ConnId, left: usize) {
+        self.flush_down_to(conn, left);
+        self.drain();
+    }
+
     /// Lets time pass; deadlines on the way are kept.
     pub fn pass(&mut self, duration: Duration) {
         let until = self.now.moment + duration;
@@ -137,18 +143,22 @@ impl<N: Node> Hand<N> {
     }
 
     fn flush(&mut self, conn: ConnId) {
-        if self.stalled.contains(&conn) {
-            return;
+        if !self.stalled.contains(&conn) {
+            self.flush_down_to(conn, 0);
         }
+    }
+
+    fn flush_down_to(&mut self, conn: ConnId, left: usize) {
         let Some(outbox) = self.node.outbox(conn) else {
             return;
         };
         let written = self.written.entry(conn).or_default();
-        while !outbox.is_empty() {
+        while outbox.len() > left {
             let mut slices = [IoSlice::new(&[])];
+            let most = outbox.len() - left;
             outbox.slices(&mut slices);
-            let count = slices[0].len();
-            written.extend_from_slice(&slices[0]);
+            let count = slices[0].len().min(most);
+            written.extend_from_slice(&slices[0][..count]);
             outbox.advance(count);
         }
     }

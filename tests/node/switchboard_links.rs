@@ -106,13 +106,23 @@ fn what_is_too_much_to_hold_is_turned_away() {
 
 #[test]
 fn what_a_link_asked_is_forgotten_with_it() {
-    let mut board = Board::new(2, Limits::default());
+    let mut board = Board::new(
+        2,
+        Limits {
+            held_messages: 1,
+            ..Limits::default()
+        },
+    );
     let one = board.join(0);
     board.hear(one, &join(1, ROOM, "alice"));
     board.hand.lose(one);
     let again = board.join(0);
+    board.hear(again, &join(2, ROOM, "bob"));
+    assert_eq!(board.kinds(again), [""; 0], "there is room to hold it");
     board.join(1);
-    assert_eq!(board.kinds(again), ["Welcome"]);
+    let told = board.told(again);
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(!told[1].contains("alice"), "{told:?}");
 }
 
 #[test]

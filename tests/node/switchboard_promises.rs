@@ -29,6 +29,8 @@ fn a_publish_is_answered_when_every_other_link_has_taken_it() {
     assert_eq!(told.len(), 2, "{told:?}");
     assert!(told[0].starts_with("Deliver"), "{told:?}");
     assert!(told[1].contains("ticket: 2"), "{told:?}");
+    board.hand.release_all_but(two, 1);
+    assert_eq!(board.kinds(one), [""; 0], "one byte is missing");
     board.hand.release(two);
     assert_eq!(board.kinds(two), ["Deliver"]);
     let told = board.told(one);

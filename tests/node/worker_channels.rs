@@ -126,6 +126,18 @@ fn asking_twice_before_the_answer_is_answered_once() {
 }
 
 #[test]
+fn who_is_not_in_yet_sends_nothing() {
+    let mut play = Play::new(Limits::default());
+    let conn = play.enter();
+    play.ask_to_subscribe(conn, "private-talk", None);
+    play.told();
+    let event = "{\"event\":\"client-a\",\"channel\":\"private-talk\",\"data\":{}}";
+    play.send(conn, &text(event));
+    assert_eq!(play.events(conn), ["pusher:error"]);
+    assert_eq!(play.told(), [""; 0]);
+}
+
+#[test]
 fn a_refusal_of_the_switchboard_reaches_the_client_and_leaves_nothing_behind() {
     let mut play = Play::new(Limits::default());
     let conn = play.enter();

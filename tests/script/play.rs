@@ -10,10 +10,12 @@ use serde_json::{Value, json};
 
 use super::requests::{Signing, request};
 use super::{Step, notation};
-use crate::world::client::{Heard, signature, text, upgrade};
+use crate::world::client::{Heard, Speech, signature, text, upgrade};
 use crate::world::{KEY, World};
 
 const MASK: [u8; 4] = [0x12, 0x34, 0x56, 0x78];
+/// As the world opens them.
+const LISTENERS: [&str; 4] = ["channels", "echo", "lines", "frames"];
 const PATH: &str = "/app/demo-key?protocol=7";
 
 #[derive(Default)]
@@ -122,7 +124,8 @@ impl Play {
             }
             _ => filled,
         };
-        self.world.send(client, &text(&message));
+        let bytes = self.world.clients[client].speech.message(&message);
+        self.world.send(client, &bytes);
         Ok(())
     }
 
@@ -195,16 +198,19 @@ impl Play {
         for (key, value) in notation::pairs(arguments) {
             match key {
                 "worker" => worker = value.parse().map_err(|_| "which worker?")?,
-                "listener" => listener = usize::from(value == "echo"),
+                "listener" => {
+                    let found = LISTENERS.iter().position(|name| *name == value);
+                    listener = found.ok_or("which listener?")?;
+                }
                 "path" => path = value,
                 _ => return Err(format!("a connection has no {key}")),
             }
         }
         self.open(name, worker, listener);
-        if is_api(name) {
+        let client = self.client(name)?;
+        if is_api(name) || self.world.clients[client].speech != Speech::Http {
             return Ok(());
         }
-        let client = self.client(name)?;
         self.world.send(client, &upgrade(path));
         self.world.carry_all();
         match self.world.clients[client].heard.pop_front() {
@@ -225,8 +231,9 @@ impl Play {
         if channel.starts_with("private-") || channel.starts_with("presence-") {
             self.sign(client, &mut data);
         }
-        let message = json!({"event": "pusher:subscribe", "data": data});
-        self.world.send(client, &text(&message.to_string()));
+        let message = json!({"event": "pusher:subscribe", "data": data}).to_string();
+        let bytes = self.world.clients[client].speech.message(&message);
+        self.world.send(client, &bytes);
         self.world.carry_all();
         self.expect_event(name, "pusher_internal:subscription_succeeded")
     }

@@ -317,7 +317,7 @@ impl World {
                     self.close_conn(index, conn);
                 }
                 Some(Output::Dial(Peer::Switchboard)) => self.dial(index),
-                Some(Output::StopAccepting) => {}
+                Some(Output::StopAccepting | Output::ReadCertificates) => {}
                 Some(Output::Quit) => {
                     self.kill(index);
                     return;

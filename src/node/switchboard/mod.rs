@@ -210,6 +210,8 @@ impl Switchboard {
                 debug_assert!(pushed.is_ok(), "reports are few");
             }
             Order::Stop => self.outputs.push_back(Output::Quit),
+            // Clients do not connect here.
+            Order::ReadCertificates => {}
         }
     }
 
@@ -432,6 +434,8 @@ impl Node for Switchboard {
     }
 
     fn unreachable(&mut self, _peer: Peer, _now: Now) {}
+
+    fn certificates_read(&mut self, _outcome: Result<(), String>) {}
 
     fn elapsed(&mut self, now: Now) {
         if self.settling.is_some_and(|until| until <= now.moment) {

@@ -11,6 +11,7 @@ use crate::node::{Ending, Node, Origin, Output, Peer};
 use crate::session::Session;
 use crate::session::framed::Framed;
 use crate::session::http::Http;
+use crate::wire::control::Report;
 use crate::wire::protocol::Protocol;
 
 /// A client whose outbox holds more than this is not read from until it has drained: answers to
@@ -133,6 +134,15 @@ impl Node for Worker {
 
     fn unreachable(&mut self, _peer: Peer, now: Now) {
         self.shared.outgoing.uplink.down(&mut self.shared.dice, now);
+    }
+
+    fn certificates_read(&mut self, outcome: Result<(), String>) {
+        if let Err(why) = &outcome {
+            log::error!("the certificates in use stay: {why}");
+        }
+        if let Some(master) = self.master {
+            self.report(master, &Report::Certificates(outcome));
+        }
     }
 
     fn elapsed(&mut self, now: Now) {

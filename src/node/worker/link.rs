@@ -63,7 +63,7 @@ impl Worker {
         }
     }
 
-    fn report(&mut self, master: ConnId, report: &Report) {
+    pub(super) fn report(&mut self, master: ConnId, report: &Report) {
         let frame = report.encode();
         let pushed = self
             .shared
@@ -87,6 +87,7 @@ impl Worker {
                 self.report(conn, &Report::Stats(values));
             }
             Ok(Order::Stop) => self.stop(now),
+            Ok(Order::ReadCertificates) => self.outputs.push_back(Output::ReadCertificates),
             Err(_) => self.outputs.push_back(Output::Quit),
         }
         true

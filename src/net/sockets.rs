@@ -1,0 +1,47 @@
+//! What a reactor starts with: the sockets that were handed to its process, and how to secure what
+//! it accepts. Values only; `reactor` brings them to life.
+
+use std::net::TcpListener as StdTcpListener;
+use std::os::unix::net::{UnixListener as StdUnixListener, UnixStream as StdUnixStream};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::net::tls::ServerTls;
+
+/// A listening socket to accept from, opened by the master.
+pub enum Listening {
+    /// `index`: of the listener in the configuration.
+    Clients {
+        index: usize,
+        listener: StdTcpListener,
+    },
+    /// The same through a Unix socket, which other reactors accept from too.
+    LocalClients {
+        index: usize,
+        listener: StdUnixListener,
+    },
+    /// For other processes of ours.
+    Links { listener: StdUnixListener },
+}
+
+/// The sockets a reactor starts with.
+pub struct Sockets {
+    pub listening: Vec<Listening>,
+    pub master: Option<StdUnixStream>,
+    /// Where `Peer::Switchboard` is dialled.
+    pub switchboard: Option<PathBuf>,
+    /// Whether the peer of an accepted link is a process of ours.
+    pub admit: fn(&StdUnixStream) -> bool,
+    pub tls: Tls,
+}
+
+/// Reads what the listeners with TLS are secured with, by their index.
+pub type ReadTls = Box<dyn Fn() -> Result<Vec<Option<ServerTls>>, String> + Send>;
+
+/// TLS for some of the listeners.
+pub struct Tls {
+    /// Called at the start and when the certificates are to be read anew; `None` without TLS.
+    pub read: Option<ReadTls>,
+    /// Time for a handshake.
+    pub handshake: Duration,
+}
