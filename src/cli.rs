@@ -6,9 +6,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use lineman::config::certificates::Certificates;
 use lineman::config::locate::Source;
 use lineman::net::clock::unix_seconds;
+use lineman::run::certificate_files::Certificates;
 use lineman::run::connections::LIMIT_MAX;
 use lineman::run::control::Command;
 use lineman::run::exit::{EXIT_CODES, Exit, Failure};

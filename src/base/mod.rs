@@ -11,4 +11,5 @@ pub mod limits;
 pub mod names;
 pub mod now;
 pub mod quota;
+pub mod tls_rules;
 pub mod wheel;

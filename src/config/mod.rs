@@ -2,7 +2,6 @@
 //! mistake is explained. Does not know what the program does with them. Invariant: a `Config` that
 //! exists was checked whole; nobody checks it again.
 
-pub mod certificates;
 pub mod check;
 pub mod diff;
 pub mod keys;

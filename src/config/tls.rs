@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::base::tls_rules::{ClientAuth, TlsRules};
 use crate::config::check::Checker;
 use crate::config::problem::Step::{self, Index, Key};
-use crate::net::tls::{ClientAuth, Rules};
 
 /// The table as written.
 #[derive(Debug, Deserialize)]
@@ -50,7 +50,7 @@ pub struct ListenTls {
     /// The first is for every name that no other has.
     pub identities: Vec<IdentityFiles>,
     pub client_ca: Option<PathBuf>,
-    pub rules: Rules,
+    pub rules: TlsRules,
 }
 
 impl ListenTls {
@@ -119,7 +119,7 @@ pub(super) fn check(
     ListenTls {
         identities,
         client_ca: raw.client_ca.clone(),
-        rules: Rules {
+        rules: TlsRules {
             client_auth,
             only_tls13: only_tls13.unwrap_or(false),
             alpn: http.then(|| b"http/1.1".to_vec()).into_iter().collect(),
@@ -167,8 +167,8 @@ fn is_server_name(name: &str) -> bool {
 mod tests {
     use std::path::Path;
 
+    use crate::base::tls_rules::ClientAuth;
     use crate::config::load::parse;
-    use crate::net::tls::ClientAuth;
 
     fn file(url: &str, tls: &str) -> String {
         format!("[[listen]]\nurl = \"{url}\"\nhandler = \"echo\"\n{tls}\n")

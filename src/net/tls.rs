@@ -18,27 +18,8 @@ use rustls::sign::CertifiedKey;
 use rustls::{InconsistentKeys, RootCertStore, ServerConfig};
 use serde::{Deserialize, Serialize};
 
+use crate::base::tls_rules::{ClientAuth, TlsRules};
 use crate::net::tickets::{TicketSecret, Tickets};
-
-/// What is asked of clients.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ClientAuth {
-    #[default]
-    None,
-    /// A certificate is checked when there is one.
-    Optional,
-    Required,
-}
-
-/// What does not come from certificate files.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Rules {
-    pub client_auth: ClientAuth,
-    /// TLS 1.2 is refused.
-    pub only_tls13: bool,
-    /// Protocols for ALPN (RFC 7301); empty when there is none to speak of.
-    pub alpn: Vec<Vec<u8>>,
-}
 
 /// One certificate with its key, as PEM text.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,7 +75,7 @@ pub struct ServerTls {
 impl ServerTls {
     pub fn new(
         material: &Material,
-        rules: &Rules,
+        rules: &TlsRules,
         secret: &TicketSecret,
     ) -> Result<ServerTls, Fault> {
         let provider = Arc::new(provider::default_provider());
@@ -273,7 +254,7 @@ mod tests {
         }
     }
 
-    fn fault(material: &Material, rules: &Rules) -> Fault {
+    fn fault(material: &Material, rules: &TlsRules) -> Fault {
         let secret = TicketSecret::new([1; 32], 0);
         ServerTls::new(material, rules, &secret).err().unwrap()
     }
@@ -303,9 +284,9 @@ mod tests {
     #[test]
     fn each_file_that_is_wrong_is_named() {
         let (one, two) = (identity(&[]), identity(&[]));
-        let rules = Rules {
+        let rules = TlsRules {
             client_auth: ClientAuth::Required,
-            ..Rules::default()
+            ..TlsRules::default()
         };
         let check = |second: Identity, client_ca: Option<&str>, part, words: &str| {
             let material = Material {

@@ -17,13 +17,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::limits::Limits;
 use crate::base::now::Moment;
+use crate::base::tls_rules::TlsRules;
 use crate::config::Config;
-use crate::config::certificates::{Certificates as Files, Expiry};
 use crate::config::locate::Source;
 use crate::net::clock::unix_seconds;
 use crate::net::sockets::Tls;
 use crate::net::tickets::TicketSecret;
-use crate::net::tls::{Material, Rules, ServerTls};
+use crate::net::tls::{Material, ServerTls};
+use crate::run::certificate_files::{Certificates as Files, Expiry};
 use crate::run::exit::{Exit, Failure};
 use crate::run::log::timestamp;
 use crate::run::os;
@@ -177,7 +178,7 @@ pub fn reactor_tls(config: &Config, file: Option<&OwnedFd>) -> Result<Tls, Strin
     let file = file.try_clone().map_err(|error| error.to_string())?;
     let file = File::from(file);
     let rules = config.listen.iter().map(|listen| listen.tls.as_ref());
-    let rules: Vec<Option<Rules>> = rules.map(|tls| tls.map(|tls| tls.rules.clone())).collect();
+    let rules: Vec<Option<TlsRules>> = rules.map(|tls| tls.map(|tls| tls.rules.clone())).collect();
     Ok(Tls {
         read: Some(Box::new(move || read(&file, &rules))),
         handshake,
@@ -192,7 +193,7 @@ pub fn no_tls(limits: &Limits) -> Tls {
     }
 }
 
-fn read(file: &File, rules: &[Option<Rules>]) -> Result<Vec<Option<ServerTls>>, String> {
+fn read(file: &File, rules: &[Option<TlsRules>]) -> Result<Vec<Option<ServerTls>>, String> {
     let bundle = read_bundle(file)?;
     let secret = TicketSecret {
         epoch: bundle.epoch,
@@ -261,7 +262,7 @@ mod tests {
         let text = serde_json::to_vec(&bundle).unwrap();
         let bytes = [digest(&SHA256, &text).as_ref(), &text[..]].concat();
         file.write_all_at(&bytes, 0).unwrap();
-        assert!(read(&file, &[Some(Rules::default())]).is_err());
+        assert!(read(&file, &[Some(TlsRules::default())]).is_err());
         assert_eq!(read(&file, &[None]).map(|all| all.len()), Ok(1));
     }
 }

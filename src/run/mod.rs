@@ -8,6 +8,7 @@
 //! - [`os`]: the system calls that need `unsafe`
 
 pub mod banner;
+pub mod certificate_files;
 pub mod certificates;
 pub mod children;
 pub mod client;

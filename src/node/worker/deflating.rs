@@ -2,7 +2,7 @@
 //! connections share. Knows nothing of frames. Invariant: what a connection's history holds is
 //! what its peer has inflated last, so that every reference finds its bytes.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use crate::app::application::Parcel;
 use crate::base::ids::ConnId;
@@ -15,7 +15,7 @@ use crate::wire::websocket::{self, TEXT};
 pub struct Deflating {
     options: Option<DeflateOptions>,
     /// By the bits of their window. Few clients ask for another one than the configured.
-    compressors: HashMap<u8, Compressor>,
+    compressors: BTreeMap<u8, Compressor>,
     /// By slot. Empty for good when compression is off.
     peers: Vec<Option<Receiver>>,
 }
@@ -40,7 +40,7 @@ impl Deflating {
     pub fn new(options: Option<DeflateOptions>) -> Deflating {
         Deflating {
             options,
-            compressors: HashMap::new(),
+            compressors: BTreeMap::new(),
             peers: Vec::new(),
         }
     }
@@ -133,14 +133,14 @@ fn receiver(peers: &mut [Option<Receiver>], conn: ConnId) -> Option<&mut Receive
     (receiver.generation == conn.generation).then_some(receiver)
 }
 
-fn compressor(compressors: &mut HashMap<u8, Compressor>, bits: u8) -> &mut Compressor {
+fn compressor(compressors: &mut BTreeMap<u8, Compressor>, bits: u8) -> &mut Compressor {
     compressors
         .entry(bits)
         .or_insert_with(|| Compressor::new(bits))
 }
 
 fn compress<'a>(
-    compressors: &'a mut HashMap<u8, Compressor>,
+    compressors: &'a mut BTreeMap<u8, Compressor>,
     receiver: &mut Receiver,
     message: &[u8],
 ) -> Option<&'a [u8]> {
