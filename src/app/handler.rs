@@ -12,6 +12,7 @@ pub enum Handler {
 impl Handler {
     pub const ALL: [Handler; 2] = [Handler::Channels, Handler::Echo];
 
+    /// Its word in the configuration.
     pub fn name(self) -> &'static str {
         match self {
             Handler::Channels => "channels",

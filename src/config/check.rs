@@ -31,8 +31,6 @@ const WORKER_MEMORY_MIN: u64 = 32 * 1024 * 1024;
 /// The secret of the shipped configuration: everybody knows it.
 pub const DEMO_SECRET: &str = "demo-secret";
 
-const HANDLERS: &[(&str, Handler)] = &[("channels", Handler::Channels), ("echo", Handler::Echo)];
-
 pub(super) struct Checker<'a> {
     document: &'a Spanned<DeTable<'a>>,
     problems: Vec<Problem>,
@@ -193,9 +191,10 @@ fn check_listen(checker: &mut Checker<'_>, raw: &[RawListen]) -> Vec<Listen> {
         );
     }
     let mut listens: Vec<Listen> = Vec::new();
+    let handlers = Handler::ALL.map(|handler| (handler.name(), handler));
     for (index, one) in raw.iter().enumerate() {
         let at = |key| [Key("listen"), Index(index), Key(key)];
-        let handler = checker.word(&at("handler"), &one.handler, HANDLERS);
+        let handler = checker.word(&at("handler"), &one.handler, &handlers);
         let mut url = match url::parse(&one.url) {
             Ok(url) => url,
             Err((message, hint)) => {

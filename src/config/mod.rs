@@ -81,11 +81,3 @@ pub enum LogFormat {
     Text,
     Json,
 }
-
-/// The word that names a handler in the file.
-pub fn handler_word(handler: Handler) -> &'static str {
-    match handler {
-        Handler::Channels => "channels",
-        Handler::Echo => "echo",
-    }
-}

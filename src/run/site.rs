@@ -10,9 +10,9 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::Child;
 
+use crate::config::Config;
 use crate::config::locate::Source;
 use crate::config::url::Place;
-use crate::config::{Config, handler_word};
 use crate::run::certificates::{self, Certificates};
 use crate::run::children::Role;
 use crate::run::exit::Failure;
@@ -101,7 +101,7 @@ impl Site {
         let both = self.slots.iter().zip(&config.listen);
         both.map(|(slots, listen)| ListenStatus {
             url: slots.url.to_string(),
-            handler: handler_word(listen.handler).to_string(),
+            handler: listen.handler.name().to_string(),
             certificates: Vec::new(),
         })
         .collect()

@@ -40,15 +40,7 @@ impl Switchboard {
     ) {
         let Ok(joined) = self.registry.subscribe(id, channel, member) else {
             let reason = RefusalReason::Full;
-            return self.send(
-                conn,
-                &Down::Refused {
-                    ticket,
-                    channel,
-                    reason,
-                },
-                now,
-            );
+            return self.refuse_subscription(conn, ticket, channel, reason, now);
         };
         if let Some(member) = member.filter(|_| joined.first_of_user) {
             // A link that is new to the channel gets the newcomer with the roster.
@@ -157,6 +149,22 @@ impl Switchboard {
             || targets.any(|(conn, _)| full(conn))
     }
 
+    fn refuse_subscription(
+        &mut self,
+        conn: ConnId,
+        ticket: u64,
+        channel: &str,
+        reason: RefusalReason,
+        now: Now,
+    ) {
+        let refused = Down::Refused {
+            ticket,
+            channel,
+            reason,
+        };
+        self.send(conn, &refused, now);
+    }
+
     /// Too much is held already: says so instead of keeping this as well.
     pub(super) fn turn_away(&mut self, conn: ConnId, message: &Up<'_>, now: Now) {
         let reason = RefusalReason::Settling;
@@ -164,16 +172,7 @@ impl Switchboard {
             Up::Subscribe {
                 ticket, channel, ..
             } => {
-                let (ticket, channel) = (*ticket, *channel);
-                self.send(
-                    conn,
-                    &Down::Refused {
-                        ticket,
-                        channel,
-                        reason,
-                    },
-                    now,
-                );
+                self.refuse_subscription(conn, *ticket, channel, reason, now);
             }
             Up::Publish { ticket, items } => self.refuse(conn, *ticket, items, reason, now),
             Up::Ask { ticket, .. } => {

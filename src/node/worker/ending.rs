@@ -20,7 +20,7 @@ impl Worker {
     /// Ends a connection as its protocol wants it; the application hears of it at once.
     pub(super) fn shut(&mut self, conn: ConnId, close: Close, now: Now) {
         self.retire(conn, now);
-        let Some(seat) = self.seats.get_mut(conn).filter(|seat| !seat.ended) else {
+        let Some(seat) = self.seats.live(conn) else {
             return;
         };
         let Some(out) = self.shared.outgoing.lines.outbox(conn) else {
@@ -43,7 +43,7 @@ impl Worker {
     /// peer would not take it.
     pub(super) fn end(&mut self, conn: ConnId, close: Close, now: Now) {
         self.retire(conn, now);
-        let Some(seat) = self.seats.get_mut(conn).filter(|seat| !seat.ended) else {
+        let Some(seat) = self.seats.live(conn) else {
             return;
         };
         seat.ended = true;
@@ -99,7 +99,7 @@ impl Worker {
 
     /// Makes sure the wheel fires by the session's deadline.
     pub(super) fn arm(&mut self, conn: ConnId) {
-        let Some(seat) = self.seats.get_mut(conn).filter(|seat| !seat.ended) else {
+        let Some(seat) = self.seats.live(conn) else {
             return;
         };
         let deadline = match &seat.session {
@@ -120,7 +120,7 @@ impl Worker {
 
     /// The wheel fired for the connection.
     pub(super) fn fired(&mut self, conn: ConnId, now: Now) {
-        let Some(seat) = self.seats.get_mut(conn).filter(|seat| !seat.ended) else {
+        let Some(seat) = self.seats.live(conn) else {
             return;
         };
         if seat.armed.is_some_and(|armed| armed > now.moment) {

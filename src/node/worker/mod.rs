@@ -267,7 +267,7 @@ impl Worker {
         if seat.leftover.is_empty() {
             let mut inbox = Inbox::new(bytes);
             self.advance(conn, &mut inbox, now);
-            if let Some(seat) = self.seats.get_mut(conn).filter(|seat| !seat.ended) {
+            if let Some(seat) = self.seats.live(conn) {
                 seat.leftover = inbox.rest().to_vec();
             }
         } else {
@@ -298,7 +298,7 @@ impl Worker {
 
     /// One step; whether there may be another.
     fn step(&mut self, conn: ConnId, inbox: &mut Inbox<'_>, now: Now) -> bool {
-        let Some(seat) = self.seats.get_mut(conn).filter(|seat| !seat.ended) else {
+        let Some(seat) = self.seats.live(conn) else {
             return false;
         };
         let shared = &mut self.shared;
@@ -367,7 +367,7 @@ impl Worker {
     }
 
     fn reply(&mut self, conn: ConnId, mut response: Response, now: Now) {
-        let Some(seat) = self.seats.get_mut(conn).filter(|seat| !seat.ended) else {
+        let Some(seat) = self.seats.live(conn) else {
             return;
         };
         let (Session::Http(http), Some(out)) =
@@ -391,7 +391,7 @@ impl Worker {
     }
 
     fn upgrade(&mut self, conn: ConnId, now: Now) {
-        let Some(seat) = self.seats.get_mut(conn).filter(|seat| !seat.ended) else {
+        let Some(seat) = self.seats.live(conn) else {
             return;
         };
         let (Session::Http(http), Some(out)) =

@@ -95,6 +95,11 @@ impl Seats {
         (seat.generation == conn.generation).then_some(seat)
     }
 
+    /// The seat, unless its end was decided.
+    pub fn live(&mut self, conn: ConnId) -> Option<&mut Seat> {
+        self.get_mut(conn).filter(|seat| !seat.ended)
+    }
+
     /// Ids of everything that is open.
     pub fn ids(&self) -> Vec<ConnId> {
         let seats = self.seats.iter().enumerate();
