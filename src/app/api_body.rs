@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use crate::base::ids::SocketId;
 use crate::base::limits::Limits;
 use crate::base::names::{ChannelKey, ChannelKind, is_event_name, is_name};
-use crate::wire::bus::{InfoWanted, Item};
+use crate::wire::bus::{Content, InfoWanted, Item};
 use crate::wire::pusher::{JsonString, json_string, parse_object};
 
 /// Why a call is refused: the status and a text for the caller.
@@ -43,8 +43,10 @@ impl Event {
     pub fn item(&self) -> Item<'_> {
         Item {
             channels: self.keys.iter().map(ChannelKey::as_str).collect(),
-            event: &self.name,
-            data: &self.data,
+            content: Content::Event {
+                name: &self.name,
+                data: &self.data,
+            },
             user_id: None,
             exclude: self.exclude,
             info: self.info,

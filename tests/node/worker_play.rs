@@ -9,7 +9,7 @@ use lineman::base::ids::ConnId;
 use lineman::base::limits::Limits;
 use lineman::node::worker::{Worker, WorkerOptions};
 use lineman::node::{Node, Origin, Output, Peer};
-use lineman::wire::bus::{Answer, Down, InfoWanted, Item, Member, Up};
+use lineman::wire::bus::{Answer, Content, Down, InfoWanted, Item, Member, Up};
 use serde_json::Value;
 
 use crate::hand::{Hand, start};
@@ -168,8 +168,10 @@ pub fn publish(data: &str) -> Vec<u8> {
 pub fn deliver<'a>(channel: &'a str, data: &'a str) -> Down<'a> {
     Down::Deliver(Item {
         channels: vec![channel],
-        event: "\"e\"",
-        data,
+        content: Content::Event {
+            name: "\"e\"",
+            data,
+        },
         user_id: None,
         exclude: None,
         info: InfoWanted::default(),

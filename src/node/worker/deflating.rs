@@ -105,21 +105,21 @@ impl Deflating {
             compressors,
             peers,
         } = self;
-        let Some(options) = options.filter(|o| parcel.payload().len() >= o.min_bytes) else {
+        let Some(options) = options.filter(|o| parcel.message().payload().len() >= o.min_bytes) else {
             return Deflated::Not;
         };
         let Some(receiver) = receiver(peers, conn) else {
             return Deflated::Not;
         };
         if receiver.history.is_some() || receiver.bits != options.window_bits {
-            return match compress(compressors, receiver, parcel.payload()) {
+            return match compress(compressors, receiver, parcel.message().payload()) {
                 Some(payload) => Deflated::Own(payload),
                 None => Deflated::Not,
             };
         }
         let shared = parcel.deflated(|message| {
-            let payload = compressor(compressors, receiver.bits).compress(message);
-            payload.map(|payload| websocket::deflated_frame(TEXT, payload))
+            let payload = compressor(compressors, receiver.bits).compress(message.payload());
+            payload.map(|payload| websocket::deflated_frame(message.opcode(), payload))
         });
         match shared {
             Some(frame) => Deflated::Shared(frame),
