@@ -224,12 +224,16 @@ mod tests {
         let node = node.expect("good");
         let item = node.item();
         assert_eq!(item.channels, ["demo/a", "demo/b"]);
-        assert_eq!((item.event, item.data), ("\"e\"", r#""{\"a\":1}""#));
+        let content = Content::Event {
+            name: "\"e\"",
+            data: r#""{\"a\":1}""#,
+        };
+        assert_eq!(item.content, content);
         let php = parse(
             r#"{"name":"e","data":{"a":1},"channel":"c","socket_id":"1.2","info":"user_count"}"#,
         );
         let php = php.expect("good");
-        assert_eq!(php.item().data, r#""{\"a\":1}""#);
+        assert_eq!(php.item().content, content);
         assert_eq!(php.item().exclude, SocketId::parse("1.2"));
         assert!(php.info.user_count && !php.info.subscription_count);
     }

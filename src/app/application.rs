@@ -28,6 +28,24 @@ pub enum Message<'a> {
     Binary(&'a [u8]),
 }
 
+impl<'a> From<&'a str> for Message<'a> {
+    fn from(text: &'a str) -> Message<'a> {
+        Message::Text(text)
+    }
+}
+
+impl<'a> From<&'a String> for Message<'a> {
+    fn from(text: &'a String) -> Message<'a> {
+        Message::Text(text)
+    }
+}
+
+impl<'a> From<&'a [u8]> for Message<'a> {
+    fn from(bytes: &'a [u8]) -> Message<'a> {
+        Message::Binary(bytes)
+    }
+}
+
 impl<'a> From<Payload<'a>> for Message<'a> {
     fn from(payload: Payload<'a>) -> Message<'a> {
         match payload {
@@ -324,6 +342,10 @@ mod tests {
     fn a_text_that_would_become_two_lines_is_no_line() {
         let parcel = Parcel::text("a\nb");
         assert_eq!(parcel.encoded(Protocol::Lines), Some(Err(Unsendable)));
-        assert!(parcel.encoded(Protocol::Frames).is_some_and(|it| it.is_ok()));
+        assert!(
+            parcel
+                .encoded(Protocol::Frames)
+                .is_some_and(|it| it.is_ok())
+        );
     }
 }

@@ -44,7 +44,9 @@ impl Lines {
 
     /// Notes that the line was full and is empty now; whether that is so.
     pub fn take_drained(&mut self, conn: ConnId) -> bool {
-        let line = self.line(conn).filter(|line| line.full && line.outbox.is_empty());
+        let line = self
+            .line(conn)
+            .filter(|line| line.full && line.outbox.is_empty());
         line.is_some_and(|line| std::mem::take(&mut line.full))
     }
 

@@ -226,6 +226,19 @@ impl InfoWanted {
 }
 
 impl<'a> Content<'a> {
+    /// Bytes it adds to a message.
+    pub fn len(self) -> usize {
+        match self {
+            Content::Event { name, data } => name.len() + data.len(),
+            Content::Text(text) => text.len(),
+            Content::Binary(bytes) => bytes.len(),
+        }
+    }
+
+    pub fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+
     fn write(self, to: &mut Writer) {
         match self {
             Content::Event { name, data } => to.u8(0).text(name).text(data),

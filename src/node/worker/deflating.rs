@@ -9,7 +9,7 @@ use crate::base::ids::ConnId;
 use crate::wire::deflate::{Compressor, History};
 use crate::wire::deflate_offer::{Agreement, DeflateOptions, negotiate};
 use crate::wire::http::Request;
-use crate::wire::websocket::{self, TEXT};
+use crate::wire::websocket;
 
 /// See the file's head.
 pub struct Deflating {
@@ -105,7 +105,8 @@ impl Deflating {
             compressors,
             peers,
         } = self;
-        let Some(options) = options.filter(|o| parcel.message().payload().len() >= o.min_bytes) else {
+        let Some(options) = options.filter(|o| parcel.message().payload().len() >= o.min_bytes)
+        else {
             return Deflated::Not;
         };
         let Some(receiver) = receiver(peers, conn) else {
@@ -208,7 +209,7 @@ mod tests {
         );
         assert_eq!(frames[0][0], 0xc1, "final, compressed, text");
         let plain = inflate(websocket::payload(&frames[0]), b"");
-        assert_eq!(plain, parcel.payload());
+        assert_eq!(plain, parcel.message().payload());
         // Who asked for a smaller window cannot read that one.
         let small = "permessage-deflate; server_max_window_bits=9";
         let small = join(&mut deflating, 3, small, &options);

@@ -6,8 +6,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::app::application::Application;
 use crate::app::handler::Handler;
-use crate::app::service::Hosted;
 use crate::base::close::Close;
 use crate::base::ids::ConnId;
 use crate::base::now::{Moment, Now};
@@ -53,7 +53,7 @@ impl Worker {
             return;
         }
         self.outputs.push_back(Output::StopAccepting);
-        self.tell_services(Hosted::draining, now);
+        self.tell_services(Application::draining, now);
         let mut clients: Vec<ConnId> = Vec::new();
         for conn in self.seats.ids() {
             match self.seats.get_mut(conn).map(|seat| &mut seat.session) {

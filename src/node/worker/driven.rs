@@ -227,10 +227,16 @@ impl Node for Worker {
         let uplink = self.shared.outgoing.uplink.deadline();
         let draining = self.draining.as_ref().and_then(Draining::deadline);
         let services = self.handlers.deadline();
-        [self.wheel.deadline(), uplink, self.farewell, draining, services]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            self.wheel.deadline(),
+            uplink,
+            self.farewell,
+            draining,
+            services,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     fn counters(&mut self) -> &mut Counters {

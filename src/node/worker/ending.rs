@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
+use crate::app::application::Application;
 use crate::app::handler::Handler;
-use crate::app::service::Hosted;
 use crate::base::close::Close;
 use crate::base::ids::ConnId;
 use crate::base::now::Now;
@@ -167,7 +167,7 @@ impl Worker {
             return;
         }
         self.farewell = Some(now.moment + FAREWELL);
-        self.tell_services(Hosted::stopping, now);
+        self.tell_services(Application::stopping, now);
         self.outputs.push_back(Output::StopAccepting);
         for conn in self.seats.ids() {
             let client = self.seats.get(conn).map(|seat| seat.session.is_client());

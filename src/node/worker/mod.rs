@@ -248,7 +248,7 @@ impl Worker {
             farewell: None,
             draining: None,
         };
-        worker.tell_services(Hosted::started, now);
+        worker.tell_services(Application::started, now);
         worker.dial_if_due(now);
         worker
     }
@@ -388,24 +388,32 @@ impl Worker {
 
     /// Does what applications wished for.
     pub(super) fn carry_out(&mut self, now: Now) {
-        while let Some(wish) = self.shared.outgoing.wishes.pop_front() {
-            match wish {
-                Wish::Reply(conn, response) => self.reply(conn, response, now),
-                Wish::Upgrade(conn) => self.upgrade(conn, now),
-                Wish::Close(conn, close) => self.shut(conn, close, now),
-                Wish::ReadFrom(conn, wanted) => {
-                    if let Some(seat) = self.seats.get_mut(conn) {
-                        seat.paused = !wanted;
-                        self.resumed.push(conn);
-                    }
+        loop {
+            while let Some(wish) = self.shared.outgoing.wishes.pop_front() {
+                match wish {
+                    Wish::Reply(conn, response) => self.reply(conn, response, now),
+                    Wish::Upgrade(conn) => self.upgrade(conn, now),
+                    Wish::Close(conn, close) => self.shut(conn, close, now),
+                    Wish::ReadFrom(conn, wanted) => self.read_from(conn, wanted),
+                }
+            }
+            let filled = self.shared.outgoing.lines.take_filled();
+            if filled.is_empty() {
+                return;
+            }
+            for conn in filled {
+                if let Some(seat) = self.seats.get(conn).filter(|seat| seat.known) {
+                    let application = self.handlers.of(seat.handler);
+                    application.congested(conn, &mut self.shared.cx(now));
                 }
             }
         }
-        for conn in self.shared.outgoing.lines.take_filled() {
-            if let Some(seat) = self.seats.get(conn).filter(|seat| seat.known) {
-                let application = self.handlers.of(seat.handler);
-                application.congested(conn, &mut self.shared.cx(now));
-            }
+    }
+
+    fn read_from(&mut self, conn: ConnId, wanted: bool) {
+        if let Some(seat) = self.seats.get_mut(conn) {
+            seat.paused = !wanted;
+            self.resumed.push(conn);
         }
     }
 
