@@ -1,4 +1,4 @@
-//! A listening socket, and when to leave it alone: out of descriptors, or at the connection limit.
+//! One listening socket: what comes out of it, and whether there may be more.
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
