@@ -50,6 +50,25 @@ impl Worker {
         }
         self.arm(conn);
     }
+
+    /// The connection's input is at its end, and taken up.
+    pub(super) fn hang_up(&mut self, conn: ConnId, now: Now) {
+        let Some(seat) = self.seats.get_mut(conn) else {
+            return;
+        };
+        match &mut seat.session {
+            Session::Http(http) => {
+                if http.hung_up() {
+                    self.end(conn, Close::PeerGone, now);
+                }
+            }
+            Session::WebSocket(_) | Session::Framed(_) => self.end(conn, Close::PeerGone, now),
+            Session::Uplink | Session::Master => {
+                self.outputs.push_back(Output::Close(conn, Ending::Cut));
+            }
+        }
+        self.carry_out(now);
+    }
 }
 
 impl Node for Worker {
@@ -62,6 +81,7 @@ impl Node for Worker {
                 if let Some(seat) = self.seats.get_mut(conn) {
                     seat.facts = Facts::new(listener, address, now);
                 }
+                self.pace(conn, now);
             }
             Origin::Dialled(Peer::Switchboard) => {
                 lines.open(conn, usize::MAX);
@@ -89,21 +109,11 @@ impl Node for Worker {
     }
 
     fn hung_up(&mut self, conn: ConnId, now: Now) {
-        let Some(seat) = self.seats.get_mut(conn) else {
-            return;
-        };
-        match &mut seat.session {
-            Session::Http(http) => {
-                if http.hung_up() {
-                    self.end(conn, Close::PeerGone, now);
-                }
-            }
-            Session::WebSocket(_) | Session::Framed(_) => self.end(conn, Close::PeerGone, now),
-            Session::Uplink | Session::Master => {
-                self.outputs.push_back(Output::Close(conn, Ending::Cut));
-            }
+        match self.seats.get_mut(conn) {
+            // What it sent before has not been looked at yet.
+            Some(seat) if seat.held_back => seat.hung_up = true,
+            _ => self.hang_up(conn, now),
         }
-        self.carry_out(now);
     }
 
     fn closed(&mut self, conn: ConnId, now: Now) {
@@ -173,6 +183,7 @@ impl Node for Worker {
         let outgoing = &self.shared.outgoing;
         match &seat.session {
             Session::Uplink | Session::Master => true,
+            _ if seat.held_back => false,
             _ if outgoing.uplink.is_congested(&outgoing.lines) => false,
             Session::WebSocket(_) | Session::Framed(_) => {
                 outgoing.lines.waiting(conn) <= UNREAD_BYTES
@@ -190,7 +201,7 @@ impl Node for Worker {
 
     fn poll_output(&mut self, now: Now) -> Option<Output> {
         while let Some(conn) = self.resumed.pop() {
-            self.take_up(conn, &mut [], now);
+            self.resume(conn, now);
         }
         if let Some(output) = self.outputs.pop_front() {
             return Some(output);

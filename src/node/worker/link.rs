@@ -190,7 +190,7 @@ impl Worker {
             let text = pusher::event(channel, item.event, item.data, item.user_id);
             let parcel = Parcel::text(&text);
             for conn in subscribers.iter().filter(|conn| Some(**conn) != excluded) {
-                shared.outgoing.deliver(*conn, &parcel);
+                shared.outgoing.broadcast(*conn, &parcel);
             }
         }
     }
