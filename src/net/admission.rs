@@ -44,7 +44,7 @@ pub struct Rules {
 
 impl Rules {
     /// Whether there is any bound.
-    pub fn bind(&self) -> bool {
+    pub fn any(&self) -> bool {
         let bound = |rules: &ListenerRules| rules.connections + rules.accepts_per_second > 0;
         let addresses = self.connections_per_address + self.accepts_per_address_per_second;
         addresses > 0 || self.listeners.iter().any(bound)

@@ -162,8 +162,8 @@ fn strangers_in_a_crowd_are_not_taken_for_each_other() {
 
 #[test]
 fn without_bounds_nothing_is_counted() {
-    assert!(!Rules::default().bind());
-    assert!(listener(0, 1).bind() && per_address(1, 0).bind());
+    assert!(!Rules::default().any());
+    assert!(listener(0, 1).any() && per_address(1, 0).any());
     let (shared, page) = (shared(), cells(Cells::page_len(1)));
     let admission = Admission::new(listener(0, 0), Cells::new(shared, page));
     come(&admission, "10.0.0.1", at(0)).expect("open to all");

@@ -107,7 +107,7 @@ pub fn admission(
         connections_per_address: config.limits.connections_per_address,
         accepts_per_address_per_second: config.limits.accepts_per_address_per_second,
     };
-    if !rules.bind() {
+    if !rules.any() {
         return Ok(Admission::open());
     }
     let count = rules.listeners.len();
