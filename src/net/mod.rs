@@ -3,6 +3,7 @@
 
 mod acceptor;
 mod acceptors;
+pub mod admission;
 pub mod clock;
 mod connections;
 mod deadlines;
