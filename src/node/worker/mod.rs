@@ -111,6 +111,16 @@ impl Handlers {
     }
 }
 
+fn websocket_options(limits: &Limits) -> WebSocketOptions {
+    WebSocketOptions {
+        message_bytes: limits.message_bytes,
+        ping_after: Duration::from_secs(limits.activity_seconds) + PING_AFTER_CLIENT,
+        // A dead peer is found within twice the interval.
+        pong_within: Duration::from_secs(limits.pong_seconds.min(limits.activity_seconds)),
+        close_within: Duration::from_secs(limits.close_seconds),
+    }
+}
+
 /// The bounds of framed connections: where clients have to introduce themselves, and elsewhere.
 struct FramedBounds {
     channels: FramedOptions,
@@ -207,13 +217,6 @@ impl Worker {
             seed,
         } = options;
         let mut dice = Dice::new(seed);
-        let websocket = WebSocketOptions {
-            message_bytes: limits.message_bytes,
-            ping_after: Duration::from_secs(limits.activity_seconds) + PING_AFTER_CLIENT,
-            // A dead peer is found within twice the interval.
-            pong_within: Duration::from_secs(limits.pong_seconds.min(limits.activity_seconds)),
-            close_within: Duration::from_secs(limits.close_seconds),
-        };
         let outgoing = Outgoing {
             lines: Lines::new(limits.outbox_bytes / 2),
             uplink: Uplink::new(slot, life, &limits, now),
@@ -226,7 +229,7 @@ impl Worker {
         };
         let mut worker = Worker {
             listeners,
-            websocket,
+            websocket: websocket_options(&limits),
             inflaters: Inflaters::default(),
             cors,
             framed: FramedBounds::new(&limits),
