@@ -6,7 +6,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use lineman::config::Config;
 use lineman::config::locate::Source;
+use lineman::config::problem::ConfigError;
 use lineman::net::clock::unix_seconds;
 use lineman::run::certificate_files::Certificates;
 use lineman::run::connections::LIMIT_MAX;
@@ -232,8 +234,9 @@ fn to_json(status: &impl serde::Serialize) -> Result<String, Failure> {
 }
 
 fn check(source: &Source) -> Result<Exit, Failure> {
-    let certificates = read(source)?;
-    for warning in certificates.all_warnings(unix_seconds()) {
+    let (config, certificates) = read(source)?;
+    let warnings = config.warnings().into_iter();
+    for warning in warnings.chain(certificates.all_warnings(unix_seconds())) {
         eprintln!("warning: {warning}");
     }
     println!("ok ({})", source.name());
@@ -241,9 +244,9 @@ fn check(source: &Source) -> Result<Exit, Failure> {
 }
 
 /// Everything that `start` will read, checked.
-fn read(source: &Source) -> Result<Certificates, Failure> {
-    source
-        .config()
-        .and_then(|config| Certificates::read(&config, source))
-        .map_err(|error| Failure::new(Exit::BadConfig, error.0))
+fn read(source: &Source) -> Result<(Config, Certificates), Failure> {
+    let bad = |error: ConfigError| Failure::new(Exit::BadConfig, error.0);
+    let config = source.config().map_err(bad)?;
+    let certificates = Certificates::read(&config, source).map_err(bad)?;
+    Ok((config, certificates))
 }

@@ -6,6 +6,7 @@ use std::cell::OnceCell;
 
 use bytes::Bytes;
 
+use crate::app::exposition::Page;
 use crate::base::close::Close;
 use crate::base::counters::Counters;
 use crate::base::dice::Dice;
@@ -111,6 +112,9 @@ pub trait Outlet {
 
     /// A question of `conn`; `answered` follows unless this fails.
     fn ask(&mut self, conn: ConnId, question: Asked<'_>, now: Now) -> Result<(), Unavailable>;
+
+    /// Asks for the numbers of the whole server; `gathered` follows.
+    fn gather(&mut self, conn: ConnId);
 }
 
 /// What can be asked of the switchboard.
@@ -201,6 +205,10 @@ pub trait Application {
 
     /// The answer to this connection's `ask`.
     fn answered(&mut self, conn: ConnId, answer: Result<Answer<'_>, Unavailable>, cx: &mut Cx<'_>);
+
+    /// What this connection's `gather` brought.
+    fn gathered(&mut self, _conn: ConnId, _page: Result<&Page<'_>, Unavailable>, _cx: &mut Cx<'_>) {
+    }
 
     /// The subscription stands; the channel's events follow.
     fn subscribed(&mut self, conn: ConnId, key: &ChannelKey, cx: &mut Cx<'_>);

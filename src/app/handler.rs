@@ -7,16 +7,19 @@ pub enum Handler {
     Channels,
     /// Answers every message, and every HTTP POST, with what it got.
     Echo,
+    /// Numbers for Prometheus.
+    Metrics,
 }
 
 impl Handler {
-    pub const ALL: [Handler; 2] = [Handler::Channels, Handler::Echo];
+    pub const ALL: [Handler; 3] = [Handler::Channels, Handler::Echo, Handler::Metrics];
 
     /// Its word in the configuration.
     pub fn name(self) -> &'static str {
         match self {
             Handler::Channels => "channels",
             Handler::Echo => "echo",
+            Handler::Metrics => "metrics",
         }
     }
 }

@@ -9,5 +9,7 @@ pub mod channels;
 pub mod client;
 pub mod cors;
 pub mod echo;
+pub mod exposition;
 pub mod handler;
+pub mod metrics;
 pub mod probe;

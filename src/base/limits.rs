@@ -87,7 +87,7 @@ limits! {
     questions: usize = 10_000,
         "HTTP calls of one reactor that wait for the switchboard. One more is answered 503.";
     question_seconds: u64 = 5,
-        "Time for the switchboard to answer. Then the caller gets 503.";
+        "Time for the switchboard, or for metrics the master, to answer. Then the caller gets 503.";
     link_bytes: usize = 67_108_864,
         "Bytes of events waiting between two of our processes. Publishing into a full link is answered 503. At twice this number the switchboard breaks the link, which then starts over with the whole state.";
     bus_message_bytes: usize = 16_777_216,

@@ -228,6 +228,11 @@ fn check_listen(checker: &mut Checker<'_>, raw: &[RawListen]) -> Vec<Listen> {
 
 /// Some handlers cannot stand on some protocols.
 fn check_handler(checker: &mut Checker<'_>, path: &[Step], url: &ListenUrl, handler: Handler) {
+    if url.scheme.protocol() != Protocol::Http && handler == Handler::Metrics {
+        let message = "the metrics handler answers HTTP and nothing else";
+        let hint = "write http://, https:// or unix://";
+        checker.problem(path, message, Some(hint));
+    }
     if url.scheme.protocol() == Protocol::Raw && handler == Handler::Channels {
         let message = "tcp:// has no messages, so the channels handler cannot be on it";
         let hint = "write text:// or frame://, which carry the same events as a WebSocket, or \

@@ -125,7 +125,7 @@ pub const TABLES: &[TableRow] = &[
                 name: "handler",
                 kind: "word",
                 default: "\"channels\"",
-                help: "channels speaks the Pusher Channels protocol; echo sends every message back, and is the only one for tcp.",
+                help: "channels speaks the Pusher Channels protocol; echo sends every message back, and is the only one for tcp; metrics serves numbers for Prometheus at /metrics (docs/metrics.md), over HTTP only and to whoever asks.",
             },
         ],
         active: "url = \"http://127.0.0.1:8080\"\nhandler = \"channels\"\n",

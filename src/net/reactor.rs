@@ -40,8 +40,6 @@ const HANDSHAKES: usize = 16;
 const DRAIN: Duration = Duration::from_secs(30);
 /// How long a peer that was sent everything gets to close its side.
 const LINGER: Duration = Duration::from_secs(2);
-/// A turn longer than this is counted.
-const SLOW_TURN: Duration = Duration::from_millis(20);
 
 /// The links to the master and to the switchboard are not clients.
 const OWN_CONNECTIONS: usize = 2;
@@ -56,6 +54,7 @@ pub struct Reactor<N: Node> {
     switchboard: Option<PathBuf>,
     buffers: Buffers,
     tls: Tls,
+    lines_dropped: fn() -> u64,
     /// To be read from again although no event came.
     again: VecDeque<ConnId>,
     /// The same for those in a handshake, which are read from a few in each turn.
@@ -100,6 +99,7 @@ impl<N: Node> Reactor<N> {
             draining: Deadlines::new(DRAIN),
             lingering: Deadlines::new(LINGER),
             tls: sockets.tls,
+            lines_dropped: sockets.lines_dropped,
             quit: false,
         };
         if let Some(master) = sockets.master {
@@ -131,6 +131,7 @@ impl<N: Node> Reactor<N> {
 
     fn turn(&mut self, events: &Events) {
         let now = self.clock.now();
+        let deliveries = self.node.counters().deliveries;
         let again = self.again.len();
         for event in events {
             let id = ConnId::from_u64(event.token().0 as u64);
@@ -172,9 +173,9 @@ impl<N: Node> Reactor<N> {
         self.cut_handshakes(now);
         self.free_dead();
         let took = self.clock.now().moment.since(now.moment);
-        if took > SLOW_TURN {
-            self.node.counters().slow_turns += 1;
-        }
+        let counters = self.node.counters();
+        counters.turned(took, deliveries);
+        counters.log_lines_dropped = (self.lines_dropped)();
     }
 
     /// How long to wait: not at all when something was left undone.

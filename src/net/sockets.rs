@@ -33,6 +33,8 @@ pub struct Sockets {
     /// Whether the peer of an accepted link is a process of ours.
     pub admit: fn(&StdUnixStream) -> bool,
     pub tls: Tls,
+    /// Lines of this process that the log could not take, for one of its reactors to tell.
+    pub lines_dropped: fn() -> u64,
 }
 
 /// Reads what the listeners with TLS are secured with, by their index.

@@ -60,6 +60,12 @@ pub fn worker(number: u32, life: u32, switchboard: PathBuf) -> ChildExit {
                     config,
                     handover,
                     tls_file.as_ref(),
+                    // They share one log, so only the first tells of it.
+                    if starts.is_empty() {
+                        log_writer::dropped
+                    } else {
+                        || 0
+                    },
                 )?,
             ));
         }
@@ -135,6 +141,7 @@ fn worker_reactor(
     config: &Config,
     handover: &mut Handover,
     tls_file: Option<&OwnedFd>,
+    lines_dropped: fn() -> u64,
 ) -> Result<Start, String> {
     let mut listening = Vec::new();
     for (index, listen) in config.listen.iter().enumerate() {
@@ -160,6 +167,7 @@ fn worker_reactor(
         switchboard: Some(switchboard.to_path_buf()),
         admit: os::admit,
         tls: certificates::reactor_tls(config, tls_file)?,
+        lines_dropped,
     };
     let options = WorkerOptions {
         slot,
@@ -196,6 +204,7 @@ fn switchboard_reactor(
         switchboard: None,
         admit: os::admit,
         tls: certificates::no_tls(&config.limits),
+        lines_dropped: log_writer::dropped,
     };
     let options = SwitchboardOptions {
         links_expected: links,

@@ -29,11 +29,12 @@ pub const KEY: &str = "demo-key";
 pub const SECRET: &str = "demo-secret";
 
 /// The listeners of every worker.
-pub const LISTENERS: [Listener; 4] = [
+pub const LISTENERS: [Listener; 5] = [
     listener(Protocol::Http, Handler::Channels),
     listener(Protocol::Http, Handler::Echo),
     listener(Protocol::Lines, Handler::Channels),
     listener(Protocol::Frames, Handler::Channels),
+    listener(Protocol::Http, Handler::Metrics),
 ];
 
 const fn listener(protocol: Protocol, handler: Handler) -> Listener {

@@ -113,6 +113,7 @@ impl Node for Worker {
             _ => None,
         });
         let is_client = session == Some(None) && self.master != Some(conn);
+        let undecided = self.seats.get(conn).is_some_and(|seat| !seat.counted);
         self.seats.close(conn);
         if let Some(outbox) = self
             .shared
@@ -123,6 +124,9 @@ impl Node for Worker {
         {
             self.shared.counters.bytes_out += outbox.written();
             self.shared.counters.closed += 1;
+            if undecided {
+                self.shared.counters.close(&Close::PeerGone);
+            }
         }
         self.shared.outgoing.lines.close(conn);
         self.shared.outgoing.deflating.close(conn);
@@ -158,11 +162,12 @@ impl Node for Worker {
         for conn in self.shared.outgoing.uplink.overdue(now) {
             self.unanswered(conn, now);
         }
+        self.give_up_gathering(now);
         self.drain_on(now);
         self.carry_out(now);
         self.dial_if_due(now);
         if self.farewell.is_some_and(|until| until <= now.moment) {
-            self.outputs.push_back(Output::Quit);
+            self.quit();
         }
     }
 
@@ -201,10 +206,17 @@ impl Node for Worker {
     fn deadline(&self) -> Option<Moment> {
         let uplink = self.shared.outgoing.uplink.deadline();
         let draining = self.draining.as_ref().and_then(Draining::deadline);
-        [self.wheel.deadline(), uplink, self.farewell, draining]
-            .into_iter()
-            .flatten()
-            .min()
+        let gathering = self.gathering.deadline;
+        [
+            self.wheel.deadline(),
+            uplink,
+            self.farewell,
+            draining,
+            gathering,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     fn counters(&mut self) -> &mut Counters {

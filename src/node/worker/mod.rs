@@ -9,6 +9,7 @@ mod deflating;
 mod drain;
 mod driven;
 mod ending;
+mod gathering;
 mod link;
 mod listing;
 mod outgoing;
@@ -24,6 +25,7 @@ use crate::app::channels::Channels;
 use crate::app::cors::{self, Cors};
 use crate::app::echo::Echo;
 use crate::app::handler::Handler;
+use crate::app::metrics::Metrics;
 use crate::base::bytes::Inbox;
 use crate::base::close::Close;
 use crate::base::counters::Counters;
@@ -35,6 +37,7 @@ use crate::base::wheel::Wheel;
 use crate::node::lines::Lines;
 use crate::node::worker::deflating::Deflating;
 use crate::node::worker::drain::Draining;
+use crate::node::worker::gathering::Gathering;
 use crate::node::worker::outgoing::{Outgoing, Wish};
 use crate::node::worker::seats::Seats;
 use crate::node::worker::uplink::Uplink;
@@ -82,6 +85,7 @@ pub struct WorkerOptions {
 pub(super) struct Handlers {
     channels: Channels,
     echo: Echo,
+    metrics: Metrics,
 }
 
 impl Handlers {
@@ -89,6 +93,7 @@ impl Handlers {
         match handler {
             Handler::Channels => &mut self.channels,
             Handler::Echo => &mut self.echo,
+            Handler::Metrics => &mut self.metrics,
         }
     }
 }
@@ -122,7 +127,7 @@ impl FramedBounds {
     fn of(&self, handler: Handler) -> &FramedOptions {
         match handler {
             Handler::Channels => &self.channels,
-            Handler::Echo => &self.others,
+            Handler::Echo | Handler::Metrics => &self.others,
         }
     }
 }
@@ -172,6 +177,7 @@ pub struct Worker {
     farewell: Option<Moment>,
     /// Set by Drain.
     draining: Option<Draining>,
+    gathering: Gathering,
 }
 
 impl Worker {
@@ -211,6 +217,7 @@ impl Worker {
             handlers: Handlers {
                 channels: Channels::new(apps, demo_page, &mut dice),
                 echo: Echo,
+                metrics: Metrics,
             },
             shared: Shared {
                 hub: Hub::new(limits.channels_per_connection, &mut dice),
@@ -228,6 +235,7 @@ impl Worker {
             ready: false,
             farewell: None,
             draining: None,
+            gathering: Gathering::default(),
         };
         worker.dial_if_due(now);
         worker
@@ -248,8 +256,17 @@ impl Worker {
             .flatten()
             .map(|conn| self.shared.outgoing.lines.written(conn))
             .sum();
-        let open_bytes = self.shared.outgoing.lines.written_in_all() - own_bytes;
+        let own_waiting: usize = [uplink, self.master]
+            .into_iter()
+            .flatten()
+            .map(|conn| self.shared.outgoing.lines.waiting(conn))
+            .sum();
+        let lines = &self.shared.outgoing.lines;
+        let open_bytes = lines.written_in_all() - own_bytes;
         let counters = &mut self.shared.counters;
+        counters.outbox_bytes = (lines.waiting_in_all() - own_waiting) as u64;
+        counters.questions = self.shared.outgoing.uplink.questions() as u64;
+        self.shared.outgoing.deflating.count(counters);
         let own = links + u64::from(self.master.is_some());
         counters.connections = (self.seats.count() as u64).saturating_sub(own);
         counters.subscriptions = self.shared.hub.len();
@@ -362,6 +379,7 @@ impl Worker {
                 Wish::Reply(conn, response) => self.reply(conn, response, now),
                 Wish::Upgrade(conn) => self.upgrade(conn, now),
                 Wish::Close(conn, close) => self.shut(conn, close, now),
+                Wish::Gather(conn) => self.gather(conn, now),
             }
         }
     }

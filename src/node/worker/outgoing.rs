@@ -21,6 +21,7 @@ pub enum Wish {
     Reply(ConnId, Response),
     Upgrade(ConnId),
     Close(ConnId, Close),
+    Gather(ConnId),
 }
 
 /// The worker's `Outlet`.
@@ -128,5 +129,9 @@ impl Outlet for Outgoing {
             &mut self.lines,
             now,
         )
+    }
+
+    fn gather(&mut self, conn: ConnId) {
+        self.wishes.push_back(Wish::Gather(conn));
     }
 }

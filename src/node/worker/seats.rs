@@ -42,6 +42,8 @@ pub struct Seat {
     pub handler: Handler,
     /// An end was decided; what still arrives is ignored.
     pub ended: bool,
+    /// The reason of its end was counted.
+    pub counted: bool,
     /// The application was told of the connection and is to be told of its end.
     pub known: bool,
     /// Bytes that arrived and were not understood yet.
@@ -69,6 +71,7 @@ impl Seats {
             generation: conn.generation,
             handler,
             ended: false,
+            counted: false,
             known: false,
             leftover: Vec::new(),
             armed: None,
