@@ -16,7 +16,7 @@ use lineman::run::control::Command;
 use lineman::run::exit::{EXIT_CODES, Exit, Failure};
 use lineman::run::rundir::RunDir;
 use lineman::run::start::start;
-use lineman::run::{client, role};
+use lineman::run::{client, role, roots};
 use lineman::wire::control::COLUMNS;
 
 /// A connection server that speaks the Pusher Channels protocol.
@@ -247,6 +247,7 @@ fn check(source: &Source) -> Result<Exit, Failure> {
 fn read(source: &Source) -> Result<(Config, Certificates), Failure> {
     let bad = |error: ConfigError| Failure::new(Exit::BadConfig, error.0);
     let config = source.config().map_err(bad)?;
+    roots::check(&config)?;
     let certificates = Certificates::read(&config, source).map_err(bad)?;
     Ok((config, certificates))
 }

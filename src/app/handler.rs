@@ -9,10 +9,17 @@ pub enum Handler {
     Echo,
     /// Numbers for Prometheus.
     Metrics,
+    /// Files below a directory.
+    Files,
 }
 
 impl Handler {
-    pub const ALL: [Handler; 3] = [Handler::Channels, Handler::Echo, Handler::Metrics];
+    pub const ALL: [Handler; 4] = [
+        Handler::Channels,
+        Handler::Echo,
+        Handler::Metrics,
+        Handler::Files,
+    ];
 
     /// Its word in the configuration.
     pub fn name(self) -> &'static str {
@@ -20,6 +27,7 @@ impl Handler {
             Handler::Channels => "channels",
             Handler::Echo => "echo",
             Handler::Metrics => "metrics",
+            Handler::Files => "files",
         }
     }
 }

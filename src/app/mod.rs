@@ -10,6 +10,8 @@ pub mod client;
 pub mod cors;
 pub mod echo;
 pub mod exposition;
+pub mod files;
 pub mod handler;
+pub mod media;
 pub mod metrics;
 pub mod probe;

@@ -47,7 +47,7 @@ limits! {
     http_head_seconds: u64 = 10,
         "Time for a request head to arrive whole. Then 408, or a silent close when nothing was sent.";
     http_body_seconds: u64 = 30,
-        "Time for a request body to arrive whole. Then 408.";
+        "Time for a request body to arrive whole; then 408. Also for a client to take 64 KiB of a file; then the connection is cut.";
     http_idle_seconds: u64 = 75,
         "Time a kept-alive connection may wait for its next request. Then it is closed.";
     message_bytes: usize = 131_072,

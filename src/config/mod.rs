@@ -84,6 +84,16 @@ pub struct Listen {
     pub url: ListenUrl,
     pub handler: Handler,
     pub tls: Option<ListenTls>,
+    /// What the handler `files` serves.
+    pub root: Option<FilesRoot>,
+}
+
+/// A directory to be served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FilesRoot {
+    pub dir: PathBuf,
+    /// The file that stands for a directory.
+    pub index: String,
 }
 
 /// The `[log]` table.

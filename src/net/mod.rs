@@ -6,6 +6,7 @@ mod acceptors;
 pub mod clock;
 mod connections;
 mod deadlines;
+pub mod files;
 pub mod reactor;
 mod secured;
 pub mod sockets;

@@ -21,6 +21,7 @@ use crate::net::acceptors::Acceptors;
 use crate::net::clock::Clock;
 use crate::net::connections::{Connections, Phase};
 use crate::net::deadlines::Deadlines;
+use crate::net::files::Files;
 use crate::net::secured::Handshake;
 use crate::net::sockets::{Sockets, Tls};
 use crate::net::stream::Stream;
@@ -55,6 +56,7 @@ pub struct Reactor<N: Node> {
     buffers: Buffers,
     tls: Tls,
     lines_dropped: fn() -> u64,
+    files: Files,
     /// To be read from again although no event came.
     again: VecDeque<ConnId>,
     /// The same for those in a handshake, which are read from a few in each turn.
@@ -100,6 +102,7 @@ impl<N: Node> Reactor<N> {
             lingering: Deadlines::new(LINGER),
             tls: sockets.tls,
             lines_dropped: sockets.lines_dropped,
+            files: Files::new(sockets.roots),
             quit: false,
         };
         if let Some(master) = sockets.master {
@@ -375,6 +378,16 @@ impl<N: Node> Reactor<N> {
                     let outcome = self.secure();
                     self.node.certificates_read(outcome);
                 }
+                Output::OpenFile(conn) => {
+                    if let Some((listener, path)) = self.node.file_wanted(conn) {
+                        let opened = self.files.open(conn, listener, &path);
+                        self.node.file_opened(conn, opened, now);
+                    }
+                }
+                Output::ReadFile(conn, part) => {
+                    self.node.file_read(conn, self.files.read(conn, part), now);
+                }
+                Output::CloseFile(conn) => self.files.close(conn),
                 Output::Quit => self.quit = true,
             }
         }
@@ -406,6 +419,7 @@ impl<N: Node> Reactor<N> {
     /// Ends a connection now.
     fn kill(&mut self, conn: ConnId, now: Now) {
         if self.connections.kill(conn, self.poll.registry()) {
+            self.files.close(conn);
             self.node.closed(conn, now);
         }
     }

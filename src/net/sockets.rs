@@ -6,6 +6,7 @@ use std::os::unix::net::{UnixListener as StdUnixListener, UnixStream as StdUnixS
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::net::files::Root;
 use crate::net::tls::ServerTls;
 
 /// A listening socket to accept from, opened by the master.
@@ -35,6 +36,8 @@ pub struct Sockets {
     pub tls: Tls,
     /// Lines of this process that the log could not take, for one of its reactors to tell.
     pub lines_dropped: fn() -> u64,
+    /// What each listener serves, by its index; empty when none serves files.
+    pub roots: Vec<Option<Root>>,
 }
 
 /// Reads what the listeners with TLS are secured with, by their index.

@@ -27,6 +27,7 @@ pub mod notify;
 pub mod os;
 pub mod replacing;
 pub mod role;
+pub mod roots;
 pub mod rundir;
 pub mod signals;
 pub mod site;

@@ -26,7 +26,7 @@ use crate::run::certificates;
 use crate::run::exit::ChildExit;
 use crate::run::handover::{Handover, SWITCHBOARD_NAME, listener_name, master_name};
 use crate::run::spawn::CONFIG_PATH;
-use crate::run::{log as log_writer, os};
+use crate::run::{log as log_writer, os, roots};
 
 /// A chat room to try the server with; it knows the demo app's secret.
 const DEMO_PAGE: &str = include_str!("../../examples/chat.html");
@@ -168,6 +168,7 @@ fn worker_reactor(
         admit: os::admit,
         tls: certificates::reactor_tls(config, tls_file)?,
         lines_dropped,
+        roots: roots::of(config),
     };
     let options = WorkerOptions {
         slot,
@@ -205,6 +206,7 @@ fn switchboard_reactor(
         admit: os::admit,
         tls: certificates::no_tls(&config.limits),
         lines_dropped: log_writer::dropped,
+        roots: Vec::new(),
     };
     let options = SwitchboardOptions {
         links_expected: links,

@@ -168,6 +168,7 @@ mod tests {
             url: url::parse(url).expect("a URL"),
             handler: Handler::Echo,
             tls: None,
+            root: None,
         };
         Slots::open(&listen, count)
     }

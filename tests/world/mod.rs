@@ -13,6 +13,7 @@ use lineman::app::apps::{App, Apps, Secret};
 use lineman::app::cors::Cors;
 use lineman::app::handler::Handler;
 use lineman::base::dice::Dice;
+use lineman::base::files::NoFile;
 use lineman::base::ids::ConnId;
 use lineman::base::limits::Limits;
 use lineman::base::now::{Moment, Now};
@@ -365,6 +366,10 @@ impl World {
                     self.close_conn(index, conn);
                 }
                 Some(Output::Dial(Peer::Switchboard)) => self.dial(index),
+                Some(Output::OpenFile(conn)) => {
+                    process.node.file_opened(conn, Err(NoFile::Absent), now);
+                }
+                Some(Output::ReadFile(..) | Output::CloseFile(_)) => {}
                 Some(Output::StopAccepting | Output::ReadCertificates) => {}
                 Some(Output::Quit) => {
                     self.kill(index);

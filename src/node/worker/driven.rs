@@ -4,6 +4,7 @@ use crate::app::handler::Handler;
 use crate::base::bytes::Outbox;
 use crate::base::close::Close;
 use crate::base::counters::Counters;
+use crate::base::files::{FileFacts, NoFile};
 use crate::base::ids::ConnId;
 use crate::base::now::{Moment, Now};
 use crate::node::worker::drain::Draining;
@@ -130,6 +131,7 @@ impl Node for Worker {
         }
         self.shared.outgoing.lines.close(conn);
         self.shared.outgoing.deflating.close(conn);
+        self.forget_file(conn);
         if session == Some(Some(Peer::Switchboard)) {
             self.link_lost(conn, now);
         } else if self.master == Some(conn) {
@@ -153,6 +155,18 @@ impl Node for Worker {
         }
     }
 
+    fn file_wanted(&mut self, conn: ConnId) -> Option<(usize, String)> {
+        self.wanted_file(conn)
+    }
+
+    fn file_opened(&mut self, conn: ConnId, file: Result<FileFacts, NoFile>, now: Now) {
+        self.opened_file(conn, file, now);
+    }
+
+    fn file_read(&mut self, conn: ConnId, bytes: Option<&[u8]>, now: Now) {
+        self.read_file(conn, bytes, now);
+    }
+
     fn elapsed(&mut self, now: Now) {
         let mut fired = Vec::new();
         self.wheel.expire(now.moment, &mut fired);
@@ -163,6 +177,7 @@ impl Node for Worker {
             self.unanswered(conn, now);
         }
         self.give_up_gathering(now);
+        self.begin_pieces(now);
         self.drain_on(now);
         self.carry_out(now);
         self.dial_if_due(now);
@@ -200,7 +215,10 @@ impl Node for Worker {
         if let Some(output) = self.outputs.pop_front() {
             return Some(output);
         }
-        self.shared.outgoing.lines.next_dirty().map(Output::Flush)
+        match self.shared.outgoing.lines.next_dirty() {
+            Some(conn) => Some(Output::Flush(conn)),
+            None => self.next_piece(now),
+        }
     }
 
     fn deadline(&self) -> Option<Moment> {
@@ -213,6 +231,7 @@ impl Node for Worker {
             self.farewell,
             draining,
             gathering,
+            self.sending.deadline,
         ]
         .into_iter()
         .flatten()

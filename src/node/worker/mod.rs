@@ -9,6 +9,7 @@ mod deflating;
 mod drain;
 mod driven;
 mod ending;
+mod files;
 mod gathering;
 mod link;
 mod listing;
@@ -24,9 +25,10 @@ use crate::app::apps::Apps;
 use crate::app::channels::Channels;
 use crate::app::cors::{self, Cors};
 use crate::app::echo::Echo;
+use crate::app::files::Files;
 use crate::app::handler::Handler;
 use crate::app::metrics::Metrics;
-use crate::base::bytes::Inbox;
+use crate::base::bytes::{Full, Inbox};
 use crate::base::close::Close;
 use crate::base::counters::Counters;
 use crate::base::dice::Dice;
@@ -37,6 +39,7 @@ use crate::base::wheel::Wheel;
 use crate::node::lines::Lines;
 use crate::node::worker::deflating::Deflating;
 use crate::node::worker::drain::Draining;
+use crate::node::worker::files::Sending;
 use crate::node::worker::gathering::Gathering;
 use crate::node::worker::outgoing::{Outgoing, Wish};
 use crate::node::worker::seats::Seats;
@@ -86,14 +89,25 @@ pub(super) struct Handlers {
     channels: Channels,
     echo: Echo,
     metrics: Metrics,
+    files: Files,
 }
 
 impl Handlers {
+    fn new(apps: Apps, demo_page: Option<&'static str>, dice: &mut Dice) -> Handlers {
+        Handlers {
+            channels: Channels::new(apps, demo_page, dice),
+            echo: Echo,
+            metrics: Metrics,
+            files: Files::default(),
+        }
+    }
+
     pub(super) fn of(&mut self, handler: Handler) -> &mut dyn Application {
         match handler {
             Handler::Channels => &mut self.channels,
             Handler::Echo => &mut self.echo,
             Handler::Metrics => &mut self.metrics,
+            Handler::Files => &mut self.files,
         }
     }
 }
@@ -127,7 +141,7 @@ impl FramedBounds {
     fn of(&self, handler: Handler) -> &FramedOptions {
         match handler {
             Handler::Channels => &self.channels,
-            Handler::Echo | Handler::Metrics => &self.others,
+            Handler::Echo | Handler::Metrics | Handler::Files => &self.others,
         }
     }
 }
@@ -178,6 +192,7 @@ pub struct Worker {
     /// Set by Drain.
     draining: Option<Draining>,
     gathering: Gathering,
+    sending: Sending,
 }
 
 impl Worker {
@@ -214,11 +229,7 @@ impl Worker {
             inflaters: Inflaters::default(),
             cors,
             framed: FramedBounds::new(&limits),
-            handlers: Handlers {
-                channels: Channels::new(apps, demo_page, &mut dice),
-                echo: Echo,
-                metrics: Metrics,
-            },
+            handlers: Handlers::new(apps, demo_page, &mut dice),
             shared: Shared {
                 hub: Hub::new(limits.channels_per_connection, &mut dice),
                 dice,
@@ -236,6 +247,7 @@ impl Worker {
             farewell: None,
             draining: None,
             gathering: Gathering::default(),
+            sending: Sending::default(),
         };
         worker.dial_if_due(now);
         worker
@@ -380,6 +392,7 @@ impl Worker {
                 Wish::Upgrade(conn) => self.upgrade(conn, now),
                 Wish::Close(conn, close) => self.shut(conn, close, now),
                 Wish::Gather(conn) => self.gather(conn, now),
+                Wish::OpenFile(conn, path) => self.open_file(conn, path),
             }
         }
     }
@@ -396,15 +409,26 @@ impl Worker {
         if let Some(origin) = http.allowed_origin() {
             cors::allow(&mut response, origin);
         }
-        match http.respond(&response, out, now) {
+        let after = http.respond(&response, out, now);
+        self.settle_file(conn, &response, after == Ok(AfterAnswer::Body));
+        self.answered(conn, after, now);
+    }
+
+    /// An answer, or a piece of one, was given.
+    fn answered(&mut self, conn: ConnId, after: Result<AfterAnswer, Full>, now: Now) {
+        match after {
             Ok(AfterAnswer::KeepAlive) => {
                 self.shared.outgoing.lines.touch(conn);
                 if self.advancing != Some(conn) {
                     self.resumed.push(conn);
                 }
             }
+            Ok(AfterAnswer::Body) => {
+                self.shared.outgoing.lines.touch(conn);
+                self.arm(conn);
+            }
             Ok(AfterAnswer::Close) => self.end(conn, Close::Done, now),
-            Err(_) => self.end(conn, Close::TooSlow, now),
+            Err(Full) => self.end(conn, Close::TooSlow, now),
         }
     }
 

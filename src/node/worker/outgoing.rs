@@ -22,6 +22,7 @@ pub enum Wish {
     Upgrade(ConnId),
     Close(ConnId, Close),
     Gather(ConnId),
+    OpenFile(ConnId, String),
 }
 
 /// The worker's `Outlet`.
@@ -133,5 +134,9 @@ impl Outlet for Outgoing {
 
     fn gather(&mut self, conn: ConnId) {
         self.wishes.push_back(Wish::Gather(conn));
+    }
+
+    fn open_file(&mut self, conn: ConnId, path: String) {
+        self.wishes.push_back(Wish::OpenFile(conn, path));
     }
 }
