@@ -21,3 +21,5 @@ mod worker_numbers;
 mod worker_play;
 #[path = "node/worker_requests.rs"]
 mod worker_requests;
+#[path = "node/worker_services.rs"]
+mod worker_services;

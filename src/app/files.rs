@@ -8,6 +8,7 @@ use crate::app::application::{Application, Cx, Message, Unavailable};
 use crate::app::cors;
 use crate::app::media::media_type;
 use crate::app::probe::{self, Probe, READ_METHODS};
+use crate::base::close::Close;
 use crate::base::files::{FileFacts, FilePart, NoFile};
 use crate::base::ids::ConnId;
 use crate::base::names::ChannelKey;
@@ -235,7 +236,7 @@ impl Application for Files {
 
     fn undelivered(&mut self, _conn: ConnId, _cx: &mut Cx<'_>) {}
 
-    fn closed(&mut self, conn: ConnId, _cx: &mut Cx<'_>) {
+    fn closed(&mut self, conn: ConnId, _close: &Close, _cx: &mut Cx<'_>) {
         self.waiting.remove(&conn);
     }
 }

@@ -11,23 +11,16 @@ pub enum Handler {
     Metrics,
     /// Files below a directory.
     Files,
+    /// What the embedding program registered under this number (`app::service`).
+    Service(u16),
 }
 
 impl Handler {
-    pub const ALL: [Handler; 4] = [
-        Handler::Channels,
-        Handler::Echo,
-        Handler::Metrics,
-        Handler::Files,
+    /// Those that every server has, with their words in the configuration.
+    pub const BUILT_IN: [(&str, Handler); 4] = [
+        ("channels", Handler::Channels),
+        ("echo", Handler::Echo),
+        ("metrics", Handler::Metrics),
+        ("files", Handler::Files),
     ];
-
-    /// Its word in the configuration.
-    pub fn name(self) -> &'static str {
-        match self {
-            Handler::Channels => "channels",
-            Handler::Echo => "echo",
-            Handler::Metrics => "metrics",
-            Handler::Files => "files",
-        }
-    }
 }

@@ -5,6 +5,7 @@ use crate::app::application::{Application, Cx, Message, Unavailable};
 use crate::app::cors;
 use crate::app::exposition::{CONTENT_TYPE, Page};
 use crate::app::probe::{self, Probe, READ_METHODS};
+use crate::base::close::Close;
 use crate::base::ids::ConnId;
 use crate::base::names::ChannelKey;
 use crate::wire::bus::{Answer, RefusalReason};
@@ -51,5 +52,5 @@ impl Application for Metrics {
 
     fn undelivered(&mut self, _conn: ConnId, _cx: &mut Cx<'_>) {}
 
-    fn closed(&mut self, _conn: ConnId, _cx: &mut Cx<'_>) {}
+    fn closed(&mut self, _conn: ConnId, _close: &Close, _cx: &mut Cx<'_>) {}
 }

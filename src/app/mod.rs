@@ -15,3 +15,4 @@ pub mod handler;
 pub mod media;
 pub mod metrics;
 pub mod probe;
+pub mod service;

@@ -151,6 +151,7 @@ counters! {
     closed_unheard: "Connections ended because they were silent for too long or did not answer a PING." => r#"connections_closed_total{reason="unheard"}"#;
     closed_leaving: "Connections ended because the server stopped or the worker was replaced." => r#"connections_closed_total{reason="going_away"}"#;
     closed_dismissed: "Connections that the operator closed." => r#"connections_closed_total{reason="dismissed"}"#;
+    closed_chosen: "Connections that a service of the program closed." => r#"connections_closed_total{reason="chosen"}"#;
     closed_unknown: "Connections to an app, path or protocol version that does not exist." => r#"connections_closed_total{reason="unknown"}"#;
     closed_unauthorised: "Connections that were not allowed, or sent too many malformed messages." => r#"connections_closed_total{reason="unauthorised"}"#;
     closed_unsendable: "Connections ended because a message could not be sent on them." => r#"connections_closed_total{reason="unsendable"}"#;
@@ -204,6 +205,7 @@ impl Counters {
             Close::Unheard => &mut self.closed_unheard,
             Close::GoingAway | Close::Replaced => &mut self.closed_leaving,
             Close::Dismissed => &mut self.closed_dismissed,
+            Close::Chosen(..) => &mut self.closed_chosen,
             Close::AppUnknown(_) | Close::PathUnknown | Close::VersionRefused(_) => {
                 &mut self.closed_unknown
             }

@@ -28,6 +28,7 @@ use crate::app::echo::Echo;
 use crate::app::files::Files;
 use crate::app::handler::Handler;
 use crate::app::metrics::Metrics;
+use crate::app::service::{Hosted, Services};
 use crate::base::bytes::{Full, Inbox};
 use crate::base::close::Close;
 use crate::base::counters::Counters;
@@ -76,6 +77,8 @@ pub struct WorkerOptions {
     pub apps: Apps,
     /// Served at `/` by `channels` listeners.
     pub demo_page: Option<&'static str>,
+    /// What the embedding program serves; `Handler::Service` counts in it.
+    pub services: Services,
     pub limits: Limits,
     /// Whether and how WebSocket messages are compressed.
     pub deflate: Option<DeflateOptions>,
@@ -90,15 +93,22 @@ pub(super) struct Handlers {
     echo: Echo,
     metrics: Metrics,
     files: Files,
+    services: Vec<Hosted>,
 }
 
 impl Handlers {
-    fn new(apps: Apps, demo_page: Option<&'static str>, dice: &mut Dice) -> Handlers {
+    fn new(
+        apps: Apps,
+        demo_page: Option<&'static str>,
+        services: Vec<Hosted>,
+        dice: &mut Dice,
+    ) -> Handlers {
         Handlers {
             channels: Channels::new(apps, demo_page, dice),
             echo: Echo,
             metrics: Metrics,
             files: Files::default(),
+            services,
         }
     }
 
@@ -108,6 +118,19 @@ impl Handlers {
             Handler::Echo => &mut self.echo,
             Handler::Metrics => &mut self.metrics,
             Handler::Files => &mut self.files,
+            Handler::Service(index) => &mut self.services[usize::from(index)],
+        }
+    }
+
+    /// When a service has something to do.
+    fn deadline(&self) -> Option<Moment> {
+        self.services.iter().filter_map(Hosted::deadline).min()
+    }
+
+    fn elapsed(&mut self, shared: &mut Shared, now: Now) {
+        let due = |service: &&mut Hosted| service.deadline().is_some_and(|at| at <= now.moment);
+        for service in self.services.iter_mut().filter(due) {
+            service.elapsed(&mut shared.cx(now));
         }
     }
 }
@@ -141,7 +164,7 @@ impl FramedBounds {
     fn of(&self, handler: Handler) -> &FramedOptions {
         match handler {
             Handler::Channels => &self.channels,
-            Handler::Echo | Handler::Metrics | Handler::Files => &self.others,
+            _ => &self.others,
         }
     }
 }
@@ -203,6 +226,7 @@ impl Worker {
             listeners,
             apps,
             demo_page,
+            services,
             limits,
             deflate,
             cors,
@@ -216,7 +240,7 @@ impl Worker {
             close_within: Duration::from_secs(limits.close_seconds),
         };
         let outgoing = Outgoing {
-            lines: Lines::new(),
+            lines: Lines::new(limits.outbox_bytes / 2),
             uplink: Uplink::new(slot, life, &limits, now),
             deflating: Deflating::new(deflate),
             wishes: VecDeque::new(),
@@ -229,7 +253,7 @@ impl Worker {
             inflaters: Inflaters::default(),
             cors,
             framed: FramedBounds::new(&limits),
-            handlers: Handlers::new(apps, demo_page, &mut dice),
+            handlers: Handlers::new(apps, demo_page, services.start(slot), &mut dice),
             shared: Shared {
                 hub: Hub::new(limits.channels_per_connection, &mut dice),
                 dice,
@@ -249,8 +273,17 @@ impl Worker {
             gathering: Gathering::default(),
             sending: Sending::default(),
         };
+        worker.tell_services(Application::started, now);
         worker.dial_if_due(now);
         worker
+    }
+
+    /// Calls every service of the embedding program.
+    pub(super) fn tell_services(&mut self, tell: fn(&mut Hosted, &mut Cx<'_>), now: Now) {
+        for service in &mut self.handlers.services {
+            tell(service, &mut self.shared.cx(now));
+        }
+        self.carry_out(now);
     }
 
     pub(super) fn dial_if_due(&mut self, now: Now) {
@@ -318,11 +351,15 @@ impl Worker {
     /// Lets the connection's session take what it can from `inbox`, step by step.
     fn advance(&mut self, conn: ConnId, inbox: &mut Inbox<'_>, now: Now) {
         let outer = self.advancing.replace(conn);
-        while self.step(conn, inbox, now) {
+        while !self.is_paused(conn) && self.step(conn, inbox, now) {
             self.carry_out(now);
         }
         self.carry_out(now);
         self.advancing = outer;
+    }
+
+    fn is_paused(&self, conn: ConnId) -> bool {
+        self.seats.get(conn).is_some_and(|seat| seat.paused)
     }
 
     /// One step; whether there may be another.
@@ -339,7 +376,6 @@ impl Worker {
                 HttpStep::Idle => return false,
                 HttpStep::Request(request) => {
                     shared.counters.http_requests += 1;
-                    seat.known = true;
                     http.allow_origin(self.cors.allowed(&request));
                     http.agree(shared.outgoing.deflating.negotiate(&request));
                     let application = self.handlers.of(seat.handler);
@@ -386,14 +422,34 @@ impl Worker {
 
     /// Does what applications wished for.
     pub(super) fn carry_out(&mut self, now: Now) {
-        while let Some(wish) = self.shared.outgoing.wishes.pop_front() {
-            match wish {
-                Wish::Reply(conn, response) => self.reply(conn, response, now),
-                Wish::Upgrade(conn) => self.upgrade(conn, now),
-                Wish::Close(conn, close) => self.shut(conn, close, now),
-                Wish::Gather(conn) => self.gather(conn, now),
-                Wish::OpenFile(conn, path) => self.open_file(conn, path),
+        loop {
+            while let Some(wish) = self.shared.outgoing.wishes.pop_front() {
+                match wish {
+                    Wish::Reply(conn, response) => self.reply(conn, response, now),
+                    Wish::Upgrade(conn) => self.upgrade(conn, now),
+                    Wish::Close(conn, close) => self.shut(conn, close, now),
+                    Wish::Gather(conn) => self.gather(conn, now),
+                    Wish::OpenFile(conn, path) => self.open_file(conn, path),
+                    Wish::ReadFrom(conn, wanted) => self.read_from(conn, wanted),
+                }
             }
+            let filled = self.shared.outgoing.lines.take_filled();
+            if filled.is_empty() {
+                return;
+            }
+            for conn in filled {
+                if let Some(seat) = self.seats.get(conn).filter(|seat| seat.known) {
+                    let application = self.handlers.of(seat.handler);
+                    application.congested(conn, &mut self.shared.cx(now));
+                }
+            }
+        }
+    }
+
+    fn read_from(&mut self, conn: ConnId, wanted: bool) {
+        if let Some(seat) = self.seats.get_mut(conn) {
+            seat.paused = !wanted;
+            self.resumed.push(conn);
         }
     }
 

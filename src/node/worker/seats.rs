@@ -44,6 +44,8 @@ pub struct Seat {
     pub ended: bool,
     /// The reason of its end was counted.
     pub counted: bool,
+    /// The application asked not to be sent what arrives.
+    pub paused: bool,
     /// The application was told of the connection and is to be told of its end.
     pub known: bool,
     /// Bytes that arrived and were not understood yet.
@@ -72,6 +74,7 @@ impl Seats {
             handler,
             ended: false,
             counted: false,
+            paused: false,
             known: false,
             leftover: Vec::new(),
             armed: None,
