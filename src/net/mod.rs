@@ -7,6 +7,7 @@ pub mod admission;
 pub mod clock;
 mod connections;
 mod deadlines;
+pub mod files;
 pub mod reactor;
 mod secured;
 pub mod sockets;

@@ -22,6 +22,7 @@ use crate::net::admission::{Permit, Refused, Resting};
 use crate::net::clock::Clock;
 use crate::net::connections::{Connections, Phase};
 use crate::net::deadlines::Deadlines;
+use crate::net::files::Files;
 use crate::net::secured::Handshake;
 use crate::net::sockets::{Sockets, Tls};
 use crate::net::stream::Stream;
@@ -39,8 +40,6 @@ const ACCEPTS: usize = 64;
 const HANDSHAKES: usize = 16;
 /// How long a peer that was sent everything gets to close its side.
 const LINGER: Duration = Duration::from_secs(2);
-/// A turn longer than this is counted.
-const SLOW_TURN: Duration = Duration::from_millis(20);
 
 /// The links to the master and to the switchboard are not clients.
 const OWN_CONNECTIONS: usize = 2;
@@ -55,6 +54,8 @@ pub struct Reactor<N: Node> {
     switchboard: Option<PathBuf>,
     buffers: Buffers,
     tls: Tls,
+    lines_dropped: fn() -> u64,
+    files: Files,
     /// To be read from again although no event came.
     again: VecDeque<ConnId>,
     /// The same for those in a handshake, which are read from a few in each turn.
@@ -100,6 +101,8 @@ impl<N: Node> Reactor<N> {
             draining: Deadlines::new(sockets.write),
             lingering: Deadlines::new(LINGER),
             tls: sockets.tls,
+            lines_dropped: sockets.lines_dropped,
+            files: Files::new(sockets.roots),
             quit: false,
         };
         if let Some(master) = sockets.master {
@@ -131,6 +134,7 @@ impl<N: Node> Reactor<N> {
 
     fn turn(&mut self, events: &Events) {
         let now = self.clock.now();
+        let deliveries = self.node.counters().deliveries;
         let again = self.again.len();
         for event in events {
             let id = ConnId::from_u64(event.token().0 as u64);
@@ -172,9 +176,9 @@ impl<N: Node> Reactor<N> {
         self.cut_handshakes(now);
         self.free_dead();
         let took = self.clock.now().moment.since(now.moment);
-        if took > SLOW_TURN {
-            self.node.counters().slow_turns += 1;
-        }
+        let counters = self.node.counters();
+        counters.turned(took, deliveries);
+        counters.log_lines_dropped = (self.lines_dropped)();
     }
 
     /// How long to wait: not at all when something was left undone.
@@ -394,6 +398,16 @@ impl<N: Node> Reactor<N> {
                     let outcome = self.secure();
                     self.node.certificates_read(outcome);
                 }
+                Output::OpenFile(conn) => {
+                    if let Some((listener, path)) = self.node.file_wanted(conn) {
+                        let opened = self.files.open(conn, listener, &path);
+                        self.node.file_opened(conn, opened, now);
+                    }
+                }
+                Output::ReadFile(conn, part) => {
+                    self.node.file_read(conn, self.files.read(conn, part), now);
+                }
+                Output::CloseFile(conn) => self.files.close(conn),
                 Output::Quit => self.quit = true,
             }
         }
@@ -426,6 +440,7 @@ impl<N: Node> Reactor<N> {
     fn kill(&mut self, conn: ConnId, now: Now) {
         if let Some(permit) = self.connections.kill(conn, self.poll.registry()) {
             self.give_back(permit);
+            self.files.close(conn);
             self.node.closed(conn, now);
         }
     }
