@@ -68,6 +68,9 @@ impl Site {
         activated: &mut Activated,
     ) -> Result<Site, Failure> {
         let identity = Identity::of(config)?;
+        if let Some(identity) = &identity {
+            identity.try_on()?;
+        }
         roots::check(config)?;
         let certificates = Certificates::open(config, source)?;
         let slots: Result<Vec<Slots>, Failure> = config
