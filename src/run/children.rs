@@ -209,12 +209,12 @@ impl Children {
         self.rows[index].kill_by(now + STOP_PATIENCE);
     }
 
-    /// It is to die now, for this reason.
-    pub fn condemn(&mut self, index: usize, why: String) {
+    /// It is to die at this moment, for this reason.
+    pub fn condemn(&mut self, index: usize, why: String, at: Moment) {
         let row = &mut self.rows[index];
         if row.condemned.is_none() {
             row.condemned = Some(why);
-            self.actions.push_back(Action::Kill(index));
+            row.kill_by(at);
         }
     }
 

@@ -30,7 +30,7 @@ use crate::run::certificates;
 use crate::run::exit::ChildExit;
 use crate::run::handover::{Handover, SWITCHBOARD_NAME, listener_name, master_name};
 use crate::run::spawn::CONFIG_PATH;
-use crate::run::{ledger, log as log_writer, os, roots};
+use crate::run::{ledger, log as log_writer, os, roots, stack};
 
 /// A chat room to try the server with; it knows the demo app's secret.
 const DEMO_PAGE: &str = include_str!("../../examples/chat.html");
@@ -102,6 +102,9 @@ fn run(
         let config = read_config(handover.take("config")?, program)?;
         log_writer::start(role, &config.log);
         log_writer::report_panics();
+        if let Err(error) = stack::tell_when_asked() {
+            log::warn!("a stuck thread will not tell where it stands: {error}");
+        }
         let starts = build(&config, &mut handover)?;
         if starts.is_empty() {
             return Err("no slot was handed over".to_string());

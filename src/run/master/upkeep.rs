@@ -15,9 +15,13 @@ use crate::run::master::Master;
 use crate::run::os;
 use crate::run::replacing::Outcome;
 use crate::run::site::Given;
+use crate::run::stack;
 
 /// Signs of life are asked for this often.
 const BEAT_EVERY: Duration = Duration::from_secs(2);
+/// How long a process that is stuck has to write down where. It ends as soon as it has; this is for
+/// one that cannot.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 /// Over how long a reload in a hurry lets clients go.
 const FAST_WINDOW: Duration = Duration::from_secs(2);
 
@@ -130,6 +134,7 @@ impl Master {
     /// What the master itself does differently.
     fn take_up_config(&mut self, now: Moment) {
         log::set_max_level(self.config.log.level);
+        self.about.banner.listen = self.site.listen_status(&self.config);
         self.beats.missed_max = Beats::new(self.config.watchdog, now).missed_max;
     }
 
@@ -179,12 +184,12 @@ impl Master {
         // Counted from now: when we were held up ourselves, nobody is to pay for it.
         self.beats.due = now + BEAT_EVERY;
         for index in 0..self.processes.len() {
-            self.listen_for_life(index);
+            self.listen_for_life(index, now);
             self.weigh(index, now);
         }
     }
 
-    fn listen_for_life(&mut self, index: usize) {
+    fn listen_for_life(&mut self, index: usize, now: Moment) {
         let phase = self.children.rows()[index].phase;
         if !matches!(phase, Phase::Running | Phase::Draining) {
             return;
@@ -202,9 +207,10 @@ impl Master {
             for thread in os::threads_of(pid) {
                 log::error!(pid; "{row} is stuck: {thread}");
             }
+            stack::ask(pid);
         }
-        let why = format!("stuck: no sign of life for {seconds} s, killed");
-        self.children.condemn(index, why);
+        let why = format!("stuck: no sign of life for {seconds} s");
+        self.children.condemn(index, why, now + LAST_WORDS);
     }
 
     fn weigh(&mut self, index: usize, now: Moment) {
