@@ -31,10 +31,12 @@ macro_rules! counters {
 }
 
 counters! {
-    connections: "Client connections open now.";
+    connections: "Connections open now: those of clients and those that were dialled.";
     subscriptions: "Subscriptions held now.";
     accepted: "Client connections accepted.";
-    closed: "Client connections ended.";
+    dialled: "Outgoing connections established.";
+    dial_failed: "Outgoing connections that could not be established, or were given up before.";
+    closed: "Connections ended, accepted or dialled.";
     messages_in: "Messages received from clients: WebSocket messages, lines, frames.";
     messages_out: "Messages sent to clients.";
     bytes_in: "Bytes received from clients.";

@@ -4,9 +4,12 @@
 mod acceptor;
 mod acceptors;
 pub mod clock;
+mod client_tls;
 mod connections;
 mod deadlines;
+mod dialler;
 pub mod reactor;
+mod resolver;
 mod secured;
 pub mod sockets;
 mod stream;

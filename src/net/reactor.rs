@@ -14,13 +14,14 @@ use std::time::Duration;
 use mio::net::UnixStream;
 use mio::{Events, Poll};
 
-use crate::base::ids::ConnId;
+use crate::base::ids::{ConnId, DialId};
 use crate::base::now::Now;
 use crate::net::acceptor::Accepting;
 use crate::net::acceptors::Acceptors;
 use crate::net::clock::Clock;
 use crate::net::connections::{Connections, Phase};
 use crate::net::deadlines::Deadlines;
+use crate::net::dialler::{Dialler, Outcome};
 use crate::net::secured::Handshake;
 use crate::net::sockets::{Sockets, Tls};
 use crate::net::stream::Stream;
@@ -53,6 +54,7 @@ pub struct Reactor<N: Node> {
     clock: Clock,
     connections: Connections,
     acceptors: Acceptors,
+    dialler: Dialler,
     switchboard: Option<PathBuf>,
     buffers: Buffers,
     tls: Tls,
@@ -91,6 +93,7 @@ impl<N: Node> Reactor<N> {
             clock,
             connections: Connections::new(),
             acceptors,
+            dialler: Dialler::default(),
             switchboard: sockets.switchboard,
             buffers: Buffers::new(SCRATCH_BYTES),
             again: VecDeque::new(),
@@ -134,7 +137,7 @@ impl<N: Node> Reactor<N> {
         let again = self.again.len();
         for event in events {
             let id = ConnId::from_u64(event.token().0 as u64);
-            if self.acceptors.wake(id) {
+            if self.acceptors.wake(id) || self.dialler.wake(id) {
                 continue;
             }
             if event.is_writable() {
@@ -166,6 +169,7 @@ impl<N: Node> Reactor<N> {
             self.node.elapsed(now);
         }
         self.accept(now);
+        self.take_dialled(now);
         self.carry_out(now);
         self.ask_the_unwanted();
         self.cut_overdue(now);
@@ -186,6 +190,7 @@ impl<N: Node> Reactor<N> {
         let deadlines = [
             self.node.deadline(),
             self.acceptors.paused(),
+            self.dialler.deadline(),
             self.draining.earliest(),
             self.lingering.earliest(),
             self.handshakes_due.earliest(),
@@ -194,14 +199,14 @@ impl<N: Node> Reactor<N> {
         Some(earliest.since(now.moment))
     }
 
-    fn add(&mut self, transport: Transport, origin: Origin, now: Now) -> io::Result<()> {
+    fn add(&mut self, transport: Transport, origin: Origin, now: Now) -> io::Result<ConnId> {
         let handshaking = transport.is_handshaking();
         let conn = self.connections.add(transport, self.poll.registry())?;
         if handshaking {
             self.handshakes_due.begin(conn, now.moment);
         }
         self.node.opened(conn, origin, now);
-        Ok(())
+        Ok(conn)
     }
 
     fn mark_unread(&mut self, conn: ConnId) {
@@ -366,7 +371,14 @@ impl<N: Node> Reactor<N> {
                         self.flush(conn, now);
                     }
                 }
-                Output::Dial(peer) => self.dial(peer, now),
+                Output::Dial(Peer::Switchboard) => self.dial_switchboard(now),
+                Output::Dial(Peer::Outside(dial)) => {
+                    if let Some(target) = self.node.target(dial) {
+                        let registry = self.poll.registry();
+                        self.dialler.begin(dial, target, now.moment, registry);
+                    }
+                }
+                Output::HangUp(dial) => self.dialler.give_up(dial),
                 Output::StopAccepting => {
                     self.acceptors.close(self.poll.registry());
                 }
@@ -388,17 +400,53 @@ impl<N: Node> Reactor<N> {
         Ok(())
     }
 
-    fn dial(&mut self, peer: Peer, now: Now) {
-        let dialled = match (peer, &self.switchboard) {
-            (Peer::Switchboard, Some(path)) => UnixStream::connect(path),
-            (Peer::Switchboard, None) => Err(io::ErrorKind::NotFound.into()),
+    fn dial_switchboard(&mut self, now: Now) {
+        let path = self.switchboard.as_ref();
+        let stream = match path {
+            Some(path) => UnixStream::connect(path),
+            None => Err(io::ErrorKind::NotFound.into()),
         };
-        let added = dialled.and_then(|stream| {
+        let added = stream.and_then(|stream| {
             let transport = Transport::Plain(Stream::Unix(stream));
-            self.add(transport, Origin::Dialled(peer), now)
+            self.add(transport, Origin::Dialled(Peer::Switchboard), now)
         });
-        if added.is_err() {
-            self.node.unreachable(peer, now);
+        if let Err(error) = added {
+            let why = error.to_string();
+            self.node.unreachable(Peer::Switchboard, &why, now);
+        }
+    }
+
+    /// Goes on with what is dialled outside. What an application dials in answer to an outcome is
+    /// looked at in the next turn.
+    fn take_dialled(&mut self, now: Now) {
+        let registry = self.poll.registry();
+        self.dialler.turn(now.moment, registry, &mut self.buffers);
+        for _ in 0..self.dialler.outcomes() {
+            if let Some((dial, outcome)) = self.dialler.next() {
+                self.dialled(dial, outcome, now);
+            }
+        }
+    }
+
+    fn dialled(&mut self, dial: DialId, outcome: Outcome, now: Now) {
+        let peer = Peer::Outside(dial);
+        match outcome {
+            Outcome::Failed(why) => self.node.unreachable(peer, &why, now),
+            Outcome::Reached {
+                transport,
+                mut early,
+                end,
+            } => match self.add(transport, Origin::Dialled(peer), now) {
+                Err(error) => self.node.unreachable(peer, &error.to_string(), now),
+                Ok(conn) => {
+                    if !early.is_empty() {
+                        self.node.received(conn, &mut early, now);
+                    }
+                    if end {
+                        self.ended(conn, now);
+                    }
+                }
+            },
         }
     }
 

@@ -13,6 +13,8 @@ struct Line {
     generation: u32,
     dirty: bool,
     protocol: Protocol,
+    /// We are the client of a WebSocket.
+    masked: bool,
     outbox: Outbox,
 }
 
@@ -38,6 +40,7 @@ impl Lines {
             generation: conn.generation,
             dirty: false,
             protocol: Protocol::default(),
+            masked: false,
             outbox: Outbox::new(bytes_max),
         });
     }
@@ -47,6 +50,19 @@ impl Lines {
         if let Some(line) = self.line(conn) {
             line.protocol = protocol;
         }
+    }
+
+    /// Frames for the connection have to be masked from now on, each for itself.
+    pub fn mask(&mut self, conn: ConnId) {
+        if let Some(line) = self.line(conn) {
+            line.masked = true;
+        }
+    }
+
+    /// Whether frames for the connection have to be masked.
+    pub fn is_masked(&self, conn: ConnId) -> bool {
+        let line = self.lines.get(conn.slot as usize).and_then(Option::as_ref);
+        line.is_some_and(|line| line.generation == conn.generation && line.masked)
     }
 
     /// How messages for the connection are written.

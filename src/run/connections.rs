@@ -149,9 +149,9 @@ impl Connection {
             slot,
             conn: row.conn,
         };
-        let transport = match scheme {
-            "https" | "wss" | "tls" | "ssl" => "tls",
-            "unix" => "unix",
+        let transport = match (scheme, row.protocol.as_str()) {
+            ("https" | "wss" | "tls" | "ssl", _) | ("", "tls-client" | "wss-client") => "tls",
+            ("unix", _) | ("", "unix-client") => "unix",
             _ => "tcp",
         };
         Connection {

@@ -364,6 +364,9 @@ impl World {
                     self.close_conn(index, conn);
                 }
                 Some(Output::Dial(Peer::Switchboard)) => self.dial(index),
+                Some(Output::Dial(Peer::Outside(_)) | Output::HangUp(_)) => {
+                    unreachable!("no handler of these workers dials")
+                }
                 Some(Output::StopAccepting | Output::ReadCertificates) => {}
                 Some(Output::Quit) => {
                     self.kill(index);

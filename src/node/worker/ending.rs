@@ -95,6 +95,13 @@ impl Worker {
             application.closed(conn, &mut self.shared.cx(now));
             self.part(conn, now);
         }
+        if let Some(seat) = self.seats.get(conn)
+            && matches!(seat.session, Session::Upgrading(_))
+            && let Some(dialled) = self.dialled.get(&conn)
+        {
+            let why = "the connection ended before the WebSocket handshake was done";
+            self.dial_failed(dialled.dial, why, now);
+        }
     }
 
     /// Makes sure the wheel fires by the session's deadline.
@@ -106,6 +113,11 @@ impl Worker {
             Session::Http(http) => http.deadline(&self.shared.limits),
             Session::WebSocket(websocket) => websocket.deadline(&self.websocket),
             Session::Framed(framed) => framed.deadline(self.framed.of(seat.handler)),
+            Session::Upgrading(_) => {
+                let dial = self.dialled.get(&conn).map(|dialled| dialled.dial);
+                dial.and_then(|dial| self.shared.outgoing.dials.get_mut(dial))
+                    .map(|dial| dial.until)
+            }
             Session::Uplink | Session::Master => None,
         };
         if let Some(deadline) = deadline
@@ -149,6 +161,10 @@ impl Worker {
                 }
                 None => None,
             },
+            Session::Upgrading(_) => {
+                let why = "the server did not answer the WebSocket handshake in time";
+                return self.upgrade_failed(conn, why, now);
+            }
             Session::Uplink | Session::Master => None,
         };
         match close {
@@ -160,16 +176,17 @@ impl Worker {
         }
     }
 
-    /// Says goodbye to every client.
+    /// Says goodbye to everybody.
     pub(super) fn stop(&mut self, now: Now) {
         if self.farewell.is_some() {
             return;
         }
         self.farewell = Some(now.moment + FAREWELL);
         self.outputs.push_back(Output::StopAccepting);
+        self.give_up_dials(now);
         for conn in self.seats.ids() {
-            let client = self.seats.get(conn).map(|seat| seat.session.is_client());
-            if client == Some(true) {
+            let foreign = self.seats.get(conn).map(|seat| seat.session.is_foreign());
+            if foreign == Some(true) {
                 self.shut(conn, Close::GoingAway, now);
             }
         }

@@ -6,6 +6,8 @@
 //! write is on the dirty list, and each with a deadline is on the wheel.
 
 mod deflating;
+mod dialling;
+mod dials;
 mod drain;
 mod driven;
 mod ending;
@@ -15,7 +17,7 @@ mod outgoing;
 mod seats;
 mod uplink;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::app::application::{Application, Cx, Message};
@@ -34,6 +36,8 @@ use crate::base::now::{Moment, Now};
 use crate::base::wheel::Wheel;
 use crate::node::lines::Lines;
 use crate::node::worker::deflating::Deflating;
+use crate::node::worker::dialling::Dialled;
+use crate::node::worker::dials::Dials;
 use crate::node::worker::drain::Draining;
 use crate::node::worker::outgoing::{Outgoing, Wish};
 use crate::node::worker::seats::Seats;
@@ -81,14 +85,14 @@ pub struct WorkerOptions {
 
 pub(super) struct Handlers {
     channels: Channels,
-    echo: Echo,
+    echo: Box<dyn Application>,
 }
 
 impl Handlers {
     pub(super) fn of(&mut self, handler: Handler) -> &mut dyn Application {
         match handler {
             Handler::Channels => &mut self.channels,
-            Handler::Echo => &mut self.echo,
+            Handler::Echo => &mut *self.echo,
         }
     }
 }
@@ -159,6 +163,8 @@ pub struct Worker {
     pub(super) handlers: Handlers,
     pub(super) shared: Shared,
     pub(super) seats: Seats,
+    /// Of the seats, those that we dialled ourselves, servers of others.
+    dialled: BTreeMap<ConnId, Dialled>,
     wheel: Wheel,
     pub(super) outputs: VecDeque<Output>,
     /// The connection whose input is being taken up.
@@ -198,6 +204,8 @@ impl Worker {
             lines: Lines::new(),
             uplink: Uplink::new(slot, life, &limits, now),
             deflating: Deflating::new(deflate),
+            dials: Dials::new(limits.dials),
+            masks: dice.branch(),
             wishes: VecDeque::new(),
             messages: 0,
             scratch: Vec::new(),
@@ -210,7 +218,7 @@ impl Worker {
             framed: FramedBounds::new(&limits),
             handlers: Handlers {
                 channels: Channels::new(apps, demo_page, &mut dice),
-                echo: Echo,
+                echo: Box::new(Echo),
             },
             shared: Shared {
                 hub: Hub::new(limits.channels_per_connection, &mut dice),
@@ -220,6 +228,7 @@ impl Worker {
                 outgoing,
             },
             seats: Seats::default(),
+            dialled: BTreeMap::new(),
             wheel: Wheel::new(now.moment),
             outputs: VecDeque::new(),
             advancing: None,
@@ -336,6 +345,10 @@ impl Worker {
                     application.message(conn, message.as_message(), &mut shared.cx(now));
                 }
             }
+            Session::Upgrading(upgrade) => {
+                let step = upgrade.next(inbox, shared.limits.http_head_bytes);
+                return self.upgraded(conn, step, now);
+            }
             Session::Framed(framed) => {
                 let payload = match framed.next(inbox, now, self.framed.of(seat.handler)) {
                     FramedStep::Idle => return false,
@@ -362,6 +375,8 @@ impl Worker {
                 Wish::Reply(conn, response) => self.reply(conn, response, now),
                 Wish::Upgrade(conn) => self.upgrade(conn, now),
                 Wish::Close(conn, close) => self.shut(conn, close, now),
+                Wish::Dial(dial) => self.begin_dial(dial, now),
+                Wish::HangUp(dial) => self.hang_up_dial(dial),
             }
         }
     }

@@ -4,23 +4,29 @@
 use std::collections::VecDeque;
 
 use crate::app::application::{Asked, Message, Outlet, Parcel, Unavailable};
+use crate::app::handler::Handler;
 use crate::base::bytes::Full;
 use crate::base::close::Close;
-use crate::base::ids::ConnId;
+use crate::base::dice::Dice;
+use crate::base::ids::{ConnId, DialId};
 use crate::base::now::Now;
 use crate::node::lines::Lines;
 use crate::node::worker::deflating::{Deflated, Deflating};
+use crate::node::worker::dials::Dials;
 use crate::node::worker::uplink::Uplink;
 use crate::wire::bus::{Item, Up};
 use crate::wire::framing::{Framing, Unsendable};
 use crate::wire::http::Response;
-use crate::wire::websocket;
+use crate::wire::target::Target;
+use crate::wire::websocket::{self, OpCode};
 
 /// A change of a session that an application asked for.
 pub enum Wish {
     Reply(ConnId, Response),
     Upgrade(ConnId),
     Close(ConnId, Close),
+    Dial(DialId),
+    HangUp(DialId),
 }
 
 /// The worker's `Outlet`.
@@ -28,6 +34,9 @@ pub struct Outgoing {
     pub lines: Lines,
     pub uplink: Uplink,
     pub deflating: Deflating,
+    pub dials: Dials,
+    /// Keys of the frames we send as a client.
+    pub masks: Dice,
     pub wishes: VecDeque<Wish>,
     /// Messages queued since the start.
     pub messages: u64,
@@ -57,6 +66,15 @@ impl Outgoing {
         self.sent(conn, pushed);
     }
 
+    /// As the client of a WebSocket: a key for each frame, and no frame shared.
+    fn send_masked(&mut self, conn: ConnId, opcode: OpCode, payload: &[u8]) {
+        let mask = self.masks.next_mask();
+        let pushed = self.lines.push(conn, |out| {
+            websocket::push_masked(out, opcode, mask, payload)
+        });
+        self.sent(conn, pushed);
+    }
+
     /// To leave the message out would be silent loss.
     fn unsendable(&mut self, conn: ConnId) {
         self.wishes.push_back(Wish::Close(conn, Close::Unsendable));
@@ -71,6 +89,9 @@ impl Outlet for Outgoing {
         };
         if let Some(framing) = self.lines.protocol(conn).framing() {
             return self.send_framed(conn, framing, payload);
+        }
+        if self.lines.is_masked(conn) {
+            return self.send_masked(conn, opcode, payload);
         }
         let deflating = &mut self.deflating;
         let pushed = self
@@ -89,6 +110,9 @@ impl Outlet for Outgoing {
             Deflated::Own(payload) => lines.push(conn, |out| {
                 websocket::push_deflated(out, websocket::TEXT, payload)
             }),
+            Deflated::Not if lines.is_masked(conn) => {
+                return self.send_masked(conn, websocket::TEXT, parcel.payload());
+            }
             Deflated::Not => match parcel.encoded(lines.protocol(conn)) {
                 Ok(bytes) => lines.push(conn, |out| out.push_shared(bytes)),
                 Err(Unsendable) => return self.unsendable(conn),
@@ -128,5 +152,17 @@ impl Outlet for Outgoing {
             &mut self.lines,
             now,
         )
+    }
+
+    fn dial(&mut self, handler: Handler, target: &Target) -> DialId {
+        let (dial, begun) = self.dials.begin(handler, target);
+        if begun {
+            self.wishes.push_back(Wish::Dial(dial));
+        }
+        dial
+    }
+
+    fn hang_up(&mut self, dial: DialId) {
+        self.wishes.push_back(Wish::HangUp(dial));
     }
 }

@@ -15,7 +15,7 @@ pub struct Facts {
     pub bytes_in: u64,
     peer: Option<IpAddr>,
     port: u16,
-    /// The place of its listener in the configuration.
+    /// The place of its listener in the configuration. Means nothing when it was dialled.
     pub listener: u16,
 }
 
@@ -28,6 +28,10 @@ impl Facts {
             port: peer.map_or(0, |peer| peer.port()),
             listener: listener as u16,
         }
+    }
+
+    pub fn dialled(now: Now) -> Facts {
+        Facts::new(0, None, now)
     }
 
     pub fn peer(&self) -> Option<SocketAddr> {
