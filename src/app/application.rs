@@ -220,7 +220,8 @@ pub trait Application {
     fn refused(&mut self, conn: ConnId, key: &ChannelKey, reason: RefusalReason, cx: &mut Cx<'_>);
 
     /// A server was reached: TLS and the WebSocket handshake, if any, are done. From here on the
-    /// connection is like one that was accepted: messages follow, and `closed` in the end.
+    /// connection is like one that was accepted: messages follow, silence counts, and `closed`
+    /// comes in the end.
     fn reached(&mut self, _conn: ConnId, _dial: DialId, _cx: &mut Cx<'_>) {}
 
     /// A server was not reached; `why` is a sentence for people, which quotes nothing that the

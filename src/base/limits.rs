@@ -39,7 +39,7 @@ limits! {
     connections: usize = 100_000,
         "Connections of one reactor. At the limit it stops accepting until one closes.";
     dials: usize = 1_000,
-        "Outgoing connections of one reactor that are being established. One more fails at once. They and those that stand may exceed `connections` by this number, so that accepting leaves room for them.";
+        "Outgoing connections of one reactor that are being established. One more fails at once. Those that stand count among `connections`, and may exceed that limit by this number, so that accepting leaves room for them.";
     tls_handshake_seconds: u64 = 10,
         "Time for a TLS handshake. Then the connection is cut.";
     http_head_bytes: usize = 16_384,

@@ -27,9 +27,7 @@ pub fn prepare(target: &Target) -> Result<(Arc<ClientConfig>, ServerName<'static
     let builder = ClientConfig::builder_with_provider(Arc::new(provider::default_provider()))
         .with_protocol_versions(rustls::ALL_VERSIONS)
         .map_err(|error| error.to_string())?;
-    let mut config = builder
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
     if target.scheme().is_websocket() {
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
     }

@@ -120,18 +120,19 @@ impl Dialler {
             addresses: VecDeque::new(),
             attempts: Vec::new(),
         };
-        let target = &self.dials.entry(dial).insert_entry(entry).into_mut().target;
+        let target = entry.target.clone();
+        self.dials.insert(dial, entry);
         if target.scheme() == TargetScheme::Unix {
-            let path = target.path_and_query().to_string();
+            let path = target.place();
             return match UnixStream::connect(&path) {
                 Ok(stream) => self.attempt(dial, path, Stream::Unix(stream), registry),
                 Err(error) => self.fail(dial, format!("{path}: {}", words(&error))),
             };
         }
-        let (host, port) = (target.host().to_string(), target.port());
+        let (host, port) = (target.host(), target.port());
         match host.parse::<IpAddr>() {
             Ok(address) => self.try_all(dial, [SocketAddr::new(address, port)], now, registry),
-            Err(_) => self.resolve(dial, &host, port, registry),
+            Err(_) => self.resolve(dial, host, port, registry),
         }
     }
 
@@ -497,3 +498,7 @@ fn words(error: &io::Error) -> String {
         None => text,
     }
 }
+
+#[cfg(test)]
+#[path = "dialler_tests.rs"]
+mod tests;

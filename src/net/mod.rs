@@ -3,8 +3,8 @@
 
 mod acceptor;
 mod acceptors;
-pub mod clock;
 mod client_tls;
+pub mod clock;
 mod connections;
 mod deadlines;
 mod dialler;

@@ -98,7 +98,9 @@ mod tests {
             let step = upgrade.next(&mut inbox, head_bytes);
             if step != UpgradeStep::Idle || index + 1 == pieces.len() {
                 let mut rest = inbox.rest().to_vec();
-                pieces[index + 1..].iter().for_each(|it| rest.extend_from_slice(it));
+                pieces[index + 1..]
+                    .iter()
+                    .for_each(|it| rest.extend_from_slice(it));
                 return (step, rest);
             }
         }
@@ -114,7 +116,11 @@ mod tests {
             let stream = [answer.as_bytes(), frame].concat();
             let (front, back) = stream.split_at(cut);
             let (step, rest) = feed(upgrade, &[front, back], 1000);
-            assert_eq!((step, &rest[..]), (UpgradeStep::Agreed, &frame[..]), "cut at {cut}");
+            assert_eq!(
+                (step, &rest[..]),
+                (UpgradeStep::Agreed, &frame[..]),
+                "cut at {cut}"
+            );
         }
         let (upgrade, answer) = begin();
         let bytes: Vec<&[u8]> = answer.as_bytes().chunks(1).collect();
@@ -148,7 +154,11 @@ mod tests {
         let target = Target::parse("ws://a/").expect("a URL");
         let mut dice = Dice::new([7; 16]);
         let mut out = Outbox::new(1 << 12);
-        let mut key = || Upgrade::begin(&target, &mut dice, &mut out).expect("room").key;
+        let mut key = || {
+            Upgrade::begin(&target, &mut dice, &mut out)
+                .expect("room")
+                .key
+        };
         assert_ne!(key(), key());
     }
 }

@@ -163,7 +163,10 @@ impl Target {
             TargetScheme::Unix => ("", rest),
             _ => rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len())),
         };
-        if let Some(odd) = path.chars().find(|it| !it.is_ascii_graphic() || *it == '\\') {
+        if let Some(odd) = path
+            .chars()
+            .find(|it| !it.is_ascii_graphic() || *it == '\\')
+        {
             return Err(format!("{odd:?} has to be percent-encoded in a URL"));
         }
         if scheme == TargetScheme::Unix {
@@ -446,7 +449,13 @@ mod tests {
             ("ws://a:80/b", WebSocket, "a", 80, "/b"),
             ("ws://a:443?c", WebSocket, "a:443", 443, "/?c"),
             ("wss://a/b?c", WebSocketTls, "a", 443, "/b?c"),
-            ("wss://[2001:db8::1]/", WebSocketTls, "[2001:db8::1]", 443, "/"),
+            (
+                "wss://[2001:db8::1]/",
+                WebSocketTls,
+                "[2001:db8::1]",
+                443,
+                "/",
+            ),
         ];
         for (url, scheme, authority, port, path) in table {
             let expected = (scheme, authority.to_string(), port, path.to_string());

@@ -55,11 +55,7 @@ pub struct Header {
 impl Header {
     /// Reads a header from the front of `bytes`; `None` while it is not whole. `deflate`: messages
     /// may be compressed. `role` is ours.
-    pub fn parse(
-        bytes: &[u8],
-        deflate: bool,
-        role: Role,
-    ) -> Result<Option<Header>, Violation> {
+    pub fn parse(bytes: &[u8], deflate: bool, role: Role) -> Result<Option<Header>, Violation> {
         let mut cursor = Cursor::new(bytes);
         let (header, length) = match FrameHeader::parse(&mut cursor) {
             Ok(Some(parsed)) => parsed,

@@ -21,7 +21,9 @@ pub fn request(target: &Target, key: &str) -> Vec<u8> {
         ("Sec-WebSocket-Protocol", target.subprotocol()),
         ("Origin", target.origin()),
     ];
-    let own = own.into_iter().filter_map(|(name, value)| Some((name, value?)));
+    let own = own
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value?)));
     for (name, value) in own.chain(target.headers()) {
         head.extend([name, ": ", value, "\r\n"]);
     }
@@ -56,7 +58,9 @@ pub fn check_answer(head: &[u8], key: &str, subprotocol: Option<&str>) -> Result
         return Err("the server's answer does not upgrade to a WebSocket".to_string());
     }
     if fields.only("sec-websocket-accept") != Some(accept_key(key.as_bytes()).as_bytes()) {
-        return Err("the server's Sec-WebSocket-Accept is not the one of this handshake".to_string());
+        return Err(
+            "the server's Sec-WebSocket-Accept is not the one of this handshake".to_string(),
+        );
     }
     if fields.all("sec-websocket-extensions").next().is_some() {
         return Err("the server chose an extension that was not offered".to_string());
@@ -148,7 +152,10 @@ mod tests {
     fn an_answer_that_agrees_is_accepted() {
         assert_eq!(check(&good(), None), Ok(()));
         let mut agreed = good();
-        agreed.extend(["Sec-WebSocket-Protocol: chat".into(), "Content-Length: 0".into()]);
+        agreed.extend([
+            "Sec-WebSocket-Protocol: chat".into(),
+            "Content-Length: 0".into(),
+        ]);
         assert_eq!(check(&agreed, Some("chat")), Ok(()));
     }
 

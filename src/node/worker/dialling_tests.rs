@@ -336,13 +336,21 @@ fn every_frame_of_a_client_has_a_key_of_its_own() {
     assert_eq!((frames.len(), keys.len()), (5, 5));
     let texts = frames[..4].iter();
     assert!(texts.into_iter().all(|(_, _, payload)| payload == b"same"));
-    assert_eq!((frames[4].0, &frames[4].2[..]), (websocket::PONG, &b"p"[..]));
+    assert_eq!(
+        (frames[4].0, &frames[4].2[..]),
+        (websocket::PONG, &b"p"[..])
+    );
 }
 
 #[test]
 fn a_server_that_masks_its_frames_breaks_the_protocol() {
     let mut side = Side::websocket();
-    side.receive(&websocket::client_frame(websocket::TEXT, true, [1; 4], b"x"));
+    side.receive(&websocket::client_frame(
+        websocket::TEXT,
+        true,
+        [1; 4],
+        b"x",
+    ));
     assert_eq!(side.told(), ["closed"]);
     let said = frames(&side.take());
     assert_eq!(said[0].0, websocket::CLOSE);
@@ -366,8 +374,14 @@ fn a_dial_that_fails_is_told_once_whatever_it_fails_by() {
         (|side| side.order(&Order::Stop), "about to end"),
     ];
     let upgrading: [Failure; 8] = [
-        (|side| side.receive(b"HTTP/1.1 403 No\r\nX: y\r\n\r\n"), "status 403"),
-        (|side| side.receive(b"HTTP/1.1 301 No\r\nX: y\r\n\r\n"), "redirects"),
+        (
+            |side| side.receive(b"HTTP/1.1 403 No\r\nX: y\r\n\r\n"),
+            "status 403",
+        ),
+        (
+            |side| side.receive(b"HTTP/1.1 301 No\r\nX: y\r\n\r\n"),
+            "redirects",
+        ),
         (|side| side.receive(&[b'x'; 20_000]), "over 16384 bytes"),
         (
             |side| {
@@ -433,8 +447,18 @@ fn what_comes_about_after_it_was_given_up_is_cut() {
 #[test]
 fn lines_frames_and_bytes_need_no_handshake() {
     let table = [
-        ("text://a.example:1", &b"one\ntwo\n"[..], "one", &b"hi\n"[..]),
-        ("frame://a.example:1", b"\0\0\0\x07one", "one", b"\0\0\0\x06hi"),
+        (
+            "text://a.example:1",
+            &b"one\ntwo\n"[..],
+            "one",
+            &b"hi\n"[..],
+        ),
+        (
+            "frame://a.example:1",
+            b"\0\0\0\x07one",
+            "one",
+            b"\0\0\0\x06hi",
+        ),
         ("tcp://a.example:1", b"one", "[111, 110, 101]", b"hi"),
         ("unix:///run/x.sock", b"one", "[111, 110, 101]", b"hi"),
     ];
@@ -468,7 +492,10 @@ fn a_dial_beyond_a_bound_fails_in_the_next_turn_and_the_others_go_on() {
     assert!(side.worker.deadline() <= Some(side.now.moment));
     side.turn();
     let told = side.told();
-    assert!(told[0].starts_with("unreached 3: too many connections are being"), "{told:?}");
+    assert!(
+        told[0].starts_with("unreached 3: too many connections are being"),
+        "{told:?}"
+    );
     assert_eq!(side.outputs.len(), 2);
     // As many stand as may: `connections`, and `dials` beyond.
     for number in 1..=2 {

@@ -117,8 +117,8 @@ impl Node for Worker {
         let session = self.seats.get(conn).map(|seat| &seat.session);
         let is_uplink = matches!(session, Some(Session::Uplink));
         // What never came to stand was not counted when it began either.
-        let is_counted = session
-            .is_some_and(|it| it.is_foreign() && !matches!(it, Session::Upgrading(_)));
+        let is_counted =
+            session.is_some_and(|it| it.is_foreign() && !matches!(it, Session::Upgrading(_)));
         self.seats.close(conn);
         self.dialled.remove(&conn);
         if let Some(outbox) = self
@@ -221,10 +221,16 @@ impl Node for Worker {
         let uplink = self.shared.outgoing.uplink.deadline();
         let draining = self.draining.as_ref().and_then(Draining::deadline);
         let dials = self.shared.outgoing.dials.deadline();
-        [self.wheel.deadline(), uplink, self.farewell, draining, dials]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            self.wheel.deadline(),
+            uplink,
+            self.farewell,
+            draining,
+            dials,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     fn counters(&mut self) -> &mut Counters {

@@ -42,7 +42,7 @@ impl Facts {
 /// One connection.
 pub struct Seat {
     generation: u32,
-    /// Of the listener it came through.
+    /// Of the listener it came through, or of the application that dialled it.
     pub handler: Handler,
     /// An end was decided; what still arrives is ignored.
     pub ended: bool,
