@@ -2,6 +2,7 @@
 //! What happens on one that stands is everybody's (`mod.rs`). Invariant: each dial ends with one
 //! `reached` or one `unreached`, unless the process ends before.
 
+use crate::base::bytes::Inbox;
 use crate::base::close::Close;
 use crate::base::ids::{ConnId, DialId};
 use crate::base::now::Now;
@@ -134,11 +135,13 @@ impl Worker {
     }
 
     /// One look at the answer to a WebSocket handshake; whether there may be another.
-    pub(super) fn upgraded(&mut self, conn: ConnId, step: UpgradeStep, now: Now) -> bool {
-        let Some(dial) = self.dialled.get(&conn).map(|dialled| dialled.dial) else {
+    pub(super) fn step_upgrade(&mut self, conn: ConnId, inbox: &mut Inbox<'_>, now: Now) -> bool {
+        let dial = self.dialled.get(&conn).map(|dialled| dialled.dial);
+        let session = self.seats.live(conn).map(|seat| &mut seat.session);
+        let (Some(dial), Some(Session::Upgrading(upgrade))) = (dial, session) else {
             return false;
         };
-        match step {
+        match upgrade.next(inbox, self.shared.limits.http_head_bytes) {
             UpgradeStep::Idle => false,
             UpgradeStep::Refused(why) => {
                 self.upgrade_failed(conn, &why, now);

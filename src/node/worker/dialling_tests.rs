@@ -9,6 +9,8 @@ use crate::app::application::{Application, Cx, Message, Outlet, Parcel, Unavaila
 use crate::app::apps::Apps;
 use crate::app::cors::Cors;
 use crate::app::handler::Handler;
+use crate::app::service::Services;
+use crate::base::close::Close;
 use crate::base::ids::{ConnId, DialId};
 use crate::base::limits::Limits;
 use crate::base::names::ChannelKey;
@@ -63,7 +65,7 @@ impl Application for Recorder {
         });
     }
 
-    fn closed(&mut self, _conn: ConnId, _cx: &mut Cx<'_>) {
+    fn closed(&mut self, _conn: ConnId, _close: &Close, _cx: &mut Cx<'_>) {
         self.note("closed".to_string());
     }
 
@@ -105,6 +107,7 @@ impl Side {
             }],
             apps: Apps::new(Vec::new()),
             demo_page: None,
+            services: Services::default(),
             limits,
             deflate: Some(DeflateOptions {
                 client_context: true,
@@ -360,62 +363,9 @@ fn a_server_that_masks_its_frames_breaks_the_protocol() {
 /// What makes a dial fail, and a word of the reason.
 type Failure = (fn(&mut Side), &'static str);
 
-#[test]
-fn a_dial_that_fails_is_told_once_whatever_it_fails_by() {
-    let waiting: [Failure; 3] = [
-        (
-            |side| {
-                let now = side.now;
-                side.worker.unreachable(PEER, "connection refused", now);
-            },
-            "connection refused",
-        ),
-        (|side| side.hang_up_on(DialId(1)), "given up"),
-        (|side| side.order(&Order::Stop), "about to end"),
-    ];
-    let upgrading: [Failure; 8] = [
-        (
-            |side| side.receive(b"HTTP/1.1 403 No\r\nX: y\r\n\r\n"),
-            "status 403",
-        ),
-        (
-            |side| side.receive(b"HTTP/1.1 301 No\r\nX: y\r\n\r\n"),
-            "redirects",
-        ),
-        (|side| side.receive(&[b'x'; 20_000]), "over 16384 bytes"),
-        (
-            |side| {
-                let now = side.now;
-                side.worker.hung_up(CONN, now);
-            },
-            "closed before it answered",
-        ),
-        (
-            |side| {
-                let now = side.now;
-                side.worker.closed(CONN, now);
-            },
-            "ended before",
-        ),
-        (|side| side.pass(11), "in time"),
-        (|side| side.hang_up_on(DialId(1)), "given up"),
-        (
-            |side| {
-                side.order(&Order::Drain {
-                    window: Duration::from_secs(5),
-                });
-            },
-            "about to end",
-        ),
-    ];
-    let begin_waiting = || {
-        let mut side = Side::client(Limits::default());
-        side.dial("ws://a.example/");
-        side
-    };
-    let waiting = waiting.map(|(fail, words)| (begin_waiting(), fail, words));
-    let upgrading = upgrading.map(|(fail, words)| (Side::upgrading(), fail, words));
-    for (mut side, fail, words) in waiting.into_iter().chain(upgrading) {
+fn check_failures(begin: fn() -> Side, failures: &[Failure]) {
+    for (fail, words) in failures {
+        let mut side = begin();
         fail(&mut side);
         side.drain();
         // What is refused by ourselves is told in the next turn; then nothing more is.
@@ -429,6 +379,66 @@ fn a_dial_that_fails_is_told_once_whatever_it_fails_by() {
         assert_eq!(side.worker.target(DialId(1)), None);
         assert!(side.worker.dialled.is_empty());
     }
+}
+
+fn hang_up(side: &mut Side) {
+    side.hang_up_on(DialId(1));
+}
+
+fn drain(side: &mut Side) {
+    let window = Duration::from_secs(5);
+    side.order(&Order::Drain { window });
+}
+
+#[test]
+fn a_dial_that_fails_on_its_way_is_told_once_whatever_it_fails_by() {
+    let begin = || {
+        let mut side = Side::client(Limits::default());
+        side.dial("ws://a.example/");
+        side
+    };
+    let refuse = |side: &mut Side| {
+        let now = side.now;
+        side.worker.unreachable(PEER, "connection refused", now);
+    };
+    check_failures(
+        begin,
+        &[
+            (refuse, "connection refused"),
+            (hang_up, "given up"),
+            (drain, "about to end"),
+            (|side| side.order(&Order::Stop), "about to end"),
+        ],
+    );
+}
+
+#[test]
+fn a_handshake_that_fails_is_told_once_whatever_it_fails_by() {
+    let answer = |side: &mut Side| side.receive(b"HTTP/1.1 403 No\r\nX: y\r\n\r\n");
+    let redirect = |side: &mut Side| side.receive(b"HTTP/1.1 301 No\r\nX: y\r\n\r\n");
+    let flood = |side: &mut Side| side.receive(&[b'x'; 20_000]);
+    let shut = |side: &mut Side| {
+        let now = side.now;
+        side.worker.hung_up(CONN, now);
+    };
+    let lose = |side: &mut Side| {
+        let now = side.now;
+        side.worker.closed(CONN, now);
+    };
+    check_failures(
+        Side::upgrading,
+        &[
+            (answer, "status 403"),
+            (redirect, "redirects"),
+            (flood, "over 16384 bytes"),
+            (shut, "closed before it answered"),
+            (lose, "ended before"),
+            (|side| side.pass(11), "in time"),
+            (hang_up, "given up"),
+            (drain, "about to end"),
+            (|side| side.order(&Order::Stop), "about to end"),
+        ],
+    );
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! The worker as `net` and the simulation drive it: what each event of a connection sets going.
 
+use std::net::SocketAddr;
+
 use crate::app::handler::Handler;
 use crate::base::bytes::Outbox;
 use crate::base::close::Close;
@@ -25,7 +27,12 @@ const PIPELINED_BYTES: usize = 64 * 1024;
 
 impl Worker {
     /// A client connected; what it is to speak is said by the listener.
-    fn welcome(&mut self, conn: ConnId, listener: usize, now: Now) {
+    fn welcome(
+        &mut self,
+        conn: ConnId,
+        (listener, address): (usize, Option<SocketAddr>),
+        now: Now,
+    ) {
         let found = self.listeners.get(listener).copied();
         let Listener { protocol, handler } = found.unwrap_or(Listener {
             protocol: Protocol::Http,
@@ -36,20 +43,30 @@ impl Worker {
             None => {
                 let http = Session::Http(Box::new(Http::new(now)));
                 self.seats.open(conn, handler, http);
+                self.locate(conn, listener, address, now);
             }
             Some(framing) => {
                 let framed = Session::Framed(Framed::new(framing, now));
                 self.seats.open(conn, handler, framed);
                 self.shared.outgoing.lines.speak(conn, protocol);
-                if let Some(seat) = self.seats.get_mut(conn) {
-                    seat.known = true;
-                }
+                self.locate(conn, listener, address, now);
                 let application = self.handlers.of(handler);
                 application.connected(conn, &mut self.shared.cx(now));
                 self.carry_out(now);
             }
         }
         self.arm(conn);
+    }
+
+    /// Notes where a client comes from, and tells its application.
+    fn locate(&mut self, conn: ConnId, listener: usize, address: Option<SocketAddr>, now: Now) {
+        let Some(seat) = self.seats.get_mut(conn) else {
+            return;
+        };
+        seat.known = true;
+        seat.facts = Facts::new(listener, address, now);
+        let application = self.handlers.of(seat.handler);
+        application.located(conn, listener, address, &mut self.shared.cx(now));
     }
 }
 
@@ -59,10 +76,7 @@ impl Node for Worker {
         match origin {
             Origin::Client { listener, address } => {
                 lines.open(conn, self.shared.limits.outbox_bytes);
-                self.welcome(conn, listener, now);
-                if let Some(seat) = self.seats.get_mut(conn) {
-                    seat.facts = Facts::new(listener, address, now);
-                }
+                self.welcome(conn, (listener, address), now);
             }
             Origin::Dialled(Peer::Switchboard) => {
                 lines.open(conn, usize::MAX);
@@ -113,7 +127,7 @@ impl Node for Worker {
     }
 
     fn closed(&mut self, conn: ConnId, now: Now) {
-        self.retire(conn, now);
+        self.retire(conn, &Close::PeerGone, now);
         let session = self.seats.get(conn).map(|seat| &seat.session);
         let is_uplink = matches!(session, Some(Session::Uplink));
         // What never came to stand was not counted when it began either.
@@ -178,6 +192,7 @@ impl Node for Worker {
         }
         self.tell_refusals(now);
         self.drain_on(now);
+        self.handlers.elapsed(&mut self.shared, now);
         self.carry_out(now);
         self.dial_if_due(now);
         if self.farewell.is_some_and(|until| until <= now.moment) {
@@ -185,8 +200,18 @@ impl Node for Worker {
         }
     }
 
+    fn drained(&mut self, conn: ConnId, now: Now) {
+        if self.shared.outgoing.lines.take_drained(conn)
+            && let Some(seat) = self.seats.get(conn).filter(|seat| seat.known)
+        {
+            let application = self.handlers.of(seat.handler);
+            application.drained(conn, &mut self.shared.cx(now));
+            self.carry_out(now);
+        }
+    }
+
     fn wants_input(&self, conn: ConnId) -> bool {
-        let Some(seat) = self.seats.get(conn) else {
+        let Some(seat) = self.seats.get(conn).filter(|seat| !seat.paused) else {
             return false;
         };
         let outgoing = &self.shared.outgoing;
@@ -221,12 +246,14 @@ impl Node for Worker {
         let uplink = self.shared.outgoing.uplink.deadline();
         let draining = self.draining.as_ref().and_then(Draining::deadline);
         let dials = self.shared.outgoing.dials.deadline();
+        let services = self.handlers.deadline();
         [
             self.wheel.deadline(),
             uplink,
             self.farewell,
             draining,
             dials,
+            services,
         ]
         .into_iter()
         .flatten()

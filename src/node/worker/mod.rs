@@ -26,6 +26,7 @@ use crate::app::channels::Channels;
 use crate::app::cors::{self, Cors};
 use crate::app::echo::Echo;
 use crate::app::handler::Handler;
+use crate::app::service::{Hosted, Services};
 use crate::base::bytes::Inbox;
 use crate::base::close::Close;
 use crate::base::counters::Counters;
@@ -34,10 +35,8 @@ use crate::base::ids::ConnId;
 use crate::base::limits::Limits;
 use crate::base::now::{Moment, Now};
 use crate::base::wheel::Wheel;
-use crate::node::lines::Lines;
 use crate::node::worker::deflating::Deflating;
 use crate::node::worker::dialling::Dialled;
-use crate::node::worker::dials::Dials;
 use crate::node::worker::drain::Draining;
 use crate::node::worker::outgoing::{Outgoing, Wish};
 use crate::node::worker::seats::Seats;
@@ -74,6 +73,8 @@ pub struct WorkerOptions {
     pub apps: Apps,
     /// Served at `/` by `channels` listeners.
     pub demo_page: Option<&'static str>,
+    /// What the embedding program serves; `Handler::Service` counts in it.
+    pub services: Services,
     pub limits: Limits,
     /// Whether and how WebSocket messages are compressed.
     pub deflate: Option<DeflateOptions>,
@@ -86,6 +87,7 @@ pub struct WorkerOptions {
 pub(super) struct Handlers {
     channels: Channels,
     echo: Box<dyn Application>,
+    services: Vec<Hosted>,
 }
 
 impl Handlers {
@@ -93,6 +95,19 @@ impl Handlers {
         match handler {
             Handler::Channels => &mut self.channels,
             Handler::Echo => &mut *self.echo,
+            Handler::Service(index) => &mut self.services[usize::from(index)],
+        }
+    }
+
+    /// When a service has something to do.
+    fn deadline(&self) -> Option<Moment> {
+        self.services.iter().filter_map(Hosted::deadline).min()
+    }
+
+    fn elapsed(&mut self, shared: &mut Shared, now: Now) {
+        let due = |service: &&mut Hosted| service.deadline().is_some_and(|at| at <= now.moment);
+        for service in self.services.iter_mut().filter(due) {
+            service.elapsed(&mut shared.cx(now));
         }
     }
 }
@@ -126,7 +141,7 @@ impl FramedBounds {
     fn of(&self, handler: Handler) -> &FramedOptions {
         match handler {
             Handler::Channels => &self.channels,
-            Handler::Echo => &self.others,
+            Handler::Echo | Handler::Service(_) => &self.others,
         }
     }
 }
@@ -188,6 +203,7 @@ impl Worker {
             listeners,
             apps,
             demo_page,
+            services,
             limits,
             deflate,
             cors,
@@ -200,16 +216,8 @@ impl Worker {
             pong_within: Duration::from_secs(limits.pong_seconds),
             close_within: Duration::from_secs(limits.close_seconds),
         };
-        let outgoing = Outgoing {
-            lines: Lines::new(),
-            uplink: Uplink::new(slot, life, &limits, now),
-            deflating: Deflating::new(deflate),
-            dials: Dials::new(limits.dials),
-            masks: dice.branch(),
-            wishes: VecDeque::new(),
-            messages: 0,
-            scratch: Vec::new(),
-        };
+        let uplink = Uplink::new(slot, life, &limits, now);
+        let outgoing = Outgoing::new(&limits, uplink, Deflating::new(deflate), dice.branch());
         let mut worker = Worker {
             listeners,
             websocket,
@@ -219,6 +227,7 @@ impl Worker {
             handlers: Handlers {
                 channels: Channels::new(apps, demo_page, &mut dice),
                 echo: Box::new(Echo),
+                services: services.start(slot),
             },
             shared: Shared {
                 hub: Hub::new(limits.channels_per_connection, &mut dice),
@@ -238,8 +247,17 @@ impl Worker {
             farewell: None,
             draining: None,
         };
+        worker.tell_services(Application::started, now);
         worker.dial_if_due(now);
         worker
+    }
+
+    /// Calls every service of the embedding program.
+    pub(super) fn tell_services(&mut self, tell: fn(&mut Hosted, &mut Cx<'_>), now: Now) {
+        for service in &mut self.handlers.services {
+            tell(service, &mut self.shared.cx(now));
+        }
+        self.carry_out(now);
     }
 
     pub(super) fn dial_if_due(&mut self, now: Now) {
@@ -298,11 +316,15 @@ impl Worker {
     /// Lets the connection's session take what it can from `inbox`, step by step.
     fn advance(&mut self, conn: ConnId, inbox: &mut Inbox<'_>, now: Now) {
         let outer = self.advancing.replace(conn);
-        while self.step(conn, inbox, now) {
+        while !self.is_paused(conn) && self.step(conn, inbox, now) {
             self.carry_out(now);
         }
         self.carry_out(now);
         self.advancing = outer;
+    }
+
+    fn is_paused(&self, conn: ConnId) -> bool {
+        self.seats.get(conn).is_some_and(|seat| seat.paused)
     }
 
     /// One step; whether there may be another.
@@ -319,7 +341,6 @@ impl Worker {
                 HttpStep::Idle => return false,
                 HttpStep::Request(request) => {
                     shared.counters.http_requests += 1;
-                    seat.known = true;
                     http.allow_origin(self.cors.allowed(&request));
                     http.agree(shared.outgoing.deflating.negotiate(&request));
                     let application = self.handlers.of(seat.handler);
@@ -345,10 +366,7 @@ impl Worker {
                     application.message(conn, message.as_message(), &mut shared.cx(now));
                 }
             }
-            Session::Upgrading(upgrade) => {
-                let step = upgrade.next(inbox, shared.limits.http_head_bytes);
-                return self.upgraded(conn, step, now);
-            }
+            Session::Upgrading(_) => return self.step_upgrade(conn, inbox, now),
             Session::Framed(framed) => {
                 let payload = match framed.next(inbox, now, self.framed.of(seat.handler)) {
                     FramedStep::Idle => return false,
@@ -370,14 +388,34 @@ impl Worker {
 
     /// Does what applications wished for.
     pub(super) fn carry_out(&mut self, now: Now) {
-        while let Some(wish) = self.shared.outgoing.wishes.pop_front() {
-            match wish {
-                Wish::Reply(conn, response) => self.reply(conn, response, now),
-                Wish::Upgrade(conn) => self.upgrade(conn, now),
-                Wish::Close(conn, close) => self.shut(conn, close, now),
-                Wish::Dial(dial) => self.begin_dial(dial, now),
-                Wish::HangUp(dial) => self.hang_up_dial(dial),
+        loop {
+            while let Some(wish) = self.shared.outgoing.wishes.pop_front() {
+                match wish {
+                    Wish::Reply(conn, response) => self.reply(conn, response, now),
+                    Wish::Upgrade(conn) => self.upgrade(conn, now),
+                    Wish::Close(conn, close) => self.shut(conn, close, now),
+                    Wish::ReadFrom(conn, wanted) => self.read_from(conn, wanted),
+                    Wish::Dial(dial) => self.begin_dial(dial, now),
+                    Wish::HangUp(dial) => self.hang_up_dial(dial),
+                }
             }
+            let filled = self.shared.outgoing.lines.take_filled();
+            if filled.is_empty() {
+                return;
+            }
+            for conn in filled {
+                if let Some(seat) = self.seats.get(conn).filter(|seat| seat.known) {
+                    let application = self.handlers.of(seat.handler);
+                    application.congested(conn, &mut self.shared.cx(now));
+                }
+            }
+        }
+    }
+
+    fn read_from(&mut self, conn: ConnId, wanted: bool) {
+        if let Some(seat) = self.seats.get_mut(conn) {
+            seat.paused = !wanted;
+            self.resumed.push(conn);
         }
     }
 

@@ -9,6 +9,7 @@ use crate::base::bytes::Full;
 use crate::base::close::Close;
 use crate::base::dice::Dice;
 use crate::base::ids::{ConnId, DialId};
+use crate::base::limits::Limits;
 use crate::base::now::Now;
 use crate::node::lines::Lines;
 use crate::node::worker::deflating::{Deflated, Deflating};
@@ -27,6 +28,7 @@ pub enum Wish {
     Close(ConnId, Close),
     Dial(DialId),
     HangUp(DialId),
+    ReadFrom(ConnId, bool),
 }
 
 /// The worker's `Outlet`.
@@ -48,6 +50,20 @@ pub struct Outgoing {
 const SCRATCH_BYTES: usize = 64 * 1024;
 
 impl Outgoing {
+    /// `masks` has to be unpredictable.
+    pub fn new(limits: &Limits, uplink: Uplink, deflating: Deflating, masks: Dice) -> Outgoing {
+        Outgoing {
+            lines: Lines::new(limits.outbox_bytes / 2),
+            uplink,
+            deflating,
+            dials: Dials::new(limits.dials),
+            masks,
+            wishes: VecDeque::new(),
+            messages: 0,
+            scratch: Vec::new(),
+        }
+    }
+
     fn sent(&mut self, conn: ConnId, pushed: Result<(), Full>) {
         match pushed {
             Ok(()) => self.messages += 1,
@@ -83,10 +99,7 @@ impl Outgoing {
 
 impl Outlet for Outgoing {
     fn send(&mut self, conn: ConnId, message: Message<'_>) {
-        let (opcode, payload) = match message {
-            Message::Text(text) => (websocket::TEXT, text.as_bytes()),
-            Message::Binary(bytes) => (websocket::BINARY, bytes),
-        };
+        let (opcode, payload) = (message.opcode(), message.payload());
         if let Some(framing) = self.lines.protocol(conn).framing() {
             return self.send_framed(conn, framing, payload);
         }
@@ -103,19 +116,28 @@ impl Outlet for Outgoing {
         self.sent(conn, pushed);
     }
 
+    fn waiting(&self, conn: ConnId) -> usize {
+        self.lines.waiting(conn)
+    }
+
+    fn read_from(&mut self, conn: ConnId, wanted: bool) {
+        self.wishes.push_back(Wish::ReadFrom(conn, wanted));
+    }
+
     fn deliver(&mut self, conn: ConnId, parcel: &Parcel<'_>) {
         let lines = &mut self.lines;
         let pushed = match self.deflating.parcel(conn, parcel) {
             Deflated::Shared(frame) => lines.push(conn, |out| out.push_shared(frame)),
             Deflated::Own(payload) => lines.push(conn, |out| {
-                websocket::push_deflated(out, websocket::TEXT, payload)
+                websocket::push_deflated(out, parcel.message().opcode(), payload)
             }),
             Deflated::Not if lines.is_masked(conn) => {
-                return self.send_masked(conn, websocket::TEXT, parcel.payload());
+                return self.send(conn, parcel.message());
             }
             Deflated::Not => match parcel.encoded(lines.protocol(conn)) {
-                Ok(bytes) => lines.push(conn, |out| out.push_shared(bytes)),
-                Err(Unsendable) => return self.unsendable(conn),
+                Some(Ok(bytes)) => lines.push(conn, |out| out.push_shared(bytes)),
+                Some(Err(Unsendable)) => return self.unsendable(conn),
+                None => return self.send(conn, parcel.message()),
             },
         };
         self.sent(conn, pushed);

@@ -46,6 +46,8 @@ pub struct Seat {
     pub handler: Handler,
     /// An end was decided; what still arrives is ignored.
     pub ended: bool,
+    /// The application asked not to be sent what arrives.
+    pub paused: bool,
     /// The application was told of the connection and is to be told of its end.
     pub known: bool,
     /// Bytes that arrived and were not understood yet.
@@ -73,6 +75,7 @@ impl Seats {
             generation: conn.generation,
             handler,
             ended: false,
+            paused: false,
             known: false,
             leftover: Vec::new(),
             armed: None,
