@@ -162,7 +162,7 @@ pub trait Outlet {
     /// A question of `conn`; `answered` follows unless this fails.
     fn ask(&mut self, conn: ConnId, question: Asked<'_>, now: Now) -> Result<(), Unavailable>;
 
-    /// Connects to a server. Exactly one of `reached` and `unreached` follows, never during this
+    /// Connects to a server; a WebSocket is asked for without compression. Exactly one of `reached` and `unreached` follows, never during this
     /// call; the application of `handler` is told. With `limits.dials` under way, or as many
     /// connections as there may be, it is `unreached`, and so it is when the worker is to end.
     fn dial(&mut self, handler: Handler, target: &Target) -> DialId;

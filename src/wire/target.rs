@@ -251,8 +251,8 @@ impl Target {
         Ok(self)
     }
 
-    /// A PEM file with the authorities that are trusted instead of the system's. It is read anew
-    /// for each connection.
+    /// A PEM file with the authorities that are trusted instead of the system's. The reactor itself
+    /// reads it, anew for each connection, so it belongs on a local disk.
     pub fn with_ca_file(mut self, path: &str) -> Target {
         self.ca_file = Some(path.to_string());
         self
