@@ -14,6 +14,7 @@ use lineman::base::bytes::Outbox;
 use lineman::base::counters::Counters;
 use lineman::base::ids::{ConnId, DialId};
 use lineman::base::now::{Moment, Now};
+use lineman::net::admission::Admission;
 use lineman::net::clock::Clock;
 use lineman::net::reactor::Reactor;
 use lineman::net::sockets::{Sockets, Tls};
@@ -172,6 +173,8 @@ fn ends_beside(given_up: &[Target], targets: &[Target]) -> Vec<String> {
             read: None,
             handshake: Duration::from_secs(10),
         },
+        admission: Admission::open(),
+        write: Duration::from_secs(30),
     };
     let reactor = thread::spawn(move || {
         let mut reactor = Reactor::new(caller, sockets, 100, Clock::start()).expect("a reactor");

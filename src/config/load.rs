@@ -80,6 +80,12 @@ pub(super) struct RawListen {
     #[serde(default = "default_handler")]
     pub handler: String,
     pub tls: Option<RawTls>,
+    #[serde(default)]
+    pub workers: u32,
+    #[serde(default)]
+    pub connections: u64,
+    #[serde(default)]
+    pub accepts_per_second: u64,
 }
 
 fn default_handler() -> String {

@@ -7,6 +7,7 @@ use mio::{Registry, Token};
 use slab::Slab;
 
 use crate::base::ids::ConnId;
+use crate::net::admission::Permit;
 use crate::net::transport::Transport;
 
 pub struct Connection {
@@ -17,6 +18,8 @@ pub struct Connection {
     /// On the list of those to read from in the next turn.
     pub listed: bool,
     pub phase: Phase,
+    /// Of one that was accepted, until it is gone.
+    pub permit: Option<Permit>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -69,19 +72,20 @@ impl Connections {
             unread: false,
             listed: false,
             phase: Phase::Open,
+            permit: None,
         });
         Ok(conn)
     }
 
-    /// Ends one now; its slot stays taken until `free_dead`. Whether it lived.
-    pub fn kill(&mut self, conn: ConnId, registry: &Registry) -> bool {
-        let Some(connection) = self.get(conn) else {
-            return false;
-        };
+    /// Ends one now; its slot stays taken until `free_dead`. What it was admitted with, if it
+    /// lived.
+    pub fn kill(&mut self, conn: ConnId, registry: &Registry) -> Option<Option<Permit>> {
+        let connection = self.get(conn)?;
         connection.phase = Phase::Dead;
         connection.transport.deregister(registry);
+        let permit = connection.permit.take();
         self.dead.push(conn);
-        true
+        Some(permit)
     }
 
     /// Whether there were any.

@@ -3,6 +3,7 @@
 
 mod acceptor;
 mod acceptors;
+pub mod admission;
 mod client_tls;
 pub mod clock;
 mod connections;

@@ -18,6 +18,7 @@ use crate::base::ids::{ConnId, DialId};
 use crate::base::now::Now;
 use crate::net::acceptor::Accepting;
 use crate::net::acceptors::Acceptors;
+use crate::net::admission::{Permit, Refused, Resting};
 use crate::net::clock::Clock;
 use crate::net::connections::{Connections, Phase};
 use crate::net::deadlines::Deadlines;
@@ -37,8 +38,6 @@ const ACCEPTS: usize = 64;
 /// Steps of handshakes computed per turn, for the same reason: each costs as much as the messages
 /// of a hundred others. The rest wait their turn in the order in which they came.
 const HANDSHAKES: usize = 16;
-/// How long a peer gets to take what was queued for it before the end.
-const DRAIN: Duration = Duration::from_secs(30);
 /// How long a peer that was sent everything gets to close its side.
 const LINGER: Duration = Duration::from_secs(2);
 /// A turn longer than this is counted.
@@ -84,6 +83,7 @@ impl<N: Node> Reactor<N> {
         let acceptors = Acceptors::new(
             sockets.listening,
             sockets.admit,
+            sockets.admission,
             connections_max.saturating_add(OWN_CONNECTIONS),
             poll.registry(),
         )?;
@@ -100,7 +100,7 @@ impl<N: Node> Reactor<N> {
             handshakes: VecDeque::new(),
             handshakes_due: Deadlines::new(sockets.tls.handshake),
             unwanted: Vec::new(),
-            draining: Deadlines::new(DRAIN),
+            draining: Deadlines::new(sockets.write),
             lingering: Deadlines::new(LINGER),
             tls: sockets.tls,
             quit: false,
@@ -109,7 +109,7 @@ impl<N: Node> Reactor<N> {
             master.set_nonblocking(true)?;
             let stream = Stream::Unix(UnixStream::from_std(master));
             let now = reactor.clock.now();
-            reactor.add(Transport::Plain(stream), Origin::Master, now)?;
+            reactor.add(Transport::Plain(stream), Origin::Master, None, now)?;
         }
         reactor.secure().map_err(io::Error::other)?;
         Ok(reactor)
@@ -183,7 +183,7 @@ impl<N: Node> Reactor<N> {
 
     /// How long to wait: not at all when something was left undone.
     fn timeout(&self, now: Now) -> Option<Duration> {
-        let queued = self.acceptors.is_ready(self.connections.len());
+        let queued = self.acceptors.is_ready(self.connections.len(), now.moment);
         if queued || !self.again.is_empty() || !self.handshakes.is_empty() {
             return Some(Duration::ZERO);
         }
@@ -199,9 +199,25 @@ impl<N: Node> Reactor<N> {
         Some(earliest.since(now.moment))
     }
 
-    fn add(&mut self, transport: Transport, origin: Origin, now: Now) -> io::Result<ConnId> {
+    fn add(
+        &mut self,
+        transport: Transport,
+        origin: Origin,
+        permit: Option<Permit>,
+        now: Now,
+    ) -> io::Result<ConnId> {
         let handshaking = transport.is_handshaking();
-        let conn = self.connections.add(transport, self.poll.registry())?;
+        let added = self.connections.add(transport, self.poll.registry());
+        let conn = match added {
+            Ok(conn) => conn,
+            Err(error) => {
+                self.give_back(permit);
+                return Err(error);
+            }
+        };
+        if let Some(connection) = self.connections.get(conn) {
+            connection.permit = permit;
+        }
         if handshaking {
             self.handshakes_due.begin(conn, now.moment);
         }
@@ -412,7 +428,7 @@ impl<N: Node> Reactor<N> {
         };
         let added = stream.and_then(|stream| {
             let transport = Transport::Plain(Stream::Unix(stream));
-            self.add(transport, Origin::Dialled(Peer::Switchboard), now)
+            self.add(transport, Origin::Dialled(Peer::Switchboard), None, now)
         });
         if let Err(error) = added {
             let why = error.to_string();
@@ -440,7 +456,7 @@ impl<N: Node> Reactor<N> {
                 transport,
                 mut early,
                 end,
-            } => match self.add(transport, Origin::Dialled(peer), now) {
+            } => match self.add(transport, Origin::Dialled(peer), None, now) {
                 Err(error) => self.node.unreachable(peer, &error.to_string(), now),
                 Ok(conn) => {
                     if !early.is_empty() {
@@ -456,8 +472,15 @@ impl<N: Node> Reactor<N> {
 
     /// Ends a connection now.
     fn kill(&mut self, conn: ConnId, now: Now) {
-        if self.connections.kill(conn, self.poll.registry()) {
+        if let Some(permit) = self.connections.kill(conn, self.poll.registry()) {
+            self.give_back(permit);
             self.node.closed(conn, now);
+        }
+    }
+
+    fn give_back(&self, permit: Option<Permit>) {
+        if let Some(permit) = permit {
+            self.acceptors.leave(permit);
         }
     }
 
@@ -467,6 +490,7 @@ impl<N: Node> Reactor<N> {
             let connection = self.connections.get(conn);
             connection.is_some_and(|connection| connection.phase == Phase::Draining)
         }) {
+            self.node.counters().closed_unread += 1;
             self.kill(conn, now);
         }
         while let Some(conn) = self
@@ -483,7 +507,7 @@ impl<N: Node> Reactor<N> {
             let connection = self.connections.get(conn);
             connection.is_some_and(|connection| connection.transport.is_handshaking())
         }) {
-            Handshake::Failed.count(self.node.counters());
+            Handshake::Late.count(self.node.counters());
             self.kill(conn, now);
         }
     }
@@ -496,17 +520,42 @@ impl<N: Node> Reactor<N> {
 
     fn accept(&mut self, now: Now) {
         for _ in 0..ACCEPTS {
-            match self.acceptors.accept(self.connections.len(), now.moment) {
-                Accepting::Accepted(transport, origin) => {
-                    if let Err(error) = self.add(transport, origin, now) {
-                        self.pause_accepting(&error, now);
-                    }
+            match self.acceptors.accept(self.connections.len(), now) {
+                Accepting::Accepted(transport, origin, permit) => {
+                    self.admit(transport, origin, permit, now);
                 }
+                Accepting::Rests(Resting::Full) => self.node.counters().listener_full += 1,
+                Accepting::Rests(Resting::Paced(_)) => self.node.counters().listener_paced += 1,
                 Accepting::Lost => {}
                 Accepting::Nothing => break,
                 Accepting::Exhausted(error) => return self.pause_accepting(&error, now),
             }
         }
+    }
+
+    /// Takes in a connection that was accepted, unless its address has had enough.
+    fn admit(
+        &mut self,
+        transport: Transport,
+        origin: Origin,
+        mut permit: Option<Permit>,
+        now: Now,
+    ) {
+        let refused = match (&mut permit, origin.address()) {
+            (Some(permit), Some(address)) => self.acceptors.identify(permit, address.ip(), now),
+            _ => Ok(()),
+        };
+        match refused {
+            Ok(()) => {
+                if let Err(error) = self.add(transport, origin, permit, now) {
+                    self.pause_accepting(&error, now);
+                }
+                return;
+            }
+            Err(Refused::Connections) => self.node.counters().refused_connections += 1,
+            Err(Refused::Rate) => self.node.counters().refused_rate += 1,
+        }
+        self.give_back(permit);
     }
 
     fn pause_accepting(&mut self, reason: &io::Error, now: Now) {

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 
 use crate::base::bytes::{Full, Outbox};
+use crate::base::dice::Dice;
 use crate::base::ids::ConnId;
 use crate::wire::protocol::Protocol;
 
@@ -14,9 +15,11 @@ struct Line {
     dirty: bool,
     /// More than `full_bytes` waited and not all of it was taken yet.
     full: bool,
+    /// Something was left out because there was no room, and what waited then still does.
+    lags: bool,
     protocol: Protocol,
-    /// We are the client of a WebSocket.
-    masked: bool,
+    /// Where we are the client of a WebSocket: what its frames are masked with.
+    masks: Option<Box<Dice>>,
     outbox: Outbox,
 }
 
@@ -62,8 +65,9 @@ impl Lines {
             generation: conn.generation,
             dirty: false,
             full: false,
+            lags: false,
             protocol: Protocol::default(),
-            masked: false,
+            masks: None,
             outbox: Outbox::new(bytes_max),
         });
     }
@@ -75,17 +79,24 @@ impl Lines {
         }
     }
 
-    /// Frames for the connection have to be masked from now on, each for itself.
-    pub fn mask(&mut self, conn: ConnId) {
+    /// Frames for the connection have to be masked from now on, each for itself. `masks` has to be
+    /// unpredictable.
+    pub fn mask(&mut self, conn: ConnId, masks: Dice) {
         if let Some(line) = self.line(conn) {
-            line.masked = true;
+            line.masks = Some(Box::new(masks));
         }
     }
 
     /// Whether frames for the connection have to be masked.
     pub fn is_masked(&self, conn: ConnId) -> bool {
         let line = self.lines.get(conn.slot as usize).and_then(Option::as_ref);
-        line.is_some_and(|line| line.generation == conn.generation && line.masked)
+        line.is_some_and(|line| line.generation == conn.generation && line.masks.is_some())
+    }
+
+    /// The key of the next frame for the connection, if it has to be masked.
+    pub fn next_mask(&mut self, conn: ConnId) -> Option<[u8; 4]> {
+        let masks = self.line(conn)?.masks.as_mut();
+        masks.map(|masks| masks.next_mask())
     }
 
     /// How messages for the connection are written.
@@ -153,6 +164,17 @@ impl Lines {
         Ok(())
     }
 
+    /// Whether a message of up to `count` bytes may go to a connection that gets all or, from the
+    /// first for which there was no room, none until it has taken everything that waits.
+    pub fn keeps_up(&mut self, conn: ConnId, count: usize) -> bool {
+        let Some(line) = self.line(conn) else {
+            return true;
+        };
+        let had_room = !line.lags || line.outbox.is_empty();
+        line.lags = !(had_room && line.outbox.has_room(count));
+        !line.lags
+    }
+
     /// Puts the connection on the dirty list if it has bytes; for those who wrote into `outbox`.
     pub fn touch(&mut self, conn: ConnId) {
         if let Some(line) = self.line(conn)
@@ -196,6 +218,23 @@ mod tests {
         assert_eq!(lines.next_dirty(), Some(conn));
         assert_eq!(lines.next_dirty(), None);
         assert_eq!(lines.waiting(conn), 2);
+    }
+
+    #[test]
+    fn who_lags_gets_nothing_until_it_has_taken_everything() {
+        let mut lines = Lines::new(100);
+        let conn = ConnId::new(0, 1);
+        lines.open(conn, 10);
+        let take = |lines: &mut Lines, count| lines.outbox(conn).expect("open").advance(count);
+        lines.push(conn, |out| out.push(b"12345678")).expect("room");
+        assert!(lines.keeps_up(conn, 2));
+        assert!(!lines.keeps_up(conn, 3));
+        assert!(!lines.keeps_up(conn, 2), "what follows is left out too");
+        take(&mut lines, 7);
+        assert!(!lines.keeps_up(conn, 2), "one byte still waits");
+        take(&mut lines, 1);
+        assert!(lines.keeps_up(conn, 2));
+        assert!(lines.keeps_up(ConnId::new(0, 2), 99), "nobody is there");
     }
 
     #[test]

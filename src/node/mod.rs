@@ -37,6 +37,16 @@ pub enum Origin {
     Master,
 }
 
+impl Origin {
+    /// Of a client, where the socket has one.
+    pub fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Origin::Client { address, .. } => *address,
+            Origin::Link | Origin::Dialled(_) | Origin::Master => None,
+        }
+    }
+}
+
 /// How a connection is to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {

@@ -152,7 +152,8 @@ impl Worker {
                 if let Some(seat) = self.seats.get_mut(conn) {
                     seat.session = Session::WebSocket(WebSocket::client(now, masks));
                 }
-                self.shared.outgoing.lines.mask(conn);
+                let masks = self.shared.dice.branch();
+                self.shared.outgoing.lines.mask(conn, masks);
                 self.reached(conn, dial, now);
                 true
             }
@@ -165,6 +166,17 @@ impl Worker {
             self.dial_failed(dial, why, now);
         }
         self.end(conn, Close::Done, now);
+    }
+
+    /// The wheel fired during the handshake, which it may do early.
+    pub(super) fn upgrade_elapsed(&mut self, conn: ConnId, now: Now) {
+        let dial = self.dialled.get(&conn).map(|dialled| dialled.dial);
+        let until = dial.and_then(|dial| self.shared.outgoing.dials.until(dial));
+        if until.is_some_and(|until| until > now.moment) {
+            return self.arm(conn);
+        }
+        let why = "the server did not answer the WebSocket handshake in time";
+        self.upgrade_failed(conn, why, now);
     }
 
     fn reached(&mut self, conn: ConnId, dial: DialId, now: Now) {

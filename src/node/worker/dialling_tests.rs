@@ -442,6 +442,23 @@ fn a_handshake_that_fails_is_told_once_whatever_it_fails_by() {
 }
 
 #[test]
+fn a_server_may_take_as_long_as_its_target_allows() {
+    let mut side = Side::client(Limits::default());
+    let target = Target::parse("ws://a.example/").expect("a URL");
+    let target = target.with_connect_within(Duration::from_secs(3600));
+    side.worker.shared.outgoing.dial(Handler::Echo, &target);
+    side.worker.carry_out(side.now);
+    side.open(Origin::Dialled(PEER));
+    // Longer than the wheel reaches at once.
+    for _ in 0..71 {
+        side.pass(50);
+    }
+    assert_eq!(side.told(), [""; 0]);
+    side.pass(51);
+    assert_eq!(side.told().len(), 1);
+}
+
+#[test]
 fn what_comes_about_after_it_was_given_up_is_cut() {
     let mut side = Side::client(Limits::default());
     let dial = side.dial("tcp://a.example:1");

@@ -74,6 +74,11 @@ impl Dials {
         self.under_way.get_mut(&dial)
     }
 
+    /// When its time is up.
+    pub fn until(&self, dial: DialId) -> Option<Moment> {
+        self.under_way.get(&dial).map(|dial| dial.until)
+    }
+
     /// It is over, for better or worse.
     pub fn remove(&mut self, dial: DialId) -> Option<Dial> {
         self.under_way.remove(&dial)

@@ -14,6 +14,7 @@ mod ending;
 mod link;
 mod listing;
 mod outgoing;
+mod pacing;
 mod seats;
 mod uplink;
 
@@ -112,6 +113,16 @@ impl Handlers {
     }
 }
 
+fn websocket_options(limits: &Limits) -> WebSocketOptions {
+    WebSocketOptions {
+        message_bytes: limits.message_bytes,
+        ping_after: Duration::from_secs(limits.activity_seconds) + PING_AFTER_CLIENT,
+        // A dead peer is found within twice the interval.
+        pong_within: Duration::from_secs(limits.pong_seconds.min(limits.activity_seconds)),
+        close_within: Duration::from_secs(limits.close_seconds),
+    }
+}
+
 /// The bounds of framed connections: where clients have to introduce themselves, and elsewhere.
 struct FramedBounds {
     channels: FramedOptions,
@@ -184,7 +195,7 @@ pub struct Worker {
     pub(super) outputs: VecDeque<Output>,
     /// The connection whose input is being taken up.
     advancing: Option<ConnId>,
-    /// Answered meanwhile, with pipelined input to take up.
+    /// Answered meanwhile or held back no longer, with input to take up.
     resumed: Vec<ConnId>,
     pub(super) master: Option<ConnId>,
     /// Ready was reported.
@@ -210,17 +221,11 @@ impl Worker {
             seed,
         } = options;
         let mut dice = Dice::new(seed);
-        let websocket = WebSocketOptions {
-            message_bytes: limits.message_bytes,
-            ping_after: Duration::from_secs(limits.activity_seconds) + PING_AFTER_CLIENT,
-            pong_within: Duration::from_secs(limits.pong_seconds),
-            close_within: Duration::from_secs(limits.close_seconds),
-        };
         let uplink = Uplink::new(slot, life, &limits, now);
-        let outgoing = Outgoing::new(&limits, uplink, Deflating::new(deflate), dice.branch());
+        let outgoing = Outgoing::new(&limits, uplink, Deflating::new(deflate));
         let mut worker = Worker {
             listeners,
-            websocket,
+            websocket: websocket_options(&limits),
             inflaters: Inflaters::default(),
             cors,
             framed: FramedBounds::new(&limits),
@@ -281,6 +286,7 @@ impl Worker {
         counters.connections = (self.seats.count() as u64).saturating_sub(own);
         counters.subscriptions = self.shared.hub.len();
         counters.messages_out = self.shared.outgoing.messages;
+        counters.events_dropped = self.shared.outgoing.dropped;
         let mut counters = counters.clone();
         counters.bytes_out += open_bytes;
         counters
@@ -316,15 +322,11 @@ impl Worker {
     /// Lets the connection's session take what it can from `inbox`, step by step.
     fn advance(&mut self, conn: ConnId, inbox: &mut Inbox<'_>, now: Now) {
         let outer = self.advancing.replace(conn);
-        while !self.is_paused(conn) && self.step(conn, inbox, now) {
+        while !self.holds_back(conn, inbox, now) && self.step(conn, inbox, now) {
             self.carry_out(now);
         }
         self.carry_out(now);
         self.advancing = outer;
-    }
-
-    fn is_paused(&self, conn: ConnId) -> bool {
-        self.seats.get(conn).is_some_and(|seat| seat.paused)
     }
 
     /// One step; whether there may be another.
@@ -343,6 +345,7 @@ impl Worker {
                     shared.counters.http_requests += 1;
                     http.allow_origin(self.cors.allowed(&request));
                     http.agree(shared.outgoing.deflating.negotiate(&request));
+                    seat.spend(now);
                     let application = self.handlers.of(seat.handler);
                     application.request(conn, &request, &mut shared.cx(now));
                 }
@@ -361,6 +364,7 @@ impl Worker {
                     WebSocketStep::Binary(bytes) => &Received::Binary(bytes),
                 };
                 if seat.known {
+                    seat.spend(now);
                     shared.counters.messages_in += 1;
                     let application = self.handlers.of(seat.handler);
                     application.message(conn, message.as_message(), &mut shared.cx(now));
@@ -376,6 +380,7 @@ impl Worker {
                     }
                     FramedStep::Message(payload) => payload,
                 };
+                seat.spend(now);
                 shared.counters.messages_in += 1;
                 let application = self.handlers.of(seat.handler);
                 application.message(conn, payload.into(), &mut shared.cx(now));

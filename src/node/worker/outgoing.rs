@@ -7,9 +7,8 @@ use crate::app::application::{Asked, Message, Outlet, Parcel, Unavailable};
 use crate::app::handler::Handler;
 use crate::base::bytes::Full;
 use crate::base::close::Close;
-use crate::base::dice::Dice;
 use crate::base::ids::{ConnId, DialId};
-use crate::base::limits::Limits;
+use crate::base::limits::{Limits, OutboxPolicy};
 use crate::base::now::Now;
 use crate::node::lines::Lines;
 use crate::node::worker::deflating::{Deflated, Deflating};
@@ -37,11 +36,13 @@ pub struct Outgoing {
     pub uplink: Uplink,
     pub deflating: Deflating,
     pub dials: Dials,
-    /// Keys of the frames we send as a client.
-    pub masks: Dice,
     pub wishes: VecDeque<Wish>,
     /// Messages queued since the start.
     pub messages: u64,
+    /// What happens to an event for which there is no room.
+    pub policy: OutboxPolicy,
+    /// Events left out since the start.
+    pub dropped: u64,
     /// Where a message is framed before it is queued; empty between two.
     pub scratch: Vec<u8>,
 }
@@ -49,18 +50,32 @@ pub struct Outgoing {
 /// The scratch vector keeps no more than this between two messages.
 const SCRATCH_BYTES: usize = 64 * 1024;
 
+/// What any protocol adds to a message, at most.
+const HEAD_BYTES: usize = 16;
+
 impl Outgoing {
-    /// `masks` has to be unpredictable.
-    pub fn new(limits: &Limits, uplink: Uplink, deflating: Deflating, masks: Dice) -> Outgoing {
+    pub fn new(limits: &Limits, uplink: Uplink, deflating: Deflating) -> Outgoing {
         Outgoing {
             lines: Lines::new(limits.outbox_bytes / 2),
             uplink,
             deflating,
             dials: Dials::new(limits.dials),
-            masks,
             wishes: VecDeque::new(),
             messages: 0,
+            policy: limits.outbox_policy,
+            dropped: 0,
             scratch: Vec::new(),
+        }
+    }
+
+    /// Queues an event of a channel, or leaves it out for a client that reads too slowly. That is
+    /// decided before the event is compressed, which the peer's context would remember.
+    pub fn broadcast(&mut self, conn: ConnId, parcel: &Parcel<'_>) {
+        let size = parcel.message().payload().len() + HEAD_BYTES;
+        if self.policy == OutboxPolicy::Drop && !self.lines.keeps_up(conn, size) {
+            self.dropped += 1;
+        } else {
+            self.deliver(conn, parcel);
         }
     }
 
@@ -83,8 +98,7 @@ impl Outgoing {
     }
 
     /// As the client of a WebSocket: a key for each frame, and no frame shared.
-    fn send_masked(&mut self, conn: ConnId, opcode: OpCode, payload: &[u8]) {
-        let mask = self.masks.next_mask();
+    fn send_masked(&mut self, conn: ConnId, mask: [u8; 4], opcode: OpCode, payload: &[u8]) {
         let pushed = self.lines.push(conn, |out| {
             websocket::push_masked(out, opcode, mask, payload)
         });
@@ -103,8 +117,8 @@ impl Outlet for Outgoing {
         if let Some(framing) = self.lines.protocol(conn).framing() {
             return self.send_framed(conn, framing, payload);
         }
-        if self.lines.is_masked(conn) {
-            return self.send_masked(conn, opcode, payload);
+        if let Some(mask) = self.lines.next_mask(conn) {
+            return self.send_masked(conn, mask, opcode, payload);
         }
         let deflating = &mut self.deflating;
         let pushed = self
