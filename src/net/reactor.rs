@@ -14,7 +14,7 @@ use std::time::Duration;
 use mio::net::UnixStream;
 use mio::{Events, Poll};
 
-use crate::base::ids::ConnId;
+use crate::base::ids::{ConnId, DialId};
 use crate::base::now::Now;
 use crate::net::acceptor::Accepting;
 use crate::net::acceptors::Acceptors;
@@ -22,6 +22,7 @@ use crate::net::admission::{Permit, Refused, Resting};
 use crate::net::clock::Clock;
 use crate::net::connections::{Connections, Phase};
 use crate::net::deadlines::Deadlines;
+use crate::net::dialler::{Dialler, Outcome};
 use crate::net::files::Files;
 use crate::net::secured::Handshake;
 use crate::net::sockets::{Sockets, Tls};
@@ -51,6 +52,7 @@ pub struct Reactor<N: Node> {
     clock: Clock,
     connections: Connections,
     acceptors: Acceptors,
+    dialler: Dialler,
     switchboard: Option<PathBuf>,
     buffers: Buffers,
     tls: Tls,
@@ -92,6 +94,7 @@ impl<N: Node> Reactor<N> {
             clock,
             connections: Connections::new(),
             acceptors,
+            dialler: Dialler::default(),
             switchboard: sockets.switchboard,
             buffers: Buffers::new(SCRATCH_BYTES),
             again: VecDeque::new(),
@@ -138,7 +141,7 @@ impl<N: Node> Reactor<N> {
         let again = self.again.len();
         for event in events {
             let id = ConnId::from_u64(event.token().0 as u64);
-            if self.acceptors.wake(id) {
+            if self.acceptors.wake(id) || self.dialler.wake(id) {
                 continue;
             }
             if event.is_writable() {
@@ -170,6 +173,7 @@ impl<N: Node> Reactor<N> {
             self.node.elapsed(now);
         }
         self.accept(now);
+        self.take_dialled(now);
         self.carry_out(now);
         self.ask_the_unwanted();
         self.cut_overdue(now);
@@ -190,6 +194,7 @@ impl<N: Node> Reactor<N> {
         let deadlines = [
             self.node.deadline(),
             self.acceptors.paused(),
+            self.dialler.deadline(),
             self.draining.earliest(),
             self.lingering.earliest(),
             self.handshakes_due.earliest(),
@@ -204,7 +209,7 @@ impl<N: Node> Reactor<N> {
         origin: Origin,
         permit: Option<Permit>,
         now: Now,
-    ) -> io::Result<()> {
+    ) -> io::Result<ConnId> {
         let handshaking = transport.is_handshaking();
         let added = self.connections.add(transport, self.poll.registry());
         let conn = match added {
@@ -221,7 +226,7 @@ impl<N: Node> Reactor<N> {
             self.handshakes_due.begin(conn, now.moment);
         }
         self.node.opened(conn, origin, now);
-        Ok(())
+        Ok(conn)
     }
 
     fn mark_unread(&mut self, conn: ConnId) {
@@ -390,7 +395,14 @@ impl<N: Node> Reactor<N> {
                         self.flush(conn, now);
                     }
                 }
-                Output::Dial(peer) => self.dial(peer, now),
+                Output::Dial(Peer::Switchboard) => self.dial_switchboard(now),
+                Output::Dial(Peer::Outside(dial)) => {
+                    if let Some(target) = self.node.target(dial) {
+                        let registry = self.poll.registry();
+                        self.dialler.begin(dial, target, now.moment, registry);
+                    }
+                }
+                Output::HangUp(dial) => self.dialler.give_up(dial),
                 Output::StopAccepting => {
                     self.acceptors.close(self.poll.registry());
                 }
@@ -422,17 +434,53 @@ impl<N: Node> Reactor<N> {
         Ok(())
     }
 
-    fn dial(&mut self, peer: Peer, now: Now) {
-        let dialled = match (peer, &self.switchboard) {
-            (Peer::Switchboard, Some(path)) => UnixStream::connect(path),
-            (Peer::Switchboard, None) => Err(io::ErrorKind::NotFound.into()),
+    fn dial_switchboard(&mut self, now: Now) {
+        let path = self.switchboard.as_ref();
+        let stream = match path {
+            Some(path) => UnixStream::connect(path),
+            None => Err(io::ErrorKind::NotFound.into()),
         };
-        let added = dialled.and_then(|stream| {
+        let added = stream.and_then(|stream| {
             let transport = Transport::Plain(Stream::Unix(stream));
-            self.add(transport, Origin::Dialled(peer), None, now)
+            self.add(transport, Origin::Dialled(Peer::Switchboard), None, now)
         });
-        if added.is_err() {
-            self.node.unreachable(peer, now);
+        if let Err(error) = added {
+            let why = error.to_string();
+            self.node.unreachable(Peer::Switchboard, &why, now);
+        }
+    }
+
+    /// Goes on with what is dialled outside. What an application dials in answer to an outcome is
+    /// looked at in the next turn.
+    fn take_dialled(&mut self, now: Now) {
+        let registry = self.poll.registry();
+        self.dialler.turn(now.moment, registry, &mut self.buffers);
+        for _ in 0..self.dialler.outcomes() {
+            if let Some((dial, outcome)) = self.dialler.next() {
+                self.dialled(dial, outcome, now);
+            }
+        }
+    }
+
+    fn dialled(&mut self, dial: DialId, outcome: Outcome, now: Now) {
+        let peer = Peer::Outside(dial);
+        match outcome {
+            Outcome::Failed(why) => self.node.unreachable(peer, &why, now),
+            Outcome::Reached {
+                transport,
+                mut early,
+                end,
+            } => match self.add(transport, Origin::Dialled(peer), None, now) {
+                Err(error) => self.node.unreachable(peer, &error.to_string(), now),
+                Ok(conn) => {
+                    if !early.is_empty() {
+                        self.node.received(conn, &mut early, now);
+                    }
+                    if end {
+                        self.ended(conn, now);
+                    }
+                }
+            },
         }
     }
 

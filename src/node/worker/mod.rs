@@ -6,6 +6,8 @@
 //! write is on the dirty list, and each with a deadline is on the wheel.
 
 mod deflating;
+mod dialling;
+mod dials;
 mod drain;
 mod driven;
 mod ending;
@@ -18,7 +20,7 @@ mod pacing;
 mod seats;
 mod uplink;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::app::application::{Application, Cx, Message};
@@ -38,8 +40,8 @@ use crate::base::ids::ConnId;
 use crate::base::limits::Limits;
 use crate::base::now::{Moment, Now};
 use crate::base::wheel::Wheel;
-use crate::node::lines::Lines;
 use crate::node::worker::deflating::Deflating;
+use crate::node::worker::dialling::Dialled;
 use crate::node::worker::drain::Draining;
 use crate::node::worker::files::Sending;
 use crate::node::worker::gathering::Gathering;
@@ -91,7 +93,7 @@ pub struct WorkerOptions {
 
 pub(super) struct Handlers {
     channels: Channels,
-    echo: Echo,
+    echo: Box<dyn Application>,
     metrics: Metrics,
     files: Files,
     services: Vec<Hosted>,
@@ -106,7 +108,7 @@ impl Handlers {
     ) -> Handlers {
         Handlers {
             channels: Channels::new(apps, demo_page, dice),
-            echo: Echo,
+            echo: Box::new(Echo),
             metrics: Metrics,
             files: Files::default(),
             services,
@@ -116,7 +118,7 @@ impl Handlers {
     pub(super) fn of(&mut self, handler: Handler) -> &mut dyn Application {
         match handler {
             Handler::Channels => &mut self.channels,
-            Handler::Echo => &mut self.echo,
+            Handler::Echo => &mut *self.echo,
             Handler::Metrics => &mut self.metrics,
             Handler::Files => &mut self.files,
             Handler::Service(index) => &mut self.services[usize::from(index)],
@@ -212,6 +214,8 @@ pub struct Worker {
     pub(super) handlers: Handlers,
     pub(super) shared: Shared,
     pub(super) seats: Seats,
+    /// Of the seats, those that we dialled ourselves, servers of others.
+    dialled: BTreeMap<ConnId, Dialled>,
     wheel: Wheel,
     pub(super) outputs: VecDeque<Output>,
     /// The connection whose input is being taken up.
@@ -244,16 +248,8 @@ impl Worker {
             seed,
         } = options;
         let mut dice = Dice::new(seed);
-        let outgoing = Outgoing {
-            lines: Lines::new(limits.outbox_bytes / 2),
-            uplink: Uplink::new(slot, life, &limits, now),
-            deflating: Deflating::new(deflate),
-            wishes: VecDeque::new(),
-            messages: 0,
-            policy: limits.outbox_policy,
-            dropped: 0,
-            scratch: Vec::new(),
-        };
+        let uplink = Uplink::new(slot, life, &limits, now);
+        let outgoing = Outgoing::new(&limits, uplink, Deflating::new(deflate));
         let mut worker = Worker {
             listeners,
             websocket: websocket_options(&limits),
@@ -269,6 +265,7 @@ impl Worker {
                 outgoing,
             },
             seats: Seats::default(),
+            dialled: BTreeMap::new(),
             wheel: Wheel::new(now.moment),
             outputs: VecDeque::new(),
             advancing: None,
@@ -407,6 +404,7 @@ impl Worker {
                     application.message(conn, message.as_message(), &mut shared.cx(now));
                 }
             }
+            Session::Upgrading(_) => return self.step_upgrade(conn, inbox, now),
             Session::Framed(framed) => {
                 let payload = match framed.next(inbox, now, self.framed.of(seat.handler)) {
                     FramedStep::Idle => return false,
@@ -438,6 +436,8 @@ impl Worker {
                     Wish::Gather(conn) => self.gather(conn, now),
                     Wish::OpenFile(conn, path) => self.open_file(conn, path),
                     Wish::ReadFrom(conn, wanted) => self.read_from(conn, wanted),
+                    Wish::Dial(dial) => self.begin_dial(dial, now),
+                    Wish::HangUp(dial) => self.hang_up_dial(dial),
                 }
             }
             let filled = self.shared.outgoing.lines.take_filled();
