@@ -189,7 +189,8 @@ fn check_listen(
     raw: &[RawListen],
     (workers, program): (u32, &Program),
 ) -> Vec<Listen> {
-    if raw.is_empty() {
+    // A program may do nothing but connect to others.
+    if raw.is_empty() && program.handlers.is_empty() {
         let hint = "add:\n    [[listen]]\n    url = \"http://127.0.0.1:8080\"";
         checker.problem(
             &[],
@@ -220,16 +221,7 @@ fn check_listen(
         checker.range(&at("workers"), "workers", some, 0, workers.into());
         let tls = one.tls.as_ref();
         let tls = tls.map(|raw| tls::check(checker, index, raw, http));
-        match (url.scheme, &tls) {
-            (Scheme::Https, None) => {
-                let message = "this URL needs a certificate";
-                let hint = "add:\n    [listen.tls]\n    certificate = \"…\"\n    key = \"…\"";
-                checker.problem(&at("url"), message, Some(hint));
-            }
-            // Shown as what clients have to write.
-            (Scheme::Http | Scheme::WebSocket, Some(_)) => url.scheme = Scheme::Https,
-            _ => {}
-        }
+        url.scheme = check_scheme(checker, &at("url"), url.scheme, tls.is_some());
         let root = check_root(checker, index, one, handler);
         listens.push(Listen {
             url,
@@ -273,6 +265,20 @@ fn check_root(
     }
     let dir = raw.root.clone().filter(|_| handler == Handler::Files)?;
     Some(FilesRoot { dir, index: file })
+}
+
+/// The scheme that clients have to write.
+fn check_scheme(checker: &mut Checker<'_>, path: &[Step], scheme: Scheme, tls: bool) -> Scheme {
+    match (scheme, tls) {
+        (Scheme::Https, false) => {
+            let message = "this URL needs a certificate";
+            let hint = "add:\n    [listen.tls]\n    certificate = \"…\"\n    key = \"…\"";
+            checker.problem(path, message, Some(hint));
+            scheme
+        }
+        (Scheme::Http | Scheme::WebSocket, true) => Scheme::Https,
+        _ => scheme,
+    }
 }
 
 /// Some handlers cannot stand on some protocols.

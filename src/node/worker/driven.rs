@@ -249,6 +249,9 @@ impl Node for Worker {
             Session::Uplink | Session::Master => true,
             _ if seat.held_back || seat.paused => false,
             _ if outgoing.uplink.is_congested(&outgoing.lines) => false,
+            // A service knows what its messages lead to and pauses whom it must. To wait here for the
+            // peer to read would lock up two sides that each wait for the other to be read.
+            Session::WebSocket(_) | Session::Framed(_) if seat.handler.is_service() => true,
             Session::WebSocket(_) | Session::Framed(_) | Session::Upgrading(_) => {
                 outgoing.lines.waiting(conn) <= UNREAD_BYTES
             }
