@@ -14,7 +14,7 @@ use lineman::run::control::Command;
 use lineman::run::exit::{EXIT_CODES, Exit, Failure};
 use lineman::run::rundir::RunDir;
 use lineman::run::start::start;
-use lineman::run::{client, role};
+use lineman::run::{client, role, secrets};
 use lineman::wire::control::COLUMNS;
 
 /// A connection server that speaks the Pusher Channels protocol.
@@ -232,18 +232,19 @@ fn to_json(status: &impl serde::Serialize) -> Result<String, Failure> {
 }
 
 fn check(source: &Source) -> Result<Exit, Failure> {
-    let certificates = read(source)?;
-    for warning in certificates.all_warnings(unix_seconds()) {
+    let (certificates, mut warnings) = read(source)?;
+    warnings.extend(certificates.all_warnings(unix_seconds()));
+    for warning in warnings {
         eprintln!("warning: {warning}");
     }
     println!("ok ({})", source.name());
     Ok(Exit::Done)
 }
 
-/// Everything that `start` will read, checked.
-fn read(source: &Source) -> Result<Certificates, Failure> {
+/// Everything that `start` will read, checked; and warnings.
+fn read(source: &Source) -> Result<(Certificates, Vec<String>), Failure> {
     source
-        .config()
-        .and_then(|config| Certificates::read(&config, source))
+        .config(&secrets::fetch)
+        .and_then(|config| Ok((Certificates::read(&config, source)?, config.warnings)))
         .map_err(|error| Failure::new(Exit::BadConfig, error.0))
 }

@@ -38,10 +38,11 @@ mod tests {
 
     use super::*;
     use crate::config::load::parse;
+    use crate::config::secret::no_secrets;
 
     fn config(text: &str) -> Config {
         let text = format!("workers = 2\n{text}");
-        parse(&text, "t", Path::new("/")).unwrap()
+        parse(&text, "t", Path::new("/"), &no_secrets).unwrap()
     }
 
     const A: &str = "[[listen]]\nurl = \"http://127.0.0.1:1\"\nhandler = \"echo\"\n";

@@ -213,9 +213,9 @@ pub const TABLES: &[TableRow] = &[
             },
             KeyRow {
                 name: "secret",
-                kind: "string",
+                kind: "string, or where it is kept",
                 default: "",
-                help: "Signs publishing calls and access to private channels. Make one with: openssl rand -hex 32",
+                help: "Signs publishing calls and access to private channels. Make one with: openssl rand -hex 32. Instead of the secret itself: { env = \"NAME\" } for a variable, { file = \"PATH\" } for a file (one newline at its end is no part of it; a relative path starts beside this file), { credential = \"NAME\" } for a credential of systemd. Each reload reads it again.",
             },
             KeyRow {
                 name: "client_events",
@@ -414,6 +414,7 @@ mod tests {
 
     use super::*;
     use crate::config::load::parse;
+    use crate::config::secret::no_secrets;
 
     fn check_current(path: &str, expected: &str) {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
@@ -440,7 +441,7 @@ mod tests {
 
     #[test]
     fn the_defaults_shown_are_the_defaults_used() {
-        let plain = parse(&config_file(), "f", Path::new("/")).unwrap();
+        let plain = parse(&config_file(), "f", Path::new("/"), &no_secrets).unwrap();
         let written: String = config_file()
             .lines()
             .map(|line| match line.strip_prefix("# ") {
@@ -449,7 +450,7 @@ mod tests {
             })
             .collect();
         assert_ne!(written, config_file());
-        let spelt = parse(&written, "f", Path::new("/")).unwrap();
+        let spelt = parse(&written, "f", Path::new("/"), &no_secrets).unwrap();
         assert_eq!(format!("{plain:?}"), format!("{spelt:?}"));
     }
 
@@ -468,7 +469,9 @@ mod tests {
                 false => "",
             };
             let text = format!("{above}{}\nzzz = 1\n", table.heading);
-            let error = parse(&text, "f", Path::new("/")).unwrap_err().0;
+            let error = parse(&text, "f", Path::new("/"), &no_secrets)
+                .unwrap_err()
+                .0;
             let (_, known) = error.split_once(", expected ").unwrap();
             let known = known.lines().next().unwrap();
             for name in known.split('`').skip(1).step_by(2) {

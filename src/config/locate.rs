@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::config::Config;
 use crate::config::load::parse;
 use crate::config::problem::ConfigError;
+use crate::config::secret::Fetch;
 
 /// Looked for in the working directory.
 pub const LOCAL: &str = "config/lineman.toml";
@@ -71,9 +72,9 @@ impl Source {
         beside.map_or_else(|| PathBuf::from("/"), Path::to_path_buf)
     }
 
-    /// The whole configuration, checked.
-    pub fn config(&self) -> Result<Config, ConfigError> {
-        parse(&self.text, &self.name(), &self.base())
+    /// The whole configuration, checked. `fetch` gets the secrets that are kept elsewhere.
+    pub fn config(&self, fetch: &Fetch<'_>) -> Result<Config, ConfigError> {
+        parse(&self.text, &self.name(), &self.base(), fetch)
     }
 
     /// `run_dir` alone, from a file that may be wrong elsewhere, even in its syntax: whoever broke
@@ -92,6 +93,7 @@ impl Source {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::secret::no_secrets;
 
     #[test]
     fn run_dir_is_found_in_a_file_that_is_wrong_elsewhere() {
@@ -99,7 +101,7 @@ mod tests {
             path: Some(PathBuf::from("/etc/x/a.toml")),
             text: "run_dir = \"here\"\nwrokers = 7\n".into(),
         };
-        assert!(source.config().is_err());
+        assert!(source.config(&no_secrets).is_err());
         assert_eq!(source.run_dir(), Some(PathBuf::from("/etc/x/here")));
         let broken = Source {
             text: "workers = = 7\nrun_dir = \"here\"\n[".into(),

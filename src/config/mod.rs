@@ -8,6 +8,7 @@ pub mod keys;
 pub mod load;
 pub mod locate;
 pub mod problem;
+pub mod secret;
 pub mod tls;
 pub mod url;
 
@@ -17,6 +18,7 @@ use std::time::Duration;
 use crate::app::apps::App;
 use crate::app::handler::Handler;
 use crate::base::limits::Limits;
+use crate::config::secret::Kept;
 use crate::config::tls::ListenTls;
 use crate::config::url::ListenUrl;
 use crate::wire::deflate_offer::DeflateOptions;
@@ -48,6 +50,10 @@ pub struct Config {
     pub deflate: Option<DeflateOptions>,
     /// The pages that may read what the server answers over HTTP.
     pub cors_origins: Vec<String>,
+    /// The secrets that the file does not hold itself.
+    pub kept: Kept,
+    /// What an operator should know, though nothing is wrong.
+    pub warnings: Vec<String>,
 }
 
 impl Config {

@@ -2,7 +2,6 @@
 //! replaces it. Invariant: if one reactor fails, the process ends with a code that says so; a
 //! worker never lives on with half of its threads.
 
-use std::io::Read;
 use std::net::TcpListener;
 use std::os::fd::{IntoRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -14,7 +13,6 @@ use std::thread;
 use crate::app::apps::Apps;
 use crate::app::cors::Cors;
 use crate::config::Config;
-use crate::config::locate::Source;
 use crate::config::url::Place;
 use crate::net::clock::Clock;
 use crate::net::reactor::Reactor;
@@ -22,11 +20,9 @@ use crate::net::sockets::{Listening, Sockets};
 use crate::node::Node;
 use crate::node::switchboard::{Switchboard, SwitchboardOptions};
 use crate::node::worker::{Listener, Worker, WorkerOptions};
-use crate::run::certificates;
 use crate::run::exit::ChildExit;
 use crate::run::handover::{Handover, SWITCHBOARD_NAME, listener_name, master_name};
-use crate::run::spawn::CONFIG_PATH;
-use crate::run::{log as log_writer, os};
+use crate::run::{certificates, handed_config, log as log_writer, os};
 
 /// A chat room to try the server with; it knows the demo app's secret.
 const DEMO_PAGE: &str = include_str!("../../examples/chat.html");
@@ -82,7 +78,7 @@ fn run(
     os::name_process(c"lineman");
     os::restrict_new_files();
     let built = Handover::receive().and_then(|mut handover| {
-        let config = read_config(handover.take("config")?)?;
+        let config = handed_config::unpack(handover.take("config")?)?;
         log_writer::start(role, &config.log);
         log_writer::report_panics();
         let starts = build(&config, &mut handover)?;
@@ -101,32 +97,6 @@ fn run(
     };
     log_writer::flush();
     exit
-}
-
-fn read_config(file: OwnedFd) -> Result<Config, String> {
-    // All children share the descriptor's position, so it cannot be read from where it stands.
-    let file = std::fs::File::from(file);
-    let mut text = String::new();
-    let mut reader = FromStart { file: &file, at: 0 };
-    reader
-        .read_to_string(&mut text)
-        .map_err(|error| format!("the configuration: {error}"))?;
-    let path = std::env::var_os(CONFIG_PATH).map(PathBuf::from);
-    Source { path, text }.config().map_err(|error| error.0)
-}
-
-struct FromStart<'a> {
-    file: &'a std::fs::File,
-    at: u64,
-}
-
-impl Read for FromStart<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        use std::os::unix::fs::FileExt;
-        let count = self.file.read_at(buffer, self.at)?;
-        self.at += count as u64;
-        Ok(count)
-    }
 }
 
 fn worker_reactor(

@@ -16,10 +16,10 @@ use crate::config::url::Place;
 use crate::run::certificates::{self, Certificates};
 use crate::run::children::Role;
 use crate::run::exit::Failure;
+use crate::run::handed_config;
 use crate::run::handover::{Activated, SWITCHBOARD_NAME, listener_name, master_name};
 use crate::run::identity::Identity;
 use crate::run::link::Link;
-use crate::run::os;
 use crate::run::rundir::RunDir;
 use crate::run::slots::Slots;
 use crate::run::spawn::Launcher;
@@ -34,7 +34,7 @@ pub struct Process {
 
 /// What a child is given of the configuration.
 pub struct Given {
-    text: File,
+    config: File,
     certificates: Option<Certificates>,
 }
 
@@ -82,7 +82,8 @@ impl Site {
         let inherited = identity.as_ref().map(|it| give_away(&switchboard, it));
         let inherited = inherited.transpose();
         let inherited = inherited.map_err(|error| Failure::io(switchboard.display(), &error))?;
-        let launcher = Launcher::new(&source.text, source.path.clone(), identity)
+        let launcher = handed_config::pack(source, config)
+            .and_then(|config| Launcher::new(config, identity))
             .map_err(|error| Failure::io("cannot start other processes", &error))?;
         Ok(Site {
             slots: slots?,
@@ -121,15 +122,18 @@ impl Site {
     /// Gives children this configuration from now on; returns the one they had.
     pub fn configure(&mut self, config: &Config, source: &Source) -> Result<Given, Failure> {
         let certificates = Certificates::open_again(self.certificates.as_ref(), config, source)?;
-        let text = os::memory_file(source.text.as_bytes())
+        let handed = handed_config::pack(source, config)
             .map_err(|error| Failure::io("cannot hold the configuration", &error))?;
-        Ok(self.give(Given { text, certificates }))
+        Ok(self.give(Given {
+            config: handed,
+            certificates,
+        }))
     }
 
     /// Gives children this from now on; returns what they had.
     pub fn give(&mut self, given: Given) -> Given {
         Given {
-            text: self.launcher.configure(given.text),
+            config: self.launcher.configure(given.config),
             certificates: std::mem::replace(&mut self.certificates, given.certificates),
         }
     }

@@ -2,6 +2,7 @@
 //! child is due or what its descriptors are for. Invariant: a child gets the descriptors named and
 //! no others, runs the very binary the master runs, and dies with the master.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -11,7 +12,6 @@ use std::process::{Child, Command, Stdio};
 
 use crate::run::handover;
 use crate::run::identity::{self, Identity};
-use crate::run::notify;
 use crate::run::os;
 use crate::run::signals::IGNORED_BY_CHILDREN;
 
@@ -19,16 +19,16 @@ use crate::run::signals::IGNORED_BY_CHILDREN;
 #[derive(Debug)]
 pub struct Launcher {
     binary: Binary,
-    /// The text of the configuration, so that a file changed meanwhile does not mix versions.
+    /// What `handed_config` packed, so that a file changed meanwhile does not mix versions.
     config: File,
-    config_path: Option<PathBuf>,
     master: u32,
     /// Whose rights the children get; `None`: ours.
     identity: Option<Identity>,
 }
 
-/// The variable that tells a child where the configuration came from, for its messages.
-pub const CONFIG_PATH: &str = "LINEMAN_CONFIG";
+/// The variables that children inherit, by how they begin: those that say how any program is run.
+/// The environment may hold secrets, and children are told all else.
+const INHERITED: &[&str] = &["LD_", "LLVM_PROFILE_FILE", "MIMALLOC_", "RUST_BACKTRACE"];
 
 #[derive(Debug)]
 enum Binary {
@@ -39,19 +39,14 @@ enum Binary {
 }
 
 impl Launcher {
-    pub fn new(
-        config_text: &str,
-        config_path: Option<PathBuf>,
-        identity: Option<Identity>,
-    ) -> io::Result<Launcher> {
+    pub fn new(config: File, identity: Option<Identity>) -> io::Result<Launcher> {
         let binary = match File::open("/proc/self/exe") {
             Ok(file) => Binary::Open(file),
             Err(_) => Binary::Path(std::env::current_exe()?),
         };
         Ok(Launcher {
             binary,
-            config: os::memory_file(config_text.as_bytes())?,
-            config_path,
+            config,
             master: std::process::id(),
             identity,
         })
@@ -88,17 +83,11 @@ impl Launcher {
         command
             .arg0("lineman")
             .args(arguments)
+            .env_clear()
+            .envs(std::env::vars_os().filter(|(name, _)| is_inherited(name)))
             .envs(handover::environment(&names, self.master))
-            .env_remove("LISTEN_PID")
             .stdin(Stdio::null())
             .stdout(Stdio::null());
-        for name in notify::VARIABLES {
-            command.env_remove(name);
-        }
-        match &self.config_path {
-            Some(path) => command.env(CONFIG_PATH, path),
-            None => command.env_remove(CONFIG_PATH),
-        };
         self.prepare(&mut command, &sources);
         command.spawn()
     }
@@ -139,6 +128,11 @@ impl Launcher {
         // master were doing at the fork.
         unsafe { command.pre_exec(between) };
     }
+}
+
+fn is_inherited(name: &OsStr) -> bool {
+    let name = name.as_encoded_bytes();
+    INHERITED.iter().any(|it| name.starts_with(it.as_bytes()))
 }
 
 /// Opens descriptors until none below `free` is left.

@@ -17,14 +17,14 @@ use crate::run::handover::Activated;
 use crate::run::master::{About, Master};
 use crate::run::rundir::{Lock, RunDir};
 use crate::run::site::Site;
-use crate::run::{log as log_writer, os};
+use crate::run::{log as log_writer, os, secrets};
 
 /// Runs `start`; with `daemon` it returns as soon as the server is ready.
 ///
 /// `asked` is the configuration file as typed. The program must have one thread.
 pub fn start(source: &Source, asked: Option<&Path>, daemon: bool) -> Result<Exit, Failure> {
     let config = source
-        .config()
+        .config(&secrets::fetch)
         .map_err(|error| Failure::new(Exit::BadConfig, error.0))?;
     if !daemon {
         return serve(source, asked, config, None);
@@ -101,6 +101,9 @@ fn prepare(
     log_writer::report_panics();
     if let Err(error) = descriptors {
         log::warn!("the number of descriptors stays as it is: {error}");
+    }
+    for warning in &config.warnings {
+        log::warn!("{warning}");
     }
     for address in activated.left() {
         log::warn!(

@@ -14,6 +14,7 @@ use crate::run::exit::{Exit, Failure};
 use crate::run::master::Master;
 use crate::run::os;
 use crate::run::replacing::Outcome;
+use crate::run::secrets;
 use crate::run::site::Given;
 
 /// Signs of life are asked for this often.
@@ -55,14 +56,19 @@ impl Master {
     /// SIGHUP: where nothing but certificates can have changed, they are read anew and no
     /// connection notices; else a reload.
     pub(super) fn hang_up(&mut self, now: Moment) {
-        let source = &self.about.source;
-        let found = Source::find(source.path.as_deref());
-        let unchanged = source.path.is_some() && found.is_ok_and(|it| it.text == source.text);
-        if unchanged && self.site.certificates.is_some() {
+        if self.is_config_unchanged() && self.site.certificates.is_some() {
             self.reload_certificates();
         } else {
             self.reload("SIGHUP", false, None, now);
         }
+    }
+
+    fn is_config_unchanged(&self) -> bool {
+        let source = &self.about.source;
+        let same = |found: &Source| source.path.is_some() && found.text == source.text;
+        let found = Source::find(source.path.as_deref()).ok().filter(same);
+        let config = found.and_then(|found| found.config(&secrets::fetch).ok());
+        config.is_some_and(|config| config.kept == self.config.kept)
     }
 
     /// Reads the configuration again and begins to replace all workers.
@@ -96,7 +102,9 @@ impl Master {
             Some(path) => Source::find(Some(path)).map_err(|error| bad(error.0))?,
             None => self.about.source.clone(),
         };
-        let config = source.config().map_err(|error| bad(error.0))?;
+        let config = source
+            .config(&secrets::fetch)
+            .map_err(|error| bad(error.0))?;
         let fixed = diff::fixed(&self.config, &config);
         if !fixed.is_empty() {
             let names = fixed.join(", ");
@@ -120,6 +128,9 @@ impl Master {
                 let callers = caller.into_iter().collect();
                 self.renewal = Some(Renewal { callers, former });
             }
+        }
+        for warning in &self.config.warnings {
+            log::warn!("{warning}");
         }
         self.take_up_config(now);
         self.children.handle_replace_all(switchboard, window, now);

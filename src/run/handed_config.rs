@@ -1,0 +1,105 @@
+//! The configuration as the master hands it to its children, in one file without a name: the text
+//! and the secrets that were fetched for it, so that a child needs neither the right to read them
+//! nor the environment they came from. Invariant: a child has the very values the master checked.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::app::apps::Secret;
+use crate::config::Config;
+use crate::config::locate::Source;
+use crate::config::secret::{Fault, Fetched, Keeper};
+use crate::run::os;
+
+#[derive(Serialize, Deserialize)]
+struct Handed {
+    path: Option<PathBuf>,
+    text: String,
+    secrets: Vec<(Keeper, String)>,
+}
+
+/// What children get of `config`, which is what `source` says.
+pub fn pack(source: &Source, config: &Config) -> io::Result<File> {
+    let secrets = config.kept.iter();
+    let handed = Handed {
+        path: source.path.clone(),
+        text: source.text.clone(),
+        secrets: secrets
+            .map(|(keeper, secret)| (keeper.clone(), secret.expose().to_string()))
+            .collect(),
+    };
+    os::memory_file(&serde_json::to_vec(&handed)?)
+}
+
+/// A child's side.
+pub fn unpack(file: OwnedFd) -> Result<Config, String> {
+    // All children share the descriptor's position, so it cannot be read from where it stands.
+    let file = File::from(file);
+    let mut bytes = Vec::new();
+    let mut reader = FromStart { file: &file, at: 0 };
+    let read = reader.read_to_end(&mut bytes);
+    let handed: Handed = read
+        .and_then(|_| Ok(serde_json::from_slice(&bytes)?))
+        .map_err(|error| format!("the configuration: {error}"))?;
+    let source = Source {
+        path: handed.path,
+        text: handed.text,
+    };
+    let secrets: BTreeMap<Keeper, String> = handed.secrets.into_iter().collect();
+    let fetch = |keeper: &Keeper| {
+        let secret = secrets.get(keeper).ok_or_else(|| Fault {
+            message: "the secret was not handed over".to_string(),
+            hint: None,
+        })?;
+        Ok(Fetched {
+            secret: Secret::new(secret.clone()),
+            warning: None,
+        })
+    };
+    source.config(&fetch).map_err(|error| error.0)
+}
+
+struct FromStart<'a> {
+    file: &'a File,
+    at: u64,
+}
+
+impl Read for FromStart<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        use std::os::unix::fs::FileExt;
+        let count = self.file.read_at(buffer, self.at)?;
+        self.at += count as u64;
+        Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_reads_the_secrets_that_the_master_fetched() {
+        let source = Source {
+            path: Some("/etc/lineman/a.toml".into()),
+            text: "[[listen]]\nurl = \"http://127.0.0.1:0\"\n[[apps]]\nid = \"a\"\nkey = \"k\"\n\
+                   secret = { file = \"s\" }\n"
+                .into(),
+        };
+        let fetch = |_: &Keeper| {
+            let secret = Secret::new("tiger".to_string());
+            let warning = None;
+            Ok(Fetched { secret, warning })
+        };
+        let config = source.config(&fetch).unwrap();
+        let file = pack(&source, &config).unwrap();
+        for _ in 0..2 {
+            let again = unpack(file.try_clone().unwrap().into()).unwrap();
+            assert_eq!(again.apps[0].secret.expose(), "tiger");
+        }
+    }
+}
