@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
@@ -14,6 +15,7 @@ use lineman::run::control::Command;
 use lineman::run::exit::{EXIT_CODES, Exit, Failure};
 use lineman::run::rundir::RunDir;
 use lineman::run::start::start;
+use lineman::run::watch::{self, Form};
 use lineman::run::{client, role, secrets};
 use lineman::wire::control::COLUMNS;
 
@@ -63,6 +65,10 @@ enum Verb {
         /// One JSON object with everything
         #[arg(long)]
         json: bool,
+        /// Again and again, with rates, until Ctrl-C; one line each time with --json
+        #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1",
+              value_parser = clap::value_parser!(u64).range(1..=3600))]
+        watch: Option<u64>,
     },
     /// List client connections, or close one
     Connections {
@@ -142,7 +148,11 @@ impl Cli {
                 stop(&source, *graceful)?;
                 start(&source, self.config.as_deref(), *daemon)
             }
-            Verb::Status { json } => status(&source, *json),
+            Verb::Status { json, watch: None } => status(&source, *json),
+            Verb::Status {
+                json,
+                watch: Some(seconds),
+            } => watch(&source, *json, *seconds),
             Verb::Connections {
                 action: Some(ConnectionsVerb::Close { id }),
                 ..
@@ -224,6 +234,12 @@ fn status(source: &Source, json: bool) -> Result<Exit, Failure> {
     } else {
         Exit::NotRunning
     })
+}
+
+fn watch(source: &Source, json: bool, seconds: u64) -> Result<Exit, Failure> {
+    let form = if json { Form::Json } else { Form::Table };
+    let every = Duration::from_secs(seconds);
+    watch::watch(&RunDir::of(source), &source.name(), every, form)
 }
 
 fn to_json(status: &impl serde::Serialize) -> Result<String, Failure> {

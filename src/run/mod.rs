@@ -3,6 +3,7 @@
 //!
 //! - [`start`], [`client`]: what `start` does, and what the other verbs ask of a running server
 //! - [`master`]: the loop; [`children`] and [`replacing`] decide, [`site`] and [`spawn`] carry out
+//! - [`status`], [`watch`]: what is shown
 //! - [`role`]: a child's side
 //! - [`certificates`]: TLS, from the disk to the reactors
 //! - [`os`]: the system calls that need `unsafe`
@@ -25,6 +26,7 @@ pub mod log;
 pub mod master;
 pub mod notify;
 pub mod os;
+pub mod rates;
 pub mod replacing;
 pub mod role;
 pub mod rundir;
@@ -36,3 +38,4 @@ pub mod socket_file;
 pub mod spawn;
 pub mod start;
 pub mod status;
+pub mod watch;

@@ -244,6 +244,7 @@ impl Master {
             },
             processes,
             total: named(&total),
+            rates: None,
         }
     }
 }
@@ -283,5 +284,6 @@ fn process_status(
         restarts: if serves { row.restarts } else { 0 },
         last_end: row.last_end.as_ref().filter(|_| serves).map(End::to_string),
         counters: named(&counters),
+        rates: None,
     }
 }
