@@ -51,6 +51,8 @@ enum Verb {
         #[arg(short, long)]
         graceful: bool,
     },
+    /// Open the log file again, after it was renamed; nothing else changes
+    Reopen,
     /// Stop the server if it runs, then start it
     Restart {
         /// Run in the background; returns when the server is ready
@@ -141,7 +143,10 @@ impl Cli {
         match verb {
             Verb::Start { daemon } => start(&source, self.config.as_deref(), *daemon),
             Verb::Stop { graceful } => stop(&source, *graceful),
-            Verb::Reload { graceful } => reload(&source, *graceful),
+            Verb::Reload { graceful } => {
+                told(&source, client::reload(&RunDir::of(&source), *graceful))
+            }
+            Verb::Reopen => told(&source, client::reopen(&RunDir::of(&source))),
             Verb::Restart { daemon, graceful } => {
                 // A mistake in the file must not cost the server that runs.
                 read(&source)?;
@@ -156,7 +161,7 @@ impl Cli {
             Verb::Connections {
                 action: Some(ConnectionsVerb::Close { id }),
                 ..
-            } => close(&source, id),
+            } => told(&source, client::close(&RunDir::of(&source), id)),
             Verb::Connections {
                 json,
                 sort,
@@ -178,8 +183,9 @@ fn stop(source: &Source, graceful: bool) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-fn reload(source: &Source, graceful: bool) -> Result<Exit, Failure> {
-    match client::reload(&RunDir::of(source), graceful)? {
+/// Prints what was done, if a server was there to do it.
+fn told(source: &Source, done: Result<Option<String>, Failure>) -> Result<Exit, Failure> {
+    match done? {
         Some(words) => {
             println!("{words}");
             Ok(Exit::Done)
@@ -209,16 +215,6 @@ fn connections(
         None => return not_running(source),
     }
     Ok(Exit::Done)
-}
-
-fn close(source: &Source, id: &str) -> Result<Exit, Failure> {
-    match client::close(&RunDir::of(source), id)? {
-        Some(words) => {
-            println!("{words}");
-            Ok(Exit::Done)
-        }
-        None => not_running(source),
-    }
 }
 
 fn status(source: &Source, json: bool) -> Result<Exit, Failure> {

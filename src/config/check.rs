@@ -94,20 +94,7 @@ pub(super) fn check(
         document,
         problems: Vec::new(),
     };
-    checker.range(
-        &[Key("workers")],
-        "workers",
-        raw.workers.into(),
-        0,
-        WORKERS_MAX.into(),
-    );
-    checker.range(
-        &[Key("threads")],
-        "threads",
-        raw.threads.into(),
-        1,
-        THREADS_MAX.into(),
-    );
+    check_processes(&mut checker, &raw);
     check_supervision(&mut checker, &raw);
     let log = check_log(&mut checker, &raw.log);
     let listen = check_listen(&mut checker, &raw.listen);
@@ -148,6 +135,14 @@ pub(super) fn check(
         kept: secrets.kept,
         warnings: secrets.warnings,
     })
+}
+
+fn check_processes(checker: &mut Checker<'_>, raw: &RawConfig) {
+    let mut range = |name: &'static str, value: u32, low: u64, high: u32| {
+        checker.range(&[Key(name)], name, value.into(), low, high.into());
+    };
+    range("workers", raw.workers, 0, WORKERS_MAX);
+    range("threads", raw.threads, 1, THREADS_MAX);
 }
 
 fn check_supervision(checker: &mut Checker<'_>, raw: &RawConfig) {

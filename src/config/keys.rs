@@ -105,7 +105,7 @@ pub const TABLES: &[TableRow] = &[
                 name: "file",
                 kind: "path",
                 default: "",
-                help: "A file to append to instead of standard error. Without it, a server started with -d writes lineman.log in its run directory. A relative path starts beside this file.",
+                help: "A file to append to instead of standard error. Without it, a server started with -d writes lineman.log in its run directory. A relative path starts beside this file. `lineman reopen` opens it again after it was renamed.",
             },
         ],
         active: "",

@@ -36,6 +36,8 @@ pub enum Command {
         #[serde(default)]
         graceful: bool,
     },
+    /// Opens the log file again.
+    Reopen,
     Connections {
         limit: u32,
         /// One of the names in `COLUMNS`.

@@ -22,7 +22,7 @@ use crate::node::switchboard::{Switchboard, SwitchboardOptions};
 use crate::node::worker::{Listener, Worker, WorkerOptions};
 use crate::run::exit::ChildExit;
 use crate::run::handover::{Handover, SWITCHBOARD_NAME, listener_name, master_name};
-use crate::run::{certificates, handed_config, log as log_writer, os};
+use crate::run::{certificates, handed_config, log as log_writer, log_file, os};
 
 /// A chat room to try the server with; it knows the demo app's secret.
 const DEMO_PAGE: &str = include_str!("../../examples/chat.html");
@@ -81,6 +81,9 @@ fn run(
         let config = handed_config::unpack(handover.take("config")?)?;
         log_writer::start(role, &config.log);
         log_writer::report_panics();
+        if let Ok(socket) = handover.take(log_file::DESCRIPTOR) {
+            log_file::follow(socket);
+        }
         let starts = build(&config, &mut handover)?;
         if starts.is_empty() {
             return Err("no slot was handed over".to_string());

@@ -20,6 +20,7 @@ use crate::run::handed_config;
 use crate::run::handover::{Activated, SWITCHBOARD_NAME, listener_name, master_name};
 use crate::run::identity::Identity;
 use crate::run::link::Link;
+use crate::run::log_file;
 use crate::run::rundir::RunDir;
 use crate::run::slots::Slots;
 use crate::run::spawn::Launcher;
@@ -30,6 +31,8 @@ pub struct Process {
     pub child: Child,
     /// One for each of its reactors.
     pub links: Vec<Link>,
+    /// Where it is sent a new log file, if the log goes to one.
+    pub log: Option<UnixStream>,
 }
 
 /// What a child is given of the configuration.
@@ -48,6 +51,8 @@ pub struct Site {
     launcher: Launcher,
     /// Of the listeners that speak TLS, if any does.
     pub certificates: Option<Certificates>,
+    /// Whether the log goes to a file, which may be rotated.
+    pub log_is_file: bool,
     workers: u32,
     threads: u32,
 }
@@ -92,6 +97,7 @@ impl Site {
             inherited,
             launcher,
             certificates,
+            log_is_file: false,
             workers: config.workers,
             threads: config.threads,
         })
@@ -175,11 +181,7 @@ impl Site {
             ("master".to_string(), theirs.as_fd()),
             ("links".to_string(), self.links.as_fd()),
         ];
-        let child = self.launcher.launch(&arguments, descriptors)?;
-        Ok(Process {
-            child,
-            links: vec![link(ours)?],
-        })
+        self.launch(&arguments, descriptors, vec![link(ours)?])
     }
 
     fn start_worker(&self, number: u32, life: u32) -> io::Result<Process> {
@@ -211,8 +213,26 @@ impl Site {
         let (number, life) = (number.to_string(), life.to_string());
         let mut arguments = words(&["worker", "--number", &number, "--life", &life]);
         arguments.extend(words(&["--switchboard", &switchboard]));
-        let child = self.launcher.launch(&arguments, descriptors)?;
-        Ok(Process { child, links: ours })
+        self.launch(&arguments, descriptors, ours)
+    }
+
+    fn launch(
+        &self,
+        arguments: &[String],
+        descriptors: Vec<(String, BorrowedFd<'_>)>,
+        links: Vec<Link>,
+    ) -> io::Result<Process> {
+        let mut descriptors = descriptors;
+        let pair = self.log_is_file.then(UnixStream::pair).transpose()?;
+        let (log, theirs) = pair.unzip();
+        if let Some(theirs) = &theirs {
+            descriptors.push((log_file::DESCRIPTOR.to_string(), theirs.as_fd()));
+        }
+        if let Some(ours) = &log {
+            ours.set_nonblocking(true)?;
+        }
+        let child = self.launcher.launch(arguments, descriptors)?;
+        Ok(Process { child, links, log })
     }
 }
 

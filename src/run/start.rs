@@ -2,10 +2,7 @@
 //! order of it: lock, limits, sockets, log. Does not know what the loop does. Invariant: whatever
 //! fails here fails before a client was accepted, and is told to whoever typed the command.
 
-use std::fs::File;
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::config::Config;
 use crate::config::locate::Source;
@@ -14,6 +11,7 @@ use crate::run::banner::Banner;
 use crate::run::daemon::{Detached, Readiness, detach};
 use crate::run::exit::{Exit, Failure};
 use crate::run::handover::Activated;
+use crate::run::log_file::LogFile;
 use crate::run::master::{About, Master};
 use crate::run::rundir::{Lock, RunDir};
 use crate::run::site::Site;
@@ -91,12 +89,11 @@ fn prepare(
     daemon: bool,
 ) -> Result<Master, Failure> {
     let descriptors = os::raise_descriptor_limit();
-    let site = Site::open(config, source, dir, &mut activated)?;
+    let mut site = Site::open(config, source, dir, &mut activated)?;
     let own_log = daemon.then(|| dir.log_file());
-    let log_file = config.log.file.clone().or(own_log);
-    if let Some(path) = &log_file {
-        write_log_to(path)?;
-    }
+    let log_path = config.log.file.clone().or(own_log);
+    let log_file = log_path.clone().map(LogFile::open).transpose()?;
+    site.log_is_file = log_file.is_some();
     log_writer::start("master", &config.log);
     log_writer::report_panics();
     if let Err(error) = descriptors {
@@ -124,7 +121,7 @@ fn prepare(
         config: asked.map(|path| path.display().to_string()),
         config_name: source.name(),
         demo: config.has_demo_app(),
-        log_file: log_file.map(|path| path.display().to_string()),
+        log_file: log_path.map(|path| path.display().to_string()),
         daemon,
     };
     let run_dir = dir.path().display().to_string();
@@ -132,20 +129,7 @@ fn prepare(
         banner,
         run_dir,
         source: source.clone(),
+        log_file,
     };
     Master::new(site, about, config, dir, Clock::start())
-}
-
-/// Puts the file in the place of standard error, for us and for all children, whatever writes
-/// there: even the last words of a library end up in the log.
-fn write_log_to(path: &PathBuf) -> Result<(), Failure> {
-    let explain = |error| Failure::io(format!("cannot write the log {}", path.display()), &error);
-    let mut options = File::options();
-    let file = options
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(explain)?;
-    os::place_at(file.as_raw_fd(), 2).map_err(explain)
 }

@@ -66,6 +66,14 @@ impl Master {
             Command::Reload { graceful } => {
                 self.reload("lineman reload", graceful, Some(caller), now)
             }
+            Command::Reopen => {
+                let done = match self.reopen_log() {
+                    Ok(true) => "the log goes on in a new file".to_string(),
+                    Ok(false) => "the log's file is the one it was".to_string(),
+                    Err(why) => return self.refuse(caller, &why, now),
+                };
+                self.control.answer(caller, &Done { done }, now);
+            }
             Command::Connections {
                 limit,
                 sort,

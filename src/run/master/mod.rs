@@ -24,6 +24,7 @@ use crate::run::control::Control;
 use crate::run::daemon::Readiness;
 use crate::run::exit::{Exit, Failure};
 use crate::run::link::Link;
+use crate::run::log_file::LogFile;
 use crate::run::master::commands::{Gathering, Survey};
 use crate::run::master::upkeep::{Beats, Renewal};
 use crate::run::notify::Notify;
@@ -52,6 +53,8 @@ pub struct About {
     pub run_dir: String,
     /// Where the configuration came from, to be read again.
     pub source: Source,
+    /// `None` when the log goes to standard error as it is.
+    pub log_file: Option<LogFile>,
 }
 
 /// Somebody waits to hear that the server is ready.
@@ -221,7 +224,6 @@ impl Master {
     /// New connections get the certificates that are on the disk now; nobody is disturbed.
     fn reload_certificates(&mut self) {
         let Some(certificates) = &mut self.site.certificates else {
-            log::info!("no listener has certificates to be read anew");
             return;
         };
         match certificates.reload() {

@@ -13,6 +13,7 @@ use crate::run::control::{Done, Failed};
 use crate::run::exit::{Exit, Failure};
 use crate::run::master::Master;
 use crate::run::os;
+use crate::run::pass_fd;
 use crate::run::replacing::Outcome;
 use crate::run::secrets;
 use crate::run::site::Given;
@@ -53,26 +54,57 @@ impl Beats {
 }
 
 impl Master {
-    /// SIGHUP: where nothing but certificates can have changed, they are read anew and no
-    /// connection notices; else a reload.
+    /// SIGHUP: a reload if the configuration has changed. Else the log file is opened again and
+    /// certificates are read anew, and no connection notices.
     pub(super) fn hang_up(&mut self, now: Moment) {
-        if self.is_config_unchanged() && self.site.certificates.is_some() {
+        if self.is_config_unchanged() {
+            // Why it could not be is in the log, here and at a reload.
+            let _ = self.reopen_log();
             self.reload_certificates();
         } else {
             self.reload("SIGHUP", false, None, now);
         }
     }
 
+    /// After a rotation everybody goes on in the file that has the log's name now. Returns whether
+    /// that is another one, or why it stays the one it was.
+    pub(super) fn reopen_log(&mut self) -> Result<bool, String> {
+        let Some(log_file) = &mut self.about.log_file else {
+            return Ok(false);
+        };
+        match log_file.reopen() {
+            Ok(false) => return Ok(false),
+            Ok(true) => {}
+            Err(error) => {
+                let why = format!("the log goes on in the file it had: {error}");
+                log::error!("{why}");
+                return Err(why);
+            }
+        }
+        for (row, process) in self.children.rows().iter().zip(&self.processes) {
+            let sent = process.iter().flat_map(|it| &it.log);
+            for error in sent.filter_map(|it| pass_fd::send(it, log_file.file()).err()) {
+                log::warn!("{row} goes on in the log file it had: {error}");
+            }
+        }
+        log::info!("the log goes on in a new file");
+        Ok(true)
+    }
+
     fn is_config_unchanged(&self) -> bool {
         let source = &self.about.source;
-        let same = |found: &Source| source.path.is_some() && found.text == source.text;
-        let found = Source::find(source.path.as_deref()).ok().filter(same);
+        let Some(path) = &source.path else {
+            return true;
+        };
+        let found = Source::find(Some(path)).ok();
+        let found = found.filter(|found| found.text == source.text);
         let config = found.and_then(|found| found.config(&secrets::fetch).ok());
         config.is_some_and(|config| config.kept == self.config.kept)
     }
 
     /// Reads the configuration again and begins to replace all workers.
     pub(super) fn reload(&mut self, why: &str, graceful: bool, caller: Option<usize>, now: Moment) {
+        let _ = self.reopen_log();
         if let Err(failure) = self.renew(why, graceful, caller, now) {
             let message = failure.message.trim_end().to_string();
             log::error!("not reloaded, everything goes on as it was: {message}");
