@@ -73,7 +73,7 @@ pub const TABLES: &[TableRow] = &[
                 name: "watchdog_seconds",
                 kind: "integer, 3 to 3600, or 0",
                 default: "10",
-                help: "A worker or switchboard that does nothing for so long is killed and replaced; what it was doing is logged first. 0 lets it be.",
+                help: "A worker or switchboard that does nothing for so long is killed and replaced; what it was doing is logged first. One that has not begun to serve after twice that time is too. 0 lets both be.",
             },
             KeyRow {
                 name: "worker_memory_bytes",

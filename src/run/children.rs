@@ -105,6 +105,8 @@ pub struct Child {
     pub(super) reactors: u32,
     pub(super) ready: u32,
     pub(super) kill_at: Option<Moment>,
+    /// While it is starting: when it is to serve at the latest, and how long that is from its start.
+    pub(super) ready_by: Option<(Moment, Duration)>,
     /// Whether its next death is the first after a good life: that one is made good at once.
     pub(super) first_death: bool,
     pub(super) backoff: Backoff,
@@ -125,6 +127,7 @@ impl Child {
             reactors,
             ready: 0,
             kill_at: None,
+            ready_by: None,
             first_death: true,
             backoff: Backoff::new(RESTART_FIRST, RESTART_LONGEST),
         }
@@ -160,6 +163,7 @@ pub struct Children {
     pub(super) plan: Option<Plan>,
     pub(super) outcomes: VecDeque<Outcome>,
     dice: Dice,
+    start_patience: Option<Duration>,
     lives: u32,
     stopping: bool,
     finished: bool,
@@ -176,10 +180,17 @@ impl Children {
             plan: None,
             outcomes: VecDeque::new(),
             dice: Dice::new(seed),
+            start_patience: None,
             lives: 0,
             stopping: false,
             finished: false,
         }
+    }
+
+    /// How long a child may take until it serves; `None` for ever. Successors have a limit of their
+    /// own.
+    pub fn set_start_patience(&mut self, patience: Option<Duration>) {
+        self.start_patience = patience;
     }
 
     /// The process exists.
@@ -190,6 +201,9 @@ impl Children {
         row.ready = 0;
         row.kill_at = None;
         row.condemned = None;
+        row.ready_by = self
+            .start_patience
+            .map(|patience| (now + patience, patience));
         self.plan_started(index, now);
     }
 
@@ -222,6 +236,8 @@ impl Children {
     pub fn handle_ended(&mut self, index: usize, end: End, now: Moment) {
         let row = &mut self.rows[index];
         row.kill_at = None;
+        // However long it took: it was never well.
+        let never_served = row.phase == Phase::Starting && row.condemned.is_some();
         let end = row.condemned.take().map_or(end, End::Condemned);
         if self.stopping {
             row.phase = Phase::Gone;
@@ -232,7 +248,7 @@ impl Children {
             return;
         }
         let row = &mut self.rows[index];
-        let never_ran = matches!(end, End::NotStarted(_));
+        let never_ran = never_served || matches!(end, End::NotStarted(_));
         if !never_ran && now.since(row.started_at) >= WELL_AFTER {
             row.backoff.reset();
             row.first_death = true;
@@ -290,6 +306,13 @@ impl Children {
                 row.kill_at = Some(now + STOP_PATIENCE);
                 self.actions.push_back(Action::Kill(index));
             }
+            if row.phase == Phase::Starting
+                && let Some((_, patience)) = row.ready_by.take_if(|(by, _)| *by <= now)
+            {
+                let why = format!("not ready after {} s, killed", patience.as_secs());
+                self.condemn(index, why);
+            }
+            let row = &self.rows[index];
             if let Phase::Waiting(at) = row.phase
                 && at <= now
             {
@@ -307,6 +330,10 @@ impl Children {
     pub fn deadline(&self) -> Option<Moment> {
         let due = |row: &Child| match row.phase {
             Phase::Waiting(at) => Some(at),
+            Phase::Starting => [row.kill_at, row.ready_by.map(|(by, _)| by)]
+                .into_iter()
+                .flatten()
+                .min(),
             _ => row.kill_at,
         };
         self.rows.iter().filter_map(due).min()

@@ -356,3 +356,46 @@ fn one_worker_alone_can_be_replaced_and_says_why() {
     );
     assert_eq!(outcome(&mut children), (1, None));
 }
+
+#[test]
+fn one_that_is_never_ready_is_killed_waits_and_says_why() {
+    let mut children = Children::new(1, 1, [0; 16], at(0));
+    children.set_start_patience(Some(Duration::from_secs(20)));
+    children.handle_elapsed(at(0));
+    children.handle_started(SWITCHBOARD, at(0));
+    children.handle_ready(SWITCHBOARD, at(0));
+    let mut now = 0;
+    for longest in [200, 400, 800] {
+        children.handle_started(WORKER, at(now));
+        actions(&mut children);
+        assert_eq!(children.deadline(), Some(at(now + 20_000)));
+        children.handle_elapsed(at(now + 19_999));
+        assert!(actions(&mut children).is_empty());
+        now += 20_000;
+        children.handle_elapsed(at(now));
+        assert_eq!(actions(&mut children), [Action::Kill(WORKER)]);
+        assert_eq!(children.deadline(), None, "it is told once");
+        // Twenty seconds of doing nothing are no good life.
+        die(&mut children, WORKER, now);
+        let wait = wait_ms(&children, WORKER, now);
+        assert!(
+            (longest / 2..=longest).contains(&wait),
+            "{wait} of {longest}"
+        );
+        let end = children.rows()[WORKER]
+            .last_end
+            .as_ref()
+            .map(End::to_string);
+        assert_eq!(end.as_deref(), Some("not ready after 20 s, killed"));
+        now += wait;
+        children.handle_elapsed(at(now));
+    }
+    children.handle_started(WORKER, at(now));
+    children.handle_ready(WORKER, at(now));
+    children.handle_elapsed(at(now + 30_000));
+    assert!(
+        actions(&mut children)
+            .iter()
+            .all(|it| *it == Action::Start(WORKER))
+    );
+}

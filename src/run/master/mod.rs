@@ -26,7 +26,7 @@ use crate::run::exit::{Exit, Failure};
 use crate::run::link::Link;
 use crate::run::log_file::LogFile;
 use crate::run::master::commands::{Gathering, Survey};
-use crate::run::master::upkeep::{Beats, Renewal};
+use crate::run::master::upkeep::{Beats, Renewal, start_patience};
 use crate::run::notify::Notify;
 use crate::run::role::seed;
 use crate::run::rundir::RunDir;
@@ -105,7 +105,8 @@ impl Master {
         let control = Control::open(&path, registry, CONTROL, CALLERS)
             .map_err(|error| Failure::io(path.display(), &error))?;
         let started = clock.now();
-        let children = Children::new(config.workers, config.threads, seed, started.moment);
+        let mut children = Children::new(config.workers, config.threads, seed, started.moment);
+        children.set_start_patience(start_patience(config.watchdog));
         let processes = children.rows().iter().map(|_| None).collect();
         Ok(Master {
             poll,
@@ -450,6 +451,9 @@ impl Master {
     }
 
     fn kill(&mut self, index: usize) {
+        if self.children.rows()[index].phase == Phase::Starting {
+            self.tell_threads(index);
+        }
         if let Some(process) = &mut self.processes[index] {
             let row = &self.children.rows()[index];
             match &row.condemned {

@@ -42,6 +42,11 @@ pub(super) struct Beats {
     missed_max: Option<u32>,
 }
 
+/// How long a child may take until it serves: it has more to do than one that serves already.
+pub(super) fn start_patience(watchdog: Option<Duration>) -> Option<Duration> {
+    watchdog.map(|limit| limit * 2)
+}
+
 impl Beats {
     pub fn new(watchdog: Option<Duration>, now: Moment) -> Beats {
         // Rounded up: silence is shorter than it looks by up to one beat.
@@ -173,6 +178,8 @@ impl Master {
     fn take_up_config(&mut self, now: Moment) {
         log::set_max_level(self.config.log.level);
         self.beats.missed_max = Beats::new(self.config.watchdog, now).missed_max;
+        let patience = start_patience(self.config.watchdog);
+        self.children.set_start_patience(patience);
     }
 
     /// A plan has come to its end.
@@ -236,17 +243,23 @@ impl Master {
             return;
         };
         let seconds = u64::from(limit) * BEAT_EVERY.as_secs();
-        let row = &self.children.rows()[index];
-        if let Some(process) = &self.processes[index]
-            && row.condemned.is_none()
-        {
-            let pid = process.child.id();
-            for thread in os::threads_of(pid) {
-                log::error!(pid; "{row} is stuck: {thread}");
-            }
+        if self.children.rows()[index].condemned.is_none() {
+            self.tell_threads(index);
         }
         let why = format!("stuck: no sign of life for {seconds} s, killed");
         self.children.condemn(index, why);
+    }
+
+    /// What a child does that does not do what it should.
+    pub(super) fn tell_threads(&self, index: usize) {
+        let row = &self.children.rows()[index];
+        let Some(process) = &self.processes[index] else {
+            return;
+        };
+        let pid = process.child.id();
+        for thread in os::threads_of(pid) {
+            log::error!(pid; "{row} is stuck: {thread}");
+        }
     }
 
     fn weigh(&mut self, index: usize, now: Moment) {
