@@ -16,7 +16,7 @@ use lineman::run::exit::{EXIT_CODES, Exit, Failure};
 use lineman::run::rundir::RunDir;
 use lineman::run::start::start;
 use lineman::run::watch::{self, Form};
-use lineman::run::{client, role, secrets};
+use lineman::run::{client, role, secrets, take_over};
 use lineman::wire::control::COLUMNS;
 
 /// A connection server that speaks the Pusher Channels protocol.
@@ -38,6 +38,9 @@ enum Verb {
         /// Run in the background; returns when the server is ready
         #[arg(short, long)]
         daemon: bool,
+        /// What a master left that executed this program in its place
+        #[arg(long, hide = true)]
+        take_over: Option<i32>,
     },
     /// Stop the server and wait until it has ended
     Stop {
@@ -47,6 +50,12 @@ enum Verb {
     },
     /// Read the configuration again and replace all workers, one by one, without refusing anyone
     Reload {
+        /// Let clients go one after the other, over drain_seconds
+        #[arg(short, long)]
+        graceful: bool,
+    },
+    /// Execute the program that is installed now in the server's place, and replace all processes
+    Upgrade {
         /// Let clients go one after the other, over drain_seconds
         #[arg(short, long)]
         graceful: bool,
@@ -93,6 +102,8 @@ enum Verb {
     /// Read the configuration and report every mistake in it
     Check,
     #[command(hide = true)]
+    TakeOverTrial,
+    #[command(hide = true)]
     Worker {
         #[arg(long)]
         number: u32,
@@ -138,13 +149,25 @@ impl Cli {
     }
 
     fn run_verb(&self, verb: &Verb) -> Result<Exit, Failure> {
+        match verb {
+            // What they need was handed over, whatever lies on the disk now.
+            Verb::Start {
+                take_over: Some(left),
+                ..
+            } => return take_over::take_over(*left),
+            Verb::TakeOverTrial => return take_over::trial(),
+            _ => {}
+        }
         let source = Source::find(self.config.as_deref())
             .map_err(|error| Failure::new(Exit::BadConfig, error.0))?;
         match verb {
-            Verb::Start { daemon } => start(&source, self.config.as_deref(), *daemon),
+            Verb::Start { daemon, .. } => start(&source, self.config.as_deref(), *daemon),
             Verb::Stop { graceful } => stop(&source, *graceful),
             Verb::Reload { graceful } => {
                 told(&source, client::reload(&RunDir::of(&source), *graceful))
+            }
+            Verb::Upgrade { graceful } => {
+                told(&source, client::upgrade(&RunDir::of(&source), *graceful))
             }
             Verb::Reopen => told(&source, client::reopen(&RunDir::of(&source))),
             Verb::Restart { daemon, graceful } => {
@@ -170,7 +193,7 @@ impl Cli {
                 ..
             } => connections(&source, *json, (sort, *limit, filter)),
             Verb::Check => check(&source),
-            Verb::Worker { .. } | Verb::Switchboard { .. } => Ok(Exit::Usage),
+            Verb::TakeOverTrial | Verb::Worker { .. } | Verb::Switchboard { .. } => Ok(Exit::Usage),
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::base::backoff::Backoff;
 use crate::base::dice::Dice;
 use crate::base::now::Moment;
 pub use crate::run::end::End;
+use crate::run::inheritance::Heir;
 use crate::run::replacing::{Outcome, Plan};
 
 /// A child that lived this long was well; its next death is a first one again.
@@ -185,6 +186,66 @@ impl Children {
             stopping: false,
             finished: false,
         }
+    }
+
+    /// Takes up the living children of the program before, in the order in which they are told;
+    /// `lives` were given out.
+    pub fn restore(
+        heirs: &[Heir],
+        threads: u32,
+        lives: u32,
+        seed: [u8; 16],
+        now: Moment,
+    ) -> Children {
+        let rows = heirs.iter().map(|heir| {
+            let reactors = match heir.role {
+                Role::Switchboard => 1,
+                Role::Worker => threads,
+            };
+            let mut row = Child::new(heir.role, heir.number, reactors, now);
+            row.phase = Phase::Running;
+            row.life = heir.life;
+            row.restarts = heir.restarts;
+            row.last_end = heir.last_end.clone().map(End::Condemned);
+            if let Some(left) = heir.leaves_within_ms {
+                row.duty = Duty::Leaves;
+                row.phase = Phase::Draining;
+                row.kill_at = Some(now + Duration::from_millis(left));
+            }
+            row
+        });
+        Children {
+            rows: rows.collect(),
+            lives,
+            ..Children::new(0, threads, seed, now)
+        }
+    }
+
+    /// The living children, for the program that takes over: the index, and how long it may still
+    /// let its clients go. `None` while anything else is under way.
+    pub fn leave(&self, now: Moment) -> Option<Vec<(usize, Option<u64>)>> {
+        if self.stopping || self.plan.is_some() || !self.actions.is_empty() {
+            return None;
+        }
+        let listed = self
+            .rows
+            .iter()
+            .enumerate()
+            .filter(|(_, row)| row.is_listed());
+        let heirs = listed.map(|(index, row)| match (row.duty, row.phase) {
+            (Duty::Serves, Phase::Running) if row.condemned.is_none() => Some((index, None)),
+            (Duty::Leaves, Phase::Draining) => {
+                let left = row.kill_at.map_or(LEAVE_PATIENCE, |at| at.since(now));
+                Some((index, Some(left.as_millis() as u64)))
+            }
+            _ => None,
+        });
+        heirs.collect()
+    }
+
+    /// How many lives were given out.
+    pub fn lives(&self) -> u32 {
+        self.lives
     }
 
     /// How long a child may take until it serves; `None` for ever. Successors have a limit of their

@@ -399,3 +399,57 @@ fn one_that_is_never_ready_is_killed_waits_and_says_why() {
             .all(|it| *it == Action::Start(WORKER))
     );
 }
+
+fn heir(role: Role, number: u32, leaves_within_ms: Option<u64>) -> Heir {
+    Heir {
+        pid: 7,
+        role,
+        number,
+        life: number + 3,
+        restarts: 2,
+        last_end: Some("exit code 1".to_string()),
+        leaves_within_ms,
+        links: Vec::new(),
+        log: None,
+    }
+}
+
+#[test]
+fn children_of_the_program_before_are_taken_up_as_they_were_and_replaced() {
+    let heirs = [
+        heir(Role::Switchboard, 0, None),
+        heir(Role::Worker, 0, None),
+        heir(Role::Worker, 0, Some(5000)),
+    ];
+    let mut children = Children::restore(&heirs, 1, 9, [0; 16], at(0));
+    assert!(children.all_running());
+    assert_eq!(children.deadline(), Some(at(5000)));
+    assert_eq!(children.rows()[WORKER].restarts, 2);
+    assert_eq!(
+        children.leave(at(1000)),
+        Some(vec![(0, None), (1, None), (2, Some(4000))])
+    );
+    children.handle_replace_all(false, Duration::from_secs(2), at(0));
+    assert_eq!(
+        children.leave(at(0)),
+        None,
+        "not while somebody is replaced"
+    );
+    assert_eq!(actions(&mut children), [Action::Start(3)]);
+    assert_eq!(children.rows()[3].life, 10, "lives go on");
+}
+
+#[test]
+fn nothing_is_left_to_another_program_while_a_child_starts_or_waits_or_all_stop() {
+    let mut children = running();
+    assert_eq!(children.leave(at(0)).map(|it| it.len()), Some(3));
+    die(&mut children, WORKER, 100);
+    assert_eq!(children.leave(at(100)), None);
+    actions(&mut children);
+    children.handle_started(WORKER, at(100));
+    assert_eq!(children.leave(at(100)), None);
+    children.handle_ready(WORKER, at(100));
+    assert!(children.leave(at(100)).is_some());
+    children.handle_stop(None, at(200));
+    assert_eq!(children.leave(at(200)), None);
+}

@@ -13,27 +13,57 @@ use serde::{Deserialize, Serialize};
 use crate::app::apps::Secret;
 use crate::config::Config;
 use crate::config::locate::Source;
+use crate::config::problem::ConfigError;
 use crate::config::secret::{Fault, Fetched, Keeper};
 use crate::run::os;
 
+/// A configuration with its secrets.
 #[derive(Serialize, Deserialize)]
-struct Handed {
+pub struct Handed {
     path: Option<PathBuf>,
     text: String,
     secrets: Vec<(Keeper, String)>,
 }
 
+impl Handed {
+    /// `config` is what `source` says.
+    pub fn of(source: &Source, config: &Config) -> Handed {
+        let secrets = config.kept.iter();
+        Handed {
+            path: source.path.clone(),
+            text: source.text.clone(),
+            secrets: secrets
+                .map(|(keeper, secret)| (keeper.clone(), secret.expose().to_string()))
+                .collect(),
+        }
+    }
+
+    /// What it was made of, checked anew.
+    pub fn open(&self) -> Result<(Source, Config), ConfigError> {
+        let source = Source {
+            path: self.path.clone(),
+            text: self.text.clone(),
+        };
+        let secrets: BTreeMap<&Keeper, &String> =
+            self.secrets.iter().map(|(k, s)| (k, s)).collect();
+        let fetch = |keeper: &Keeper| {
+            let secret = secrets.get(keeper).ok_or_else(|| Fault {
+                message: "the secret was not handed over".to_string(),
+                hint: None,
+            })?;
+            Ok(Fetched {
+                secret: Secret::new(secret.to_string()),
+                warning: None,
+            })
+        };
+        let config = source.config(&fetch)?;
+        Ok((source, config))
+    }
+}
+
 /// What children get of `config`, which is what `source` says.
 pub fn pack(source: &Source, config: &Config) -> io::Result<File> {
-    let secrets = config.kept.iter();
-    let handed = Handed {
-        path: source.path.clone(),
-        text: source.text.clone(),
-        secrets: secrets
-            .map(|(keeper, secret)| (keeper.clone(), secret.expose().to_string()))
-            .collect(),
-    };
-    os::memory_file(&serde_json::to_vec(&handed)?)
+    os::memory_file(&serde_json::to_vec(&Handed::of(source, config))?)
 }
 
 /// A child's side.
@@ -46,22 +76,8 @@ pub fn unpack(file: OwnedFd) -> Result<Config, String> {
     let handed: Handed = read
         .and_then(|_| Ok(serde_json::from_slice(&bytes)?))
         .map_err(|error| format!("the configuration: {error}"))?;
-    let source = Source {
-        path: handed.path,
-        text: handed.text,
-    };
-    let secrets: BTreeMap<Keeper, String> = handed.secrets.into_iter().collect();
-    let fetch = |keeper: &Keeper| {
-        let secret = secrets.get(keeper).ok_or_else(|| Fault {
-            message: "the secret was not handed over".to_string(),
-            hint: None,
-        })?;
-        Ok(Fetched {
-            secret: Secret::new(secret.clone()),
-            warning: None,
-        })
-    };
-    source.config(&fetch).map_err(|error| error.0)
+    let (_, config) = handed.open().map_err(|error| error.0)?;
+    Ok(config)
 }
 
 struct FromStart<'a> {

@@ -4,6 +4,7 @@
 //! - [`start`], [`client`]: what `start` does, and what the other verbs ask of a running server
 //! - [`master`]: the loop; [`children`] and [`replacing`] decide, [`site`] and [`spawn`] carry out
 //! - [`status`], [`watch`]: what is shown
+//! - [`exec`], [`inheritance`], [`take_over`]: the master as another program in the same process
 //! - [`role`]: a child's side
 //! - [`certificates`]: TLS, from the disk to the reactors
 //! - [`os`]: the system calls that need `unsafe`
@@ -11,16 +12,19 @@
 pub mod banner;
 pub mod certificate_files;
 pub mod certificates;
+pub mod child_process;
 pub mod children;
 pub mod client;
 pub mod connections;
 pub mod control;
 pub mod daemon;
 pub mod end;
+pub mod exec;
 pub mod exit;
 pub mod handed_config;
 pub mod handover;
 pub mod identity;
+pub mod inheritance;
 pub mod link;
 pub mod log;
 pub mod log_file;
@@ -40,4 +44,5 @@ pub mod socket_file;
 pub mod spawn;
 pub mod start;
 pub mod status;
+pub mod take_over;
 pub mod watch;

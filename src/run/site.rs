@@ -4,21 +4,23 @@
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::process::Child;
 
 use crate::config::Config;
 use crate::config::locate::Source;
 use crate::config::url::Place;
+use crate::net::tickets::TicketSecret;
 use crate::run::certificates::{self, Certificates};
+use crate::run::child_process::ChildProcess;
 use crate::run::children::Role;
-use crate::run::exit::Failure;
+use crate::run::exit::{Exit, Failure};
 use crate::run::handed_config;
 use crate::run::handover::{Activated, SWITCHBOARD_NAME, listener_name, master_name};
 use crate::run::identity::Identity;
+use crate::run::inheritance::{Heir, Inheritance, Keep, Listeners};
 use crate::run::link::Link;
 use crate::run::log_file;
 use crate::run::rundir::RunDir;
@@ -28,11 +30,30 @@ use crate::run::status::ListenStatus;
 
 /// A living child as the master sees it.
 pub struct Process {
-    pub child: Child,
+    pub child: ChildProcess,
     /// One for each of its reactors.
     pub links: Vec<Link>,
     /// Where it is sent a new log file, if the log goes to one.
     pub log: Option<UnixStream>,
+}
+
+impl Process {
+    /// Goes on with a child of the program before. `fd` takes each descriptor.
+    pub fn resume(
+        heir: Heir,
+        fd: &mut dyn FnMut(RawFd) -> Result<OwnedFd, String>,
+    ) -> Result<Process, String> {
+        let mut links = Vec::new();
+        for pair in heir.links {
+            let stream = mio::net::UnixStream::from_std(UnixStream::from(fd(pair.fd)?));
+            links.push(Link::restore(stream, pair));
+        }
+        Ok(Process {
+            child: ChildProcess::of(heir.pid),
+            links,
+            log: heir.log.map(fd).transpose()?.map(UnixStream::from),
+        })
+    }
 }
 
 /// What a child is given of the configuration.
@@ -65,7 +86,6 @@ impl Site {
         dir: &RunDir,
         activated: &mut Activated,
     ) -> Result<Site, Failure> {
-        let identity = Identity::of(config)?;
         let certificates = Certificates::open(config, source)?;
         let count = config.workers * config.threads;
         let slots: Result<Vec<Slots>, Failure> = config
@@ -81,9 +101,41 @@ impl Site {
                 }
             })
             .collect();
+        let slots = slots?;
         let switchboard = dir.switchboard_socket();
         let links = listen_unix(&switchboard)
             .map_err(|error| Failure::io(switchboard.display(), &error))?;
+        Site::assemble(config, source, switchboard, (slots, links, certificates))
+    }
+
+    /// Goes on with what the program before left open. `fd` takes each descriptor.
+    pub fn resume(
+        config: &Config,
+        source: &Source,
+        dir: &RunDir,
+        left: &Inheritance,
+        fd: &mut dyn FnMut(RawFd) -> Result<OwnedFd, String>,
+    ) -> Result<Site, Failure> {
+        let fail = |why: String| Failure::new(Exit::Failed, why);
+        let tickets = left.tickets;
+        let tickets = tickets.map(|(epoch, bytes)| TicketSecret { epoch, bytes });
+        let certificates = Certificates::open_again(tickets, config, source)?;
+        let mut slots = Vec::new();
+        for (listen, left) in config.listen.iter().zip(&left.listeners) {
+            slots.push(Slots::resume(listen, left, fd).map_err(fail)?);
+        }
+        let links = UnixListener::from(fd(left.links).map_err(fail)?);
+        let switchboard = dir.switchboard_socket();
+        Site::assemble(config, source, switchboard, (slots, links, certificates))
+    }
+
+    fn assemble(
+        config: &Config,
+        source: &Source,
+        switchboard: PathBuf,
+        (slots, links, certificates): (Vec<Slots>, UnixListener, Option<Certificates>),
+    ) -> Result<Site, Failure> {
+        let identity = Identity::of(config)?;
         let inherited = identity.as_ref().map(|it| give_away(&switchboard, it));
         let inherited = inherited.transpose();
         let inherited = inherited.map_err(|error| Failure::io(switchboard.display(), &error))?;
@@ -91,7 +143,7 @@ impl Site {
             .and_then(|config| Launcher::new(config, identity))
             .map_err(|error| Failure::io("cannot start other processes", &error))?;
         Ok(Site {
-            slots: slots?,
+            slots,
             links,
             switchboard,
             inherited,
@@ -101,6 +153,12 @@ impl Site {
             workers: config.workers,
             threads: config.threads,
         })
+    }
+
+    /// The sockets, for the program that takes over; `None` when they are closed.
+    pub fn leave(&self, keep: &mut Keep) -> Option<(Vec<Listeners>, RawFd)> {
+        let slots: Option<Vec<Listeners>> = self.slots.iter().map(|it| it.leave(keep)).collect();
+        Some((slots?, keep.note(&self.links)))
     }
 
     /// Where clients connect, with the real ports.
@@ -127,7 +185,10 @@ impl Site {
 
     /// Gives children this configuration from now on; returns the one they had.
     pub fn configure(&mut self, config: &Config, source: &Source) -> Result<Given, Failure> {
-        let certificates = Certificates::open_again(self.certificates.as_ref(), config, source)?;
+        let certificates = {
+            let tickets = self.certificates.as_ref().map(Certificates::tickets);
+            Certificates::open_again(tickets, config, source)?
+        };
         let handed = handed_config::pack(source, config)
             .map_err(|error| Failure::io("cannot hold the configuration", &error))?;
         Ok(self.give(Given {
@@ -231,7 +292,7 @@ impl Site {
         if let Some(ours) = &log {
             ours.set_nonblocking(true)?;
         }
-        let child = self.launcher.launch(arguments, descriptors)?;
+        let child = self.launcher.launch(arguments, descriptors)?.into();
         Ok(Process { child, links, log })
     }
 }

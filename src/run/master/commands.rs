@@ -66,6 +66,7 @@ impl Master {
             Command::Reload { graceful } => {
                 self.reload("lineman reload", graceful, Some(caller), now)
             }
+            Command::Upgrade { graceful } => self.upgrade(graceful, caller, now),
             Command::Reopen => {
                 let done = match self.reopen_log() {
                     Ok(true) => "the log goes on in a new file".to_string(),

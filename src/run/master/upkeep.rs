@@ -21,12 +21,25 @@ use crate::run::site::Given;
 /// Signs of life are asked for this often.
 const BEAT_EVERY: Duration = Duration::from_secs(2);
 /// Over how long a reload in a hurry lets clients go.
-const FAST_WINDOW: Duration = Duration::from_secs(2);
+pub(super) const FAST_WINDOW: Duration = Duration::from_secs(2);
 
 /// Whoever waits for a reload, and what to go back to if it fails at the first worker.
 pub(super) struct Renewal {
     callers: Vec<usize>,
     former: Option<Former>,
+    /// What it was, once it is done.
+    done: &'static str,
+}
+
+impl Renewal {
+    /// There is no way back from an upgrade.
+    pub fn upgrade(callers: Vec<usize>) -> Renewal {
+        Renewal {
+            callers,
+            former: None,
+            done: concat!("upgraded to ", env!("CARGO_PKG_VERSION")),
+        }
+    }
 }
 
 struct Former {
@@ -130,6 +143,39 @@ impl Master {
         caller: Option<usize>,
         now: Moment,
     ) -> Result<(), Failure> {
+        let (source, config) = self.read_again()?;
+        let switchboard = diff::concerns_switchboard(&self.config, &config);
+        let given = self.site.configure(&config, &source)?;
+        let window = if graceful { config.drain } else { FAST_WINDOW };
+        log::info!(reason = why, switchboard; "reloading");
+        self.notify.reloading(os::monotonic_micros());
+        let former = Some(Former {
+            given,
+            config: std::mem::replace(&mut self.config, config),
+            source: std::mem::replace(&mut self.about.source, source),
+        });
+        match &mut self.renewal {
+            // What was there before the first of several is what to go back to.
+            Some(renewal) => renewal.callers.extend(caller),
+            None => {
+                let callers = caller.into_iter().collect();
+                self.renewal = Some(Renewal {
+                    callers,
+                    former,
+                    done: "reloaded",
+                });
+            }
+        }
+        for warning in &self.config.warnings {
+            log::warn!("{warning}");
+        }
+        self.take_up_config(now);
+        self.children.handle_replace_all(switchboard, window, now);
+        Ok(())
+    }
+
+    /// The configuration as it is written now, if a running server can take it up.
+    pub(super) fn read_again(&self) -> Result<(Source, Config), Failure> {
         if self.children.is_stopping() {
             return Err(Failure::new(Exit::Failed, "the server stops"));
         }
@@ -148,30 +194,7 @@ impl Master {
             let message = format!("{names}: cannot change while the server runs; use `restart`");
             return Err(bad(message));
         }
-        let switchboard = diff::concerns_switchboard(&self.config, &config);
-        let given = self.site.configure(&config, &source)?;
-        let window = if graceful { config.drain } else { FAST_WINDOW };
-        log::info!(reason = why, switchboard; "reloading");
-        self.notify.reloading(os::monotonic_micros());
-        let former = Some(Former {
-            given,
-            config: std::mem::replace(&mut self.config, config),
-            source: std::mem::replace(&mut self.about.source, source),
-        });
-        match &mut self.renewal {
-            // What was there before the first of several is what to go back to.
-            Some(renewal) => renewal.callers.extend(caller),
-            None => {
-                let callers = caller.into_iter().collect();
-                self.renewal = Some(Renewal { callers, former });
-            }
-        }
-        for warning in &self.config.warnings {
-            log::warn!("{warning}");
-        }
-        self.take_up_config(now);
-        self.children.handle_replace_all(switchboard, window, now);
-        Ok(())
+        Ok((source, config))
     }
 
     /// What the master itself does differently.
@@ -187,7 +210,10 @@ impl Master {
         let Outcome { replaced, failure } = outcome;
         let renewal = self.renewal.take();
         match failure {
-            None => log::info!(replaced; "reloaded"),
+            None => {
+                let done = renewal.as_ref().map_or("reloaded", |it| it.done);
+                log::info!(replaced; "{done}");
+            }
             Some(why) => log::error!(replaced; "reload given up: {why}"),
         }
         let Some(mut renewal) = renewal else {
@@ -209,7 +235,7 @@ impl Master {
         for caller in renewal.callers {
             match failure {
                 None => {
-                    let done = format!("reloaded: {replaced} processes replaced");
+                    let done = format!("{}: {replaced} processes replaced", renewal.done);
                     self.control.answer(caller, &Done { done }, now);
                 }
                 Some(why) => self.refuse(caller, why, now),
@@ -219,6 +245,7 @@ impl Master {
 
     /// Everything that is due.
     pub(super) fn look_after(&mut self, now: Moment) {
+        self.look_after_trial(now);
         while let Some(outcome) = self.children.poll_outcome() {
             self.conclude(&outcome, now);
         }
