@@ -128,7 +128,8 @@ fn the_same_process_goes_on_as_the_next_program_and_nobody_is_refused() {
             scope.spawn(|| {
                 let mut served = 0;
                 while !over.load(Ordering::Relaxed) {
-                    let (code, _) = get(&address, "/healthz").expect("nobody is refused");
+                    let (code, _) = get(&address, "/healthz")
+                        .unwrap_or_else(|error| panic!("refused: {error}\n{}", server.stderr()));
                     assert_eq!(code, 200);
                     served += 1;
                 }
@@ -266,4 +267,21 @@ fn a_daemon_with_its_log_and_a_unix_socket_can_be_upgraded() {
         !place.path().join("a.sock").exists(),
         "its file goes with it"
     );
+}
+
+#[test]
+fn connections_stay_counted_while_the_old_workers_let_them_go() {
+    let toml = format!("workers = 2\ndrain_seconds = 3600\n{ECHO}connections = 3\n");
+    let server = start(&toml);
+    let address = server.address(0);
+    let sockets: Vec<TcpStream> = (0..3).map(|_| open_socket(&address)).collect();
+    assert!(get(&address, "/healthz").is_err(), "it is full");
+    install(&server.place, &build("two"));
+    let output = server.place.run(&["upgrade", "-g"]);
+    assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+    assert!(get(&address, "/healthz").is_err(), "it still is");
+    drop(sockets);
+    wait_until("there is room again", || {
+        matches!(get(&address, "/healthz"), Ok((200, _)))
+    });
 }

@@ -28,6 +28,8 @@ pub enum Close {
     Violation(Violation),
     /// The outbox passed `limits.outbox_bytes`.
     TooSlow,
+    /// It did not take an answer within `limits.write_seconds`.
+    Unread,
     /// A deadline of the protocol passed.
     TooLate,
     /// No answer to our PING.
@@ -46,6 +48,8 @@ pub enum Close {
     VersionRefused(u16),
     /// Pusher 4009.
     Unauthorised(&'static str),
+    /// The embedding program closed it, with the code and text of a WebSocket Close frame.
+    Chosen(u16, String),
     /// The application sent what this kind of connection cannot carry.
     Unsendable,
 }
@@ -55,7 +59,7 @@ impl Close {
     pub fn websocket(&self) -> Option<(u16, Cow<'static, str>)> {
         let (code, text): (u16, &'static str) = match self {
             Close::Done => (1000, ""),
-            Close::PeerGone | Close::TooSlow => return None,
+            Close::PeerGone | Close::TooSlow | Close::Unread => return None,
             Close::Violation(violation) => violation.websocket(),
             Close::TooLate => (1002, "Too late"),
             Close::Unheard => (4201, "Pong reply not received"),
@@ -71,6 +75,7 @@ impl Close {
             Close::VersionRefused(4006) => (4006, "Invalid version string"),
             Close::VersionRefused(code) => (*code, "Unsupported protocol version"),
             Close::Unauthorised(text) => (4009, text),
+            Close::Chosen(code, text) => return Some((*code, Cow::Owned(text.clone()))),
             Close::Unsendable => (1011, "Message cannot be sent on this connection"),
         };
         Some((code, Cow::Borrowed(text)))

@@ -23,6 +23,11 @@ pub fn fixed(old: &Config, new: &Config) -> Vec<&'static str> {
     );
     let mut both = old.listen.iter().zip(&new.listen);
     compare(both.any(|(old, new)| old.url != new.url), "listen.url");
+    let mut both = old.listen.iter().zip(&new.listen);
+    compare(
+        both.any(|(old, new)| old.workers != new.workers),
+        "listen.workers",
+    );
     names
 }
 
@@ -38,11 +43,12 @@ mod tests {
 
     use super::*;
     use crate::config::load::parse;
+    use crate::config::program::Program;
     use crate::config::secret::no_secrets;
 
     fn config(text: &str) -> Config {
         let text = format!("workers = 2\n{text}");
-        parse(&text, "t", Path::new("/"), &no_secrets).unwrap()
+        parse(&text, "t", Path::new("/"), &Program::default(), &no_secrets).unwrap()
     }
 
     const A: &str = "[[listen]]\nurl = \"http://127.0.0.1:1\"\nhandler = \"echo\"\n";
@@ -53,6 +59,8 @@ mod tests {
         let old = config(A);
         assert!(fixed(&old, &old).is_empty());
         assert_eq!(fixed(&old, &config(B)), ["listen.url"]);
+        let fewer = format!("{A}workers = 1\nconnections = 5\n");
+        assert_eq!(fixed(&old, &config(&fewer)), ["listen.workers"]);
         assert_eq!(
             fixed(
                 &old,

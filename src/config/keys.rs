@@ -127,6 +127,24 @@ pub const TABLES: &[TableRow] = &[
                 default: "\"channels\"",
                 help: "channels speaks the Pusher Channels protocol; echo sends every message back, and is the only one for tcp.",
             },
+            KeyRow {
+                name: "workers",
+                kind: "integer, up to workers",
+                default: "0",
+                help: "How many of the workers accept here, counted from the first. 0 is all.",
+            },
+            KeyRow {
+                name: "connections",
+                kind: "integer",
+                default: "0",
+                help: "Connections of this listener in the whole server. At the limit, accepting here rests, and who comes waits in the kernel's queue, until one closes; other listeners go on. 0 sets no limit but limits.connections.",
+            },
+            KeyRow {
+                name: "accepts_per_second",
+                kind: "integer",
+                default: "0",
+                help: "New connections of this listener in a second, in the whole server and after a burst of as many. Beyond, accepting here rests until the time of the next has come. 0 sets no limit.",
+            },
         ],
         active: "url = \"http://127.0.0.1:8080\"\nhandler = \"channels\"\n",
         optional: false,
@@ -318,7 +336,7 @@ pub fn config_file() -> String {
     text.push_str("[limits]\n");
     for row in Limits::ROWS {
         comment(&mut text, row.help);
-        let _ = writeln!(text, "# {} = {}", row.name, grouped(row.default));
+        let _ = writeln!(text, "# {} = {}", row.name, (row.default)());
     }
     text
 }
@@ -374,7 +392,7 @@ pub fn reference_page() -> String {
             text,
             "| `{}` | `{}` | {} |",
             row.name,
-            grouped(row.default),
+            (row.default)(),
             row.help
         );
     }
@@ -395,25 +413,13 @@ fn comment(text: &mut String, help: &str) {
     let _ = writeln!(text, "{line}");
 }
 
-/// 1048576 as 1_048_576, which TOML reads.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push('_');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
     use super::*;
     use crate::config::load::parse;
+    use crate::config::program::Program;
     use crate::config::secret::no_secrets;
 
     fn check_current(path: &str, expected: &str) {
@@ -441,7 +447,14 @@ mod tests {
 
     #[test]
     fn the_defaults_shown_are_the_defaults_used() {
-        let plain = parse(&config_file(), "f", Path::new("/"), &no_secrets).unwrap();
+        let plain = parse(
+            &config_file(),
+            "f",
+            Path::new("/"),
+            &Program::default(),
+            &no_secrets,
+        )
+        .unwrap();
         let written: String = config_file()
             .lines()
             .map(|line| match line.strip_prefix("# ") {
@@ -450,7 +463,14 @@ mod tests {
             })
             .collect();
         assert_ne!(written, config_file());
-        let spelt = parse(&written, "f", Path::new("/"), &no_secrets).unwrap();
+        let spelt = parse(
+            &written,
+            "f",
+            Path::new("/"),
+            &Program::default(),
+            &no_secrets,
+        )
+        .unwrap();
         assert_eq!(format!("{plain:?}"), format!("{spelt:?}"));
     }
 
@@ -469,7 +489,7 @@ mod tests {
                 false => "",
             };
             let text = format!("{above}{}\nzzz = 1\n", table.heading);
-            let error = parse(&text, "f", Path::new("/"), &no_secrets)
+            let error = parse(&text, "f", Path::new("/"), &Program::default(), &no_secrets)
                 .unwrap_err()
                 .0;
             let (_, known) = error.split_once(", expected ").unwrap();

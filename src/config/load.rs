@@ -10,6 +10,7 @@ use toml::de::DeTable;
 use crate::base::limits::Limits;
 use crate::config::check;
 use crate::config::problem::{ConfigError, Problem, render};
+use crate::config::program::Program;
 use crate::config::secret::{Fetch, RawSecret};
 use crate::config::tls::RawTls;
 use crate::config::{Config, LogFormat};
@@ -80,6 +81,12 @@ pub(super) struct RawListen {
     #[serde(default = "default_handler")]
     pub handler: String,
     pub tls: Option<RawTls>,
+    #[serde(default)]
+    pub workers: u32,
+    #[serde(default)]
+    pub connections: u64,
+    #[serde(default)]
+    pub accepts_per_second: u64,
 }
 
 fn default_handler() -> String {
@@ -141,12 +148,13 @@ impl<'de> Deserialize<'de> for RawKey {
     }
 }
 
-/// Reads `text`. `file` is for messages only; relative paths in the text start at `base`; `fetch`
-/// gets the secrets that are kept elsewhere.
+/// Reads `text`, whose listeners may name the handlers of `program`. `file` is for messages only;
+/// relative paths in the text start at `base`; `fetch` gets the secrets that are kept elsewhere.
 pub fn parse(
     text: &str,
     file: &str,
     base: &Path,
+    program: &Program,
     fetch: &Fetch<'_>,
 ) -> Result<Config, ConfigError> {
     let syntax = |error: toml::de::Error| {
@@ -159,7 +167,7 @@ pub fn parse(
     };
     let document = DeTable::parse(text).map_err(syntax)?;
     let raw: RawConfig = toml::from_str(text).map_err(syntax)?;
-    let mut config = check::check(raw, &document, base, fetch)
+    let mut config = check::check(raw, &document, program, (base, fetch))
         .map_err(|problems| render(file, text, problems))?;
     config.run_dir = config.run_dir.map(|dir| base.join(dir));
     for listen in &mut config.listen {
@@ -192,16 +200,29 @@ mod tests {
     use crate::config::secret::no_secrets;
 
     fn errors(text: &str) -> String {
-        parse(text, "test.toml", Path::new("/base"), &no_secrets)
-            .unwrap_err()
-            .0
+        parse(
+            text,
+            "test.toml",
+            Path::new("/base"),
+            &Program::default(),
+            &no_secrets,
+        )
+        .unwrap_err()
+        .0
     }
 
     const GOOD: &str = "[[listen]]\nurl = \"http://127.0.0.1:0\"\nhandler = \"echo\"\n";
 
     #[test]
     fn the_shipped_file_is_valid_and_holds_the_demo_app() {
-        let config = parse(&config_file(), "lineman.toml", Path::new("/"), &no_secrets).unwrap();
+        let config = parse(
+            &config_file(),
+            "lineman.toml",
+            Path::new("/"),
+            &Program::default(),
+            &no_secrets,
+        )
+        .unwrap();
         assert_eq!(config.listen[0].url.to_string(), "http://127.0.0.1:8080");
         assert_eq!(config.apps[0].id, "demo");
         assert_eq!(config.apps[0].secret.expose(), "demo-secret");
@@ -212,11 +233,25 @@ mod tests {
     #[test]
     fn relative_paths_start_beside_the_file() {
         let text = format!("run_dir = \"run\"\n[log]\nfile = \"/var/log/l\"\n{GOOD}");
-        let config = parse(&text, "t", Path::new("/base"), &no_secrets).unwrap();
+        let config = parse(
+            &text,
+            "t",
+            Path::new("/base"),
+            &Program::default(),
+            &no_secrets,
+        )
+        .unwrap();
         assert_eq!(config.run_dir.as_deref(), Some(Path::new("/base/run")));
         assert_eq!(config.log.file.as_deref(), Some(Path::new("/var/log/l")));
         let unix = GOOD.replace("http://127.0.0.1:0", "unix://a.sock");
-        let config = parse(&unix, "t", Path::new("/base"), &no_secrets).unwrap();
+        let config = parse(
+            &unix,
+            "t",
+            Path::new("/base"),
+            &Program::default(),
+            &no_secrets,
+        )
+        .unwrap();
         assert_eq!(config.listen[0].url.to_string(), "unix:///base/a.sock");
     }
 

@@ -5,9 +5,11 @@
 pub mod check;
 pub mod diff;
 pub mod keys;
+mod limits;
 pub mod load;
 pub mod locate;
 pub mod problem;
+pub mod program;
 pub mod secret;
 pub mod tls;
 pub mod url;
@@ -57,6 +59,11 @@ pub struct Config {
 }
 
 impl Config {
+    /// How many reactors accept from a listener, counted from the first.
+    pub fn slots(&self, listen: &Listen) -> u32 {
+        listen.workers * self.threads
+    }
+
     /// Whether the app is there that the demo page and the banner's curl line speak of.
     pub fn has_demo_app(&self) -> bool {
         let demo = ("demo", "demo-key", check::DEMO_SECRET);
@@ -70,7 +77,15 @@ impl Config {
 pub struct Listen {
     pub url: ListenUrl,
     pub handler: Handler,
+    /// The handler as it was written.
+    pub word: String,
     pub tls: Option<ListenTls>,
+    /// How many of the workers accept from it, counted from the first.
+    pub workers: u32,
+    /// At most so many in the whole server; zero: no bound of its own.
+    pub connections: u64,
+    /// The same for new ones in a second.
+    pub accepts_per_second: u64,
 }
 
 /// The `[log]` table.
@@ -80,6 +95,8 @@ pub struct LogOptions {
     pub format: LogFormat,
     /// `None`: standard error, or a file in the run directory when started with `-d`.
     pub file: Option<PathBuf>,
+    /// The embedding program, whose lines are ours too.
+    pub program: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -130,6 +130,7 @@ pub fn no_secrets(_: &Keeper) -> Result<Fetched, Fault> {
 mod tests {
     use super::*;
     use crate::config::load::parse;
+    use crate::config::program::Program;
 
     const ECHO: &str = "[[listen]]\nurl = \"http://127.0.0.1:0\"\nhandler = \"echo\"\n";
 
@@ -154,7 +155,13 @@ mod tests {
     }
 
     fn secret(written: &str) -> Result<String, String> {
-        let config = parse(&app(written), "f", Path::new("/etc"), &fetch);
+        let config = parse(
+            &app(written),
+            "f",
+            Path::new("/etc"),
+            &Program::default(),
+            &fetch,
+        );
         let config = config.map_err(|error| error.0)?;
         Ok(config.apps[0].secret.expose().to_string())
     }
@@ -170,14 +177,14 @@ mod tests {
     #[test]
     fn what_was_fetched_is_kept_for_those_who_cannot() {
         let text = app("{ file = \"s\" }");
-        let config = parse(&text, "f", Path::new("/etc"), &fetch).unwrap();
+        let config = parse(&text, "f", Path::new("/etc"), &Program::default(), &fetch).unwrap();
         assert_eq!(config.warnings, ["careful"]);
         let handed = |keeper: &Keeper| {
             let secret = config.kept[keeper].clone();
             let warning = None;
             Ok(Fetched { secret, warning })
         };
-        let again = parse(&text, "f", Path::new("/etc"), &handed).unwrap();
+        let again = parse(&text, "f", Path::new("/etc"), &Program::default(), &handed).unwrap();
         assert_eq!(again.apps, config.apps);
     }
 
@@ -185,7 +192,9 @@ mod tests {
     fn all_that_cannot_be_fetched_is_told_at_once_with_line_and_hint() {
         let two = app("{ credential = \"x\" }")
             + "[[apps]]\nid = \"b\"\nkey = \"l\"\nsecret = { env = \"EMPTY\" }\n";
-        let told = parse(&two, "f", Path::new("/"), &fetch).unwrap_err().0;
+        let told = parse(&two, "f", Path::new("/"), &Program::default(), &fetch)
+            .unwrap_err()
+            .0;
         for part in [
             "f:7: no credential",
             "hint: ask systemd",

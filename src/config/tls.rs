@@ -169,6 +169,7 @@ mod tests {
 
     use crate::base::tls_rules::ClientAuth;
     use crate::config::load::parse;
+    use crate::config::program::Program;
     use crate::config::secret::no_secrets;
 
     fn file(url: &str, tls: &str) -> String {
@@ -177,7 +178,13 @@ mod tests {
 
     fn check(url: &str, tls: &str, expected: &[&str]) {
         let text = file(url, tls);
-        match parse(&text, "f", Path::new("/etc"), &no_secrets) {
+        match parse(
+            &text,
+            "f",
+            Path::new("/etc"),
+            &Program::default(),
+            &no_secrets,
+        ) {
             Ok(_) => assert!(expected.is_empty(), "accepted: {text}"),
             Err(error) => {
                 assert!(!expected.is_empty(), "refused: {text}\n{error}");
@@ -195,7 +202,14 @@ mod tests {
         let inline = "tls = { certificate = \"c.pem\", key = \"/k.pem\" }";
         let below = "[listen.tls]\ncertificate = \"c.pem\"\nkey = \"/k.pem\"";
         for tls in [inline, below] {
-            let config = parse(&file(HTTP, tls), "f", Path::new("/etc"), &no_secrets).unwrap();
+            let config = parse(
+                &file(HTTP, tls),
+                "f",
+                Path::new("/etc"),
+                &Program::default(),
+                &no_secrets,
+            )
+            .unwrap();
             let tls = config.listen[0].tls.clone().unwrap();
             assert_eq!(tls.identities[0].certificate, Path::new("/etc/c.pem"));
             assert_eq!(tls.identities[0].key, Path::new("/k.pem"));
@@ -215,7 +229,14 @@ mod tests {
             ("websocket://127.0.0.1:0", "https://127.0.0.1:0"),
             ("text://127.0.0.1:0", "text://127.0.0.1:0"),
         ] {
-            let config = parse(&file(url, tls), "f", Path::new("/"), &no_secrets).unwrap();
+            let config = parse(
+                &file(url, tls),
+                "f",
+                Path::new("/"),
+                &Program::default(),
+                &no_secrets,
+            )
+            .unwrap();
             assert_eq!(config.listen[0].url.to_string(), shown);
         }
     }
@@ -231,7 +252,14 @@ mod tests {
         let both = with("client_ca = \"a\", client_auth = \"optionl\"");
         check(HTTP, &both, &["did you mean \"optional\""]);
         let auth = |rest: &str| {
-            let config = parse(&file(HTTP, &with(rest)), "f", Path::new("/"), &no_secrets).unwrap();
+            let config = parse(
+                &file(HTTP, &with(rest)),
+                "f",
+                Path::new("/"),
+                &Program::default(),
+                &no_secrets,
+            )
+            .unwrap();
             config.listen[0].tls.clone().unwrap().rules.client_auth
         };
         assert_eq!(auth("client_ca = \"a\""), ClientAuth::Required);

@@ -2,7 +2,11 @@
 //! protocol; of the node it knows the trait.
 
 mod acceptor;
+mod acceptors;
+pub mod admission;
 pub mod clock;
+mod connections;
+mod deadlines;
 pub mod reactor;
 mod secured;
 pub mod sockets;

@@ -2,10 +2,9 @@
 //! connection is registered once for both directions. No read buffer is held for anybody: one
 //! scratch buffer serves all.
 //!
-//! Invariants: a slot is reused only in a later turn than the one it was freed in, with another
-//! generation, so a stale event finds nobody. An output is carried out before the next is asked
-//! for. What a turn leaves undone (a full read, a full accept queue) is on a list, and the next
-//! wait does not block.
+//! Invariants: a slot is reused only in a later turn than the one it was freed in. An output is
+//! carried out before the next is asked for. What a turn leaves undone (a full read, a full accept
+//! queue) is on a list, and the next wait does not block.
 
 use std::collections::VecDeque;
 use std::io;
@@ -13,13 +12,16 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use mio::net::UnixStream;
-use mio::{Events, Poll, Token};
-use slab::Slab;
+use mio::{Events, Poll};
 
 use crate::base::ids::ConnId;
-use crate::base::now::{Moment, Now};
-use crate::net::acceptor::{Accepting, Acceptor};
+use crate::base::now::Now;
+use crate::net::acceptor::Accepting;
+use crate::net::acceptors::Acceptors;
+use crate::net::admission::{Permit, Refused, Resting};
 use crate::net::clock::Clock;
+use crate::net::connections::{Connections, Phase};
+use crate::net::deadlines::Deadlines;
 use crate::net::secured::Handshake;
 use crate::net::sockets::{Sockets, Tls};
 use crate::net::stream::Stream;
@@ -35,10 +37,6 @@ const ACCEPTS: usize = 64;
 /// Steps of handshakes computed per turn, for the same reason: each costs as much as the messages
 /// of a hundred others. The rest wait their turn in the order in which they came.
 const HANDSHAKES: usize = 16;
-/// How long to leave the listener alone when descriptors run out, unless a connection closes.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(250);
-/// How long a peer gets to take what was queued for it before the end.
-const DRAIN: Duration = Duration::from_secs(30);
 /// How long a peer that was sent everything gets to close its side.
 const LINGER: Duration = Duration::from_secs(2);
 /// A turn longer than this is counted.
@@ -47,43 +45,13 @@ const SLOW_TURN: Duration = Duration::from_millis(20);
 /// The links to the master and to the switchboard are not clients.
 const OWN_CONNECTIONS: usize = 2;
 
-/// Tokens from here on are listeners; no slab grows that far.
-const LISTENER_SLOT: u32 = u32::MAX - 1024;
-
-struct Connection {
-    transport: Transport,
-    generation: u32,
-    /// The kernel may have bytes that were not read: no event will tell again.
-    unread: bool,
-    /// On the list of those to read from in the next turn.
-    listed: bool,
-    phase: Phase,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    Open,
-    /// The node wants it ended once its outbox is written.
-    Draining,
-    /// Everything was written; waits for the peer to close.
-    Lingering,
-    /// Gone; its slot is freed at the end of the turn.
-    Dead,
-}
-
 /// See the file's head.
 pub struct Reactor<N: Node> {
     node: N,
     poll: Poll,
     clock: Clock,
-    connections: Slab<Connection>,
-    generation: u32,
-    acceptors: Vec<Acceptor>,
-    connections_max: usize,
-    /// Accepting rests until then, or until a connection closes.
-    accept_paused: Option<Moment>,
-    /// Said in the log already; not again until one was accepted.
-    accept_rests: bool,
+    connections: Connections,
+    acceptors: Acceptors,
     switchboard: Option<PathBuf>,
     buffers: Buffers,
     tls: Tls,
@@ -91,15 +59,14 @@ pub struct Reactor<N: Node> {
     again: VecDeque<ConnId>,
     /// The same for those in a handshake, which are read from a few in each turn.
     handshakes: VecDeque<ConnId>,
-    /// When to cut those still in a handshake; in order, since all get the same time.
-    handshakes_due: VecDeque<(Moment, ConnId)>,
+    /// When to cut those still in a handshake.
+    handshakes_due: Deadlines,
     /// Not read from because the node did not want input.
     unwanted: Vec<ConnId>,
-    dead: Vec<ConnId>,
-    /// When to cut those who still drain; in order, since all get the same time.
-    draining: VecDeque<(Moment, ConnId)>,
-    /// When to cut those who linger, likewise.
-    lingering: VecDeque<(Moment, ConnId)>,
+    /// When to cut those who still drain.
+    draining: Deadlines,
+    /// When to cut those who linger.
+    lingering: Deadlines,
     quit: bool,
 }
 
@@ -111,43 +78,35 @@ impl<N: Node> Reactor<N> {
         clock: Clock,
     ) -> io::Result<Reactor<N>> {
         let poll = Poll::new()?;
-        let mut acceptors = Vec::new();
-        for (index, listening) in sockets.listening.into_iter().enumerate() {
-            let token = token(ConnId::new(LISTENER_SLOT + index as u32, 0));
-            acceptors.push(Acceptor::new(
-                listening,
-                sockets.admit,
-                poll.registry(),
-                token,
-            )?);
-        }
+        let acceptors = Acceptors::new(
+            sockets.listening,
+            sockets.admit,
+            sockets.admission,
+            connections_max.saturating_add(OWN_CONNECTIONS),
+            poll.registry(),
+        )?;
         let mut reactor = Reactor {
             node,
             poll,
             clock,
-            connections: Slab::new(),
-            generation: 0,
+            connections: Connections::new(),
             acceptors,
-            connections_max: connections_max.saturating_add(OWN_CONNECTIONS),
-            accept_paused: None,
-            accept_rests: false,
             switchboard: sockets.switchboard,
             buffers: Buffers::new(SCRATCH_BYTES),
-            tls: sockets.tls,
             again: VecDeque::new(),
             handshakes: VecDeque::new(),
-            handshakes_due: VecDeque::new(),
+            handshakes_due: Deadlines::new(sockets.tls.handshake),
             unwanted: Vec::new(),
-            dead: Vec::new(),
-            draining: VecDeque::new(),
-            lingering: VecDeque::new(),
+            draining: Deadlines::new(sockets.write),
+            lingering: Deadlines::new(LINGER),
+            tls: sockets.tls,
             quit: false,
         };
         if let Some(master) = sockets.master {
             master.set_nonblocking(true)?;
             let stream = Stream::Unix(UnixStream::from_std(master));
             let now = reactor.clock.now();
-            reactor.add(Transport::Plain(stream), Origin::Master, now)?;
+            reactor.add(Transport::Plain(stream), Origin::Master, None, now)?;
         }
         reactor.secure().map_err(io::Error::other)?;
         Ok(reactor)
@@ -175,8 +134,7 @@ impl<N: Node> Reactor<N> {
         let again = self.again.len();
         for event in events {
             let id = ConnId::from_u64(event.token().0 as u64);
-            if id.slot >= LISTENER_SLOT {
-                self.acceptors[(id.slot - LISTENER_SLOT) as usize].wake();
+            if self.acceptors.wake(id) {
                 continue;
             }
             if event.is_writable() {
@@ -221,65 +179,56 @@ impl<N: Node> Reactor<N> {
 
     /// How long to wait: not at all when something was left undone.
     fn timeout(&self, now: Now) -> Option<Duration> {
-        let may_accept = self.accept_paused.is_none() && self.has_room();
-        let queued = may_accept && self.acceptors.iter().any(Acceptor::is_ready);
+        let queued = self.acceptors.is_ready(self.connections.len(), now.moment);
         if queued || !self.again.is_empty() || !self.handshakes.is_empty() {
             return Some(Duration::ZERO);
         }
-        let front = |queue: &VecDeque<(Moment, ConnId)>| queue.front().map(|(at, _)| *at);
         let deadlines = [
             self.node.deadline(),
-            self.accept_paused,
-            front(&self.draining),
-            front(&self.lingering),
-            front(&self.handshakes_due),
+            self.acceptors.paused(),
+            self.draining.earliest(),
+            self.lingering.earliest(),
+            self.handshakes_due.earliest(),
         ];
         let earliest = deadlines.into_iter().flatten().min()?;
         Some(earliest.since(now.moment))
     }
 
-    fn connection(&mut self, conn: ConnId) -> Option<&mut Connection> {
-        let connection = self.connections.get_mut(conn.slot as usize)?;
-        (connection.generation == conn.generation && connection.phase != Phase::Dead)
-            .then_some(connection)
-    }
-
-    fn add(&mut self, transport: Transport, origin: Origin, now: Now) -> io::Result<()> {
-        self.generation = self.generation.wrapping_add(1);
-        let generation = self.generation;
+    fn add(
+        &mut self,
+        transport: Transport,
+        origin: Origin,
+        permit: Option<Permit>,
+        now: Now,
+    ) -> io::Result<()> {
         let handshaking = transport.is_handshaking();
-        let slot = self.connections.insert(Connection {
-            transport,
-            generation,
-            unread: false,
-            listed: false,
-            phase: Phase::Open,
-        });
-        let conn = ConnId::new(slot as u32, generation);
-        let registered = self.connections[slot]
-            .transport
-            .register(self.poll.registry(), token(conn));
-        if let Err(error) = registered {
-            self.connections.remove(slot);
-            return Err(error);
+        let added = self.connections.add(transport, self.poll.registry());
+        let conn = match added {
+            Ok(conn) => conn,
+            Err(error) => {
+                self.give_back(permit);
+                return Err(error);
+            }
+        };
+        if let Some(connection) = self.connections.get(conn) {
+            connection.permit = permit;
         }
         if handshaking {
-            self.handshakes_due
-                .push_back((now.moment + self.tls.handshake, conn));
+            self.handshakes_due.begin(conn, now.moment);
         }
         self.node.opened(conn, origin, now);
         Ok(())
     }
 
     fn mark_unread(&mut self, conn: ConnId) {
-        if let Some(connection) = self.connection(conn) {
+        if let Some(connection) = self.connections.get(conn) {
             connection.unread = true;
         }
     }
 
     /// Puts a connection in a handshake on the list of those; whether it is in one.
     fn queue_handshake(&mut self, conn: ConnId) -> bool {
-        let Some(connection) = self.connection(conn) else {
+        let Some(connection) = self.connections.get(conn) else {
             return false;
         };
         if !connection.transport.is_handshaking() {
@@ -296,12 +245,9 @@ impl<N: Node> Reactor<N> {
     /// queue, and what comes later is a new event; except for an end that was seen already.
     fn read(&mut self, conn: ConnId, end_seen: bool, now: Now) {
         let wanted = self.node.wants_input(conn);
-        let Some(connection) = self.connections.get_mut(conn.slot as usize) else {
+        let Some(connection) = self.connections.get(conn) else {
             return;
         };
-        if connection.generation != conn.generation || connection.phase == Phase::Dead {
-            return;
-        }
         let open = connection.phase == Phase::Open;
         if (open && !wanted) || !connection.transport.wants_input() {
             if !connection.listed {
@@ -349,7 +295,11 @@ impl<N: Node> Reactor<N> {
 
     /// The peer will send nothing more.
     fn ended(&mut self, conn: ConnId, now: Now) {
-        match self.connection(conn).map(|connection| connection.phase) {
+        match self
+            .connections
+            .get(conn)
+            .map(|connection| connection.phase)
+        {
             Some(Phase::Open) => self.node.hung_up(conn, now),
             Some(Phase::Lingering) => self.kill(conn, now),
             _ => {}
@@ -357,7 +307,7 @@ impl<N: Node> Reactor<N> {
     }
 
     fn read_again(&mut self, conn: ConnId, now: Now) {
-        if let Some(connection) = self.connection(conn) {
+        if let Some(connection) = self.connections.get(conn) {
             connection.listed = false;
             if connection.unread {
                 // Whether an end follows is not known here: look until the kernel says so.
@@ -371,7 +321,7 @@ impl<N: Node> Reactor<N> {
         let waiting = std::mem::take(&mut self.unwanted);
         for conn in waiting {
             let wanted = self.node.wants_input(conn);
-            let Some(connection) = self.connection(conn) else {
+            let Some(connection) = self.connections.get(conn) else {
                 continue;
             };
             let wanted = wanted && connection.transport.wants_input();
@@ -385,12 +335,9 @@ impl<N: Node> Reactor<N> {
 
     /// Writes what waits; ends the connection if that was all it was kept for.
     fn flush(&mut self, conn: ConnId, now: Now) {
-        let Some(connection) = self.connections.get_mut(conn.slot as usize) else {
+        let Some(connection) = self.connections.get(conn) else {
             return;
         };
-        if connection.generation != conn.generation || connection.phase == Phase::Dead {
-            return;
-        }
         let Some(outbox) = self.node.outbox(conn) else {
             return;
         };
@@ -398,6 +345,7 @@ impl<N: Node> Reactor<N> {
         if connection.transport.flush(outbox, buffers).is_err() {
             return self.kill(conn, now);
         }
+        let drained = outbox.take_awaited();
         if outbox.is_empty() && connection.phase == Phase::Draining {
             match connection.transport.say_goodbye(buffers) {
                 Ok(true) => self.linger(conn, now),
@@ -405,12 +353,15 @@ impl<N: Node> Reactor<N> {
                 Err(_) => self.kill(conn, now),
             }
         }
+        if drained {
+            self.node.drained(conn, now);
+        }
     }
 
     /// Everything was written: ends our side and waits for the peer to do the same, so that no
     /// reset overtakes the last bytes (RFC 9112 section 9.6).
     fn linger(&mut self, conn: ConnId, now: Now) {
-        let Some(connection) = self.connection(conn) else {
+        let Some(connection) = self.connections.get(conn) else {
             return;
         };
         connection.phase = Phase::Lingering;
@@ -418,7 +369,7 @@ impl<N: Node> Reactor<N> {
         if shut.is_err() {
             return self.kill(conn, now);
         }
-        self.lingering.push_back((now.moment + LINGER, conn));
+        self.lingering.begin(conn, now.moment);
         self.mark_unread(conn);
         self.read(conn, true, now);
     }
@@ -429,17 +380,15 @@ impl<N: Node> Reactor<N> {
                 Output::Flush(conn) => self.flush(conn, now),
                 Output::Close(conn, Ending::Cut) => self.kill(conn, now),
                 Output::Close(conn, Ending::Flushed) => {
-                    if let Some(connection) = self.connection(conn) {
+                    if let Some(connection) = self.connections.get(conn) {
                         connection.phase = Phase::Draining;
-                        self.draining.push_back((now.moment + DRAIN, conn));
+                        self.draining.begin(conn, now.moment);
                         self.flush(conn, now);
                     }
                 }
                 Output::Dial(peer) => self.dial(peer, now),
                 Output::StopAccepting => {
-                    for acceptor in &mut self.acceptors {
-                        acceptor.close(self.poll.registry());
-                    }
+                    self.acceptors.close(self.poll.registry());
                 }
                 Output::ReadCertificates => {
                     let outcome = self.secure();
@@ -454,9 +403,7 @@ impl<N: Node> Reactor<N> {
     fn secure(&mut self) -> Result<(), String> {
         if let Some(read) = &self.tls.read {
             let all = read()?;
-            for acceptor in &mut self.acceptors {
-                acceptor.secure(&all);
-            }
+            self.acceptors.secure(&all);
         }
         Ok(())
     }
@@ -468,127 +415,105 @@ impl<N: Node> Reactor<N> {
         };
         let added = dialled.and_then(|stream| {
             let transport = Transport::Plain(Stream::Unix(stream));
-            self.add(transport, Origin::Dialled(peer), now)
+            self.add(transport, Origin::Dialled(peer), None, now)
         });
         if added.is_err() {
             self.node.unreachable(peer, now);
         }
     }
 
-    /// Ends a connection now. The slot stays taken until the end of the turn.
+    /// Ends a connection now.
     fn kill(&mut self, conn: ConnId, now: Now) {
-        let Some(connection) = self.connections.get_mut(conn.slot as usize) else {
-            return;
-        };
-        if connection.generation != conn.generation || connection.phase == Phase::Dead {
-            return;
+        if let Some(permit) = self.connections.kill(conn, self.poll.registry()) {
+            self.give_back(permit);
+            self.node.closed(conn, now);
         }
-        connection.phase = Phase::Dead;
-        connection.transport.deregister(self.poll.registry());
-        self.dead.push(conn);
-        self.node.closed(conn, now);
+    }
+
+    fn give_back(&self, permit: Option<Permit>) {
+        if let Some(permit) = permit {
+            self.acceptors.leave(permit);
+        }
     }
 
     /// Ends those whose time to take the last bytes is up.
     fn cut_overdue(&mut self, now: Now) {
-        while let Some(&(deadline, conn)) = self.draining.front() {
-            let drains = self
-                .connection(conn)
-                .is_some_and(|c| c.phase == Phase::Draining);
-            if drains && deadline > now.moment {
-                break;
-            }
-            self.draining.pop_front();
-            if drains {
-                self.kill(conn, now);
-            }
+        while let Some(conn) = self.draining.overdue(now.moment, |conn| {
+            let connection = self.connections.get(conn);
+            connection.is_some_and(|connection| connection.phase == Phase::Draining)
+        }) {
+            self.node.counters().closed_unread += 1;
+            self.kill(conn, now);
         }
-        while let Some(&(deadline, conn)) = self.lingering.front() {
-            let lingers = self.connection(conn).is_some();
-            if lingers && deadline > now.moment {
-                break;
-            }
-            self.lingering.pop_front();
+        while let Some(conn) = self
+            .lingering
+            .overdue(now.moment, |conn| self.connections.get(conn).is_some())
+        {
             self.kill(conn, now);
         }
     }
 
     /// Ends handshakes that take too long, and forgets those that are over.
     fn cut_handshakes(&mut self, now: Now) {
-        while let Some(&(deadline, conn)) = self.handshakes_due.front() {
-            let lasts = self
-                .connection(conn)
-                .is_some_and(|connection| connection.transport.is_handshaking());
-            if lasts && deadline > now.moment {
-                break;
-            }
-            self.handshakes_due.pop_front();
-            if lasts {
-                Handshake::Failed.count(self.node.counters());
-                self.kill(conn, now);
-            }
+        while let Some(conn) = self.handshakes_due.overdue(now.moment, |conn| {
+            let connection = self.connections.get(conn);
+            connection.is_some_and(|connection| connection.transport.is_handshaking())
+        }) {
+            Handshake::Late.count(self.node.counters());
+            self.kill(conn, now);
         }
     }
 
     fn free_dead(&mut self) {
-        let freed = !self.dead.is_empty();
-        for conn in std::mem::take(&mut self.dead) {
-            self.connections.remove(conn.slot as usize);
+        if self.connections.free_dead() {
+            self.acceptors.resume();
         }
-        if freed {
-            self.accept_paused = None;
-        }
-    }
-
-    fn has_room(&self) -> bool {
-        self.connections.len() < self.connections_max
     }
 
     fn accept(&mut self, now: Now) {
-        if self.accept_paused.is_some_and(|until| until > now.moment) {
-            return;
-        }
-        self.accept_paused = None;
-        let mut budget = ACCEPTS;
-        for index in 0..self.acceptors.len() {
-            while budget > 0 && self.acceptors[index].is_ready() {
-                if !self.has_room() {
-                    // Those who wait in the kernel's queue are served when somebody leaves.
-                    self.pause_accepting("the connection limit is reached", now);
-                    return;
+        for _ in 0..ACCEPTS {
+            match self.acceptors.accept(self.connections.len(), now) {
+                Accepting::Accepted(transport, origin, permit) => {
+                    self.admit(transport, origin, permit, now);
                 }
-                budget -= 1;
-                match self.acceptors[index].accept() {
-                    Accepting::Accepted(transport, origin) => {
-                        self.accept_rests = false;
-                        if let Err(error) = self.add(transport, origin, now) {
-                            self.pause_accepting(&error.to_string(), now);
-                        }
-                    }
-                    Accepting::Lost => {}
-                    Accepting::Nothing => break,
-                    Accepting::Exhausted(error) => {
-                        self.pause_accepting(&error.to_string(), now);
-                        return;
-                    }
-                }
+                Accepting::Rests(Resting::Full) => self.node.counters().listener_full += 1,
+                Accepting::Rests(Resting::Paced(_)) => self.node.counters().listener_paced += 1,
+                Accepting::Lost => {}
+                Accepting::Nothing => break,
+                Accepting::Exhausted(error) => return self.pause_accepting(&error, now),
             }
         }
     }
 
-    fn pause_accepting(&mut self, reason: &str, now: Now) {
-        if !self.accept_rests {
-            log::warn!(
-                "accepting rests with {} connections: {reason}",
-                self.connections.len()
-            );
+    /// Takes in a connection that was accepted, unless its address has had enough.
+    fn admit(
+        &mut self,
+        transport: Transport,
+        origin: Origin,
+        mut permit: Option<Permit>,
+        now: Now,
+    ) {
+        let refused = match (&mut permit, origin.address()) {
+            (Some(permit), Some(address)) => self.acceptors.identify(permit, address.ip(), now),
+            _ => Ok(()),
+        };
+        match refused {
+            Ok(()) => {
+                if let Err(error) = self.add(transport, origin, permit, now) {
+                    self.pause_accepting(&error, now);
+                }
+                return;
+            }
+            Err(Refused::Connections) => self.node.counters().refused_connections += 1,
+            Err(Refused::Rate) => self.node.counters().refused_rate += 1,
+        }
+        self.give_back(permit);
+    }
+
+    fn pause_accepting(&mut self, reason: &io::Error, now: Now) {
+        let connections = self.connections.len();
+        if self.acceptors.pause(reason, connections, now.moment) {
             self.node.counters().accept_pauses += 1;
         }
-        self.accept_rests = true;
-        self.accept_paused = Some(now.moment + ACCEPT_PAUSE);
     }
-}
-
-fn token(conn: ConnId) -> Token {
-    Token(conn.to_u64() as usize)
 }

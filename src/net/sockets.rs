@@ -6,6 +6,7 @@ use std::os::unix::net::{UnixListener as StdUnixListener, UnixStream as StdUnixS
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::net::admission::Admission;
 use crate::net::tls::ServerTls;
 
 /// A listening socket to accept from, opened by the master.
@@ -33,6 +34,10 @@ pub struct Sockets {
     /// Whether the peer of an accepted link is a process of ours.
     pub admit: fn(&StdUnixStream) -> bool,
     pub tls: Tls,
+    /// Who may come in.
+    pub admission: Admission,
+    /// Time for a peer to take what was queued for it before the end.
+    pub write: Duration,
 }
 
 /// Reads what the listeners with TLS are secured with, by their index.

@@ -34,6 +34,16 @@ pub enum Origin {
     Master,
 }
 
+impl Origin {
+    /// Of a client, where the socket has one.
+    pub fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Origin::Client { address, .. } => *address,
+            Origin::Link | Origin::Dialled(_) | Origin::Master => None,
+        }
+    }
+}
+
 /// How a connection is to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
@@ -84,6 +94,9 @@ pub trait Node {
 
     /// `deadline` has passed.
     fn elapsed(&mut self, now: Now);
+
+    /// An outbox for which `take_awaited` was true.
+    fn drained(&mut self, _conn: ConnId, _now: Now) {}
 
     /// Whether more bytes of this connection are welcome now. While not, the driver leaves them
     /// in the kernel and asks again after the outbox moved or an output was drained.

@@ -410,6 +410,7 @@ fn heir(role: Role, number: u32, leaves_within_ms: Option<u64>) -> Heir {
         last_end: Some("exit code 1".to_string()),
         leaves_within_ms,
         links: Vec::new(),
+        pages: Vec::new(),
         log: None,
     }
 }

@@ -14,6 +14,7 @@ use crate::app::apps::Secret;
 use crate::config::Config;
 use crate::config::locate::Source;
 use crate::config::problem::ConfigError;
+use crate::config::program::Program;
 use crate::config::secret::{Fault, Fetched, Keeper};
 use crate::run::os;
 
@@ -38,11 +39,12 @@ impl Handed {
         }
     }
 
-    /// What it was made of, checked anew.
-    pub fn open(&self) -> Result<(Source, Config), ConfigError> {
+    /// What it was made of, checked anew. `program` is the one that runs, as ever.
+    pub fn open(&self, program: &Program) -> Result<(Source, Config), ConfigError> {
         let source = Source {
             path: self.path.clone(),
             text: self.text.clone(),
+            program: program.clone(),
         };
         let secrets: BTreeMap<&Keeper, &String> =
             self.secrets.iter().map(|(k, s)| (k, s)).collect();
@@ -61,13 +63,28 @@ impl Handed {
     }
 }
 
-/// What children get of `config`, which is what `source` says.
-pub fn pack(source: &Source, config: &Config) -> io::Result<File> {
-    os::memory_file(&serde_json::to_vec(&Handed::of(source, config))?)
+/// A configuration as children get it.
+#[derive(Debug)]
+pub struct Packed {
+    pub file: File,
+    /// What they do not get: the variables that hold a secret.
+    pub variables: Vec<String>,
+}
+
+/// Packs `config`, which is what `source` says.
+pub fn pack(source: &Source, config: &Config) -> io::Result<Packed> {
+    let variables = config.kept.keys().filter_map(|keeper| match keeper {
+        Keeper::Env(name) => Some(name.clone()),
+        Keeper::File(_) | Keeper::Credential(_) => None,
+    });
+    Ok(Packed {
+        file: os::memory_file(&serde_json::to_vec(&Handed::of(source, config))?)?,
+        variables: variables.collect(),
+    })
 }
 
 /// A child's side.
-pub fn unpack(file: OwnedFd) -> Result<Config, String> {
+pub fn unpack(file: OwnedFd, program: &Program) -> Result<Config, String> {
     // All children share the descriptor's position, so it cannot be read from where it stands.
     let file = File::from(file);
     let mut bytes = Vec::new();
@@ -76,7 +93,7 @@ pub fn unpack(file: OwnedFd) -> Result<Config, String> {
     let handed: Handed = read
         .and_then(|_| Ok(serde_json::from_slice(&bytes)?))
         .map_err(|error| format!("the configuration: {error}"))?;
-    let (_, config) = handed.open().map_err(|error| error.0)?;
+    let (_, config) = handed.open(program).map_err(|error| error.0)?;
     Ok(config)
 }
 
@@ -105,6 +122,7 @@ mod tests {
             text: "[[listen]]\nurl = \"http://127.0.0.1:0\"\n[[apps]]\nid = \"a\"\nkey = \"k\"\n\
                    secret = { file = \"s\" }\n"
                 .into(),
+            program: Program::default(),
         };
         let fetch = |_: &Keeper| {
             let secret = Secret::new("tiger".to_string());
@@ -112,9 +130,9 @@ mod tests {
             Ok(Fetched { secret, warning })
         };
         let config = source.config(&fetch).unwrap();
-        let file = pack(&source, &config).unwrap();
+        let file = pack(&source, &config).unwrap().file;
         for _ in 0..2 {
-            let again = unpack(file.try_clone().unwrap().into()).unwrap();
+            let again = unpack(file.try_clone().unwrap().into(), &Program::default()).unwrap();
             assert_eq!(again.apps[0].secret.expose(), "tiger");
         }
     }

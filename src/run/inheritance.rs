@@ -13,8 +13,8 @@ use crate::run::children::Role;
 use crate::run::handed_config::Handed;
 use crate::run::os;
 
-/// To be raised with any change of the shape, and of `wire/control`, which the new master speaks
-/// with the old children.
+/// To be raised with any change of the shape, of `wire/control`, which the new master speaks with
+/// the old children, and of the cells in `net/admission`, which both count in.
 pub const VERSION: u32 = 1;
 
 /// What a program says in its trial if it can take over. Another one may well end without a fault
@@ -36,6 +36,7 @@ pub struct Inheritance {
     pub caller: Option<RawFd>,
     pub listeners: Vec<Listeners>,
     pub links: RawFd,
+    pub ledger: RawFd,
     /// The epoch and the secret of the session tickets.
     pub tickets: Option<(u64, [u8; 32])>,
     pub children: Vec<Heir>,
@@ -66,6 +67,8 @@ pub struct Heir {
     pub leaves_within_ms: Option<u64>,
     /// The pairs to its reactors.
     pub links: Vec<Pair>,
+    /// What its reactors have counted.
+    pub pages: Vec<RawFd>,
     pub log: Option<RawFd>,
 }
 

@@ -25,6 +25,7 @@ pub mod handed_config;
 pub mod handover;
 pub mod identity;
 pub mod inheritance;
+pub mod ledger;
 pub mod link;
 pub mod log;
 pub mod log_file;

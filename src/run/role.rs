@@ -3,17 +3,21 @@
 //! worker never lives on with half of its threads.
 
 use std::net::TcpListener;
-use std::os::fd::{IntoRawFd, OwnedFd};
+use std::os::fd::{AsFd, IntoRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
 use crate::app::apps::Apps;
 use crate::app::cors::Cors;
+use crate::app::service::Services;
 use crate::config::Config;
+use crate::config::program::Program;
 use crate::config::url::Place;
+use crate::net::admission::Admission;
 use crate::net::clock::Clock;
 use crate::net::reactor::Reactor;
 use crate::net::sockets::{Listening, Sockets};
@@ -22,7 +26,7 @@ use crate::node::switchboard::{Switchboard, SwitchboardOptions};
 use crate::node::worker::{Listener, Worker, WorkerOptions};
 use crate::run::exit::ChildExit;
 use crate::run::handover::{Handover, SWITCHBOARD_NAME, listener_name, master_name};
-use crate::run::{certificates, handed_config, log as log_writer, log_file, os};
+use crate::run::{certificates, handed_config, ledger, log as log_writer, log_file, os};
 
 /// A chat room to try the server with; it knows the demo app's secret.
 const DEMO_PAGE: &str = include_str!("../../examples/chat.html");
@@ -34,8 +38,13 @@ type Outcome = Result<(), ChildExit>;
 type Start = Box<dyn FnOnce() -> std::io::Result<()> + Send>;
 
 /// Runs `lineman worker`.
-pub fn worker(number: u32, life: u32, switchboard: PathBuf) -> ChildExit {
-    run(&format!("worker/{number}"), |config, handover| {
+pub fn worker(
+    (number, life): (u32, u32),
+    switchboard: PathBuf,
+    program: &Program,
+    services: &Services,
+) -> ChildExit {
+    run(&format!("worker/{number}"), program, |config, handover| {
         // The descriptor stands for the path when that is not for our eyes; it stays open for life.
         let switchboard = match handover.take(SWITCHBOARD_NAME) {
             Ok(fd) => PathBuf::from(format!("/proc/self/fd/{}", fd.into_raw_fd())),
@@ -47,15 +56,16 @@ pub fn worker(number: u32, life: u32, switchboard: PathBuf) -> ChildExit {
             true => Some(handover.take(certificates::DESCRIPTOR)?),
             false => None,
         };
+        let shared = handover.take(ledger::DESCRIPTOR)?;
         for slot in handover.slots() {
             starts.push((
                 format!("reactor-{slot}"),
                 worker_reactor(
                     (slot, life),
                     &switchboard,
-                    config,
+                    (config, services),
                     handover,
-                    tls_file.as_ref(),
+                    (&shared, tls_file.as_ref()),
                 )?,
             ));
         }
@@ -64,8 +74,8 @@ pub fn worker(number: u32, life: u32, switchboard: PathBuf) -> ChildExit {
 }
 
 /// Runs `lineman switchboard`.
-pub fn switchboard(links: u32) -> ChildExit {
-    run("switchboard", |config, handover| {
+pub fn switchboard(links: u32, program: &Program) -> ChildExit {
+    run("switchboard", program, |config, handover| {
         let start = switchboard_reactor(links, config, handover)?;
         Ok(vec![("reactor".to_string(), start)])
     })
@@ -73,12 +83,13 @@ pub fn switchboard(links: u32) -> ChildExit {
 
 fn run(
     role: &str,
+    program: &Program,
     build: impl FnOnce(&Config, &mut Handover) -> Result<Vec<(String, Start)>, String>,
 ) -> ChildExit {
-    os::name_process(c"lineman");
+    os::name_process(program.name.as_deref().unwrap_or("lineman"));
     os::restrict_new_files();
     let built = Handover::receive().and_then(|mut handover| {
-        let config = handed_config::unpack(handover.take("config")?)?;
+        let config = handed_config::unpack(handover.take("config")?, program)?;
         log_writer::start(role, &config.log);
         log_writer::report_panics();
         if let Ok(socket) = handover.take(log_file::DESCRIPTOR) {
@@ -105,12 +116,13 @@ fn run(
 fn worker_reactor(
     (slot, life): (u32, u32),
     switchboard: &std::path::Path,
-    config: &Config,
+    (config, services): (&Config, &Services),
     handover: &mut Handover,
-    tls_file: Option<&OwnedFd>,
+    (shared, tls_file): (&OwnedFd, Option<&OwnedFd>),
 ) -> Result<Start, String> {
     let mut listening = Vec::new();
-    for (index, listen) in config.listen.iter().enumerate() {
+    let tables = config.listen.iter().enumerate();
+    for (index, listen) in tables.filter(|(_, it)| slot < config.slots(it)) {
         let socket = handover.take(&listener_name(index, slot))?;
         listening.push(match listen.url.place {
             Place::Inet(_) => Listening::Clients {
@@ -124,7 +136,7 @@ fn worker_reactor(
         });
     }
     let listeners = config.listen.iter().map(|listen| Listener {
-        protocol: listen.url.scheme.protocol(),
+        protocol: services.protocol(listen.handler, listen.url.scheme.protocol()),
         handler: listen.handler,
     });
     let sockets = Sockets {
@@ -133,6 +145,8 @@ fn worker_reactor(
         switchboard: Some(switchboard.to_path_buf()),
         admit: os::admit,
         tls: certificates::reactor_tls(config, tls_file)?,
+        admission: ledger::admission(config, shared.as_fd(), slot, handover)?,
+        write: Duration::from_secs(config.limits.write_seconds),
     };
     let options = WorkerOptions {
         slot,
@@ -140,6 +154,7 @@ fn worker_reactor(
         listeners: listeners.collect(),
         apps: Apps::new(config.apps.clone()),
         demo_page: config.has_demo_app().then_some(DEMO_PAGE),
+        services: services.clone(),
         limits: config.limits.clone(),
         deflate: config.deflate,
         cors: Cors::new(config.cors_origins.clone()),
@@ -169,6 +184,8 @@ fn switchboard_reactor(
         switchboard: None,
         admit: os::admit,
         tls: certificates::no_tls(&config.limits),
+        admission: Admission::open(),
+        write: Duration::from_secs(config.limits.write_seconds),
     };
     let options = SwitchboardOptions {
         links_expected: links,

@@ -9,6 +9,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
+use crate::base::dice::Dice;
 use crate::config::Config;
 use crate::config::locate::Source;
 use crate::config::url::Place;
@@ -17,12 +18,14 @@ use crate::run::certificates::{self, Certificates};
 use crate::run::child_process::ChildProcess;
 use crate::run::children::Role;
 use crate::run::exit::{Exit, Failure};
-use crate::run::handed_config;
+use crate::run::handed_config::{self, Packed};
 use crate::run::handover::{Activated, SWITCHBOARD_NAME, listener_name, master_name};
 use crate::run::identity::Identity;
 use crate::run::inheritance::{Heir, Inheritance, Keep, Listeners};
+use crate::run::ledger::{self, Ledger, Page, page_name};
 use crate::run::link::Link;
 use crate::run::log_file;
+use crate::run::role::seed;
 use crate::run::rundir::RunDir;
 use crate::run::slots::Slots;
 use crate::run::spawn::Launcher;
@@ -35,12 +38,15 @@ pub struct Process {
     pub links: Vec<Link>,
     /// Where it is sent a new log file, if the log goes to one.
     pub log: Option<UnixStream>,
+    /// The same; none for the switchboard. They end with the process.
+    pub pages: Vec<Page>,
 }
 
 impl Process {
     /// Goes on with a child of the program before. `fd` takes each descriptor.
     pub fn resume(
         heir: Heir,
+        ledger: &Ledger,
         fd: &mut dyn FnMut(RawFd) -> Result<OwnedFd, String>,
     ) -> Result<Process, String> {
         let mut links = Vec::new();
@@ -48,17 +54,26 @@ impl Process {
             let stream = mio::net::UnixStream::from_std(UnixStream::from(fd(pair.fd)?));
             links.push(Link::restore(stream, pair));
         }
+        let pages = heir
+            .pages
+            .into_iter()
+            .map(|page| Ok(ledger.adopt_page(fd(page)?)));
+        let pages: Result<Vec<Page>, String> = pages.collect();
         Ok(Process {
             child: ChildProcess::of(heir.pid),
             links,
+            pages: pages?,
             log: heir.log.map(fd).transpose()?.map(UnixStream::from),
         })
     }
 }
 
+/// What is opened anew, or was open before.
+type Held = (Vec<Slots>, UnixListener, Ledger, Option<Certificates>);
+
 /// What a child is given of the configuration.
 pub struct Given {
-    config: File,
+    config: Packed,
     certificates: Option<Certificates>,
 }
 
@@ -70,6 +85,7 @@ pub struct Site {
     /// The same as something to inherit, for children that may not look into our directory.
     inherited: Option<File>,
     launcher: Launcher,
+    pub ledger: Ledger,
     /// Of the listeners that speak TLS, if any does.
     pub certificates: Option<Certificates>,
     /// Whether the log goes to a file, which may be rotated.
@@ -87,16 +103,16 @@ impl Site {
         activated: &mut Activated,
     ) -> Result<Site, Failure> {
         let certificates = Certificates::open(config, source)?;
-        let count = config.workers * config.threads;
         let slots: Result<Vec<Slots>, Failure> = config
             .listen
             .iter()
             .map(|listen| {
+                let count = config.slots(listen);
                 let Place::Inet(address) = listen.url.place else {
                     return Slots::open(listen, count);
                 };
                 match activated.take(address) {
-                    Some(listener) => Slots::activated(listen, listener),
+                    Some(listener) => Slots::activated(listen, listener, count),
                     None => Slots::open(listen, count),
                 }
             })
@@ -105,7 +121,15 @@ impl Site {
         let switchboard = dir.switchboard_socket();
         let links = listen_unix(&switchboard)
             .map_err(|error| Failure::io(switchboard.display(), &error))?;
-        Site::assemble(config, source, switchboard, (slots, links, certificates))
+        let key = Dice::new(seed().map_err(|why| Failure::new(Exit::Failed, why))?).next_u64();
+        let ledger = Ledger::open(config.listen.len(), key)
+            .map_err(|error| Failure::io("cannot share memory", &error))?;
+        Site::assemble(
+            config,
+            source,
+            switchboard,
+            (slots, links, ledger, certificates),
+        )
     }
 
     /// Goes on with what the program before left open. `fd` takes each descriptor.
@@ -122,25 +146,32 @@ impl Site {
         let certificates = Certificates::open_again(tickets, config, source)?;
         let mut slots = Vec::new();
         for (listen, left) in config.listen.iter().zip(&left.listeners) {
-            slots.push(Slots::resume(listen, left, fd).map_err(fail)?);
+            slots.push(Slots::resume(listen, left, config.slots(listen), fd).map_err(fail)?);
         }
         let links = UnixListener::from(fd(left.links).map_err(fail)?);
         let switchboard = dir.switchboard_socket();
-        Site::assemble(config, source, switchboard, (slots, links, certificates))
+        let ledger = Ledger::adopt(fd(left.ledger).map_err(fail)?, config.listen.len())
+            .map_err(|error| Failure::io("cannot share memory", &error))?;
+        Site::assemble(
+            config,
+            source,
+            switchboard,
+            (slots, links, ledger, certificates),
+        )
     }
 
     fn assemble(
         config: &Config,
         source: &Source,
         switchboard: PathBuf,
-        (slots, links, certificates): (Vec<Slots>, UnixListener, Option<Certificates>),
+        (slots, links, ledger, certificates): Held,
     ) -> Result<Site, Failure> {
         let identity = Identity::of(config)?;
         let inherited = identity.as_ref().map(|it| give_away(&switchboard, it));
         let inherited = inherited.transpose();
         let inherited = inherited.map_err(|error| Failure::io(switchboard.display(), &error))?;
         let launcher = handed_config::pack(source, config)
-            .and_then(|config| Launcher::new(config, identity))
+            .and_then(|config| Launcher::new(source, config, identity))
             .map_err(|error| Failure::io("cannot start other processes", &error))?;
         Ok(Site {
             slots,
@@ -148,6 +179,7 @@ impl Site {
             switchboard,
             inherited,
             launcher,
+            ledger,
             certificates,
             log_is_file: false,
             workers: config.workers,
@@ -166,7 +198,8 @@ impl Site {
         let both = self.slots.iter().zip(&config.listen);
         both.map(|(slots, listen)| ListenStatus {
             url: slots.url.to_string(),
-            handler: listen.handler.name().to_string(),
+            handler: listen.word.clone(),
+            workers: listen.workers,
             certificates: Vec::new(),
         })
         .collect()
@@ -249,21 +282,26 @@ impl Site {
         let slots = self.slots_of(number);
         let mut ours = Vec::new();
         let mut theirs = Vec::new();
+        let mut pages = Vec::new();
         for slot in slots.clone() {
             let (our_end, their_end) = UnixStream::pair()?;
             ours.push(link(our_end)?);
             theirs.push((master_name(slot), their_end));
+            pages.push((page_name(slot), self.ledger.page()?));
         }
         let pairs = theirs
             .iter()
             .map(|(name, stream)| (name.clone(), stream.as_fd()));
         let mut descriptors: Vec<(String, BorrowedFd<'_>)> = pairs.collect();
         for slot in slots {
-            for (index, of_table) in self.slots.iter().enumerate() {
+            let tables = self.slots.iter().enumerate();
+            for (index, of_table) in tables.filter(|(_, it)| it.serves(slot)) {
                 let socket = of_table.socket(slot).ok_or(io::ErrorKind::NotFound)?;
                 descriptors.push((listener_name(index, slot), socket));
             }
         }
+        descriptors.push((ledger::DESCRIPTOR.to_string(), self.ledger.file()));
+        descriptors.extend(pages.iter().map(|(name, page)| (name.clone(), page.file())));
         if let Some(file) = &self.inherited {
             descriptors.push((SWITCHBOARD_NAME.to_string(), file.as_fd()));
         }
@@ -274,7 +312,11 @@ impl Site {
         let (number, life) = (number.to_string(), life.to_string());
         let mut arguments = words(&["worker", "--number", &number, "--life", &life]);
         arguments.extend(words(&["--switchboard", &switchboard]));
-        self.launch(&arguments, descriptors, ours)
+        let process = self.launch(&arguments, descriptors, ours)?;
+        Ok(Process {
+            pages: pages.into_iter().map(|(_, page)| page).collect(),
+            ..process
+        })
     }
 
     fn launch(
@@ -293,7 +335,12 @@ impl Site {
             ours.set_nonblocking(true)?;
         }
         let child = self.launcher.launch(arguments, descriptors)?.into();
-        Ok(Process { child, links, log })
+        Ok(Process {
+            child,
+            links,
+            pages: Vec::new(),
+            log,
+        })
     }
 }
 

@@ -24,6 +24,8 @@ const BACKLOG: i32 = 4096;
 pub struct Slots {
     /// With the real port.
     pub url: ListenUrl,
+    /// How many slots accept from it, counted from the first.
+    count: u32,
     sockets: Sockets,
 }
 
@@ -51,24 +53,31 @@ impl Slots {
                 Sockets::Own(opened.map_err(|error| explain(&listen.url, &error))?)
             }
         };
-        Ok(Slots { url, sockets })
+        Ok(Slots {
+            url,
+            count,
+            sockets,
+        })
     }
 
     /// The same with a socket that somebody else opened.
-    pub fn activated(listen: &Listen, listener: TcpListener) -> Result<Slots, Failure> {
+    pub fn activated(listen: &Listen, listener: TcpListener, count: u32) -> Result<Slots, Failure> {
         listener
             .set_nonblocking(true)
             .map_err(|error| Failure::io("a socket that was handed over", &error))?;
         Ok(Slots {
             url: listen.url.clone(),
+            count,
             sockets: Sockets::Activated(listener),
         })
     }
 
-    /// Goes on with the sockets that the program before left open. `fd` takes each of them.
+    /// Goes on with the sockets that the program before left open for `count` reactors. `fd` takes
+    /// each of them.
     pub fn resume(
         listen: &Listen,
         left: &Listeners,
+        count: u32,
         fd: &mut dyn FnMut(RawFd) -> Result<OwnedFd, String>,
     ) -> Result<Slots, String> {
         let mut url = listen.url.clone();
@@ -92,7 +101,11 @@ impl Slots {
             }
             _ => return Err(format!("what was left open is not for {url}")),
         };
-        Ok(Slots { url, sockets })
+        Ok(Slots {
+            url,
+            count,
+            sockets,
+        })
     }
 
     /// For the program that takes over; `None` once they are closed.
@@ -112,9 +125,11 @@ impl Slots {
 
     /// Takes the slot out of those among which the kernel spreads connections. What it had queued
     /// for the slot is reset, unless net.ipv4.tcp_migrate_req moves it to another. One socket for
-    /// all gives nobody a share of its own, and stays.
+    /// all gives nobody a share of its own, and stays; so does the last one, as nobody else could
+    /// take over what comes.
     pub fn close(&mut self, slot: u32) {
         if let Sockets::Own(listeners) = &mut self.sockets
+            && listeners.iter().flatten().count() > 1
             && let Some(listener) = listeners.get_mut(slot as usize)
         {
             *listener = None;
@@ -136,6 +151,11 @@ impl Slots {
             *listener = Some(TcpListener::from(socket));
         }
         Ok(())
+    }
+
+    /// Whether the slot is one of those that accept from it.
+    pub fn serves(&self, slot: u32) -> bool {
+        slot < self.count
     }
 
     /// `None` for a slot that was not opened.
@@ -213,7 +233,11 @@ mod tests {
         let listen = Listen {
             url: url::parse(url).expect("a URL"),
             handler: Handler::Echo,
+            word: "echo".into(),
             tls: None,
+            workers: count,
+            connections: 0,
+            accepts_per_second: 0,
         };
         Slots::open(&listen, count)
     }
@@ -251,6 +275,8 @@ mod tests {
             let accepted = listener(&slots, 1).unwrap().accept();
             assert!(accepted.is_ok(), "the one that is left gets all");
         }
+        slots.close(1);
+        assert!(slots.socket(1).is_some(), "the last one stays");
         slots.reopen(0).unwrap();
         let again = listener(&slots, 0).unwrap().local_addr().unwrap();
         assert_eq!(again, address);

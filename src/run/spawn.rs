@@ -2,7 +2,7 @@
 //! child is due or what its descriptors are for. Invariant: a child gets the descriptors named and
 //! no others, runs the very binary the master runs, and dies with the master.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -10,8 +10,11 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
+use crate::config::locate::Source;
+use crate::run::handed_config::Packed;
 use crate::run::handover;
 use crate::run::identity::{self, Identity};
+use crate::run::notify;
 use crate::run::os;
 use crate::run::signals::IGNORED_BY_CHILDREN;
 
@@ -20,7 +23,9 @@ use crate::run::signals::IGNORED_BY_CHILDREN;
 pub struct Launcher {
     binary: Binary,
     /// What `handed_config` packed, so that a file changed meanwhile does not mix versions.
-    config: File,
+    config: Packed,
+    /// Set when the program that embeds us is to be started again: how it was started.
+    embedding: Option<Embedding>,
     master: u32,
     /// Whose rights the children get; `None`: ours.
     identity: Option<Identity>,
@@ -29,6 +34,25 @@ pub struct Launcher {
 /// The variables that children inherit, by how they begin: those that say how any program is run.
 /// The environment may hold secrets, and children are told all else.
 const INHERITED: &[&str] = &["LD_", "LLVM_PROFILE_FILE", "MIMALLOC_", "RUST_BACKTRACE"];
+
+/// The variable that tells a program that embeds the server which role it has, because its own
+/// command line belongs to it: the arguments that `lineman` would get, joined by `SEPARATOR`.
+pub const ROLE: &str = "LINEMAN_ROLE";
+/// No path or word of ours has one.
+pub const SEPARATOR: char = '\u{1f}';
+
+/// The command line of the role that the master gave this process, if it did so by `ROLE`.
+pub fn role() -> Option<Vec<OsString>> {
+    let role = std::env::var(ROLE).ok().filter(|_| handover::is_child())?;
+    let words = std::iter::once("lineman").chain(role.split(SEPARATOR));
+    Some(words.map(OsString::from).collect())
+}
+
+#[derive(Debug)]
+struct Embedding {
+    name: String,
+    arguments: Vec<OsString>,
+}
 
 #[derive(Debug)]
 enum Binary {
@@ -39,7 +63,15 @@ enum Binary {
 }
 
 impl Launcher {
-    pub fn new(config: File, identity: Option<Identity>) -> io::Result<Launcher> {
+    pub fn new(
+        source: &Source,
+        config: Packed,
+        identity: Option<Identity>,
+    ) -> io::Result<Launcher> {
+        let embedding = source.program.name.clone().map(|name| Embedding {
+            name,
+            arguments: std::env::args_os().skip(1).collect(),
+        });
         let binary = match File::open("/proc/self/exe") {
             Ok(file) => Binary::Open(file),
             Err(_) => Binary::Path(std::env::current_exe()?),
@@ -47,25 +79,26 @@ impl Launcher {
         Ok(Launcher {
             binary,
             config,
+            embedding,
             master: std::process::id(),
             identity,
         })
     }
 
     /// Gives the next children another configuration; returns the former.
-    pub fn configure(&mut self, config: File) -> File {
+    pub fn configure(&mut self, config: Packed) -> Packed {
         std::mem::replace(&mut self.config, config)
     }
 
-    /// Starts `lineman ARGUMENTS` with `descriptors`, the configuration added. To be called from
-    /// the master's main thread: Linux ties a child's life to the thread that forked it.
+    /// Starts `lineman ARGUMENTS`, or the embedding program in that role, with `descriptors`, the
+    /// configuration added. To be called from the master's main thread: Linux ties a child's life to the thread that forked it.
     pub fn launch(
         &self,
         arguments: &[String],
         descriptors: Vec<(String, BorrowedFd<'_>)>,
     ) -> io::Result<Child> {
         let mut descriptors = descriptors;
-        descriptors.push(("config".to_string(), self.config.as_fd()));
+        descriptors.push(("config".to_string(), self.config.file.as_fd()));
         // Numbers that the child's descriptors will take must not be in use for anything that the
         // child still needs on its way to exec: the sources, the binary, and the pipe on which the
         // standard library reports that exec failed. The first two are copied out of the way; the
@@ -80,11 +113,25 @@ impl Launcher {
         }
         let (program, _open) = self.program(free)?;
         let mut command = Command::new(program);
+        match &self.embedding {
+            None => command
+                .arg0("lineman")
+                .args(arguments)
+                .env_clear()
+                .envs(std::env::vars_os().filter(|(name, _)| is_inherited(name))),
+            Some(embedding) => {
+                // The environment is the program's own to use, but for what is meant for us.
+                let ours = self.config.variables.iter().map(String::as_str);
+                for name in ours.chain(notify::VARIABLES).chain(["LISTEN_PID"]) {
+                    command.env_remove(name);
+                }
+                command
+                    .arg0(&embedding.name)
+                    .args(&embedding.arguments)
+                    .env(ROLE, arguments.join(&SEPARATOR.to_string()))
+            }
+        };
         command
-            .arg0("lineman")
-            .args(arguments)
-            .env_clear()
-            .envs(std::env::vars_os().filter(|(name, _)| is_inherited(name)))
             .envs(handover::environment(&names, self.master))
             .stdin(Stdio::null())
             .stdout(Stdio::null());

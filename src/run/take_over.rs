@@ -8,6 +8,7 @@ use std::os::fd::{OwnedFd, RawFd};
 
 use crate::config::Config;
 use crate::config::locate::Source;
+use crate::config::program::Program;
 use crate::net::tickets::TicketSecret;
 use crate::run::certificates::Certificates;
 use crate::run::exit::{Exit, Failure};
@@ -20,9 +21,9 @@ use crate::run::start::{end, equip};
 use crate::run::{exec, os};
 
 /// Whether this program could take over what is written on standard input.
-pub fn trial() -> Result<Exit, Failure> {
+pub fn trial(program: &Program) -> Result<Exit, Failure> {
     let left = Inheritance::read(io::stdin().lock()).map_err(broken)?;
-    let (source, config) = examine(&left)?;
+    let (source, config) = examine(&left, program)?;
     Identity::of(&config)?;
     let tickets = left.tickets;
     let tickets = tickets.map(|(epoch, bytes)| TicketSecret { epoch, bytes });
@@ -33,11 +34,10 @@ pub fn trial() -> Result<Exit, Failure> {
 
 /// Goes on as the master that executed this program, with what the descriptor `left` holds. The
 /// program must have one thread and must have opened nothing.
-pub fn take_over(left: RawFd) -> Result<Exit, Failure> {
+pub fn take_over(left: RawFd, program: &Program) -> Result<Exit, Failure> {
     let mut take = take;
     let left = Inheritance::read(File::from(take(left).map_err(broken)?)).map_err(broken)?;
-    let program = exec::program();
-    let (source, config) = examine(&left)?;
+    let (source, config) = examine(&left, program)?;
     os::restrict_new_files();
     let dir = RunDir::of(&source);
     let lock = Lock::adopt(take(left.lock).map_err(broken)?, &dir);
@@ -46,7 +46,7 @@ pub fn take_over(left: RawFd) -> Result<Exit, Failure> {
         &mut site,
         (&source, &config),
         (left.asked.clone(), left.daemon),
-        (&dir, &lock, program),
+        (&dir, &lock, exec::program()),
     )?;
     let mut master = Master::resume(site, about, &config, left, &mut take)?;
     let exit = master.go_on();
@@ -65,15 +65,17 @@ fn broken(why: String) -> Failure {
 }
 
 /// What is left must be for the configuration that is left.
-fn examine(left: &Inheritance) -> Result<(Source, Config), Failure> {
+fn examine(left: &Inheritance, program: &Program) -> Result<(Source, Config), Failure> {
     let (source, config) = left
         .config
-        .open()
+        .open(program)
         .map_err(|error| Failure::new(Exit::BadConfig, error.0))?;
-    let slots = (config.workers * config.threads) as usize;
-    let fits = |left: &Listeners| !matches!(left, Listeners::Own(fds) if fds.len() != slots);
-    let same = left.listeners.len() == config.listen.len();
-    if !same || !left.listeners.iter().all(fits) {
+    let mut both = left.listeners.iter().zip(&config.listen);
+    let fits = both.all(|(left, listen)| match left {
+        Listeners::Own(fds) => fds.len() == config.slots(listen) as usize,
+        Listeners::Shared(..) | Listeners::Activated(_) => true,
+    });
+    if !fits || left.listeners.len() != config.listen.len() {
         return Err(broken(
             "what is left open is not for this configuration".to_string(),
         ));

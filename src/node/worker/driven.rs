@@ -1,5 +1,7 @@
 //! The worker as `net` and the simulation drive it: what each event of a connection sets going.
 
+use std::net::SocketAddr;
+
 use crate::app::handler::Handler;
 use crate::base::bytes::Outbox;
 use crate::base::close::Close;
@@ -24,7 +26,12 @@ const PIPELINED_BYTES: usize = 64 * 1024;
 
 impl Worker {
     /// A client connected; what it is to speak is said by the listener.
-    fn welcome(&mut self, conn: ConnId, listener: usize, now: Now) {
+    fn welcome(
+        &mut self,
+        conn: ConnId,
+        (listener, address): (usize, Option<SocketAddr>),
+        now: Now,
+    ) {
         let found = self.listeners.get(listener).copied();
         let Listener { protocol, handler } = found.unwrap_or(Listener {
             protocol: Protocol::Http,
@@ -35,20 +42,49 @@ impl Worker {
             None => {
                 let http = Session::Http(Box::new(Http::new(now)));
                 self.seats.open(conn, handler, http);
+                self.locate(conn, listener, address, now);
             }
             Some(framing) => {
                 let framed = Session::Framed(Framed::new(framing, now));
                 self.seats.open(conn, handler, framed);
                 self.shared.outgoing.lines.speak(conn, protocol);
-                if let Some(seat) = self.seats.get_mut(conn) {
-                    seat.known = true;
-                }
+                self.locate(conn, listener, address, now);
                 let application = self.handlers.of(handler);
                 application.connected(conn, &mut self.shared.cx(now));
                 self.carry_out(now);
             }
         }
         self.arm(conn);
+    }
+
+    /// Notes where a client comes from, and tells its application.
+    fn locate(&mut self, conn: ConnId, listener: usize, address: Option<SocketAddr>, now: Now) {
+        let Some(seat) = self.seats.get_mut(conn) else {
+            return;
+        };
+        seat.known = true;
+        seat.facts = Facts::new(listener, address, now);
+        let application = self.handlers.of(seat.handler);
+        application.located(conn, listener, address, &mut self.shared.cx(now));
+    }
+
+    /// The connection's input is at its end, and taken up.
+    pub(super) fn hang_up(&mut self, conn: ConnId, now: Now) {
+        let Some(seat) = self.seats.get_mut(conn) else {
+            return;
+        };
+        match &mut seat.session {
+            Session::Http(http) => {
+                if http.hung_up() {
+                    self.end(conn, Close::PeerGone, now);
+                }
+            }
+            Session::WebSocket(_) | Session::Framed(_) => self.end(conn, Close::PeerGone, now),
+            Session::Uplink | Session::Master => {
+                self.outputs.push_back(Output::Close(conn, Ending::Cut));
+            }
+        }
+        self.carry_out(now);
     }
 }
 
@@ -58,10 +94,8 @@ impl Node for Worker {
         match origin {
             Origin::Client { listener, address } => {
                 lines.open(conn, self.shared.limits.outbox_bytes);
-                self.welcome(conn, listener, now);
-                if let Some(seat) = self.seats.get_mut(conn) {
-                    seat.facts = Facts::new(listener, address, now);
-                }
+                self.welcome(conn, (listener, address), now);
+                self.pace(conn, now);
             }
             Origin::Dialled(Peer::Switchboard) => {
                 lines.open(conn, usize::MAX);
@@ -89,25 +123,15 @@ impl Node for Worker {
     }
 
     fn hung_up(&mut self, conn: ConnId, now: Now) {
-        let Some(seat) = self.seats.get_mut(conn) else {
-            return;
-        };
-        match &mut seat.session {
-            Session::Http(http) => {
-                if http.hung_up() {
-                    self.end(conn, Close::PeerGone, now);
-                }
-            }
-            Session::WebSocket(_) | Session::Framed(_) => self.end(conn, Close::PeerGone, now),
-            Session::Uplink | Session::Master => {
-                self.outputs.push_back(Output::Close(conn, Ending::Cut));
-            }
+        match self.seats.get_mut(conn) {
+            // What it sent before has not been looked at yet.
+            Some(seat) if seat.held_back || seat.paused => seat.hung_up = true,
+            _ => self.hang_up(conn, now),
         }
-        self.carry_out(now);
     }
 
     fn closed(&mut self, conn: ConnId, now: Now) {
-        self.retire(conn, now);
+        self.retire(conn, &Close::PeerGone, now);
         let session = self.seats.get(conn).map(|seat| match seat.session {
             Session::Uplink => Some(Peer::Switchboard),
             _ => None,
@@ -159,10 +183,21 @@ impl Node for Worker {
             self.unanswered(conn, now);
         }
         self.drain_on(now);
+        self.handlers.elapsed(&mut self.shared, now);
         self.carry_out(now);
         self.dial_if_due(now);
         if self.farewell.is_some_and(|until| until <= now.moment) {
             self.outputs.push_back(Output::Quit);
+        }
+    }
+
+    fn drained(&mut self, conn: ConnId, now: Now) {
+        if self.shared.outgoing.lines.take_drained(conn)
+            && let Some(seat) = self.seats.get(conn).filter(|seat| seat.known)
+        {
+            let application = self.handlers.of(seat.handler);
+            application.drained(conn, &mut self.shared.cx(now));
+            self.carry_out(now);
         }
     }
 
@@ -173,6 +208,7 @@ impl Node for Worker {
         let outgoing = &self.shared.outgoing;
         match &seat.session {
             Session::Uplink | Session::Master => true,
+            _ if seat.held_back || seat.paused => false,
             _ if outgoing.uplink.is_congested(&outgoing.lines) => false,
             Session::WebSocket(_) | Session::Framed(_) => {
                 outgoing.lines.waiting(conn) <= UNREAD_BYTES
@@ -190,7 +226,7 @@ impl Node for Worker {
 
     fn poll_output(&mut self, now: Now) -> Option<Output> {
         while let Some(conn) = self.resumed.pop() {
-            self.take_up(conn, &mut [], now);
+            self.resume(conn, now);
         }
         if let Some(output) = self.outputs.pop_front() {
             return Some(output);
@@ -201,10 +237,17 @@ impl Node for Worker {
     fn deadline(&self) -> Option<Moment> {
         let uplink = self.shared.outgoing.uplink.deadline();
         let draining = self.draining.as_ref().and_then(Draining::deadline);
-        [self.wheel.deadline(), uplink, self.farewell, draining]
-            .into_iter()
-            .flatten()
-            .min()
+        let services = self.handlers.deadline();
+        [
+            self.wheel.deadline(),
+            uplink,
+            self.farewell,
+            draining,
+            services,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     fn counters(&mut self) -> &mut Counters {

@@ -12,6 +12,7 @@ mod ending;
 mod link;
 mod listing;
 mod outgoing;
+mod pacing;
 mod seats;
 mod uplink;
 
@@ -24,6 +25,7 @@ use crate::app::channels::Channels;
 use crate::app::cors::{self, Cors};
 use crate::app::echo::Echo;
 use crate::app::handler::Handler;
+use crate::app::service::{Hosted, Services};
 use crate::base::bytes::Inbox;
 use crate::base::close::Close;
 use crate::base::counters::Counters;
@@ -70,6 +72,8 @@ pub struct WorkerOptions {
     pub apps: Apps,
     /// Served at `/` by `channels` listeners.
     pub demo_page: Option<&'static str>,
+    /// What the embedding program serves; `Handler::Service` counts in it.
+    pub services: Services,
     pub limits: Limits,
     /// Whether and how WebSocket messages are compressed.
     pub deflate: Option<DeflateOptions>,
@@ -82,6 +86,7 @@ pub struct WorkerOptions {
 pub(super) struct Handlers {
     channels: Channels,
     echo: Echo,
+    services: Vec<Hosted>,
 }
 
 impl Handlers {
@@ -89,7 +94,30 @@ impl Handlers {
         match handler {
             Handler::Channels => &mut self.channels,
             Handler::Echo => &mut self.echo,
+            Handler::Service(index) => &mut self.services[usize::from(index)],
         }
+    }
+
+    /// When a service has something to do.
+    fn deadline(&self) -> Option<Moment> {
+        self.services.iter().filter_map(Hosted::deadline).min()
+    }
+
+    fn elapsed(&mut self, shared: &mut Shared, now: Now) {
+        let due = |service: &&mut Hosted| service.deadline().is_some_and(|at| at <= now.moment);
+        for service in self.services.iter_mut().filter(due) {
+            service.elapsed(&mut shared.cx(now));
+        }
+    }
+}
+
+fn websocket_options(limits: &Limits) -> WebSocketOptions {
+    WebSocketOptions {
+        message_bytes: limits.message_bytes,
+        ping_after: Duration::from_secs(limits.activity_seconds) + PING_AFTER_CLIENT,
+        // A dead peer is found within twice the interval.
+        pong_within: Duration::from_secs(limits.pong_seconds.min(limits.activity_seconds)),
+        close_within: Duration::from_secs(limits.close_seconds),
     }
 }
 
@@ -122,7 +150,7 @@ impl FramedBounds {
     fn of(&self, handler: Handler) -> &FramedOptions {
         match handler {
             Handler::Channels => &self.channels,
-            Handler::Echo => &self.others,
+            Handler::Echo | Handler::Service(_) => &self.others,
         }
     }
 }
@@ -163,7 +191,7 @@ pub struct Worker {
     pub(super) outputs: VecDeque<Output>,
     /// The connection whose input is being taken up.
     advancing: Option<ConnId>,
-    /// Answered meanwhile, with pipelined input to take up.
+    /// Answered meanwhile or held back no longer, with input to take up.
     resumed: Vec<ConnId>,
     pub(super) master: Option<ConnId>,
     /// Ready was reported.
@@ -182,35 +210,33 @@ impl Worker {
             listeners,
             apps,
             demo_page,
+            services,
             limits,
             deflate,
             cors,
             seed,
         } = options;
         let mut dice = Dice::new(seed);
-        let websocket = WebSocketOptions {
-            message_bytes: limits.message_bytes,
-            ping_after: Duration::from_secs(limits.activity_seconds) + PING_AFTER_CLIENT,
-            pong_within: Duration::from_secs(limits.pong_seconds),
-            close_within: Duration::from_secs(limits.close_seconds),
-        };
         let outgoing = Outgoing {
-            lines: Lines::new(),
+            lines: Lines::new(limits.outbox_bytes / 2),
             uplink: Uplink::new(slot, life, &limits, now),
             deflating: Deflating::new(deflate),
             wishes: VecDeque::new(),
             messages: 0,
+            policy: limits.outbox_policy,
+            dropped: 0,
             scratch: Vec::new(),
         };
         let mut worker = Worker {
             listeners,
-            websocket,
+            websocket: websocket_options(&limits),
             inflaters: Inflaters::default(),
             cors,
             framed: FramedBounds::new(&limits),
             handlers: Handlers {
                 channels: Channels::new(apps, demo_page, &mut dice),
                 echo: Echo,
+                services: services.start(slot),
             },
             shared: Shared {
                 hub: Hub::new(limits.channels_per_connection, &mut dice),
@@ -229,8 +255,17 @@ impl Worker {
             farewell: None,
             draining: None,
         };
+        worker.tell_services(Application::started, now);
         worker.dial_if_due(now);
         worker
+    }
+
+    /// Calls every service of the embedding program.
+    pub(super) fn tell_services(&mut self, tell: fn(&mut Hosted, &mut Cx<'_>), now: Now) {
+        for service in &mut self.handlers.services {
+            tell(service, &mut self.shared.cx(now));
+        }
+        self.carry_out(now);
     }
 
     pub(super) fn dial_if_due(&mut self, now: Now) {
@@ -254,6 +289,7 @@ impl Worker {
         counters.connections = (self.seats.count() as u64).saturating_sub(own);
         counters.subscriptions = self.shared.hub.len();
         counters.messages_out = self.shared.outgoing.messages;
+        counters.events_dropped = self.shared.outgoing.dropped;
         let mut counters = counters.clone();
         counters.bytes_out += open_bytes;
         counters
@@ -289,7 +325,7 @@ impl Worker {
     /// Lets the connection's session take what it can from `inbox`, step by step.
     fn advance(&mut self, conn: ConnId, inbox: &mut Inbox<'_>, now: Now) {
         let outer = self.advancing.replace(conn);
-        while self.step(conn, inbox, now) {
+        while !self.holds_back(conn, inbox, now) && self.step(conn, inbox, now) {
             self.carry_out(now);
         }
         self.carry_out(now);
@@ -310,9 +346,9 @@ impl Worker {
                 HttpStep::Idle => return false,
                 HttpStep::Request(request) => {
                     shared.counters.http_requests += 1;
-                    seat.known = true;
                     http.allow_origin(self.cors.allowed(&request));
                     http.agree(shared.outgoing.deflating.negotiate(&request));
+                    seat.spend(now);
                     let application = self.handlers.of(seat.handler);
                     application.request(conn, &request, &mut shared.cx(now));
                 }
@@ -331,6 +367,7 @@ impl Worker {
                     WebSocketStep::Binary(bytes) => &Received::Binary(bytes),
                 };
                 if seat.known {
+                    seat.spend(now);
                     shared.counters.messages_in += 1;
                     let application = self.handlers.of(seat.handler);
                     application.message(conn, message.as_message(), &mut shared.cx(now));
@@ -345,6 +382,7 @@ impl Worker {
                     }
                     FramedStep::Message(payload) => payload,
                 };
+                seat.spend(now);
                 shared.counters.messages_in += 1;
                 let application = self.handlers.of(seat.handler);
                 application.message(conn, payload.into(), &mut shared.cx(now));
@@ -357,12 +395,32 @@ impl Worker {
 
     /// Does what applications wished for.
     pub(super) fn carry_out(&mut self, now: Now) {
-        while let Some(wish) = self.shared.outgoing.wishes.pop_front() {
-            match wish {
-                Wish::Reply(conn, response) => self.reply(conn, response, now),
-                Wish::Upgrade(conn) => self.upgrade(conn, now),
-                Wish::Close(conn, close) => self.shut(conn, close, now),
+        loop {
+            while let Some(wish) = self.shared.outgoing.wishes.pop_front() {
+                match wish {
+                    Wish::Reply(conn, response) => self.reply(conn, response, now),
+                    Wish::Upgrade(conn) => self.upgrade(conn, now),
+                    Wish::Close(conn, close) => self.shut(conn, close, now),
+                    Wish::ReadFrom(conn, wanted) => self.read_from(conn, wanted),
+                }
             }
+            let filled = self.shared.outgoing.lines.take_filled();
+            if filled.is_empty() {
+                return;
+            }
+            for conn in filled {
+                if let Some(seat) = self.seats.get(conn).filter(|seat| seat.known) {
+                    let application = self.handlers.of(seat.handler);
+                    application.congested(conn, &mut self.shared.cx(now));
+                }
+            }
+        }
+    }
+
+    fn read_from(&mut self, conn: ConnId, wanted: bool) {
+        if let Some(seat) = self.seats.get_mut(conn) {
+            seat.paused = !wanted;
+            self.resumed.push(conn);
         }
     }
 

@@ -7,6 +7,7 @@ use crate::app::application::{Asked, Message, Outlet, Parcel, Unavailable};
 use crate::base::bytes::Full;
 use crate::base::close::Close;
 use crate::base::ids::ConnId;
+use crate::base::limits::OutboxPolicy;
 use crate::base::now::Now;
 use crate::node::lines::Lines;
 use crate::node::worker::deflating::{Deflated, Deflating};
@@ -21,6 +22,7 @@ pub enum Wish {
     Reply(ConnId, Response),
     Upgrade(ConnId),
     Close(ConnId, Close),
+    ReadFrom(ConnId, bool),
 }
 
 /// The worker's `Outlet`.
@@ -31,6 +33,10 @@ pub struct Outgoing {
     pub wishes: VecDeque<Wish>,
     /// Messages queued since the start.
     pub messages: u64,
+    /// What happens to an event for which there is no room.
+    pub policy: OutboxPolicy,
+    /// Events left out since the start.
+    pub dropped: u64,
     /// Where a message is framed before it is queued; empty between two.
     pub scratch: Vec<u8>,
 }
@@ -38,7 +44,21 @@ pub struct Outgoing {
 /// The scratch vector keeps no more than this between two messages.
 const SCRATCH_BYTES: usize = 64 * 1024;
 
+/// What any protocol adds to a message, at most.
+const HEAD_BYTES: usize = 16;
+
 impl Outgoing {
+    /// Queues an event of a channel, or leaves it out for a client that reads too slowly. That is
+    /// decided before the event is compressed, which the peer's context would remember.
+    pub fn broadcast(&mut self, conn: ConnId, parcel: &Parcel<'_>) {
+        let size = parcel.message().payload().len() + HEAD_BYTES;
+        if self.policy == OutboxPolicy::Drop && !self.lines.keeps_up(conn, size) {
+            self.dropped += 1;
+        } else {
+            self.deliver(conn, parcel);
+        }
+    }
+
     fn sent(&mut self, conn: ConnId, pushed: Result<(), Full>) {
         match pushed {
             Ok(()) => self.messages += 1,
@@ -65,10 +85,7 @@ impl Outgoing {
 
 impl Outlet for Outgoing {
     fn send(&mut self, conn: ConnId, message: Message<'_>) {
-        let (opcode, payload) = match message {
-            Message::Text(text) => (websocket::TEXT, text.as_bytes()),
-            Message::Binary(bytes) => (websocket::BINARY, bytes),
-        };
+        let (opcode, payload) = (message.opcode(), message.payload());
         if let Some(framing) = self.lines.protocol(conn).framing() {
             return self.send_framed(conn, framing, payload);
         }
@@ -82,16 +99,25 @@ impl Outlet for Outgoing {
         self.sent(conn, pushed);
     }
 
+    fn waiting(&self, conn: ConnId) -> usize {
+        self.lines.waiting(conn)
+    }
+
+    fn read_from(&mut self, conn: ConnId, wanted: bool) {
+        self.wishes.push_back(Wish::ReadFrom(conn, wanted));
+    }
+
     fn deliver(&mut self, conn: ConnId, parcel: &Parcel<'_>) {
         let lines = &mut self.lines;
         let pushed = match self.deflating.parcel(conn, parcel) {
             Deflated::Shared(frame) => lines.push(conn, |out| out.push_shared(frame)),
             Deflated::Own(payload) => lines.push(conn, |out| {
-                websocket::push_deflated(out, websocket::TEXT, payload)
+                websocket::push_deflated(out, parcel.message().opcode(), payload)
             }),
             Deflated::Not => match parcel.encoded(lines.protocol(conn)) {
-                Ok(bytes) => lines.push(conn, |out| out.push_shared(bytes)),
-                Err(Unsendable) => return self.unsendable(conn),
+                Some(Ok(bytes)) => lines.push(conn, |out| out.push_shared(bytes)),
+                Some(Err(Unsendable)) => return self.unsendable(conn),
+                None => return self.send(conn, parcel.message()),
             },
         };
         self.sent(conn, pushed);

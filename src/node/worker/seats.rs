@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use crate::app::handler::Handler;
 use crate::base::ids::ConnId;
 use crate::base::now::{Moment, Now};
+use crate::base::quota::Quota;
 use crate::session::Session;
 
 /// What is told of a connection in a list. One million of them cost 48 MB, so it stays small.
@@ -42,14 +43,44 @@ pub struct Seat {
     pub handler: Handler,
     /// An end was decided; what still arrives is ignored.
     pub ended: bool,
+    /// The application asked not to be sent what arrives.
+    pub paused: bool,
+    /// It used up what it may send for now: its input waits.
+    pub held_back: bool,
+    /// The peer sends nothing more; told once what was held back has been taken up.
+    pub hung_up: bool,
     /// The application was told of the connection and is to be told of its end.
     pub known: bool,
     /// Bytes that arrived and were not understood yet.
     pub leftover: Vec<u8>,
+    /// How fast it may send; `None` without a limit. Apart, because most servers set none.
+    pub pace: Option<Box<Quota>>,
     /// When the wheel will next fire for it.
     pub armed: Option<Moment>,
     pub session: Session,
     pub facts: Facts,
+}
+
+impl Seat {
+    /// Whether the next message has to wait.
+    pub fn hold_back(&mut self, now: Now) -> bool {
+        let pace = self.pace.as_deref_mut();
+        self.held_back = pace.is_some_and(|pace| !pace.is_ready(now.moment));
+        self.held_back
+    }
+
+    /// When that is over, while it lasts.
+    pub fn held_until(&self) -> Option<Moment> {
+        let pace = self.pace.as_ref().filter(|_| self.held_back);
+        pace.map(|pace| pace.ready_at())
+    }
+
+    /// A message of it was taken up.
+    pub fn spend(&mut self, now: Now) {
+        if let Some(pace) = &mut self.pace {
+            pace.take(now.moment);
+        }
+    }
 }
 
 /// By slot.
@@ -69,8 +100,12 @@ impl Seats {
             generation: conn.generation,
             handler,
             ended: false,
+            paused: false,
+            held_back: false,
+            hung_up: false,
             known: false,
             leftover: Vec::new(),
+            pace: None,
             armed: None,
             session,
             facts: Facts::default(),

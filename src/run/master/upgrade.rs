@@ -59,6 +59,9 @@ impl Master {
         if self.trial.is_some() {
             return Err(fail("an upgrade is under way"));
         }
+        if self.about.source.program.is_embedding() {
+            return Err(fail("only lineman itself can be upgraded; use `restart`"));
+        }
         let program = self.about.program.clone();
         let program = program.ok_or_else(|| fail("it is not known where the program lies"))?;
         let (source, config) = self.read_again()?;
@@ -179,6 +182,11 @@ impl Master {
                 last_end: row.last_end.as_ref().map(ToString::to_string),
                 leaves_within_ms,
                 links: process.links.iter().map(|it| it.leave(keep)).collect(),
+                pages: process
+                    .pages
+                    .iter()
+                    .map(|it| keep.note(&it.file()))
+                    .collect(),
                 log: process.log.as_ref().map(|it| keep.note(it)),
             });
         }
@@ -195,6 +203,7 @@ impl Master {
             caller: self.control.leave_caller(caller, keep),
             listeners,
             links,
+            ledger: keep.note(&self.site.ledger.file()),
             tickets: tickets.map(|it| (it.epoch, it.bytes)),
             children,
             lives: self.children.lives(),
@@ -221,7 +230,7 @@ impl Master {
             Control::adopt(listener, registry, CONTROL, CALLERS)
         })?;
         for (index, heir) in left.children.into_iter().enumerate() {
-            let process = Process::resume(heir, fd).map_err(fail)?;
+            let process = Process::resume(heir, &master.site.ledger, fd).map_err(fail)?;
             let process = master.watch(index, process);
             master.processes[index] =
                 Some(process.map_err(|error| Failure::io("a child cannot be heard", &error))?);

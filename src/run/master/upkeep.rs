@@ -114,7 +114,7 @@ impl Master {
         let Some(path) = &source.path else {
             return true;
         };
-        let found = Source::find(Some(path)).ok();
+        let found = Source::find(Some(path), &source.program).ok();
         let found = found.filter(|found| found.text == source.text);
         let config = found.and_then(|found| found.config(&secrets::fetch).ok());
         config.is_some_and(|config| config.kept == self.config.kept)
@@ -182,7 +182,8 @@ impl Master {
         let bad = |words: String| Failure::new(Exit::BadConfig, words);
         let path = self.about.source.path.as_deref();
         let source = match path {
-            Some(path) => Source::find(Some(path)).map_err(|error| bad(error.0))?,
+            Some(path) => Source::find(Some(path), &self.about.source.program)
+                .map_err(|error| bad(error.0))?,
             None => self.about.source.clone(),
         };
         let config = source

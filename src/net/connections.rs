@@ -1,0 +1,104 @@
+//! The sockets of one reactor by id. Invariant: a slot is reused only after `free_dead`, with
+//! another generation, so that a stale event finds nobody.
+
+use std::io;
+
+use mio::{Registry, Token};
+use slab::Slab;
+
+use crate::base::ids::ConnId;
+use crate::net::admission::Permit;
+use crate::net::transport::Transport;
+
+pub struct Connection {
+    pub transport: Transport,
+    generation: u32,
+    /// The kernel may have bytes that were not read: no event will tell again.
+    pub unread: bool,
+    /// On the list of those to read from in the next turn.
+    pub listed: bool,
+    pub phase: Phase,
+    /// Of one that was accepted, until it is gone.
+    pub permit: Option<Permit>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    Open,
+    /// The node wants it ended once its outbox is written.
+    Draining,
+    /// Everything was written; waits for the peer to close.
+    Lingering,
+    /// Gone; its slot is freed at the end of the turn.
+    Dead,
+}
+
+pub struct Connections {
+    slots: Slab<Connection>,
+    generation: u32,
+    dead: Vec<ConnId>,
+}
+
+impl Connections {
+    pub fn new() -> Connections {
+        Connections {
+            slots: Slab::new(),
+            generation: 0,
+            dead: Vec::new(),
+        }
+    }
+
+    /// With those that are dead and not freed yet.
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// A living one.
+    pub fn get(&mut self, conn: ConnId) -> Option<&mut Connection> {
+        let connection = self.slots.get_mut(conn.slot as usize)?;
+        (connection.generation == conn.generation && connection.phase != Phase::Dead)
+            .then_some(connection)
+    }
+
+    /// Takes one in and lets `registry` tell of it.
+    pub fn add(&mut self, mut transport: Transport, registry: &Registry) -> io::Result<ConnId> {
+        self.generation = self.generation.wrapping_add(1);
+        let entry = self.slots.vacant_entry();
+        let conn = ConnId::new(entry.key() as u32, self.generation);
+        transport.register(registry, token(conn))?;
+        entry.insert(Connection {
+            transport,
+            generation: self.generation,
+            unread: false,
+            listed: false,
+            phase: Phase::Open,
+            permit: None,
+        });
+        Ok(conn)
+    }
+
+    /// Ends one now; its slot stays taken until `free_dead`. What it was admitted with, if it
+    /// lived.
+    pub fn kill(&mut self, conn: ConnId, registry: &Registry) -> Option<Option<Permit>> {
+        let connection = self.get(conn)?;
+        connection.phase = Phase::Dead;
+        connection.transport.deregister(registry);
+        let permit = connection.permit.take();
+        self.dead.push(conn);
+        Some(permit)
+    }
+
+    /// Whether there were any.
+    pub fn free_dead(&mut self) -> bool {
+        let freed = !self.dead.is_empty();
+        for conn in self.dead.drain(..) {
+            self.slots.remove(conn.slot as usize);
+        }
+        freed
+    }
+}
+
+/// How the poll calls a connection.
+pub fn token(conn: ConnId) -> Token {
+    Token(conn.to_u64() as usize)
+}
