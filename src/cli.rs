@@ -9,7 +9,9 @@ use std::time::Duration;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::app::service::Services;
+use crate::config::Config;
 use crate::config::locate::Source;
+use crate::config::problem::ConfigError;
 use crate::config::program::Program;
 use crate::net::clock::unix_seconds;
 use crate::run::certificate_files::Certificates;
@@ -19,7 +21,7 @@ use crate::run::exit::{EXIT_CODES, Exit, Failure};
 use crate::run::rundir::RunDir;
 use crate::run::start::start;
 use crate::run::watch::{self, Form};
-use crate::run::{client, role, secrets, spawn, take_over};
+use crate::run::{client, role, roots, secrets, spawn, take_over};
 use crate::wire::control::COLUMNS;
 
 /// A connection server that speaks the Pusher Channels protocol.
@@ -302,19 +304,20 @@ fn to_json(status: &impl serde::Serialize) -> Result<String, Failure> {
 }
 
 fn check(source: &Source) -> Result<Exit, Failure> {
-    let (certificates, mut warnings) = read(source)?;
-    warnings.extend(certificates.all_warnings(unix_seconds()));
-    for warning in warnings {
+    let (config, certificates) = read(source)?;
+    let warnings = config.warnings().into_iter();
+    for warning in warnings.chain(certificates.all_warnings(unix_seconds())) {
         eprintln!("warning: {warning}");
     }
     println!("ok ({})", source.name());
     Ok(Exit::Done)
 }
 
-/// Everything that `start` will read, checked; and warnings.
-fn read(source: &Source) -> Result<(Certificates, Vec<String>), Failure> {
-    source
-        .config(&secrets::fetch)
-        .and_then(|config| Ok((Certificates::read(&config, source)?, config.warnings)))
-        .map_err(|error| Failure::new(Exit::BadConfig, error.0))
+/// Everything that `start` will read, checked.
+fn read(source: &Source) -> Result<(Config, Certificates), Failure> {
+    let bad = |error: ConfigError| Failure::new(Exit::BadConfig, error.0);
+    let config = source.config(&secrets::fetch).map_err(bad)?;
+    roots::check(&config)?;
+    let certificates = Certificates::read(&config, source).map_err(bad)?;
+    Ok((config, certificates))
 }

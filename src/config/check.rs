@@ -15,7 +15,7 @@ use crate::config::problem::{Problem, Step, locate, nearest};
 use crate::config::program::Program;
 use crate::config::secret::{self, Fetch};
 use crate::config::url::{self, ListenUrl, Scheme};
-use crate::config::{Config, Listen, LogFormat, LogOptions, limits, tls};
+use crate::config::{Config, FilesRoot, Listen, LogFormat, LogOptions, limits, tls};
 use crate::wire::deflate::{WINDOW_BITS_MAX, WINDOW_BITS_MIN};
 use crate::wire::deflate_offer::DeflateOptions;
 use crate::wire::origin::is_valid_entry;
@@ -134,7 +134,7 @@ pub(super) fn check(
         deflate,
         cors_origins: raw.http.cors_origins,
         kept: secrets.kept,
-        warnings: secrets.warnings,
+        secret_warnings: secrets.warnings,
     })
 }
 
@@ -235,6 +235,7 @@ fn check_listen(
             (Scheme::Http | Scheme::WebSocket, Some(_)) => url.scheme = Scheme::Https,
             _ => {}
         }
+        let root = check_root(checker, index, one, handler);
         listens.push(Listen {
             url,
             handler,
@@ -243,13 +244,54 @@ fn check_listen(
             workers: if some > 0 { one.workers } else { workers },
             connections: one.connections,
             accepts_per_second: one.accepts_per_second,
+            root,
         });
     }
     listens
 }
 
+/// What the handler `files` serves; the others have no use for it.
+fn check_root(
+    checker: &mut Checker<'_>,
+    index: usize,
+    raw: &RawListen,
+    handler: Handler,
+) -> Option<FilesRoot> {
+    let at = |key| [Key("listen"), Index(index), Key(key)];
+    for (name, given) in [("root", raw.root.is_some()), ("index", raw.index.is_some())] {
+        if given && handler != Handler::Files {
+            let message = format!("{name} goes with handler = \"files\"");
+            checker.problem(&at(name), message, None);
+        }
+    }
+    let file = raw
+        .index
+        .clone()
+        .unwrap_or_else(|| "index.html".to_string());
+    if file.is_empty() || file.starts_with('.') || file.contains(['/', '\0']) {
+        let message = "index must be the name of a file, and no hidden one";
+        checker.problem(&at("index"), message, None);
+    }
+    if handler == Handler::Files && raw.root.is_none() {
+        let hint = "add root = \"DIRECTORY\"";
+        checker.problem(&at("handler"), "the files handler needs a root", Some(hint));
+    }
+    let dir = raw.root.clone().filter(|_| handler == Handler::Files)?;
+    Some(FilesRoot { dir, index: file })
+}
+
 /// Some handlers cannot stand on some protocols.
 fn check_handler(checker: &mut Checker<'_>, path: &[Step], url: &ListenUrl, handler: Handler) {
+    let http_only = match handler {
+        Handler::Metrics => Some("metrics"),
+        Handler::Files => Some("files"),
+        _ => None,
+    };
+    if let Some(word) = http_only.filter(|_| url.scheme.protocol() != Protocol::Http) {
+        let message = format!("the {word} handler answers HTTP and nothing else");
+        let hint = "write http://, https:// or unix://";
+        checker.problem(path, message, Some(hint));
+    }
     if url.scheme.protocol() == Protocol::Raw && handler == Handler::Channels {
         let message = "tcp:// has no messages, so the channels handler cannot be on it";
         let hint = "write text:// or frame://, which carry the same events as a WebSocket, or \

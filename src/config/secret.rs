@@ -178,7 +178,7 @@ mod tests {
     fn what_was_fetched_is_kept_for_those_who_cannot() {
         let text = app("{ file = \"s\" }");
         let config = parse(&text, "f", Path::new("/etc"), &Program::default(), &fetch).unwrap();
-        assert_eq!(config.warnings, ["careful"]);
+        assert_eq!(config.warnings(), ["careful"]);
         let handed = |keeper: &Keeper| {
             let secret = config.kept[keeper].clone();
             let warning = None;

@@ -26,7 +26,7 @@ use crate::node::switchboard::{Switchboard, SwitchboardOptions};
 use crate::node::worker::{Listener, Worker, WorkerOptions};
 use crate::run::exit::ChildExit;
 use crate::run::handover::{Handover, SWITCHBOARD_NAME, listener_name, master_name};
-use crate::run::{certificates, handed_config, ledger, log as log_writer, log_file, os};
+use crate::run::{certificates, handed_config, ledger, log as log_writer, log_file, os, roots};
 
 /// A chat room to try the server with; it knows the demo app's secret.
 const DEMO_PAGE: &str = include_str!("../../examples/chat.html");
@@ -66,6 +66,12 @@ pub fn worker(
                     (config, services),
                     handover,
                     (&shared, tls_file.as_ref()),
+                    // They share one log, so only the first tells of it.
+                    if starts.is_empty() {
+                        log_writer::dropped
+                    } else {
+                        || 0
+                    },
                 )?,
             ));
         }
@@ -113,13 +119,12 @@ fn run(
     exit
 }
 
-fn worker_reactor(
-    (slot, life): (u32, u32),
-    switchboard: &std::path::Path,
-    (config, services): (&Config, &Services),
+/// The listening sockets of one slot.
+fn listening(
+    config: &Config,
+    slot: u32,
     handover: &mut Handover,
-    (shared, tls_file): (&OwnedFd, Option<&OwnedFd>),
-) -> Result<Start, String> {
+) -> Result<Vec<Listening>, String> {
     let mut listening = Vec::new();
     let tables = config.listen.iter().enumerate();
     for (index, listen) in tables.filter(|(_, it)| slot < config.slots(it)) {
@@ -135,18 +140,31 @@ fn worker_reactor(
             },
         });
     }
+    Ok(listening)
+}
+
+fn worker_reactor(
+    (slot, life): (u32, u32),
+    switchboard: &std::path::Path,
+    (config, services): (&Config, &Services),
+    handover: &mut Handover,
+    (shared, tls_file): (&OwnedFd, Option<&OwnedFd>),
+    lines_dropped: fn() -> u64,
+) -> Result<Start, String> {
     let listeners = config.listen.iter().map(|listen| Listener {
         protocol: services.protocol(listen.handler, listen.url.scheme.protocol()),
         handler: listen.handler,
     });
     let sockets = Sockets {
-        listening,
+        listening: listening(config, slot, handover)?,
         master: Some(UnixStream::from(handover.take(&master_name(slot))?)),
         switchboard: Some(switchboard.to_path_buf()),
         admit: os::admit,
         tls: certificates::reactor_tls(config, tls_file)?,
         admission: ledger::admission(config, shared.as_fd(), slot, handover)?,
         write: Duration::from_secs(config.limits.write_seconds),
+        lines_dropped,
+        roots: roots::of(config),
     };
     let options = WorkerOptions {
         slot,
@@ -186,6 +204,8 @@ fn switchboard_reactor(
         tls: certificates::no_tls(&config.limits),
         admission: Admission::open(),
         write: Duration::from_secs(config.limits.write_seconds),
+        lines_dropped: log_writer::dropped,
+        roots: Vec::new(),
     };
     let options = SwitchboardOptions {
         links_expected: links,

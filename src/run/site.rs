@@ -26,6 +26,7 @@ use crate::run::ledger::{self, Ledger, Page, page_name};
 use crate::run::link::Link;
 use crate::run::log_file;
 use crate::run::role::seed;
+use crate::run::roots;
 use crate::run::rundir::RunDir;
 use crate::run::slots::Slots;
 use crate::run::spawn::Launcher;
@@ -102,6 +103,7 @@ impl Site {
         dir: &RunDir,
         activated: &mut Activated,
     ) -> Result<Site, Failure> {
+        roots::check(config)?;
         let certificates = Certificates::open(config, source)?;
         let slots: Result<Vec<Slots>, Failure> = config
             .listen
@@ -218,6 +220,7 @@ impl Site {
 
     /// Gives children this configuration from now on; returns the one they had.
     pub fn configure(&mut self, config: &Config, source: &Source) -> Result<Given, Failure> {
+        roots::check(config)?;
         let certificates = {
             let tickets = self.certificates.as_ref().map(Certificates::tickets);
             Certificates::open_again(tickets, config, source)?

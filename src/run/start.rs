@@ -118,6 +118,9 @@ fn prepare(
     if let Err(error) = descriptors {
         log::warn!("the number of descriptors stays as it is: {error}");
     }
+    for warning in config.warnings() {
+        log::warn!("{warning}");
+    }
     for address in activated.left() {
         log::warn!(
             "{address} was handed over, but no [[listen]] names it, so nobody listens there"
@@ -143,9 +146,6 @@ pub(super) fn equip(
     exec::block_signals();
     log_writer::start("master", &config.log);
     log_writer::report_panics();
-    for warning in &config.warnings {
-        log::warn!("{warning}");
-    }
     let banner = Banner {
         program: std::env::args()
             .next()

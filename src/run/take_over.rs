@@ -18,13 +18,14 @@ use crate::run::master::Master;
 use crate::run::rundir::{Lock, RunDir};
 use crate::run::site::Site;
 use crate::run::start::{end, equip};
-use crate::run::{exec, os};
+use crate::run::{exec, os, roots};
 
 /// Whether this program could take over what is written on standard input.
 pub fn trial(program: &Program) -> Result<Exit, Failure> {
     let left = Inheritance::read(io::stdin().lock()).map_err(broken)?;
     let (source, config) = examine(&left, program)?;
     Identity::of(&config)?;
+    roots::check(&config)?;
     let tickets = left.tickets;
     let tickets = tickets.map(|(epoch, bytes)| TicketSecret { epoch, bytes });
     Certificates::open_again(tickets, &config, &source)?;

@@ -166,7 +166,7 @@ impl Master {
                 });
             }
         }
-        for warning in &self.config.warnings {
+        for warning in self.config.warnings() {
             log::warn!("{warning}");
         }
         self.take_up_config(now);
