@@ -172,6 +172,8 @@ impl<N: Node> Reactor<N> {
         {
             self.node.elapsed(now);
         }
+        // Before anybody is taken in: a node that quits because nobody is left must not get guests.
+        self.carry_out(now);
         self.accept(now);
         self.take_dialled(now);
         self.carry_out(now);
