@@ -9,6 +9,7 @@ pub mod dice;
 pub mod ids;
 pub mod limits;
 pub mod names;
+pub mod networks;
 pub mod now;
 pub mod quota;
 pub mod tls_rules;
