@@ -49,6 +49,8 @@ counters! {
     tls_handshakes: "TLS handshakes completed.";
     tls_resumed: "Of these, handshakes that resumed an earlier session.";
     tls_failed: "TLS handshakes that failed or took too long.";
+    proxy_untrusted: "Connections refused because they came from elsewhere than trusted_proxies.";
+    proxy_failed: "Connections ended because no PROXY header came, or not in time.";
     links: "Workers' links to the switchboard, open now; the switchboard counts them.";
     link_losses: "Such links that ended or broke.";
     slow_turns: "Reactor turns longer than 20 ms.";

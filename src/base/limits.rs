@@ -39,7 +39,7 @@ limits! {
     connections: usize = 100_000,
         "Connections of one reactor. At the limit it stops accepting until one closes.";
     tls_handshake_seconds: u64 = 10,
-        "Time for a TLS handshake. Then the connection is cut.";
+        "Time for a TLS handshake, or a PROXY header, or both. Then the connection is cut.";
     http_head_bytes: usize = 16_384,
         "Request line and headers. A longer head is answered 431 (414 when the request line alone is longer than half of it).";
     http_body_bytes: usize = 1_048_576,

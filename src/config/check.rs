@@ -13,7 +13,7 @@ use crate::config::load::{FORMATS, LEVELS, RawConfig, RawListen, RawLog, RawWebS
 use crate::config::problem::Step::{Index, Key};
 use crate::config::problem::{Problem, Step, locate, nearest};
 use crate::config::url::{self, ListenUrl, Scheme};
-use crate::config::{Config, Listen, LogFormat, LogOptions, tls};
+use crate::config::{Config, Listen, LogFormat, LogOptions, proxies, tls};
 use crate::wire::deflate::{WINDOW_BITS_MAX, WINDOW_BITS_MIN};
 use crate::wire::deflate_offer::DeflateOptions;
 use crate::wire::origin::is_valid_entry;
@@ -221,7 +221,13 @@ fn check_listen(checker: &mut Checker<'_>, raw: &[RawListen]) -> Vec<Listen> {
             (Scheme::Http | Scheme::WebSocket, Some(_)) => url.scheme = Scheme::Https,
             _ => {}
         }
-        listens.push(Listen { url, handler, tls });
+        let proxies = proxies::check(checker, index, one, &url);
+        listens.push(Listen {
+            url,
+            handler,
+            tls,
+            proxies,
+        });
     }
     listens
 }

@@ -79,10 +79,20 @@ pub(super) struct RawListen {
     #[serde(default = "default_handler")]
     pub handler: String,
     pub tls: Option<RawTls>,
+    #[serde(default)]
+    pub proxy_protocol: bool,
+    #[serde(default = "default_header")]
+    pub real_ip_header: String,
+    #[serde(default)]
+    pub trusted_proxies: Vec<String>,
 }
 
 fn default_handler() -> String {
     "channels".into()
+}
+
+fn default_header() -> String {
+    "none".into()
 }
 
 #[derive(Debug, Deserialize)]

@@ -8,6 +8,7 @@ pub mod keys;
 pub mod load;
 pub mod locate;
 pub mod problem;
+pub mod proxies;
 pub mod tls;
 pub mod url;
 
@@ -17,6 +18,7 @@ use std::time::Duration;
 use crate::app::apps::App;
 use crate::app::handler::Handler;
 use crate::base::limits::Limits;
+use crate::config::proxies::Proxies;
 use crate::config::tls::ListenTls;
 use crate::config::url::ListenUrl;
 use crate::wire::deflate_offer::DeflateOptions;
@@ -65,6 +67,7 @@ pub struct Listen {
     pub url: ListenUrl,
     pub handler: Handler,
     pub tls: Option<ListenTls>,
+    pub proxies: Proxies,
 }
 
 /// The `[log]` table.

@@ -81,7 +81,9 @@ impl Acceptors {
             match acceptor.accept() {
                 Accepting::Nothing => {}
                 accepting => {
-                    self.rests &= !matches!(accepting, Accepting::Accepted(..));
+                    let come =
+                        matches!(accepting, Accepting::Accepted(..) | Accepting::Arriving(..));
+                    self.rests &= !come;
                     return accepting;
                 }
             }

@@ -7,6 +7,7 @@ use mio::{Registry, Token};
 use slab::Slab;
 
 use crate::base::ids::ConnId;
+use crate::net::arrival::Arriving;
 use crate::net::transport::Transport;
 
 pub struct Connection {
@@ -17,6 +18,15 @@ pub struct Connection {
     /// On the list of those to read from in the next turn.
     pub listed: bool,
     pub phase: Phase,
+    /// The node does not know of it yet. Apart, because few connections are so for long.
+    pub arriving: Option<Box<Arriving>>,
+}
+
+impl Connection {
+    /// Whether something is to come before the first byte for the node.
+    pub fn is_handshaking(&self) -> bool {
+        self.arriving.is_some() || self.transport.is_handshaking()
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -58,7 +68,12 @@ impl Connections {
     }
 
     /// Takes one in and lets `registry` tell of it.
-    pub fn add(&mut self, mut transport: Transport, registry: &Registry) -> io::Result<ConnId> {
+    pub fn add(
+        &mut self,
+        mut transport: Transport,
+        arriving: Option<Arriving>,
+        registry: &Registry,
+    ) -> io::Result<ConnId> {
         self.generation = self.generation.wrapping_add(1);
         let entry = self.slots.vacant_entry();
         let conn = ConnId::new(entry.key() as u32, self.generation);
@@ -69,19 +84,21 @@ impl Connections {
             unread: false,
             listed: false,
             phase: Phase::Open,
+            arriving: arriving.map(Box::new),
         });
         Ok(conn)
     }
 
-    /// Ends one now; its slot stays taken until `free_dead`. Whether it lived.
+    /// Ends one now; its slot stays taken until `free_dead`. Whether the node knew it.
     pub fn kill(&mut self, conn: ConnId, registry: &Registry) -> bool {
         let Some(connection) = self.get(conn) else {
             return false;
         };
         connection.phase = Phase::Dead;
         connection.transport.deregister(registry);
+        let known = connection.arriving.is_none();
         self.dead.push(conn);
-        true
+        known
     }
 
     /// Whether there were any.

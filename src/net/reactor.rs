@@ -18,6 +18,7 @@ use crate::base::ids::ConnId;
 use crate::base::now::Now;
 use crate::net::acceptor::Accepting;
 use crate::net::acceptors::Acceptors;
+use crate::net::arrival::{Arrival, Arriving, shown};
 use crate::net::clock::Clock;
 use crate::net::connections::{Connections, Phase};
 use crate::net::deadlines::Deadlines;
@@ -58,7 +59,7 @@ pub struct Reactor<N: Node> {
     tls: Tls,
     /// To be read from again although no event came.
     again: VecDeque<ConnId>,
-    /// The same for those in a handshake, which are read from a few in each turn.
+    /// The same for those in a handshake or arriving, which are read from a few in each turn.
     handshakes: VecDeque<ConnId>,
     /// When to cut those still in a handshake.
     handshakes_due: Deadlines,
@@ -195,13 +196,25 @@ impl<N: Node> Reactor<N> {
     }
 
     fn add(&mut self, transport: Transport, origin: Origin, now: Now) -> io::Result<()> {
-        let handshaking = transport.is_handshaking();
-        let conn = self.connections.add(transport, self.poll.registry())?;
+        let conn = self.take_in(transport, None, now)?;
+        self.node.opened(conn, origin, now);
+        Ok(())
+    }
+
+    /// Takes a connection in, of which the node learns at once or when it has arrived.
+    fn take_in(
+        &mut self,
+        transport: Transport,
+        arriving: Option<Arriving>,
+        now: Now,
+    ) -> io::Result<ConnId> {
+        let handshaking = arriving.is_some() || transport.is_handshaking();
+        let registry = self.poll.registry();
+        let conn = self.connections.add(transport, arriving, registry)?;
         if handshaking {
             self.handshakes_due.begin(conn, now.moment);
         }
-        self.node.opened(conn, origin, now);
-        Ok(())
+        Ok(conn)
     }
 
     fn mark_unread(&mut self, conn: ConnId) {
@@ -215,7 +228,7 @@ impl<N: Node> Reactor<N> {
         let Some(connection) = self.connections.get(conn) else {
             return false;
         };
-        if !connection.transport.is_handshaking() {
+        if !connection.is_handshaking() {
             return false;
         }
         if !connection.listed {
@@ -293,9 +306,40 @@ impl<N: Node> Reactor<N> {
     fn read_again(&mut self, conn: ConnId, now: Now) {
         if let Some(connection) = self.connections.get(conn) {
             connection.listed = false;
-            if connection.unread {
+            if connection.arriving.is_some() {
+                self.arrive(conn, now);
+            } else if connection.unread {
                 // Whether an end follows is not known here: look until the kernel says so.
                 self.read(conn, true, now);
+            }
+        }
+    }
+
+    /// Reads what there is of a PROXY header. When it is whole, the node learns of the connection.
+    fn arrive(&mut self, conn: ConnId, now: Now) {
+        let Some(connection) = self.connections.get(conn) else {
+            return;
+        };
+        let Some(mut arriving) = connection.arriving.take() else {
+            return;
+        };
+        match arriving.read(connection.transport.stream_mut()) {
+            Arrival::Waits => connection.arriving = Some(arriving),
+            Arrival::Refused(why) => {
+                log::debug!("{} is refused: {why}", shown(arriving.peer()));
+                connection.arriving = Some(arriving);
+                self.node.counters().proxy_failed += 1;
+                self.kill(conn, now);
+            }
+            Arrival::Complete(origin) => {
+                // What followed in the same packet gives no event of its own.
+                connection.unread = true;
+                connection.listed = true;
+                match connection.transport.is_handshaking() {
+                    true => self.handshakes.push_back(conn),
+                    false => self.again.push_back(conn),
+                }
+                self.node.opened(conn, origin, now);
             }
         }
     }
@@ -425,13 +469,17 @@ impl<N: Node> Reactor<N> {
         }
     }
 
-    /// Ends handshakes that take too long, and forgets those that are over.
+    /// Ends handshakes and arrivals that take too long, and forgets those that are over.
     fn cut_handshakes(&mut self, now: Now) {
         while let Some(conn) = self.handshakes_due.overdue(now.moment, |conn| {
             let connection = self.connections.get(conn);
-            connection.is_some_and(|connection| connection.transport.is_handshaking())
+            connection.is_some_and(|connection| connection.is_handshaking())
         }) {
-            Handshake::Failed.count(self.node.counters());
+            let connection = self.connections.get(conn);
+            match connection.is_some_and(|connection| connection.arriving.is_some()) {
+                true => self.node.counters().proxy_failed += 1,
+                false => Handshake::Failed.count(self.node.counters()),
+            }
             self.kill(conn, now);
         }
     }
@@ -449,6 +497,15 @@ impl<N: Node> Reactor<N> {
                     if let Err(error) = self.add(transport, origin, now) {
                         self.pause_accepting(&error, now);
                     }
+                }
+                Accepting::Arriving(transport, arriving) => {
+                    if let Err(error) = self.take_in(transport, Some(arriving), now) {
+                        self.pause_accepting(&error, now);
+                    }
+                }
+                Accepting::Untrusted(peer) => {
+                    log::debug!("{} is refused: it is no trusted proxy", shown(peer));
+                    self.node.counters().proxy_untrusted += 1;
                 }
                 Accepting::Lost => {}
                 Accepting::Nothing => break,

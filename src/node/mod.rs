@@ -24,7 +24,11 @@ pub enum Origin {
     /// Accepted from a client on the listener with this index in the configuration.
     Client {
         listener: usize,
+        /// The client's own address, as far as it is known.
         address: Option<SocketAddr>,
+        /// The other end of the socket: the same, or a proxy that said so. `None` through a Unix
+        /// socket.
+        peer: Option<SocketAddr>,
     },
     /// Accepted from another process of ours.
     Link,
@@ -32,6 +36,17 @@ pub enum Origin {
     Dialled(Peer),
     /// The pair that joins this reactor to the master.
     Master,
+}
+
+impl Origin {
+    /// A client without a proxy, or with one that says nothing.
+    pub fn client(listener: usize, peer: Option<SocketAddr>) -> Origin {
+        Origin::Client {
+            listener,
+            address: peer,
+            peer,
+        }
+    }
 }
 
 /// How a connection is to end.

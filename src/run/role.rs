@@ -13,15 +13,15 @@ use std::thread;
 
 use crate::app::apps::Apps;
 use crate::app::cors::Cors;
-use crate::config::Config;
 use crate::config::locate::Source;
 use crate::config::url::Place;
+use crate::config::{Config, Listen};
 use crate::net::clock::Clock;
 use crate::net::reactor::Reactor;
 use crate::net::sockets::{Listening, Sockets};
 use crate::node::Node;
 use crate::node::switchboard::{Switchboard, SwitchboardOptions};
-use crate::node::worker::{Listener, Worker, WorkerOptions};
+use crate::node::worker::{Forwarding, Listener, Worker, WorkerOptions};
 use crate::run::certificates;
 use crate::run::exit::ChildExit;
 use crate::run::handover::{Handover, SWITCHBOARD_NAME, listener_name, master_name};
@@ -136,26 +136,8 @@ fn worker_reactor(
     handover: &mut Handover,
     tls_file: Option<&OwnedFd>,
 ) -> Result<Start, String> {
-    let mut listening = Vec::new();
-    for (index, listen) in config.listen.iter().enumerate() {
-        let socket = handover.take(&listener_name(index, slot))?;
-        listening.push(match listen.url.place {
-            Place::Inet(_) => Listening::Clients {
-                index,
-                listener: TcpListener::from(socket),
-            },
-            Place::Unix(_) => Listening::LocalClients {
-                index,
-                listener: UnixListener::from(socket),
-            },
-        });
-    }
-    let listeners = config.listen.iter().map(|listen| Listener {
-        protocol: listen.url.scheme.protocol(),
-        handler: listen.handler,
-    });
     let sockets = Sockets {
-        listening,
+        listening: client_sockets(slot, config, handover)?,
         master: Some(UnixStream::from(handover.take(&master_name(slot))?)),
         switchboard: Some(switchboard.to_path_buf()),
         admit: os::admit,
@@ -164,7 +146,7 @@ fn worker_reactor(
     let options = WorkerOptions {
         slot,
         life,
-        listeners: listeners.collect(),
+        listeners: config.listen.iter().map(listener).collect(),
         apps: Apps::new(config.apps.clone()),
         demo_page: config.has_demo_app().then_some(DEMO_PAGE),
         limits: config.limits.clone(),
@@ -182,6 +164,45 @@ fn worker_reactor(
             clock,
         )
     }))
+}
+
+/// The slot's sockets of all listeners.
+fn client_sockets(
+    slot: u32,
+    config: &Config,
+    handover: &mut Handover,
+) -> Result<Vec<Listening>, String> {
+    let mut listening = Vec::new();
+    for (index, listen) in config.listen.iter().enumerate() {
+        let socket = handover.take(&listener_name(index, slot))?;
+        let proxies = &listen.proxies;
+        let proxies = proxies.protocol.then(|| proxies.trusted.clone());
+        listening.push(match listen.url.place {
+            Place::Inet(_) => Listening::Clients {
+                index,
+                listener: TcpListener::from(socket),
+                proxies,
+            },
+            Place::Unix(_) => Listening::LocalClients {
+                index,
+                listener: UnixListener::from(socket),
+                proxies,
+            },
+        });
+    }
+    Ok(listening)
+}
+
+/// What the node has to know of a listener.
+fn listener(listen: &Listen) -> Listener {
+    Listener {
+        protocol: listen.url.scheme.protocol(),
+        handler: listen.handler,
+        forwarding: listen.proxies.header.map(|header| Forwarding {
+            header,
+            trusted: listen.proxies.trusted.clone(),
+        }),
+    }
 }
 
 fn switchboard_reactor(

@@ -161,6 +161,7 @@ fn explain(url: &ListenUrl, error: &io::Error) -> Failure {
 mod tests {
     use super::*;
     use crate::app::handler::Handler;
+    use crate::config::proxies::Proxies;
     use crate::config::url;
 
     fn open(url: &str, count: u32) -> Result<Slots, Failure> {
@@ -168,6 +169,7 @@ mod tests {
             url: url::parse(url).expect("a URL"),
             handler: Handler::Echo,
             tls: None,
+            proxies: Proxies::default(),
         };
         Slots::open(&listen, count)
     }

@@ -37,7 +37,11 @@ pub const LISTENERS: [Listener; 4] = [
 ];
 
 const fn listener(protocol: Protocol, handler: Handler) -> Listener {
-    Listener { protocol, handler }
+    Listener {
+        protocol,
+        handler,
+        forwarding: None,
+    }
 }
 
 /// 2026-01-01, so that signatures have a plausible clock.
@@ -262,14 +266,7 @@ impl World {
             Protocol::Http | Protocol::Raw => Speech::Http,
         };
         self.clients.push(Client::new(index, speech));
-        self.join(
-            End::Client(index),
-            worker,
-            Origin::Client {
-                listener,
-                address: None,
-            },
-        );
+        self.join(End::Client(index), worker, Origin::client(listener, None));
         index
     }
 

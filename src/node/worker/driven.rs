@@ -6,9 +6,9 @@ use crate::base::close::Close;
 use crate::base::counters::Counters;
 use crate::base::ids::ConnId;
 use crate::base::now::{Moment, Now};
+use crate::node::worker::Worker;
 use crate::node::worker::drain::Draining;
 use crate::node::worker::seats::Facts;
-use crate::node::worker::{Listener, Worker};
 use crate::node::{Ending, Node, Origin, Output, Peer};
 use crate::session::Session;
 use crate::session::framed::Framed;
@@ -25,10 +25,9 @@ const PIPELINED_BYTES: usize = 64 * 1024;
 impl Worker {
     /// A client connected; what it is to speak is said by the listener.
     fn welcome(&mut self, conn: ConnId, listener: usize, now: Now) {
-        let found = self.listeners.get(listener).copied();
-        let Listener { protocol, handler } = found.unwrap_or(Listener {
-            protocol: Protocol::Http,
-            handler: Handler::Channels,
+        let found = self.listeners.get(listener);
+        let (protocol, handler) = found.map_or((Protocol::Http, Handler::Channels), |found| {
+            (found.protocol, found.handler)
         });
         self.shared.counters.accepted += 1;
         match protocol.framing() {
@@ -56,11 +55,15 @@ impl Node for Worker {
     fn opened(&mut self, conn: ConnId, origin: Origin, now: Now) {
         let lines = &mut self.shared.outgoing.lines;
         match origin {
-            Origin::Client { listener, address } => {
+            Origin::Client {
+                listener,
+                address,
+                peer,
+            } => {
                 lines.open(conn, self.shared.limits.outbox_bytes);
                 self.welcome(conn, listener, now);
                 if let Some(seat) = self.seats.get_mut(conn) {
-                    seat.facts = Facts::new(listener, address, now);
+                    seat.facts = Facts::new(listener, address, peer, now);
                 }
             }
             Origin::Dialled(Peer::Switchboard) => {

@@ -30,6 +30,7 @@ use crate::base::counters::Counters;
 use crate::base::dice::Dice;
 use crate::base::ids::ConnId;
 use crate::base::limits::Limits;
+use crate::base::networks::Networks;
 use crate::base::now::{Moment, Now};
 use crate::base::wheel::Wheel;
 use crate::node::lines::Lines;
@@ -46,6 +47,7 @@ use crate::session::http::{AfterAnswer, HttpStep};
 use crate::session::websocket::{WebSocket, WebSocketOptions, WebSocketStep};
 use crate::wire::deflate::Inflaters;
 use crate::wire::deflate_offer::DeflateOptions;
+use crate::wire::forwarded::ForwardingHeader;
 use crate::wire::http::Response;
 use crate::wire::protocol::Protocol;
 
@@ -54,10 +56,18 @@ use crate::wire::protocol::Protocol;
 const PING_AFTER_CLIENT: Duration = Duration::from_secs(10);
 
 /// What clients get on one listener.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
     pub protocol: Protocol,
     pub handler: Handler,
+    pub forwarding: Option<Forwarding>,
+}
+
+/// Who is believed about where requests come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forwarding {
+    pub header: ForwardingHeader,
+    pub trusted: Networks,
 }
 
 /// What a worker's reactor is made of.
@@ -311,6 +321,7 @@ impl Worker {
                 HttpStep::Request(request) => {
                     shared.counters.http_requests += 1;
                     seat.known = true;
+                    seat.facts.hear(&request, &self.listeners);
                     http.allow_origin(self.cors.allowed(&request));
                     http.agree(shared.outgoing.deflating.negotiate(&request));
                     let application = self.handlers.of(seat.handler);
