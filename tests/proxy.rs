@@ -15,7 +15,7 @@ use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde_json::Value;
-use support::{PATIENCE, Place, Server, wait_until};
+use support::{PATIENCE, Place, Server, pid_of, processes, wait_until};
 use tungstenite::{Message, WebSocket};
 
 /// One listener with an echo, and what it believes.
@@ -196,6 +196,49 @@ fn who_sends_no_header_or_may_send_none_is_ended_and_counted() {
     echoes(&mut socket);
     let shown = ("203.0.113.9:4321".to_string(), "unix".to_string());
     assert_eq!(seen(&server), shown);
+}
+
+#[test]
+fn whoever_was_accepted_before_a_reload_is_served_after_it() {
+    let server = Server::start(&format!(
+        "workers = 1\n{}{}",
+        listener("http://127.0.0.1:0", LOCAL_PROXY),
+        listener("text://127.0.0.1:0", LOCAL_PROXY),
+    ));
+    let before = worker_pids(&server);
+    let [mut web, mut text] = [0, 1].map(|listen| {
+        let mut stream = connect(&server.address(listen));
+        stream.write_all(b"PROXY TCP4 203.0").expect("sent");
+        stream
+    });
+    // The worker answers one who came later, so it has accepted those two.
+    let mut later = connect(&server.address(0));
+    later
+        .write_all(b"PROXY UNKNOWN\r\nGET /healthz HTTP/1.0\r\n\r\n")
+        .expect("sent");
+    assert!(later.read(&mut [0; 64]).expect("an answer") > 0);
+    assert_eq!(server.place.run(&["reload"]).status.code(), Some(0));
+    assert_ne!(worker_pids(&server), before);
+    let rest = b".113.9 10.0.0.1 4321 443\r\n";
+    text.write_all(&[&rest[..], b"hello\n"].concat())
+        .expect("sent");
+    let mut answer = [0; 6];
+    text.read_exact(&mut answer).expect("an echo");
+    assert_eq!(&answer, b"hello\n");
+    web.write_all(rest).expect("sent");
+    web.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        .expect("sent");
+    let mut answer = String::new();
+    web.read_to_string(&mut answer)
+        .expect("an answer and an end");
+    assert!(answer.starts_with("HTTP/1.1 "), "{answer}");
+    assert!(is_ended(&mut text));
+}
+
+fn worker_pids(server: &Server) -> Vec<u32> {
+    let status = server.status();
+    let workers = processes(&status, "worker");
+    workers.into_iter().map(pid_of).collect()
 }
 
 /// The address that is shown of a WebSocket whose request has these lines.

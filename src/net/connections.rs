@@ -40,6 +40,13 @@ pub enum Phase {
     Dead,
 }
 
+/// What the node knew of a connection that was ended.
+pub enum Killed {
+    Known,
+    /// Nothing yet.
+    Arriving,
+}
+
 pub struct Connections {
     slots: Slab<Connection>,
     generation: u32,
@@ -89,16 +96,17 @@ impl Connections {
         Ok(conn)
     }
 
-    /// Ends one now; its slot stays taken until `free_dead`. Whether the node knew it.
-    pub fn kill(&mut self, conn: ConnId, registry: &Registry) -> bool {
-        let Some(connection) = self.get(conn) else {
-            return false;
-        };
+    /// Ends one now, if it lives; its slot stays taken until `free_dead`.
+    pub fn kill(&mut self, conn: ConnId, registry: &Registry) -> Option<Killed> {
+        let connection = self.get(conn)?;
         connection.phase = Phase::Dead;
         connection.transport.deregister(registry);
-        let known = connection.arriving.is_none();
+        let killed = match connection.arriving {
+            None => Killed::Known,
+            Some(_) => Killed::Arriving,
+        };
         self.dead.push(conn);
-        known
+        Some(killed)
     }
 
     /// Whether there were any.

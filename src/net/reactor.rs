@@ -20,7 +20,7 @@ use crate::net::acceptor::Accepting;
 use crate::net::acceptors::Acceptors;
 use crate::net::arrival::{Arrival, Arriving, shown};
 use crate::net::clock::Clock;
-use crate::net::connections::{Connections, Phase};
+use crate::net::connections::{Connections, Killed, Phase};
 use crate::net::deadlines::Deadlines;
 use crate::net::secured::Handshake;
 use crate::net::sockets::{Sockets, Tls};
@@ -53,6 +53,8 @@ pub struct Reactor<N: Node> {
     poll: Poll,
     clock: Clock,
     connections: Connections,
+    /// Of which the node does not know yet.
+    arriving: usize,
     acceptors: Acceptors,
     switchboard: Option<PathBuf>,
     buffers: Buffers,
@@ -91,6 +93,7 @@ impl<N: Node> Reactor<N> {
             poll,
             clock,
             connections: Connections::new(),
+            arriving: 0,
             acceptors,
             switchboard: sockets.switchboard,
             buffers: Buffers::new(SCRATCH_BYTES),
@@ -166,11 +169,13 @@ impl<N: Node> Reactor<N> {
         {
             self.node.elapsed(now);
         }
+        self.cut_overdue(now);
+        self.cut_handshakes(now);
+        // First of all the order to take in nobody: who is accepted must be served.
+        self.carry_out(now);
         self.accept(now);
         self.carry_out(now);
         self.ask_the_unwanted();
-        self.cut_overdue(now);
-        self.cut_handshakes(now);
         self.free_dead();
         let took = self.clock.now().moment.since(now.moment);
         if took > SLOW_TURN {
@@ -208,9 +213,14 @@ impl<N: Node> Reactor<N> {
         arriving: Option<Arriving>,
         now: Now,
     ) -> io::Result<ConnId> {
-        let handshaking = arriving.is_some() || transport.is_handshaking();
+        let arrives = arriving.is_some();
+        let handshaking = arrives || transport.is_handshaking();
         let registry = self.poll.registry();
         let conn = self.connections.add(transport, arriving, registry)?;
+        if arrives {
+            self.arriving += 1;
+            self.node.arriving(self.arriving);
+        }
         if handshaking {
             self.handshakes_due.begin(conn, now.moment);
         }
@@ -340,6 +350,8 @@ impl<N: Node> Reactor<N> {
                     false => self.again.push_back(conn),
                 }
                 self.node.opened(conn, origin, now);
+                self.arriving -= 1;
+                self.node.arriving(self.arriving);
             }
         }
     }
@@ -448,8 +460,13 @@ impl<N: Node> Reactor<N> {
 
     /// Ends a connection now.
     fn kill(&mut self, conn: ConnId, now: Now) {
-        if self.connections.kill(conn, self.poll.registry()) {
-            self.node.closed(conn, now);
+        match self.connections.kill(conn, self.poll.registry()) {
+            Some(Killed::Known) => self.node.closed(conn, now),
+            Some(Killed::Arriving) => {
+                self.arriving -= 1;
+                self.node.arriving(self.arriving);
+            }
+            None => {}
         }
     }
 

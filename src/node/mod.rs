@@ -82,6 +82,10 @@ pub trait Node {
     /// A connection stands. Its id stays valid until `closed`.
     fn opened(&mut self, conn: ConnId, origin: Origin, now: Now);
 
+    /// So many connections are accepted and will be `opened` once a proxy has said for whom they
+    /// are, unless they break off before.
+    fn arriving(&mut self, _count: usize) {}
+
     /// `bytes` arrived. The node may change them in place and keeps what it could not use yet.
     fn received(&mut self, conn: ConnId, bytes: &mut [u8], now: Now);
 

@@ -32,8 +32,12 @@ impl Worker {
         self.shared.counters.accepted += 1;
         match protocol.framing() {
             None => {
-                let http = Session::Http(Box::new(Http::new(now)));
-                self.seats.open(conn, handler, http);
+                let mut http = Http::new(now);
+                if self.draining.is_some() {
+                    http.leave();
+                }
+                self.seats
+                    .open(conn, handler, Session::Http(Box::new(http)));
             }
             Some(framing) => {
                 let framed = Session::Framed(Framed::new(framing, now));
@@ -45,6 +49,7 @@ impl Worker {
                 let application = self.handlers.of(handler);
                 application.connected(conn, &mut self.shared.cx(now));
                 self.carry_out(now);
+                self.schedule_leave(conn, now);
             }
         }
         self.arm(conn);
@@ -79,6 +84,11 @@ impl Node for Worker {
             }
             Origin::Link => self.outputs.push_back(Output::Close(conn, Ending::Cut)),
         }
+    }
+
+    fn arriving(&mut self, count: usize) {
+        self.arriving = count;
+        self.quit_if_empty();
     }
 
     fn received(&mut self, conn: ConnId, bytes: &mut [u8], now: Now) {

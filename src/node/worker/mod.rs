@@ -182,6 +182,8 @@ pub struct Worker {
     farewell: Option<Moment>,
     /// Set by Drain.
     draining: Option<Draining>,
+    /// Connections that are to be opened soon.
+    arriving: usize,
 }
 
 impl Worker {
@@ -238,6 +240,7 @@ impl Worker {
             ready: false,
             farewell: None,
             draining: None,
+            arriving: 0,
         };
         worker.dial_if_due(now);
         worker
