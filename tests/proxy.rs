@@ -217,6 +217,8 @@ fn whoever_was_accepted_before_a_reload_is_served_after_it() {
         .write_all(b"PROXY UNKNOWN\r\nGET /healthz HTTP/1.0\r\n\r\n")
         .expect("sent");
     assert!(later.read(&mut [0; 64]).expect("an answer") > 0);
+    drop(later);
+    none_is_left(&server);
     assert_eq!(server.place.run(&["reload"]).status.code(), Some(0));
     assert_ne!(worker_pids(&server), before);
     let rest = b".113.9 10.0.0.1 4321 443\r\n";
