@@ -1,32 +1,35 @@
-//! The command line: its words, and which verb each one runs. Owns what is printed for the user;
-//! does not know how a verb is carried out.
+//! The command line: its words, and which verb each one runs, for `lineman` itself and for programs
+//! that embed it. Owns what is printed for the user; does not know how a verb is carried out.
 
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use lineman::config::locate::Source;
-use lineman::net::clock::unix_seconds;
-use lineman::run::certificate_files::Certificates;
-use lineman::run::connections::LIMIT_MAX;
-use lineman::run::control::Command;
-use lineman::run::exit::{EXIT_CODES, Exit, Failure};
-use lineman::run::rundir::RunDir;
-use lineman::run::start::start;
-use lineman::run::{client, role};
-use lineman::wire::control::COLUMNS;
+use crate::app::service::Services;
+use crate::config::locate::Source;
+use crate::config::program::Program;
+use crate::net::clock::unix_seconds;
+use crate::run::certificate_files::Certificates;
+use crate::run::connections::LIMIT_MAX;
+use crate::run::control::Command;
+use crate::run::exit::{EXIT_CODES, Exit, Failure};
+use crate::run::rundir::RunDir;
+use crate::run::start::start;
+use crate::run::{client, role, spawn};
+use crate::wire::control::COLUMNS;
 
 /// A connection server that speaks the Pusher Channels protocol.
 #[derive(Debug, Parser)]
 #[command(name = "lineman", version, after_help = EXIT_CODES)]
-pub struct Cli {
+struct Cli {
     /// The configuration [default: config/lineman.toml, else /etc/lineman/lineman.toml, else
     /// built in]
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(subcommand)]
-    verb: Verb,
+    verb: Option<Verb>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -109,54 +112,85 @@ enum ConnectionsVerb {
     },
 }
 
+/// Reads the command line of this process and runs its verb; a child of a master runs its role. The
+/// program must have one thread.
+pub fn run(program: &Program, services: &Services) -> ExitCode {
+    let cli = match spawn::role() {
+        Some(role) => Cli::read(program, role),
+        None => Cli::read(program, std::env::args_os().collect()),
+    };
+    cli.run(program, services)
+}
+
 impl Cli {
-    /// Runs the verb. The program must have one thread.
-    pub fn run(self) -> ExitCode {
-        match self.verb {
+    /// Ends the program if the words make no sense, or ask for help.
+    fn read(program: &Program, words: Vec<OsString>) -> Cli {
+        let mut command = Cli::command();
+        command = match &program.name {
+            // Workerman's programs want a verb; a program that does one thing may do it unasked.
+            Some(name) => command
+                .name(name.clone())
+                .about(None::<&str>)
+                .version(None::<&str>)
+                .mut_subcommand("start", |start| {
+                    start.about("Start the server; the same as no verb")
+                }),
+            None => command
+                .subcommand_required(true)
+                .arg_required_else_help(true),
+        };
+        let matches = command.get_matches_from(words);
+        Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+
+    fn run(self, program: &Program, services: &Services) -> ExitCode {
+        let verb = self.verb.unwrap_or(Verb::Start { daemon: false });
+        match verb {
             Verb::Worker {
                 number,
                 life,
                 switchboard,
-            } => role::worker(number, life, switchboard).into(),
-            Verb::Switchboard { links } => role::switchboard(links).into(),
-            ref verb => match self.run_verb(verb) {
+            } => role::worker((number, life), switchboard, program, services).into(),
+            Verb::Switchboard { links } => role::switchboard(links, program).into(),
+            ref verb => match run_verb(verb, self.config.as_deref(), program) {
                 Ok(exit) => exit.into(),
                 Err(failure) => {
-                    eprintln!("lineman: {}", failure.message.trim_end());
+                    let name = program.name.as_deref().unwrap_or("lineman");
+                    eprintln!("{name}: {}", failure.message.trim_end());
                     failure.exit.into()
                 }
             },
         }
     }
+}
 
-    fn run_verb(&self, verb: &Verb) -> Result<Exit, Failure> {
-        let source = Source::find(self.config.as_deref())
-            .map_err(|error| Failure::new(Exit::BadConfig, error.0))?;
-        match verb {
-            Verb::Start { daemon } => start(&source, self.config.as_deref(), *daemon),
-            Verb::Stop { graceful } => stop(&source, *graceful),
-            Verb::Reload { graceful } => reload(&source, *graceful),
-            Verb::Restart { daemon, graceful } => {
-                // A mistake in the file must not cost the server that runs.
-                read(&source)?;
-                stop(&source, *graceful)?;
-                start(&source, self.config.as_deref(), *daemon)
-            }
-            Verb::Status { json } => status(&source, *json),
-            Verb::Connections {
-                action: Some(ConnectionsVerb::Close { id }),
-                ..
-            } => close(&source, id),
-            Verb::Connections {
-                json,
-                sort,
-                limit,
-                filter,
-                ..
-            } => connections(&source, *json, (sort, *limit, filter)),
-            Verb::Check => check(&source),
-            Verb::Worker { .. } | Verb::Switchboard { .. } => Ok(Exit::Usage),
+fn run_verb(verb: &Verb, asked: Option<&Path>, program: &Program) -> Result<Exit, Failure> {
+    let source =
+        Source::find(asked, program).map_err(|error| Failure::new(Exit::BadConfig, error.0))?;
+    match verb {
+        Verb::Start { daemon } => start(&source, asked, *daemon),
+        Verb::Stop { graceful } => stop(&source, *graceful),
+        Verb::Reload { graceful } => reload(&source, *graceful),
+        Verb::Restart { daemon, graceful } => {
+            // A mistake in the file must not cost the server that runs.
+            read(&source)?;
+            stop(&source, *graceful)?;
+            start(&source, asked, *daemon)
         }
+        Verb::Status { json } => status(&source, *json),
+        Verb::Connections {
+            action: Some(ConnectionsVerb::Close { id }),
+            ..
+        } => close(&source, id),
+        Verb::Connections {
+            json,
+            sort,
+            limit,
+            filter,
+            ..
+        } => connections(&source, *json, (sort, *limit, filter)),
+        Verb::Check => check(&source),
+        Verb::Worker { .. } | Verb::Switchboard { .. } => Ok(Exit::Usage),
     }
 }
 

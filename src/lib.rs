@@ -1,5 +1,11 @@
-//! Lineman: a connection server. The modules in reading order, lowest layer first; imports point
-//! up this list only (`tests/tidy.rs` holds us to it).
+//! Lineman: a connection server, and the parts to build one's own.
+//!
+//! A program begins with a [`Server`], gives each listener a [`Service`] (or [`Callbacks`], for a
+//! service put together from closures), and ends with [`Server::run`]. What happens to a
+//! [`Connection`] is told by one call each; the [`Worker`] it belongs to has timers and topics.
+//!
+//! The server is made of modules that programs seldom need by name. In reading order, lowest layer
+//! first; imports point up this list only (`tests/tidy.rs` holds us to it):
 //!
 //! - [`base`]: time, chance, ids, names, byte queues, limits, endings, counts
 //! - [`wire`]: bytes to values and back
@@ -9,14 +15,24 @@
 //! - [`node`]: a whole role without its sockets
 //! - [`net`]: the reactor: sockets, readiness, time
 //! - [`config`]: one file to one checked value
-//! - [`run`]: processes, signals, the command line's verbs
+//! - [`run`]: processes, signals, what each verb of the command line does
+//! - [`cli`]: the command line
+//! - [`server`]: all of it as a part of another program
 
 pub mod app;
 pub mod base;
+pub mod cli;
 pub mod config;
 pub mod net;
 pub mod node;
 pub mod realtime;
 pub mod run;
+pub mod server;
 pub mod session;
 pub mod wire;
+
+pub use app::service::{
+    Callbacks, Close, ConnId, Connection, Error, Message, Request, Response, Service, Timer,
+    Unavailable, Worker,
+};
+pub use server::{Listen, Server};

@@ -1,15 +1,14 @@
-//! The program: reads the command line, runs what it says, ends with its exit code.
-
-mod cli;
+//! The program: `lineman` itself, which embeds nothing but what every server has.
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use lineman::app::service::Services;
+use lineman::config::program::Program;
 
 #[cfg(feature = "mimalloc")]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    cli::Cli::parse().run()
+    lineman::cli::run(&Program::default(), &Services::default())
 }

@@ -19,3 +19,5 @@ mod worker_links;
 mod worker_play;
 #[path = "node/worker_requests.rs"]
 mod worker_requests;
+#[path = "node/worker_services.rs"]
+mod worker_services;

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use crate::base::ids::SocketId;
 use crate::base::limits::Limits;
 use crate::base::names::{ChannelKey, ChannelKind, is_event_name, is_name};
-use crate::wire::bus::{InfoWanted, Item};
+use crate::wire::bus::{Content, InfoWanted, Item};
 use crate::wire::pusher::{JsonString, json_string, parse_object};
 
 /// Why a call is refused: the status and a text for the caller.
@@ -43,8 +43,10 @@ impl Event {
     pub fn item(&self) -> Item<'_> {
         Item {
             channels: self.keys.iter().map(ChannelKey::as_str).collect(),
-            event: &self.name,
-            data: &self.data,
+            content: Content::Event {
+                name: &self.name,
+                data: &self.data,
+            },
             user_id: None,
             exclude: self.exclude,
             info: self.info,
@@ -222,12 +224,16 @@ mod tests {
         let node = node.expect("good");
         let item = node.item();
         assert_eq!(item.channels, ["demo/a", "demo/b"]);
-        assert_eq!((item.event, item.data), ("\"e\"", r#""{\"a\":1}""#));
+        let content = Content::Event {
+            name: "\"e\"",
+            data: r#""{\"a\":1}""#,
+        };
+        assert_eq!(item.content, content);
         let php = parse(
             r#"{"name":"e","data":{"a":1},"channel":"c","socket_id":"1.2","info":"user_count"}"#,
         );
         let php = php.expect("good");
-        assert_eq!(php.item().data, r#""{\"a\":1}""#);
+        assert_eq!(php.item().content, content);
         assert_eq!(php.item().exclude, SocketId::parse("1.2"));
         assert!(php.info.user_count && !php.info.subscription_count);
     }

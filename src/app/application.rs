@@ -3,6 +3,7 @@
 //! another process.
 
 use std::cell::OnceCell;
+use std::net::SocketAddr;
 
 use bytes::Bytes;
 
@@ -12,19 +13,37 @@ use crate::base::dice::Dice;
 use crate::base::ids::{ConnId, Ticket};
 use crate::base::limits::Limits;
 use crate::base::names::ChannelKey;
-use crate::base::now::Now;
+use crate::base::now::{Moment, Now};
 use crate::realtime::hub::{Hub, Left, NotSubscribed, Presence};
 use crate::wire::bus::{Answer, Item, Member, Question, RefusalReason, Up};
 use crate::wire::framing::{Payload, Unsendable};
 use crate::wire::http::{Request, Response};
 use crate::wire::protocol::Protocol;
-use crate::wire::websocket;
+use crate::wire::websocket::{self, OpCode};
 
 /// One message, in either direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Message<'a> {
     Text(&'a str),
     Binary(&'a [u8]),
+}
+
+impl<'a> From<&'a str> for Message<'a> {
+    fn from(text: &'a str) -> Message<'a> {
+        Message::Text(text)
+    }
+}
+
+impl<'a> From<&'a String> for Message<'a> {
+    fn from(text: &'a String) -> Message<'a> {
+        Message::Text(text)
+    }
+}
+
+impl<'a> From<&'a [u8]> for Message<'a> {
+    fn from(bytes: &'a [u8]) -> Message<'a> {
+        Message::Binary(bytes)
+    }
 }
 
 impl<'a> From<Payload<'a>> for Message<'a> {
@@ -36,11 +55,28 @@ impl<'a> From<Payload<'a>> for Message<'a> {
     }
 }
 
-/// A text for many receivers, encoded once for each kind of transport among them, when the first
-/// of the kind is met.
+impl<'a> Message<'a> {
+    pub fn payload(self) -> &'a [u8] {
+        match self {
+            Message::Text(text) => text.as_bytes(),
+            Message::Binary(bytes) => bytes,
+        }
+    }
+
+    /// As what it goes over a WebSocket.
+    pub fn opcode(self) -> OpCode {
+        match self {
+            Message::Text(_) => websocket::TEXT,
+            Message::Binary(_) => websocket::BINARY,
+        }
+    }
+}
+
+/// A message for many receivers, encoded once for each kind of transport among them, when the
+/// first of the kind is met.
 pub struct Parcel<'a> {
-    text: &'a str,
-    /// By `Protocol`.
+    message: Message<'a>,
+    /// By `Protocol::place`.
     encoded: [OnceCell<Result<Bytes, Unsendable>>; Protocol::COUNT],
     /// For WebSockets that agreed on compression; `None` when it does not pay.
     deflated: OnceCell<Option<Bytes>>,
@@ -48,35 +84,40 @@ pub struct Parcel<'a> {
 
 impl Parcel<'_> {
     pub fn text(text: &str) -> Parcel<'_> {
+        Parcel::new(Message::Text(text))
+    }
+
+    pub fn new(message: Message<'_>) -> Parcel<'_> {
         Parcel {
-            text,
+            message,
             encoded: Default::default(),
             deflated: OnceCell::new(),
         }
     }
 
-    /// As a connection of this protocol gets it.
-    pub fn encoded(&self, protocol: Protocol) -> Result<&Bytes, Unsendable> {
-        let encoded = self.encoded[protocol as usize].get_or_init(|| {
+    /// As all connections of this protocol get it; `None` where each gets its own bytes.
+    pub fn encoded(&self, protocol: Protocol) -> Option<Result<&Bytes, Unsendable>> {
+        let encoded = self.encoded[protocol.place()?].get_or_init(|| {
+            let payload = self.message.payload();
             let Some(framing) = protocol.framing() else {
-                return Ok(websocket::text_frame(self.text));
+                return Ok(websocket::frame(self.message.opcode(), payload));
             };
-            let mut bytes = Vec::with_capacity(self.text.len() + 4);
-            framing.encode(self.text.as_bytes(), &mut bytes)?;
+            let mut bytes = Vec::with_capacity(payload.len() + 4);
+            framing.encode(payload, &mut bytes)?;
             Ok(Bytes::from(bytes))
         });
-        encoded.as_ref().map_err(|unsendable| *unsendable)
+        Some(encoded.as_ref().map_err(|unsendable| *unsendable))
     }
 
     /// As it is before it is encoded.
-    pub fn payload(&self) -> &[u8] {
-        self.text.as_bytes()
+    pub fn message(&self) -> Message<'_> {
+        self.message
     }
 
     /// The frame for receivers that agreed on compression, without reference to other messages;
     /// `compress` is called once.
-    pub fn deflated(&self, compress: impl FnOnce(&[u8]) -> Option<Bytes>) -> Option<&Bytes> {
-        let frame = self.deflated.get_or_init(|| compress(self.payload()));
+    pub fn deflated(&self, compress: impl FnOnce(Message<'_>) -> Option<Bytes>) -> Option<&Bytes> {
+        let frame = self.deflated.get_or_init(|| compress(self.message));
         frame.as_ref()
     }
 }
@@ -89,6 +130,13 @@ pub struct Unavailable;
 pub trait Outlet {
     /// Queues a message; a connection whose outbox is full is cut.
     fn send(&mut self, conn: ConnId, message: Message<'_>);
+
+    /// Bytes queued for the connection that its socket has not taken.
+    fn waiting(&self, conn: ConnId) -> usize;
+
+    /// Whether the connection is read from. While it is not, what it sends waits in the kernel,
+    /// and at last at the peer.
+    fn read_from(&mut self, conn: ConnId, wanted: bool);
 
     /// Queues a message that others receive too.
     fn deliver(&mut self, conn: ConnId, parcel: &Parcel<'_>);
@@ -142,6 +190,18 @@ pub struct Cx<'a> {
 }
 
 impl Cx<'_> {
+    /// The same, lent for a shorter time.
+    pub fn reborrow(&mut self) -> Cx<'_> {
+        Cx {
+            now: self.now,
+            dice: self.dice,
+            hub: self.hub,
+            limits: self.limits,
+            counters: self.counters,
+            outlet: self.outlet,
+        }
+    }
+
     /// Asks for a subscription; `subscribed` or `refused` follows.
     pub fn subscribe(
         &mut self,
@@ -188,6 +248,39 @@ impl Cx<'_> {
 /// What messages mean on one kind of listener. Every call returns at once; what has to wait is
 /// asked for and comes back as another call.
 pub trait Application {
+    /// The reactor is about to begin.
+    fn started(&mut self, _cx: &mut Cx<'_>) {}
+
+    /// Its place is taken by another; the clients will be let go one after the other.
+    fn draining(&mut self, _cx: &mut Cx<'_>) {}
+
+    /// The reactor ends; the clients are told to go after this.
+    fn stopping(&mut self, _cx: &mut Cx<'_>) {}
+
+    /// When `elapsed` is due.
+    fn deadline(&self) -> Option<Moment> {
+        None
+    }
+
+    fn elapsed(&mut self, _cx: &mut Cx<'_>) {}
+
+    /// Where a connection comes from: told when it was accepted, and again when more is known.
+    /// `listener` is its listener's place in the configuration.
+    fn located(
+        &mut self,
+        _conn: ConnId,
+        _listener: usize,
+        _address: Option<SocketAddr>,
+        _cx: &mut Cx<'_>,
+    ) {
+    }
+
+    /// More than half of what may wait for the connection does.
+    fn congested(&mut self, _conn: ConnId, _cx: &mut Cx<'_>) {}
+
+    /// A connection that was congested has taken everything.
+    fn drained(&mut self, _conn: ConnId, _cx: &mut Cx<'_>) {}
+
     /// A request arrived. Exactly one `reply` or `upgrade` is owed, now or when an answer comes.
     fn request(&mut self, conn: ConnId, request: &Request<'_>, cx: &mut Cx<'_>);
 
@@ -220,9 +313,8 @@ pub trait Application {
         None
     }
 
-    /// Nothing can be sent to the connection any more. Called once for each that was requested
-    /// on, connected or opened.
-    fn closed(&mut self, conn: ConnId, cx: &mut Cx<'_>);
+    /// Nothing can be sent to the connection any more. Called once for each that was located.
+    fn closed(&mut self, conn: ConnId, close: &Close, cx: &mut Cx<'_>);
 }
 
 #[cfg(test)]
@@ -238,9 +330,10 @@ mod tests {
             (Protocol::Frames, b"\0\0\0\x06{}"),
             (Protocol::Raw, b"{}"),
         ] {
-            let first = parcel.encoded(protocol).expect("it has a form");
+            let encoded = || parcel.encoded(protocol).expect("it is shared");
+            let first = encoded().expect("it has a form");
             assert_eq!(&first[..], expected);
-            let second = parcel.encoded(protocol).expect("it has a form");
+            let second = encoded().expect("it has a form");
             assert_eq!(first.as_ptr(), second.as_ptr());
         }
     }
@@ -248,7 +341,11 @@ mod tests {
     #[test]
     fn a_text_that_would_become_two_lines_is_no_line() {
         let parcel = Parcel::text("a\nb");
-        assert_eq!(parcel.encoded(Protocol::Lines), Err(Unsendable));
-        assert!(parcel.encoded(Protocol::Frames).is_ok());
+        assert_eq!(parcel.encoded(Protocol::Lines), Some(Err(Unsendable)));
+        assert!(
+            parcel
+                .encoded(Protocol::Frames)
+                .is_some_and(|it| it.is_ok())
+        );
     }
 }

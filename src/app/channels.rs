@@ -250,7 +250,7 @@ impl Application for Channels {
         }
     }
 
-    fn closed(&mut self, conn: ConnId, cx: &mut Cx<'_>) {
+    fn closed(&mut self, conn: ConnId, _close: &Close, cx: &mut Cx<'_>) {
         if let Some(State::Client(client)) = self.states.remove(&conn) {
             cx.hub.leave(client.socket_id());
         }

@@ -8,7 +8,7 @@ use crate::base::ids::{ConnId, SocketId};
 use crate::base::names::{ChannelKey, ChannelKind, is_event_name, is_name};
 use crate::base::quota::Quota;
 use crate::realtime::hub::{NotSubscribed, Presence};
-use crate::wire::bus::{InfoWanted, Item, RefusalReason};
+use crate::wire::bus::{Content, InfoWanted, Item, RefusalReason};
 use crate::wire::pusher::{self, ClientEvent, ClientMessage, Subscribe};
 use crate::wire::sign::{channel_text, is_signed};
 
@@ -257,8 +257,10 @@ impl Client {
         }
         let item = Item {
             channels: vec![key.as_str()],
-            event: &pusher::json_string(&event.event),
-            data: &event.data.json,
+            content: Content::Event {
+                name: &pusher::json_string(&event.event),
+                data: &event.data.json,
+            },
             user_id,
             exclude: Some(self.socket_id),
             info: InfoWanted::default(),

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use crate::app::application::{Application, Cx, Message, Unavailable};
 use crate::app::cors;
 use crate::app::probe::{self, Probe};
+use crate::base::close::Close;
 use crate::base::ids::ConnId;
 use crate::base::names::ChannelKey;
 use crate::wire::bus::{Answer, RefusalReason};
@@ -56,5 +57,5 @@ impl Application for Echo {
 
     fn undelivered(&mut self, _conn: ConnId, _cx: &mut Cx<'_>) {}
 
-    fn closed(&mut self, _conn: ConnId, _cx: &mut Cx<'_>) {}
+    fn closed(&mut self, _conn: ConnId, _close: &Close, _cx: &mut Cx<'_>) {}
 }

@@ -7,16 +7,12 @@ pub enum Handler {
     Channels,
     /// Answers every message, and every HTTP POST, with what it got.
     Echo,
+    /// What the embedding program registered under this number (`app::service`).
+    Service(u16),
 }
 
 impl Handler {
-    pub const ALL: [Handler; 2] = [Handler::Channels, Handler::Echo];
-
-    /// Its word in the configuration.
-    pub fn name(self) -> &'static str {
-        match self {
-            Handler::Channels => "channels",
-            Handler::Echo => "echo",
-        }
-    }
+    /// Those that every server has, with their words in the configuration.
+    pub const BUILT_IN: [(&str, Handler); 2] =
+        [("channels", Handler::Channels), ("echo", Handler::Echo)];
 }

@@ -11,3 +11,4 @@ pub mod cors;
 pub mod echo;
 pub mod handler;
 pub mod probe;
+pub mod service;

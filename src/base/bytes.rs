@@ -79,6 +79,8 @@ pub struct Outbox {
     /// Bytes taken by the transport since the connection opened: by the kernel where it is plain,
     /// as all links between our processes are; by TLS, which holds some for the kernel, else.
     written: u64,
+    /// Somebody waits for it to be empty.
+    awaited: bool,
 }
 
 impl Outbox {
@@ -90,7 +92,18 @@ impl Outbox {
             len: 0,
             limit,
             written: 0,
+            awaited: false,
         }
+    }
+
+    /// The next time it is empty, `take_awaited` says so.
+    pub fn tell_when_empty(&mut self) {
+        self.awaited = true;
+    }
+
+    /// Whether it is empty and somebody waited for that; true once.
+    pub fn take_awaited(&mut self) -> bool {
+        self.is_empty() && std::mem::take(&mut self.awaited)
     }
 
     /// Whether `count` more bytes would be accepted.

@@ -46,6 +46,8 @@ pub enum Close {
     VersionRefused(u16),
     /// Pusher 4009.
     Unauthorised(&'static str),
+    /// The embedding program closed it, with the code and text of a WebSocket Close frame.
+    Chosen(u16, String),
     /// The application sent what this kind of connection cannot carry.
     Unsendable,
 }
@@ -71,6 +73,7 @@ impl Close {
             Close::VersionRefused(4006) => (4006, "Invalid version string"),
             Close::VersionRefused(code) => (*code, "Unsupported protocol version"),
             Close::Unauthorised(text) => (4009, text),
+            Close::Chosen(code, text) => return Some((*code, Cow::Owned(text.clone()))),
             Close::Unsendable => (1011, "Message cannot be sent on this connection"),
         };
         Some((code, Cow::Borrowed(text)))

@@ -12,6 +12,7 @@ use crate::base::limits::Limits;
 use crate::config::load::{FORMATS, LEVELS, RawConfig, RawListen, RawLog, RawWebSocket};
 use crate::config::problem::Step::{Index, Key};
 use crate::config::problem::{Problem, Step, locate, nearest};
+use crate::config::program::Program;
 use crate::config::url::{self, ListenUrl, Scheme};
 use crate::config::{Config, Listen, LogFormat, LogOptions, proxies, tls};
 use crate::wire::deflate::{WINDOW_BITS_MAX, WINDOW_BITS_MIN};
@@ -84,6 +85,7 @@ impl Checker<'_> {
 pub(super) fn check(
     raw: RawConfig,
     document: &Spanned<DeTable<'_>>,
+    program: &Program,
 ) -> Result<Config, Vec<Problem>> {
     let mut checker = Checker {
         document,
@@ -105,7 +107,7 @@ pub(super) fn check(
     );
     check_supervision(&mut checker, &raw);
     let log = check_log(&mut checker, &raw.log);
-    let listen = check_listen(&mut checker, &raw.listen);
+    let listen = check_listen(&mut checker, &raw.listen, program);
     check_apps(&mut checker, &raw, &listen);
     let deflate = check_websocket(&mut checker, &raw.websocket);
     let at = [Key("http"), Key("cors_origins")];
@@ -178,10 +180,11 @@ fn check_log(checker: &mut Checker<'_>, raw: &RawLog) -> LogOptions {
         level: level.unwrap_or(log::LevelFilter::Info),
         format: format.unwrap_or(LogFormat::Text),
         file: raw.file.clone(),
+        program: None,
     }
 }
 
-fn check_listen(checker: &mut Checker<'_>, raw: &[RawListen]) -> Vec<Listen> {
+fn check_listen(checker: &mut Checker<'_>, raw: &[RawListen], program: &Program) -> Vec<Listen> {
     if raw.is_empty() {
         let hint = "add:\n    [[listen]]\n    url = \"http://127.0.0.1:8080\"";
         checker.problem(
@@ -191,7 +194,7 @@ fn check_listen(checker: &mut Checker<'_>, raw: &[RawListen]) -> Vec<Listen> {
         );
     }
     let mut listens: Vec<Listen> = Vec::new();
-    let handlers = Handler::ALL.map(|handler| (handler.name(), handler));
+    let handlers = program.words();
     for (index, one) in raw.iter().enumerate() {
         let at = |key| [Key("listen"), Index(index), Key(key)];
         let handler = checker.word(&at("handler"), &one.handler, &handlers);
@@ -225,6 +228,7 @@ fn check_listen(checker: &mut Checker<'_>, raw: &[RawListen]) -> Vec<Listen> {
         listens.push(Listen {
             url,
             handler,
+            word: one.handler.clone(),
             tls,
             proxies,
         });
@@ -413,10 +417,11 @@ mod tests {
     use std::path::Path;
 
     use crate::config::load::parse;
+    use crate::config::program::Program;
 
     /// The message must name each of `expected`; nothing expected means the file is right.
     fn check(text: &str, expected: &[&str]) {
-        match parse(text, "f", Path::new("/")) {
+        match parse(text, "f", Path::new("/"), &Program::default()) {
             Ok(_) => assert!(expected.is_empty(), "accepted: {text}"),
             Err(error) => {
                 assert!(!expected.is_empty(), "refused: {text}\n{error}");

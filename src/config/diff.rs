@@ -38,10 +38,11 @@ mod tests {
 
     use super::*;
     use crate::config::load::parse;
+    use crate::config::program::Program;
 
     fn config(text: &str) -> Config {
         let text = format!("workers = 2\n{text}");
-        parse(&text, "t", Path::new("/")).unwrap()
+        parse(&text, "t", Path::new("/"), &Program::default()).unwrap()
     }
 
     const A: &str = "[[listen]]\nurl = \"http://127.0.0.1:1\"\nhandler = \"echo\"\n";

@@ -432,6 +432,7 @@ mod tests {
 
     use super::*;
     use crate::config::load::parse;
+    use crate::config::program::Program;
 
     fn check_current(path: &str, expected: &str) {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
@@ -458,7 +459,7 @@ mod tests {
 
     #[test]
     fn the_defaults_shown_are_the_defaults_used() {
-        let plain = parse(&config_file(), "f", Path::new("/")).unwrap();
+        let plain = parse(&config_file(), "f", Path::new("/"), &Program::default()).unwrap();
         let written: String = config_file()
             .lines()
             .map(|line| match line.strip_prefix("# ") {
@@ -467,7 +468,7 @@ mod tests {
             })
             .collect();
         assert_ne!(written, config_file());
-        let spelt = parse(&written, "f", Path::new("/")).unwrap();
+        let spelt = parse(&written, "f", Path::new("/"), &Program::default()).unwrap();
         assert_eq!(format!("{plain:?}"), format!("{spelt:?}"));
     }
 
@@ -486,7 +487,9 @@ mod tests {
                 false => "",
             };
             let text = format!("{above}{}\nzzz = 1\n", table.heading);
-            let error = parse(&text, "f", Path::new("/")).unwrap_err().0;
+            let error = parse(&text, "f", Path::new("/"), &Program::default())
+                .unwrap_err()
+                .0;
             let (_, known) = error.split_once(", expected ").unwrap();
             let known = known.lines().next().unwrap();
             for name in known.split('`').skip(1).step_by(2) {

@@ -10,6 +10,7 @@ use toml::de::DeTable;
 use crate::base::limits::Limits;
 use crate::config::check;
 use crate::config::problem::{ConfigError, Problem, render};
+use crate::config::program::Program;
 use crate::config::tls::RawTls;
 use crate::config::{Config, LogFormat};
 
@@ -150,8 +151,13 @@ impl<'de> Deserialize<'de> for RawSecret {
     }
 }
 
-/// Reads `text`. `file` is for messages only; relative paths in the text start at `base`.
-pub fn parse(text: &str, file: &str, base: &Path) -> Result<Config, ConfigError> {
+/// Reads `text`, whose listeners may name the handlers of `program`. `file` is for messages only; relative paths in the text start at `base`.
+pub fn parse(
+    text: &str,
+    file: &str,
+    base: &Path,
+    program: &Program,
+) -> Result<Config, ConfigError> {
     let syntax = |error: toml::de::Error| {
         let problem = Problem {
             span: error.span(),
@@ -163,7 +169,7 @@ pub fn parse(text: &str, file: &str, base: &Path) -> Result<Config, ConfigError>
     let document = DeTable::parse(text).map_err(syntax)?;
     let raw: RawConfig = toml::from_str(text).map_err(syntax)?;
     let mut config =
-        check::check(raw, &document).map_err(|problems| render(file, text, problems))?;
+        check::check(raw, &document, program).map_err(|problems| render(file, text, problems))?;
     config.run_dir = config.run_dir.map(|dir| base.join(dir));
     for listen in &mut config.listen {
         listen.url.place = listen.url.place.clone().under(base);
@@ -194,14 +200,22 @@ mod tests {
     use crate::config::keys::config_file;
 
     fn errors(text: &str) -> String {
-        parse(text, "test.toml", Path::new("/base")).unwrap_err().0
+        parse(text, "test.toml", Path::new("/base"), &Program::default())
+            .unwrap_err()
+            .0
     }
 
     const GOOD: &str = "[[listen]]\nurl = \"http://127.0.0.1:0\"\nhandler = \"echo\"\n";
 
     #[test]
     fn the_shipped_file_is_valid_and_holds_the_demo_app() {
-        let config = parse(&config_file(), "lineman.toml", Path::new("/")).unwrap();
+        let config = parse(
+            &config_file(),
+            "lineman.toml",
+            Path::new("/"),
+            &Program::default(),
+        )
+        .unwrap();
         assert_eq!(config.listen[0].url.to_string(), "http://127.0.0.1:8080");
         assert_eq!(config.apps[0].id, "demo");
         assert_eq!(config.apps[0].secret.expose(), "demo-secret");
@@ -212,11 +226,11 @@ mod tests {
     #[test]
     fn relative_paths_start_beside_the_file() {
         let text = format!("run_dir = \"run\"\n[log]\nfile = \"/var/log/l\"\n{GOOD}");
-        let config = parse(&text, "t", Path::new("/base")).unwrap();
+        let config = parse(&text, "t", Path::new("/base"), &Program::default()).unwrap();
         assert_eq!(config.run_dir.as_deref(), Some(Path::new("/base/run")));
         assert_eq!(config.log.file.as_deref(), Some(Path::new("/var/log/l")));
         let unix = GOOD.replace("http://127.0.0.1:0", "unix://a.sock");
-        let config = parse(&unix, "t", Path::new("/base")).unwrap();
+        let config = parse(&unix, "t", Path::new("/base"), &Program::default()).unwrap();
         assert_eq!(config.listen[0].url.to_string(), "unix:///base/a.sock");
     }
 

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::config::Config;
 use crate::config::load::parse;
 use crate::config::problem::ConfigError;
+use crate::config::program::Program;
 
 /// Looked for in the working directory.
 pub const LOCAL: &str = "config/lineman.toml";
@@ -22,31 +23,41 @@ pub struct Source {
     /// Canonical; `None` for the built-in text.
     pub path: Option<PathBuf>,
     pub text: String,
+    pub program: Program,
 }
 
 impl Source {
     /// Reads the file asked for, or the first of the usual places that has one.
-    pub fn find(asked: Option<&Path>) -> Result<Source, ConfigError> {
-        if let Some(path) = asked {
-            return Source::read(path);
+    pub fn find(asked: Option<&Path>, program: &Program) -> Result<Source, ConfigError> {
+        if let Some(path) = asked.or(program.config.as_deref()) {
+            return Source::read(path, program);
+        }
+        if program.is_embedding() {
+            return Ok(Source {
+                path: None,
+                text: program.without_file(),
+                program: program.clone(),
+            });
         }
         for place in [LOCAL, SYSTEM] {
             let path = Path::new(place);
             if path.exists() {
-                return Source::read(path);
+                return Source::read(path, program);
             }
         }
         Ok(Source {
             path: None,
             text: BUILT_IN.to_string(),
+            program: program.clone(),
         })
     }
 
-    fn read(path: &Path) -> Result<Source, ConfigError> {
+    fn read(path: &Path, program: &Program) -> Result<Source, ConfigError> {
         let read = || -> io::Result<Source> {
             Ok(Source {
                 path: Some(path.canonicalize()?),
-                text: std::fs::read_to_string(path)?,
+                text: program.complete(std::fs::read_to_string(path)?),
+                program: program.clone(),
             })
         };
         read().map_err(|error| {
@@ -61,7 +72,10 @@ impl Source {
     pub fn name(&self) -> String {
         match &self.path {
             Some(path) => path.display().to_string(),
-            None => "built-in configuration".to_string(),
+            None => match &self.program.name {
+                Some(program) => format!("the settings in {program}"),
+                None => "built-in configuration".to_string(),
+            },
         }
     }
 
@@ -73,7 +87,13 @@ impl Source {
 
     /// The whole configuration, checked.
     pub fn config(&self) -> Result<Config, ConfigError> {
-        parse(&self.text, &self.name(), &self.base())
+        let mut config = parse(&self.text, &self.name(), &self.base(), &self.program)?;
+        config.log.program = self
+            .program
+            .name
+            .as_ref()
+            .map(|name| name.replace('-', "_"));
+        Ok(config)
     }
 
     /// `run_dir` alone, from a file that may be wrong elsewhere, even in its syntax: whoever broke
@@ -98,6 +118,7 @@ mod tests {
         let source = Source {
             path: Some(PathBuf::from("/etc/x/a.toml")),
             text: "run_dir = \"here\"\nwrokers = 7\n".into(),
+            program: Program::default(),
         };
         assert!(source.config().is_err());
         assert_eq!(source.run_dir(), Some(PathBuf::from("/etc/x/here")));
@@ -110,7 +131,8 @@ mod tests {
 
     #[test]
     fn a_file_that_is_not_there_is_named() {
-        let error = Source::find(Some(Path::new("/no/such/file.toml"))).unwrap_err();
+        let error =
+            Source::find(Some(Path::new("/no/such/file.toml")), &Program::default()).unwrap_err();
         assert!(error.0.contains("/no/such/file.toml"), "{error}");
     }
 }

@@ -8,6 +8,7 @@ pub mod keys;
 pub mod load;
 pub mod locate;
 pub mod problem;
+pub mod program;
 pub mod proxies;
 pub mod tls;
 pub mod url;
@@ -66,6 +67,8 @@ impl Config {
 pub struct Listen {
     pub url: ListenUrl,
     pub handler: Handler,
+    /// The handler as it was written.
+    pub word: String,
     pub tls: Option<ListenTls>,
     pub proxies: Proxies,
 }
@@ -77,6 +80,8 @@ pub struct LogOptions {
     pub format: LogFormat,
     /// `None`: standard error, or a file in the run directory when started with `-d`.
     pub file: Option<PathBuf>,
+    /// The embedding program, whose lines are ours too.
+    pub program: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

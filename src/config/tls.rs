@@ -169,6 +169,7 @@ mod tests {
 
     use crate::base::tls_rules::ClientAuth;
     use crate::config::load::parse;
+    use crate::config::program::Program;
 
     fn file(url: &str, tls: &str) -> String {
         format!("[[listen]]\nurl = \"{url}\"\nhandler = \"echo\"\n{tls}\n")
@@ -176,7 +177,7 @@ mod tests {
 
     fn check(url: &str, tls: &str, expected: &[&str]) {
         let text = file(url, tls);
-        match parse(&text, "f", Path::new("/etc")) {
+        match parse(&text, "f", Path::new("/etc"), &Program::default()) {
             Ok(_) => assert!(expected.is_empty(), "accepted: {text}"),
             Err(error) => {
                 assert!(!expected.is_empty(), "refused: {text}\n{error}");
@@ -194,7 +195,13 @@ mod tests {
         let inline = "tls = { certificate = \"c.pem\", key = \"/k.pem\" }";
         let below = "[listen.tls]\ncertificate = \"c.pem\"\nkey = \"/k.pem\"";
         for tls in [inline, below] {
-            let config = parse(&file(HTTP, tls), "f", Path::new("/etc")).unwrap();
+            let config = parse(
+                &file(HTTP, tls),
+                "f",
+                Path::new("/etc"),
+                &Program::default(),
+            )
+            .unwrap();
             let tls = config.listen[0].tls.clone().unwrap();
             assert_eq!(tls.identities[0].certificate, Path::new("/etc/c.pem"));
             assert_eq!(tls.identities[0].key, Path::new("/k.pem"));
@@ -214,7 +221,7 @@ mod tests {
             ("websocket://127.0.0.1:0", "https://127.0.0.1:0"),
             ("text://127.0.0.1:0", "text://127.0.0.1:0"),
         ] {
-            let config = parse(&file(url, tls), "f", Path::new("/")).unwrap();
+            let config = parse(&file(url, tls), "f", Path::new("/"), &Program::default()).unwrap();
             assert_eq!(config.listen[0].url.to_string(), shown);
         }
     }
@@ -230,7 +237,13 @@ mod tests {
         let both = with("client_ca = \"a\", client_auth = \"optionl\"");
         check(HTTP, &both, &["did you mean \"optional\""]);
         let auth = |rest: &str| {
-            let config = parse(&file(HTTP, &with(rest)), "f", Path::new("/")).unwrap();
+            let config = parse(
+                &file(HTTP, &with(rest)),
+                "f",
+                Path::new("/"),
+                &Program::default(),
+            )
+            .unwrap();
             config.listen[0].tls.clone().unwrap().rules.client_auth
         };
         assert_eq!(auth("client_ca = \"a\""), ClientAuth::Required);

@@ -385,12 +385,16 @@ impl<N: Node> Reactor<N> {
         if connection.transport.flush(outbox, buffers).is_err() {
             return self.kill(conn, now);
         }
+        let drained = outbox.take_awaited();
         if outbox.is_empty() && connection.phase == Phase::Draining {
             match connection.transport.say_goodbye(buffers) {
                 Ok(true) => self.linger(conn, now),
                 Ok(false) => {}
                 Err(_) => self.kill(conn, now),
             }
+        }
+        if drained {
+            self.node.drained(conn, now);
         }
     }
 

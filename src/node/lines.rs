@@ -12,6 +12,8 @@ use crate::wire::protocol::Protocol;
 struct Line {
     generation: u32,
     dirty: bool,
+    /// More than `full_bytes` waited and not all of it was taken yet.
+    full: bool,
     protocol: Protocol,
     outbox: Outbox,
 }
@@ -21,11 +23,31 @@ struct Line {
 pub struct Lines {
     lines: Vec<Option<Line>>,
     dirty: VecDeque<ConnId>,
+    /// From here on a line counts as full, long before its bound.
+    full_bytes: usize,
+    /// Became full since it was last asked; each stands here once.
+    filled: Vec<ConnId>,
 }
 
 impl Lines {
-    pub fn new() -> Lines {
-        Lines::default()
+    pub fn new(full_bytes: usize) -> Lines {
+        Lines {
+            full_bytes,
+            ..Lines::default()
+        }
+    }
+
+    /// The lines that became full since the last call.
+    pub fn take_filled(&mut self) -> Vec<ConnId> {
+        std::mem::take(&mut self.filled)
+    }
+
+    /// Notes that the line was full and is empty now; whether that is so.
+    pub fn take_drained(&mut self, conn: ConnId) -> bool {
+        let line = self
+            .line(conn)
+            .filter(|line| line.full && line.outbox.is_empty());
+        line.is_some_and(|line| std::mem::take(&mut line.full))
     }
 
     /// `bytes_max` bounds what waits for the peer.
@@ -37,6 +59,7 @@ impl Lines {
         self.lines[slot] = Some(Line {
             generation: conn.generation,
             dirty: false,
+            full: false,
             protocol: Protocol::default(),
             outbox: Outbox::new(bytes_max),
         });
@@ -102,6 +125,11 @@ impl Lines {
             return Ok(());
         }
         push(&mut line.outbox)?;
+        if line.outbox.len() > self.full_bytes && !line.full {
+            line.full = true;
+            line.outbox.tell_when_empty();
+            self.filled.push(conn);
+        }
         if !line.dirty {
             line.dirty = true;
             self.dirty.push_back(conn);
@@ -143,7 +171,7 @@ mod tests {
 
     #[test]
     fn a_line_is_dirty_once_until_it_is_looked_at() {
-        let mut lines = Lines::new();
+        let mut lines = Lines::new(100);
         let conn = ConnId::new(0, 5);
         lines.open(conn, 100);
         lines.push(conn, |out| out.push(b"a")).expect("room");
@@ -156,7 +184,7 @@ mod tests {
 
     #[test]
     fn a_former_holder_of_the_slot_is_never_written_to() {
-        let mut lines = Lines::new();
+        let mut lines = Lines::new(100);
         lines.open(ConnId::new(0, 1), 100);
         lines.close(ConnId::new(0, 1));
         lines.open(ConnId::new(0, 2), 100);

@@ -104,6 +104,9 @@ pub trait Node {
     /// `deadline` has passed.
     fn elapsed(&mut self, now: Now);
 
+    /// An outbox for which `take_awaited` was true.
+    fn drained(&mut self, _conn: ConnId, _now: Now) {}
+
     /// Whether more bytes of this connection are welcome now. While not, the driver leaves them
     /// in the kernel and asks again after the outbox moved or an output was drained.
     fn wants_input(&self, conn: ConnId) -> bool;

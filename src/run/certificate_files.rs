@@ -239,6 +239,7 @@ mod tests {
             let source = Source {
                 path: Some(self.0.path().join("f")),
                 text: format!("{listen}{tls}"),
+                program: Default::default(),
             };
             Certificates::read(&source.config().unwrap(), &source)
         }

@@ -20,6 +20,12 @@ const COUNT_MAX: usize = 4096;
 /// cannot know the pid of a child before it forks, so `LISTEN_PID` cannot be used.
 pub const MASTER: &str = "LINEMAN_MASTER";
 
+/// Whether the process that started this one is a master that tells it so.
+pub fn is_child() -> bool {
+    let master = std::env::var(MASTER).ok();
+    master == Some(std::os::unix::process::parent_id().to_string())
+}
+
 /// What to put into the environment of a child that gets descriptors with these names.
 pub fn environment(names: &[String], master: u32) -> [(&'static str, String); 3] {
     [

@@ -44,6 +44,7 @@ pub fn start(role: &str, options: &LogOptions) {
             role: role.to_string(),
             pid: std::process::id(),
             format: options.format,
+            program: options.program.clone(),
         },
         items,
         dropped: dropped.clone(),
@@ -94,12 +95,16 @@ struct Form {
     role: String,
     pid: u32,
     format: LogFormat,
+    /// The embedding program, whose lines are ours too.
+    program: Option<String>,
 }
 
 impl Log for Logger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         // Libraries may tell of trouble, but their chatter could carry what clients sent.
-        let ours = metadata.target().starts_with("lineman");
+        let own = |program: &String| metadata.target().starts_with(program.as_str());
+        let ours =
+            metadata.target().starts_with("lineman") || self.form.program.as_ref().is_some_and(own);
         ours || metadata.level() <= log::Level::Warn
     }
 
@@ -280,6 +285,7 @@ mod tests {
             role: "worker/0".into(),
             pid: 7,
             format,
+            program: None,
         };
         let pairs = [("count", Value::from(3)), ("who", Value::from("a b"))];
         let at = UNIX_EPOCH + Duration::from_millis(1_795_350_896_789);

@@ -2,7 +2,7 @@
 //! and other systems; does not know why anyone calls. Invariant: each `unsafe` block is one call
 //! whose arguments are valid for its whole duration.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -106,7 +106,8 @@ pub fn die_with_parent(parent: u32) -> io::Result<()> {
 }
 
 /// The name shown by `ps` for a program that was started through `/proc`.
-pub fn name_process(name: &CStr) {
+pub fn name_process(name: &str) {
+    let name = CString::new(name).unwrap_or_default();
     #[cfg(target_os = "linux")]
     // SAFETY: the name is a zero-ended string; the kernel copies at most 16 bytes of it.
     unsafe {

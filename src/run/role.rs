@@ -13,7 +13,9 @@ use std::thread;
 
 use crate::app::apps::Apps;
 use crate::app::cors::Cors;
+use crate::app::service::Services;
 use crate::config::locate::Source;
+use crate::config::program::Program;
 use crate::config::url::Place;
 use crate::config::{Config, Listen};
 use crate::net::clock::Clock;
@@ -38,8 +40,13 @@ type Outcome = Result<(), ChildExit>;
 type Start = Box<dyn FnOnce() -> std::io::Result<()> + Send>;
 
 /// Runs `lineman worker`.
-pub fn worker(number: u32, life: u32, switchboard: PathBuf) -> ChildExit {
-    run(&format!("worker/{number}"), |config, handover| {
+pub fn worker(
+    (number, life): (u32, u32),
+    switchboard: PathBuf,
+    program: &Program,
+    services: &Services,
+) -> ChildExit {
+    run(&format!("worker/{number}"), program, |config, handover| {
         // The descriptor stands for the path when that is not for our eyes; it stays open for life.
         let switchboard = match handover.take(SWITCHBOARD_NAME) {
             Ok(fd) => PathBuf::from(format!("/proc/self/fd/{}", fd.into_raw_fd())),
@@ -57,7 +64,7 @@ pub fn worker(number: u32, life: u32, switchboard: PathBuf) -> ChildExit {
                 worker_reactor(
                     (slot, life),
                     &switchboard,
-                    config,
+                    (config, services),
                     handover,
                     tls_file.as_ref(),
                 )?,
@@ -68,8 +75,8 @@ pub fn worker(number: u32, life: u32, switchboard: PathBuf) -> ChildExit {
 }
 
 /// Runs `lineman switchboard`.
-pub fn switchboard(links: u32) -> ChildExit {
-    run("switchboard", |config, handover| {
+pub fn switchboard(links: u32, program: &Program) -> ChildExit {
+    run("switchboard", program, |config, handover| {
         let start = switchboard_reactor(links, config, handover)?;
         Ok(vec![("reactor".to_string(), start)])
     })
@@ -77,12 +84,13 @@ pub fn switchboard(links: u32) -> ChildExit {
 
 fn run(
     role: &str,
+    program: &Program,
     build: impl FnOnce(&Config, &mut Handover) -> Result<Vec<(String, Start)>, String>,
 ) -> ChildExit {
-    os::name_process(c"lineman");
+    os::name_process(program.name.as_deref().unwrap_or("lineman"));
     os::restrict_new_files();
     let built = Handover::receive().and_then(|mut handover| {
-        let config = read_config(handover.take("config")?)?;
+        let config = read_config(handover.take("config")?, program)?;
         log_writer::start(role, &config.log);
         log_writer::report_panics();
         let starts = build(&config, &mut handover)?;
@@ -103,7 +111,7 @@ fn run(
     exit
 }
 
-fn read_config(file: OwnedFd) -> Result<Config, String> {
+fn read_config(file: OwnedFd, program: &Program) -> Result<Config, String> {
     // All children share the descriptor's position, so it cannot be read from where it stands.
     let file = std::fs::File::from(file);
     let mut text = String::new();
@@ -112,7 +120,13 @@ fn read_config(file: OwnedFd) -> Result<Config, String> {
         .read_to_string(&mut text)
         .map_err(|error| format!("the configuration: {error}"))?;
     let path = std::env::var_os(CONFIG_PATH).map(PathBuf::from);
-    Source { path, text }.config().map_err(|error| error.0)
+    let program = program.clone();
+    let source = Source {
+        path,
+        text,
+        program,
+    };
+    source.config().map_err(|error| error.0)
 }
 
 struct FromStart<'a> {
@@ -132,7 +146,7 @@ impl Read for FromStart<'_> {
 fn worker_reactor(
     (slot, life): (u32, u32),
     switchboard: &std::path::Path,
-    config: &Config,
+    (config, services): (&Config, &Services),
     handover: &mut Handover,
     tls_file: Option<&OwnedFd>,
 ) -> Result<Start, String> {
@@ -146,9 +160,13 @@ fn worker_reactor(
     let options = WorkerOptions {
         slot,
         life,
-        listeners: config.listen.iter().map(listener).collect(),
+        listeners: {
+            let all = config.listen.iter();
+            all.map(|listen| listener(listen, services)).collect()
+        },
         apps: Apps::new(config.apps.clone()),
         demo_page: config.has_demo_app().then_some(DEMO_PAGE),
+        services: services.clone(),
         limits: config.limits.clone(),
         deflate: config.deflate,
         cors: Cors::new(config.cors_origins.clone()),
@@ -194,9 +212,9 @@ fn client_sockets(
 }
 
 /// What the node has to know of a listener.
-fn listener(listen: &Listen) -> Listener {
+fn listener(listen: &Listen, services: &Services) -> Listener {
     Listener {
-        protocol: listen.url.scheme.protocol(),
+        protocol: services.protocol(listen.handler, listen.url.scheme.protocol()),
         handler: listen.handler,
         forwarding: listen.proxies.header.map(|header| Forwarding {
             header,

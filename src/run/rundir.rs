@@ -36,7 +36,7 @@ impl RunDir {
                 runtime.as_deref(),
             )
         });
-        let path = base.join(instance_name(source.path.as_deref()));
+        let path = base.join(instance_name(source));
         RunDir { base, path }
     }
 
@@ -104,8 +104,8 @@ fn default_base(uid: u32, run_is_writable: bool, runtime: Option<&OsStr>) -> Pat
 }
 
 /// `<file stem>-<8 hex digits>`: readable, and different for files of one name in two places.
-fn instance_name(config: Option<&Path>) -> String {
-    let Some(path) = config else {
+fn instance_name(source: &Source) -> String {
+    let Some(path) = source.path.as_deref().or(source.program.file.as_deref()) else {
         return "built-in".to_string();
     };
     let hash = digest::digest(&digest::SHA256, path.as_os_str().as_bytes());
@@ -244,6 +244,7 @@ mod tests {
         let source = Source {
             path: Some(PathBuf::from("/etc/lineman/chat.toml")),
             text: format!("run_dir = {:?}", base.display().to_string()),
+            program: Default::default(),
         };
         (base, RunDir::of(&source))
     }
@@ -263,13 +264,21 @@ mod tests {
         assert_eq!(managed("x"), None);
     }
 
+    fn of(path: &str) -> Source {
+        Source {
+            path: Some(PathBuf::from(path)),
+            text: String::new(),
+            program: Default::default(),
+        }
+    }
+
     #[test]
     fn an_instance_is_named_after_its_file_and_its_place() {
-        let here = instance_name(Some(Path::new("/a/chat.toml")));
-        let there = instance_name(Some(Path::new("/b/chat.toml")));
+        let here = instance_name(&of("/a/chat.toml"));
+        let there = instance_name(&of("/b/chat.toml"));
         assert!(here.starts_with("chat-") && here.len() == 13, "{here}");
         assert_ne!(here, there);
-        assert_eq!(instance_name(Some(Path::new("/a/ü b.toml"))).len(), 12);
+        assert_eq!(instance_name(&of("/a/ü b.toml")).len(), 12);
     }
 
     #[test]
@@ -308,6 +317,7 @@ mod tests {
         let source = Source {
             path: None,
             text: format!("run_dir = \"/tmp/{}\"", "x".repeat(100)),
+            program: Default::default(),
         };
         let failure = RunDir::of(&source).create().unwrap_err();
         assert_eq!(failure.exit, Exit::BadConfig);

@@ -82,7 +82,7 @@ impl Site {
         let inherited = identity.as_ref().map(|it| give_away(&switchboard, it));
         let inherited = inherited.transpose();
         let inherited = inherited.map_err(|error| Failure::io(switchboard.display(), &error))?;
-        let launcher = Launcher::new(&source.text, source.path.clone(), identity)
+        let launcher = Launcher::new(source, identity)
             .map_err(|error| Failure::io("cannot start other processes", &error))?;
         Ok(Site {
             slots: slots?,
@@ -101,7 +101,7 @@ impl Site {
         let both = self.slots.iter().zip(&config.listen);
         both.map(|(slots, listen)| ListenStatus {
             url: slots.url.to_string(),
-            handler: listen.handler.name().to_string(),
+            handler: listen.word.clone(),
             certificates: Vec::new(),
         })
         .collect()

@@ -168,6 +168,7 @@ mod tests {
         let listen = Listen {
             url: url::parse(url).expect("a URL"),
             handler: Handler::Echo,
+            word: "echo".into(),
             tls: None,
             proxies: Proxies::default(),
         };

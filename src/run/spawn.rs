@@ -2,6 +2,7 @@
 //! child is due or what its descriptors are for. Invariant: a child gets the descriptors named and
 //! no others, runs the very binary the master runs, and dies with the master.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -9,6 +10,7 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
+use crate::config::locate::Source;
 use crate::run::handover;
 use crate::run::identity::{self, Identity};
 use crate::run::notify;
@@ -22,6 +24,8 @@ pub struct Launcher {
     /// The text of the configuration, so that a file changed meanwhile does not mix versions.
     config: File,
     config_path: Option<PathBuf>,
+    /// Set when the program that embeds us is to be started again: how it was started.
+    embedding: Option<Embedding>,
     master: u32,
     /// Whose rights the children get; `None`: ours.
     identity: Option<Identity>,
@@ -29,6 +33,25 @@ pub struct Launcher {
 
 /// The variable that tells a child where the configuration came from, for its messages.
 pub const CONFIG_PATH: &str = "LINEMAN_CONFIG";
+
+/// The variable that tells a program that embeds the server which role it has, because its own
+/// command line belongs to it: the arguments that `lineman` would get, joined by `SEPARATOR`.
+pub const ROLE: &str = "LINEMAN_ROLE";
+/// No path or word of ours has one.
+pub const SEPARATOR: char = '\u{1f}';
+
+/// The command line of the role that the master gave this process, if it did so by `ROLE`.
+pub fn role() -> Option<Vec<OsString>> {
+    let role = std::env::var(ROLE).ok().filter(|_| handover::is_child())?;
+    let words = std::iter::once("lineman").chain(role.split(SEPARATOR));
+    Some(words.map(OsString::from).collect())
+}
+
+#[derive(Debug)]
+struct Embedding {
+    name: String,
+    arguments: Vec<OsString>,
+}
 
 #[derive(Debug)]
 enum Binary {
@@ -39,19 +62,20 @@ enum Binary {
 }
 
 impl Launcher {
-    pub fn new(
-        config_text: &str,
-        config_path: Option<PathBuf>,
-        identity: Option<Identity>,
-    ) -> io::Result<Launcher> {
+    pub fn new(source: &Source, identity: Option<Identity>) -> io::Result<Launcher> {
+        let embedding = source.program.name.clone().map(|name| Embedding {
+            name,
+            arguments: std::env::args_os().skip(1).collect(),
+        });
         let binary = match File::open("/proc/self/exe") {
             Ok(file) => Binary::Open(file),
             Err(_) => Binary::Path(std::env::current_exe()?),
         };
         Ok(Launcher {
             binary,
-            config: os::memory_file(config_text.as_bytes())?,
-            config_path,
+            config: os::memory_file(source.text.as_bytes())?,
+            config_path: source.path.clone(),
+            embedding,
             master: std::process::id(),
             identity,
         })
@@ -62,7 +86,7 @@ impl Launcher {
         std::mem::replace(&mut self.config, config)
     }
 
-    /// Starts `lineman ARGUMENTS` with `descriptors`, the configuration added. To be called from
+    /// Starts `lineman ARGUMENTS`, or the embedding program in that role, with `descriptors`, the configuration added. To be called from
     /// the master's main thread: Linux ties a child's life to the thread that forked it.
     pub fn launch(
         &self,
@@ -85,9 +109,14 @@ impl Launcher {
         }
         let (program, _open) = self.program(free)?;
         let mut command = Command::new(program);
+        match &self.embedding {
+            None => command.arg0("lineman").args(arguments).env_remove(ROLE),
+            Some(embedding) => command
+                .arg0(&embedding.name)
+                .args(&embedding.arguments)
+                .env(ROLE, arguments.join(&SEPARATOR.to_string())),
+        };
         command
-            .arg0("lineman")
-            .args(arguments)
             .envs(handover::environment(&names, self.master))
             .env_remove("LISTEN_PID")
             .stdin(Stdio::null())

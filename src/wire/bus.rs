@@ -6,7 +6,7 @@ use crate::base::ids::SocketId;
 use crate::wire::bus_codec::{Garbled, Reader, Writer};
 
 /// Raised with every change of a message.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// One user of a presence channel as its first connection described it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,15 +29,24 @@ impl InfoWanted {
     }
 }
 
+/// What subscribers are to get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content<'a> {
+    /// An event of a Pusher channel. Name and data are JSON strings, quotes included: escaped once,
+    /// by the accepting worker.
+    Event { name: &'a str, data: &'a str },
+    /// Passed on as it is.
+    Text(&'a str),
+    /// Likewise.
+    Binary(&'a [u8]),
+}
+
 /// One event for one or more channels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Item<'a> {
     /// `ChannelKey`s.
     pub channels: Vec<&'a str>,
-    /// The event's name as a JSON string, quotes included: escaped once, by the accepting worker.
-    pub event: &'a str,
-    /// The data as a JSON string, likewise.
-    pub data: &'a str,
+    pub content: Content<'a>,
     /// The sender of a client event in a presence channel.
     pub user_id: Option<&'a str>,
     /// The connection that is not to receive it.
@@ -216,12 +225,47 @@ impl InfoWanted {
     }
 }
 
+impl<'a> Content<'a> {
+    /// Bytes it adds to a message.
+    pub fn len(self) -> usize {
+        match self {
+            Content::Event { name, data } => name.len() + data.len(),
+            Content::Text(text) => text.len(),
+            Content::Binary(bytes) => bytes.len(),
+        }
+    }
+
+    pub fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+
+    fn write(self, to: &mut Writer) {
+        match self {
+            Content::Event { name, data } => to.u8(0).text(name).text(data),
+            Content::Text(text) => to.u8(1).text(text),
+            Content::Binary(bytes) => to.u8(2).bytes(bytes),
+        };
+    }
+
+    fn read(from: &mut Reader<'a>) -> Result<Content<'a>, Garbled> {
+        Ok(match from.u8()? {
+            0 => Content::Event {
+                name: from.text()?,
+                data: from.text()?,
+            },
+            1 => Content::Text(from.text()?),
+            2 => Content::Binary(from.bytes()?),
+            _ => return Err(Garbled),
+        })
+    }
+}
+
 impl<'a> Item<'a> {
     fn write(&self, to: &mut Writer) {
         to.list(&self.channels, |to, channel| {
             to.text(channel);
         });
-        to.text(self.event).text(self.data);
+        self.content.write(to);
         to.option(self.user_id, |to, user_id| {
             to.text(user_id);
         });
@@ -234,8 +278,7 @@ impl<'a> Item<'a> {
     fn read(from: &mut Reader<'a>) -> Result<Item<'a>, Garbled> {
         Ok(Item {
             channels: from.list(Reader::text)?,
-            event: from.text()?,
-            data: from.text()?,
+            content: Content::read(from)?,
             user_id: from.option(Reader::text)?,
             exclude: from.option(Reader::socket_id)?,
             info: InfoWanted::read(from)?,

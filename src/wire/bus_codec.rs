@@ -70,8 +70,12 @@ impl Writer {
     }
 
     pub fn text(&mut self, value: &str) -> &mut Writer {
+        self.bytes(value.as_bytes())
+    }
+
+    pub fn bytes(&mut self, value: &[u8]) -> &mut Writer {
         self.u32(value.len() as u32);
-        self.frame.extend_from_slice(value.as_bytes());
+        self.frame.extend_from_slice(value);
         self
     }
 
@@ -150,8 +154,12 @@ impl<'a> Reader<'a> {
     }
 
     pub fn text(&mut self) -> Result<&'a str, Garbled> {
+        simdutf8::basic::from_utf8(self.bytes()?).map_err(|_| Garbled)
+    }
+
+    pub fn bytes(&mut self) -> Result<&'a [u8], Garbled> {
         let count = self.u32()? as usize;
-        simdutf8::basic::from_utf8(self.take(count)?).map_err(|_| Garbled)
+        self.take(count)
     }
 
     pub fn option<T>(

@@ -11,8 +11,10 @@ const MEMBER: Member<'_> = Member {
 fn item() -> Item<'static> {
     Item {
         channels: vec!["demo/a", "demo/b"],
-        event: "\"e\"",
-        data: "\"d\"",
+        content: Content::Event {
+            name: "\"e\"",
+            data: "\"d\"",
+        },
         user_id: Some("u1"),
         exclude: Some(SocketId::from_halves(1, 2)),
         info: InfoWanted {

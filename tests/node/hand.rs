@@ -161,5 +161,8 @@ impl<N: Node> Hand<N> {
             written.extend_from_slice(&slices[0][..count]);
             outbox.advance(count);
         }
+        if outbox.take_awaited() {
+            self.node.drained(conn, self.now);
+        }
     }
 }

@@ -4,7 +4,7 @@ use lineman::base::ids::{ConnId, SocketId};
 use lineman::base::limits::Limits;
 use lineman::node::switchboard::{Switchboard, SwitchboardOptions};
 use lineman::node::{Ending, Origin, Output};
-use lineman::wire::bus::{Down, Holding, InfoWanted, Item, Member, Question, Up, VERSION};
+use lineman::wire::bus::{Content, Down, Holding, InfoWanted, Item, Member, Question, Up, VERSION};
 
 use crate::hand::{Hand, start};
 
@@ -124,8 +124,10 @@ pub fn holding<'a>(channel: &'a str, users: &[&'a str]) -> Up<'a> {
 pub fn item<'a>(channel: &'a str, data: &'a str) -> Item<'a> {
     Item {
         channels: vec![channel],
-        event: "\"e\"",
-        data,
+        content: Content::Event {
+            name: "\"e\"",
+            data,
+        },
         user_id: None,
         exclude: Some(SocketId::from_halves(1, 2)),
         info: InfoWanted::default(),

@@ -4,12 +4,13 @@
 use std::collections::BTreeMap;
 
 use lineman::app::apps::{App, Apps, Secret};
+use lineman::app::service::Services;
 use lineman::base::counters::Counters;
 use lineman::base::ids::ConnId;
 use lineman::base::limits::Limits;
-use lineman::node::worker::{Worker, WorkerOptions};
+use lineman::node::worker::{Listener, Worker, WorkerOptions};
 use lineman::node::{Node, Origin, Output, Peer};
-use lineman::wire::bus::{Answer, Down, InfoWanted, Item, Member, Up};
+use lineman::wire::bus::{Answer, Content, Down, InfoWanted, Item, Member, Up};
 use serde_json::Value;
 
 use crate::hand::{Hand, start};
@@ -26,12 +27,17 @@ pub struct Play {
 impl Play {
     /// A worker whose switchboard has welcomed it.
     pub fn new(limits: Limits) -> Play {
+        Play::serving(limits, Services::default(), Vec::new())
+    }
+
+    /// The same with listeners of an embedding program behind the usual ones.
+    pub fn serving(limits: Limits, services: Services, more: Vec<Listener>) -> Play {
         let options = WorkerOptions {
             deflate: None,
             cors: lineman::app::cors::Cors::default(),
             slot: 3,
             life: 0,
-            listeners: crate::world::LISTENERS.to_vec(),
+            listeners: [crate::world::LISTENERS.to_vec(), more].concat(),
             apps: Apps::new(vec![App {
                 id: "demo".into(),
                 key: "demo-key".into(),
@@ -40,6 +46,7 @@ impl Play {
                 origins: Vec::new(),
             }]),
             demo_page: Some("<title>demo</title>"),
+            services,
             limits,
             seed: [5; 16],
         };
@@ -167,8 +174,10 @@ pub fn publish(data: &str) -> Vec<u8> {
 pub fn deliver<'a>(channel: &'a str, data: &'a str) -> Down<'a> {
     Down::Deliver(Item {
         channels: vec![channel],
-        event: "\"e\"",
-        data,
+        content: Content::Event {
+            name: "\"e\"",
+            data,
+        },
         user_id: None,
         exclude: None,
         info: InfoWanted::default(),

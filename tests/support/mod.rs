@@ -27,13 +27,20 @@ pub const DEMO: &str = "[[listen]]\nurl = \"http://127.0.0.1:0\"\nhandler = \"ch
 /// A configuration file in a directory of its own, which also holds the run directory.
 pub struct Place {
     dir: TempDir,
+    program: PathBuf,
 }
 
 impl Place {
     /// `toml` without `run_dir`.
     pub fn new(toml: &str) -> Place {
+        Place::of(Path::new(env!("CARGO_BIN_EXE_lineman")), toml)
+    }
+
+    /// For a program that embeds the server.
+    pub fn of(program: &Path, toml: &str) -> Place {
         let place = Place {
             dir: TempDir::new().expect("a temporary directory"),
+            program: program.to_path_buf(),
         };
         place.configure(toml);
         place
@@ -55,7 +62,7 @@ impl Place {
 
     /// `lineman VERB…` with this configuration.
     pub fn command(&self, verb: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_lineman"));
+        let mut command = Command::new(&self.program);
         command
             .args(verb)
             .arg("--config")

@@ -2,7 +2,7 @@
 
 use crate::source::{Source, find_words, is_word};
 
-/// Lowest first. `config`, `run` and `cli` share the top; who of them sees whom stands in `may_use`.
+/// Lowest first. `config`, `run`, `cli` and `server` share the top; who of them sees whom stands in `may_use`.
 const LAYERS: [&str; 8] = [
     "base", "wire", "realtime", "session", "app", "node", "net", "top",
 ];
@@ -12,7 +12,7 @@ const NODE_FOR_NET: [&str; 5] = ["Node", "Origin", "Output", "Peer", "Ending"];
 
 fn rank(module: &str) -> Option<usize> {
     let layer = match module {
-        "config" | "run" | "cli" => "top",
+        "config" | "run" | "cli" | "server" => "top",
         other => other,
     };
     LAYERS.iter().position(|name| *name == layer)
@@ -24,7 +24,7 @@ fn may_use(from: &str, to: &str) -> bool {
         _ if from == to => true,
         ("session", "realtime") | ("app", "session") => false,
         ("config", _) => matches!(to, "base" | "wire" | "app"),
-        ("run", "config") | ("cli", "config" | "run") => true,
+        ("run", "config") | ("cli", "config" | "run") | ("server", "cli" | "config") => true,
         _ => matches!((rank(from), rank(to)), (Some(from), Some(to)) if to < from),
     }
 }
@@ -34,7 +34,7 @@ fn module_of(path: &str) -> Option<&str> {
     let inner = path.strip_prefix("src/")?;
     match inner {
         "lib.rs" => None,
-        "main.rs" => Some("cli"),
+        "main.rs" => Some("server"),
         _ => Some(
             inner
                 .split_once('/')

@@ -169,6 +169,7 @@ impl World {
                 listeners: LISTENERS.to_vec(),
                 apps: Apps::new(vec![app(APP_ID, true), app("quiet", false)]),
                 demo_page: None,
+                services: Default::default(),
                 limits: self.limits.clone(),
                 deflate: None,
                 cors: Cors::default(),
@@ -263,7 +264,7 @@ impl World {
         let speech = match LISTENERS[listener].protocol {
             Protocol::Lines => Speech::Lines,
             Protocol::Frames => Speech::Frames,
-            Protocol::Http | Protocol::Raw => Speech::Http,
+            _ => Speech::Http,
         };
         self.clients.push(Client::new(index, speech));
         self.join(End::Client(index), worker, Origin::client(listener, None));
@@ -430,6 +431,9 @@ impl World {
                 way.bytes.extend(&slices[0][..count]);
             }
             outbox.advance(count);
+        }
+        if outbox.take_awaited() {
+            process.node.drained(conn, self.now);
         }
     }
 

@@ -279,5 +279,5 @@ impl Switchboard {
 /// At least what the event takes on a link.
 fn item_bytes(item: &Item<'_>) -> usize {
     let channels: usize = item.channels.iter().map(|channel| channel.len() + 4).sum();
-    channels + item.event.len() + item.data.len() + item.user_id.map_or(0, str::len) + 64
+    channels + item.content.len() + item.user_id.map_or(0, str::len) + 64
 }

@@ -95,7 +95,7 @@ impl Switchboard {
         Switchboard {
             links_expected,
             registry: Registry::new(limits.presence_members, &mut dice),
-            lines: Lines::new(),
+            lines: Lines::new(usize::MAX),
             links: Vec::new(),
             by_id: HashMap::default(),
             outputs: VecDeque::new(),

@@ -9,7 +9,7 @@ use crate::base::ids::ConnId;
 use crate::wire::deflate::{Compressor, History};
 use crate::wire::deflate_offer::{Agreement, DeflateOptions, negotiate};
 use crate::wire::http::Request;
-use crate::wire::websocket::{self, TEXT};
+use crate::wire::websocket;
 
 /// See the file's head.
 pub struct Deflating {
@@ -105,21 +105,22 @@ impl Deflating {
             compressors,
             peers,
         } = self;
-        let Some(options) = options.filter(|o| parcel.payload().len() >= o.min_bytes) else {
+        let Some(options) = options.filter(|o| parcel.message().payload().len() >= o.min_bytes)
+        else {
             return Deflated::Not;
         };
         let Some(receiver) = receiver(peers, conn) else {
             return Deflated::Not;
         };
         if receiver.history.is_some() || receiver.bits != options.window_bits {
-            return match compress(compressors, receiver, parcel.payload()) {
+            return match compress(compressors, receiver, parcel.message().payload()) {
                 Some(payload) => Deflated::Own(payload),
                 None => Deflated::Not,
             };
         }
         let shared = parcel.deflated(|message| {
-            let payload = compressor(compressors, receiver.bits).compress(message);
-            payload.map(|payload| websocket::deflated_frame(TEXT, payload))
+            let payload = compressor(compressors, receiver.bits).compress(message.payload());
+            payload.map(|payload| websocket::deflated_frame(message.opcode(), payload))
         });
         match shared {
             Some(frame) => Deflated::Shared(frame),
@@ -208,7 +209,7 @@ mod tests {
         );
         assert_eq!(frames[0][0], 0xc1, "final, compressed, text");
         let plain = inflate(websocket::payload(&frames[0]), b"");
-        assert_eq!(plain, parcel.payload());
+        assert_eq!(plain, parcel.message().payload());
         // Who asked for a smaller window cannot read that one.
         let small = "permessage-deflate; server_max_window_bits=9";
         let small = join(&mut deflating, 3, small, &options);

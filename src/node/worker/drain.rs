@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::app::application::Application;
 use crate::app::handler::Handler;
 use crate::base::close::Close;
 use crate::base::ids::ConnId;
@@ -52,6 +53,7 @@ impl Worker {
             return;
         }
         self.outputs.push_back(Output::StopAccepting);
+        self.tell_services(Application::draining, now);
         let mut clients: Vec<ConnId> = Vec::new();
         for conn in self.seats.ids() {
             match self.seats.get_mut(conn).map(|seat| &mut seat.session) {

@@ -24,8 +24,8 @@ const PIPELINED_BYTES: usize = 64 * 1024;
 
 impl Worker {
     /// A client connected; what it is to speak is said by the listener.
-    fn welcome(&mut self, conn: ConnId, listener: usize, now: Now) {
-        let found = self.listeners.get(listener);
+    fn welcome(&mut self, conn: ConnId, facts: Facts, now: Now) {
+        let found = self.listeners.get(usize::from(facts.listener));
         let (protocol, handler) = found.map_or((Protocol::Http, Handler::Channels), |found| {
             (found.protocol, found.handler)
         });
@@ -36,16 +36,15 @@ impl Worker {
                 if self.draining.is_some() {
                     http.leave();
                 }
-                self.seats
-                    .open(conn, handler, Session::Http(Box::new(http)));
+                let http = Session::Http(Box::new(http));
+                self.seats.open(conn, handler, http);
+                self.locate(conn, facts, now);
             }
             Some(framing) => {
                 let framed = Session::Framed(Framed::new(framing, now));
                 self.seats.open(conn, handler, framed);
                 self.shared.outgoing.lines.speak(conn, protocol);
-                if let Some(seat) = self.seats.get_mut(conn) {
-                    seat.known = true;
-                }
+                self.locate(conn, facts, now);
                 let application = self.handlers.of(handler);
                 application.connected(conn, &mut self.shared.cx(now));
                 self.carry_out(now);
@@ -53,6 +52,18 @@ impl Worker {
             }
         }
         self.arm(conn);
+    }
+
+    /// Notes where a client comes from, and tells its application.
+    fn locate(&mut self, conn: ConnId, facts: Facts, now: Now) {
+        let Some(seat) = self.seats.get_mut(conn) else {
+            return;
+        };
+        seat.known = true;
+        let (listener, address) = facts.place();
+        seat.facts = facts;
+        let application = self.handlers.of(seat.handler);
+        application.located(conn, listener, address, &mut self.shared.cx(now));
     }
 }
 
@@ -66,10 +77,7 @@ impl Node for Worker {
                 peer,
             } => {
                 lines.open(conn, self.shared.limits.outbox_bytes);
-                self.welcome(conn, listener, now);
-                if let Some(seat) = self.seats.get_mut(conn) {
-                    seat.facts = Facts::new(listener, address, peer, now);
-                }
+                self.welcome(conn, Facts::new(listener, address, peer, now), now);
             }
             Origin::Dialled(Peer::Switchboard) => {
                 lines.open(conn, usize::MAX);
@@ -120,7 +128,7 @@ impl Node for Worker {
     }
 
     fn closed(&mut self, conn: ConnId, now: Now) {
-        self.retire(conn, now);
+        self.retire(conn, &Close::PeerGone, now);
         let session = self.seats.get(conn).map(|seat| match seat.session {
             Session::Uplink => Some(Peer::Switchboard),
             _ => None,
@@ -172,6 +180,7 @@ impl Node for Worker {
             self.unanswered(conn, now);
         }
         self.drain_on(now);
+        self.handlers.elapsed(&mut self.shared, now);
         self.carry_out(now);
         self.dial_if_due(now);
         if self.farewell.is_some_and(|until| until <= now.moment) {
@@ -179,8 +188,18 @@ impl Node for Worker {
         }
     }
 
+    fn drained(&mut self, conn: ConnId, now: Now) {
+        if self.shared.outgoing.lines.take_drained(conn)
+            && let Some(seat) = self.seats.get(conn).filter(|seat| seat.known)
+        {
+            let application = self.handlers.of(seat.handler);
+            application.drained(conn, &mut self.shared.cx(now));
+            self.carry_out(now);
+        }
+    }
+
     fn wants_input(&self, conn: ConnId) -> bool {
-        let Some(seat) = self.seats.get(conn) else {
+        let Some(seat) = self.seats.get(conn).filter(|seat| !seat.paused) else {
             return false;
         };
         let outgoing = &self.shared.outgoing;
@@ -214,10 +233,17 @@ impl Node for Worker {
     fn deadline(&self) -> Option<Moment> {
         let uplink = self.shared.outgoing.uplink.deadline();
         let draining = self.draining.as_ref().and_then(Draining::deadline);
-        [self.wheel.deadline(), uplink, self.farewell, draining]
-            .into_iter()
-            .flatten()
-            .min()
+        let services = self.handlers.deadline();
+        [
+            self.wheel.deadline(),
+            uplink,
+            self.farewell,
+            draining,
+            services,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     fn counters(&mut self) -> &mut Counters {

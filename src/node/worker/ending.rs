@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::app::application::Application;
 use crate::app::handler::Handler;
 use crate::base::close::Close;
 use crate::base::ids::ConnId;
@@ -19,7 +20,7 @@ const FAREWELL: Duration = Duration::from_millis(500);
 impl Worker {
     /// Ends a connection as its protocol wants it; the application hears of it at once.
     pub(super) fn shut(&mut self, conn: ConnId, close: Close, now: Now) {
-        self.retire(conn, now);
+        self.retire(conn, &close, now);
         let Some(seat) = self.seats.live(conn) else {
             return;
         };
@@ -42,7 +43,7 @@ impl Worker {
     /// Nothing more is taken from the connection; what is queued is still written unless the
     /// peer would not take it.
     pub(super) fn end(&mut self, conn: ConnId, close: Close, now: Now) {
-        self.retire(conn, now);
+        self.retire(conn, &close, now);
         let Some(seat) = self.seats.live(conn) else {
             return;
         };
@@ -88,11 +89,11 @@ impl Worker {
     }
 
     /// The application forgets the connection, and so does every channel.
-    pub(super) fn retire(&mut self, conn: ConnId, now: Now) {
+    pub(super) fn retire(&mut self, conn: ConnId, close: &Close, now: Now) {
         if let Some(seat) = self.seats.get_mut(conn).filter(|seat| seat.known) {
             seat.known = false;
             let application = self.handlers.of(seat.handler);
-            application.closed(conn, &mut self.shared.cx(now));
+            application.closed(conn, close, &mut self.shared.cx(now));
             self.part(conn, now);
         }
     }
@@ -166,6 +167,7 @@ impl Worker {
             return;
         }
         self.farewell = Some(now.moment + FAREWELL);
+        self.tell_services(Application::stopping, now);
         self.outputs.push_back(Output::StopAccepting);
         for conn in self.seats.ids() {
             let client = self.seats.get(conn).map(|seat| seat.session.is_client());

@@ -1,7 +1,7 @@
 //! The worker's conversations with the switchboard and the master: what it tells them, what they
 //! tell it, and the fan-out of what was delivered.
 
-use crate::app::application::{Outlet, Parcel, Unavailable};
+use crate::app::application::{Message, Outlet, Parcel, Unavailable};
 use crate::base::bytes::Inbox;
 use crate::base::ids::ConnId;
 use crate::base::names::ChannelKey;
@@ -9,7 +9,7 @@ use crate::base::now::Now;
 use crate::node::worker::Worker;
 use crate::node::{Ending, Output};
 use crate::session::link::next_frame;
-use crate::wire::bus::{Down, Item, Member, Up};
+use crate::wire::bus::{Content, Down, Item, Member, Up};
 use crate::wire::control::{Order, Report};
 use crate::wire::pusher;
 
@@ -187,8 +187,15 @@ impl Worker {
             let Some((_, channel)) = key.split_once('/').filter(|_| !subscribers.is_empty()) else {
                 continue;
             };
-            let text = pusher::event(channel, item.event, item.data, item.user_id);
-            let parcel = Parcel::text(&text);
+            let text;
+            let parcel = match item.content {
+                Content::Event { name, data } => {
+                    text = pusher::event(channel, name, data, item.user_id);
+                    Parcel::text(&text)
+                }
+                Content::Text(text) => Parcel::text(text),
+                Content::Binary(bytes) => Parcel::new(Message::Binary(bytes)),
+            };
             for conn in subscribers.iter().filter(|conn| Some(**conn) != excluded) {
                 shared.outgoing.deliver(*conn, &parcel);
             }

@@ -24,6 +24,7 @@ use crate::app::channels::Channels;
 use crate::app::cors::{self, Cors};
 use crate::app::echo::Echo;
 use crate::app::handler::Handler;
+use crate::app::service::{Hosted, Services};
 use crate::base::bytes::Inbox;
 use crate::base::close::Close;
 use crate::base::counters::Counters;
@@ -80,6 +81,8 @@ pub struct WorkerOptions {
     pub apps: Apps,
     /// Served at `/` by `channels` listeners.
     pub demo_page: Option<&'static str>,
+    /// What the embedding program serves; `Handler::Service` counts in it.
+    pub services: Services,
     pub limits: Limits,
     /// Whether and how WebSocket messages are compressed.
     pub deflate: Option<DeflateOptions>,
@@ -92,6 +95,7 @@ pub struct WorkerOptions {
 pub(super) struct Handlers {
     channels: Channels,
     echo: Echo,
+    services: Vec<Hosted>,
 }
 
 impl Handlers {
@@ -99,7 +103,29 @@ impl Handlers {
         match handler {
             Handler::Channels => &mut self.channels,
             Handler::Echo => &mut self.echo,
+            Handler::Service(index) => &mut self.services[usize::from(index)],
         }
+    }
+
+    /// When a service has something to do.
+    fn deadline(&self) -> Option<Moment> {
+        self.services.iter().filter_map(Hosted::deadline).min()
+    }
+
+    fn elapsed(&mut self, shared: &mut Shared, now: Now) {
+        let due = |service: &&mut Hosted| service.deadline().is_some_and(|at| at <= now.moment);
+        for service in self.services.iter_mut().filter(due) {
+            service.elapsed(&mut shared.cx(now));
+        }
+    }
+}
+
+fn websocket_options(limits: &Limits) -> WebSocketOptions {
+    WebSocketOptions {
+        message_bytes: limits.message_bytes,
+        ping_after: Duration::from_secs(limits.activity_seconds) + PING_AFTER_CLIENT,
+        pong_within: Duration::from_secs(limits.pong_seconds),
+        close_within: Duration::from_secs(limits.close_seconds),
     }
 }
 
@@ -132,7 +158,7 @@ impl FramedBounds {
     fn of(&self, handler: Handler) -> &FramedOptions {
         match handler {
             Handler::Channels => &self.channels,
-            Handler::Echo => &self.others,
+            Handler::Echo | Handler::Service(_) => &self.others,
         }
     }
 }
@@ -194,20 +220,15 @@ impl Worker {
             listeners,
             apps,
             demo_page,
+            services,
             limits,
             deflate,
             cors,
             seed,
         } = options;
         let mut dice = Dice::new(seed);
-        let websocket = WebSocketOptions {
-            message_bytes: limits.message_bytes,
-            ping_after: Duration::from_secs(limits.activity_seconds) + PING_AFTER_CLIENT,
-            pong_within: Duration::from_secs(limits.pong_seconds),
-            close_within: Duration::from_secs(limits.close_seconds),
-        };
         let outgoing = Outgoing {
-            lines: Lines::new(),
+            lines: Lines::new(limits.outbox_bytes / 2),
             uplink: Uplink::new(slot, life, &limits, now),
             deflating: Deflating::new(deflate),
             wishes: VecDeque::new(),
@@ -216,13 +237,14 @@ impl Worker {
         };
         let mut worker = Worker {
             listeners,
-            websocket,
+            websocket: websocket_options(&limits),
             inflaters: Inflaters::default(),
             cors,
             framed: FramedBounds::new(&limits),
             handlers: Handlers {
                 channels: Channels::new(apps, demo_page, &mut dice),
                 echo: Echo,
+                services: services.start(slot),
             },
             shared: Shared {
                 hub: Hub::new(limits.channels_per_connection, &mut dice),
@@ -242,8 +264,17 @@ impl Worker {
             draining: None,
             arriving: 0,
         };
+        worker.tell_services(Application::started, now);
         worker.dial_if_due(now);
         worker
+    }
+
+    /// Calls every service of the embedding program.
+    pub(super) fn tell_services(&mut self, tell: fn(&mut Hosted, &mut Cx<'_>), now: Now) {
+        for service in &mut self.handlers.services {
+            tell(service, &mut self.shared.cx(now));
+        }
+        self.carry_out(now);
     }
 
     pub(super) fn dial_if_due(&mut self, now: Now) {
@@ -302,11 +333,15 @@ impl Worker {
     /// Lets the connection's session take what it can from `inbox`, step by step.
     fn advance(&mut self, conn: ConnId, inbox: &mut Inbox<'_>, now: Now) {
         let outer = self.advancing.replace(conn);
-        while self.step(conn, inbox, now) {
+        while !self.is_paused(conn) && self.step(conn, inbox, now) {
             self.carry_out(now);
         }
         self.carry_out(now);
         self.advancing = outer;
+    }
+
+    fn is_paused(&self, conn: ConnId) -> bool {
+        self.seats.get(conn).is_some_and(|seat| seat.paused)
     }
 
     /// One step; whether there may be another.
@@ -323,11 +358,13 @@ impl Worker {
                 HttpStep::Idle => return false,
                 HttpStep::Request(request) => {
                     shared.counters.http_requests += 1;
-                    seat.known = true;
-                    seat.facts.hear(&request, &self.listeners);
+                    let application = self.handlers.of(seat.handler);
+                    if seat.facts.hear(&request, &self.listeners) {
+                        let (listener, address) = seat.facts.place();
+                        application.located(conn, listener, address, &mut shared.cx(now));
+                    }
                     http.allow_origin(self.cors.allowed(&request));
                     http.agree(shared.outgoing.deflating.negotiate(&request));
-                    let application = self.handlers.of(seat.handler);
                     application.request(conn, &request, &mut shared.cx(now));
                 }
                 HttpStep::Close(close) => self.end(conn, close, now),
@@ -371,12 +408,32 @@ impl Worker {
 
     /// Does what applications wished for.
     pub(super) fn carry_out(&mut self, now: Now) {
-        while let Some(wish) = self.shared.outgoing.wishes.pop_front() {
-            match wish {
-                Wish::Reply(conn, response) => self.reply(conn, response, now),
-                Wish::Upgrade(conn) => self.upgrade(conn, now),
-                Wish::Close(conn, close) => self.shut(conn, close, now),
+        loop {
+            while let Some(wish) = self.shared.outgoing.wishes.pop_front() {
+                match wish {
+                    Wish::Reply(conn, response) => self.reply(conn, response, now),
+                    Wish::Upgrade(conn) => self.upgrade(conn, now),
+                    Wish::Close(conn, close) => self.shut(conn, close, now),
+                    Wish::ReadFrom(conn, wanted) => self.read_from(conn, wanted),
+                }
             }
+            let filled = self.shared.outgoing.lines.take_filled();
+            if filled.is_empty() {
+                return;
+            }
+            for conn in filled {
+                if let Some(seat) = self.seats.get(conn).filter(|seat| seat.known) {
+                    let application = self.handlers.of(seat.handler);
+                    application.congested(conn, &mut self.shared.cx(now));
+                }
+            }
+        }
+    }
+
+    fn read_from(&mut self, conn: ConnId, wanted: bool) {
+        if let Some(seat) = self.seats.get_mut(conn) {
+            seat.paused = !wanted;
+            self.resumed.push(conn);
         }
     }
 

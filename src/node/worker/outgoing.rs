@@ -21,6 +21,7 @@ pub enum Wish {
     Reply(ConnId, Response),
     Upgrade(ConnId),
     Close(ConnId, Close),
+    ReadFrom(ConnId, bool),
 }
 
 /// The worker's `Outlet`.
@@ -65,10 +66,7 @@ impl Outgoing {
 
 impl Outlet for Outgoing {
     fn send(&mut self, conn: ConnId, message: Message<'_>) {
-        let (opcode, payload) = match message {
-            Message::Text(text) => (websocket::TEXT, text.as_bytes()),
-            Message::Binary(bytes) => (websocket::BINARY, bytes),
-        };
+        let (opcode, payload) = (message.opcode(), message.payload());
         if let Some(framing) = self.lines.protocol(conn).framing() {
             return self.send_framed(conn, framing, payload);
         }
@@ -82,16 +80,25 @@ impl Outlet for Outgoing {
         self.sent(conn, pushed);
     }
 
+    fn waiting(&self, conn: ConnId) -> usize {
+        self.lines.waiting(conn)
+    }
+
+    fn read_from(&mut self, conn: ConnId, wanted: bool) {
+        self.wishes.push_back(Wish::ReadFrom(conn, wanted));
+    }
+
     fn deliver(&mut self, conn: ConnId, parcel: &Parcel<'_>) {
         let lines = &mut self.lines;
         let pushed = match self.deflating.parcel(conn, parcel) {
             Deflated::Shared(frame) => lines.push(conn, |out| out.push_shared(frame)),
             Deflated::Own(payload) => lines.push(conn, |out| {
-                websocket::push_deflated(out, websocket::TEXT, payload)
+                websocket::push_deflated(out, parcel.message().opcode(), payload)
             }),
             Deflated::Not => match parcel.encoded(lines.protocol(conn)) {
-                Ok(bytes) => lines.push(conn, |out| out.push_shared(bytes)),
-                Err(Unsendable) => return self.unsendable(conn),
+                Some(Ok(bytes)) => lines.push(conn, |out| out.push_shared(bytes)),
+                Some(Err(Unsendable)) => return self.unsendable(conn),
+                None => return self.send(conn, parcel.message()),
             },
         };
         self.sent(conn, pushed);

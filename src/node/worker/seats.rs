@@ -73,19 +73,25 @@ impl Facts {
         told.or_else(|| self.connected())
     }
 
+    /// Its listener's place in the configuration, and `address`.
+    pub fn place(&self) -> (usize, Option<SocketAddr>) {
+        (self.listener.into(), self.address())
+    }
+
     /// The proxy, if `address` is what one said: `Some(None)` through a Unix socket.
     pub fn via(&self) -> Option<Option<SocketAddr>> {
         (self.address() != self.peer()).then(|| self.peer())
     }
 
     /// Takes in what a request says about where it comes from, if it is from somebody who may say.
-    /// Each of `listeners` has its own rule for that.
-    pub fn hear(&mut self, request: &Request<'_>, listeners: &[Listener]) {
+    /// Each of `listeners` has its own rule for that. Whether `address` is another now.
+    pub fn hear(&mut self, request: &Request<'_>, listeners: &[Listener]) -> bool {
         let listener = listeners.get(usize::from(self.listener));
         let Some(Forwarding { header, trusted }) = listener.and_then(|it| it.forwarding.as_ref())
         else {
-            return;
+            return false;
         };
+        let before = self.address();
         let connected = self.connected().map(|address| address.ip());
         let said = match trusted.contains(connected) {
             true => header.client(request, trusted),
@@ -94,6 +100,7 @@ impl Facts {
         if said.is_some() || self.told.is_some() {
             self.told.get_or_insert_default().of_request = said;
         }
+        self.address() != before
     }
 }
 
@@ -104,6 +111,8 @@ pub struct Seat {
     pub handler: Handler,
     /// An end was decided; what still arrives is ignored.
     pub ended: bool,
+    /// The application asked not to be sent what arrives.
+    pub paused: bool,
     /// The application was told of the connection and is to be told of its end.
     pub known: bool,
     /// Bytes that arrived and were not understood yet.
@@ -131,6 +140,7 @@ impl Seats {
             generation: conn.generation,
             handler,
             ended: false,
+            paused: false,
             known: false,
             leftover: Vec::new(),
             armed: None,

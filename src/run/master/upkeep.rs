@@ -56,7 +56,7 @@ impl Master {
     /// connection notices; else a reload.
     pub(super) fn hang_up(&mut self, now: Moment) {
         let source = &self.about.source;
-        let found = Source::find(source.path.as_deref());
+        let found = Source::find(source.path.as_deref(), &source.program);
         let unchanged = source.path.is_some() && found.is_ok_and(|it| it.text == source.text);
         if unchanged && self.site.certificates.is_some() {
             self.reload_certificates();
@@ -93,7 +93,8 @@ impl Master {
         let bad = |words: String| Failure::new(Exit::BadConfig, words);
         let path = self.about.source.path.as_deref();
         let source = match path {
-            Some(path) => Source::find(Some(path)).map_err(|error| bad(error.0))?,
+            Some(path) => Source::find(Some(path), &self.about.source.program)
+                .map_err(|error| bad(error.0))?,
             None => self.about.source.clone(),
         };
         let config = source.config().map_err(|error| bad(error.0))?;
