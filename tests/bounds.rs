@@ -258,18 +258,22 @@ fn a_slow_handshake_runs_out_of_time() {
 }
 
 #[test]
-fn a_client_that_does_not_answer_pings_is_given_up() {
-    let limits = "[limits]\nactivity_seconds = 10\npong_seconds = 1\n";
-    let server = Server::start(&format!("workers = 1\n{ECHO}{limits}"));
+fn a_dead_websocket_is_found_within_twice_the_interval_though_we_keep_sending() {
+    // The longer pong_seconds would find it too late, so it does not count.
+    let limits = "[limits]\nactivity_seconds = 10\npong_seconds = 300\n";
+    let server = Server::start(&format!("workers = 1\n{DEMO}{limits}"));
+    let address = server.address(0);
     // It reads nothing, so it answers nothing.
-    let silent = open(&server.address(0), "/");
+    let silent = subscriber(&address, "news");
     let began = Instant::now();
-    // Ten seconds for the client to check, ten more for us, one for the answer.
+    let mut publisher = TcpStream::connect(&address).expect("the server listens");
     while counter(&server, "closed_unheard") == 0 {
-        assert!(began.elapsed() < Duration::from_secs(60), "nobody noticed");
-        std::thread::sleep(Duration::from_millis(500));
+        // Ten seconds for the client to check and ten more until our PING: that is the interval.
+        assert!(began.elapsed() < Duration::from_secs(40), "nobody noticed");
+        assert_eq!(publish(&mut publisher, "news", "still there?"), 200);
+        std::thread::sleep(Duration::from_millis(200));
     }
-    drop(silent);
+    drop((silent, publisher));
     wait_until("it is gone", || counter(&server, "connections") == 0);
 }
 

@@ -199,6 +199,34 @@ fn who_sends_no_header_or_may_send_none_is_ended_and_counted() {
 }
 
 #[test]
+fn limits_by_address_count_the_client_and_not_the_proxy() {
+    let server = Server::start(&format!(
+        "workers = 1\n{}[limits]\nconnections_per_address = 1\n",
+        listener("text://127.0.0.1:0", LOCAL_PROXY),
+    ));
+    let open = |ip: &str| {
+        let mut stream = connect(&server.address(0));
+        let text = format!("PROXY TCP4 {ip} 10.0.0.1 4321 443\r\nhello\n");
+        stream.write_all(text.as_bytes()).expect("sent");
+        stream
+    };
+    let echoes = |stream: &mut TcpStream| {
+        let mut answer = [0; 6];
+        stream.read_exact(&mut answer).expect("an echo");
+        assert_eq!(&answer, b"hello\n");
+    };
+    let mut first = open("203.0.113.9");
+    echoes(&mut first);
+    echoes(&mut open("198.51.100.7"));
+    assert!(is_ended(&mut open("203.0.113.9")));
+    assert_eq!(counter(&server, "refused_connections"), 1);
+    // Its place is free again when it leaves, and nothing was counted that was refused.
+    drop(first);
+    none_is_left(&server);
+    echoes(&mut open("203.0.113.9"));
+}
+
+#[test]
 fn whoever_was_accepted_before_a_reload_is_served_after_it() {
     let server = Server::start(&format!(
         "workers = 1\n{}{}",

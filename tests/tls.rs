@@ -298,6 +298,7 @@ fn who_does_not_finish_the_handshake_is_ended() {
     );
     wait_until("all are gone", || counter(&server, "connections") == 0);
     assert_eq!(counter(&server, "tls_failed"), 2);
+    assert_eq!(counter(&server, "tls_late"), 2);
 }
 
 /// A connection that has sent half of a good ClientHello.

@@ -28,6 +28,8 @@ pub enum Close {
     Violation(Violation),
     /// The outbox passed `limits.outbox_bytes`.
     TooSlow,
+    /// It did not take an answer within `limits.write_seconds`.
+    Unread,
     /// A deadline of the protocol passed.
     TooLate,
     /// No answer to our PING.
@@ -57,7 +59,7 @@ impl Close {
     pub fn websocket(&self) -> Option<(u16, Cow<'static, str>)> {
         let (code, text): (u16, &'static str) = match self {
             Close::Done => (1000, ""),
-            Close::PeerGone | Close::TooSlow => return None,
+            Close::PeerGone | Close::TooSlow | Close::Unread => return None,
             Close::Violation(violation) => violation.websocket(),
             Close::TooLate => (1002, "Too late"),
             Close::Unheard => (4201, "Pong reply not received"),

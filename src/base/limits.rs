@@ -4,10 +4,59 @@
 
 use serde::Deserialize;
 
+/// What happens to an event for a client whose outbox has no room for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OutboxPolicy {
+    /// The client is cut.
+    Close,
+    /// The client does not get it, nor those that follow until it has taken what waits.
+    Drop,
+}
+
+/// A value as it is written in the file.
+trait Shown {
+    fn shown(&self) -> String;
+}
+
+macro_rules! shown_numbers {
+    ($($type:ty),*) => {
+        $(impl Shown for $type {
+            fn shown(&self) -> String {
+                grouped(&self.to_string())
+            }
+        })*
+    };
+}
+
+/// 1048576 as 1_048_576, which TOML reads.
+fn grouped(digits: &str) -> String {
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push('_');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+shown_numbers!(u32, u64, usize);
+
+impl Shown for OutboxPolicy {
+    fn shown(&self) -> String {
+        match self {
+            OutboxPolicy::Close => "\"close\"".into(),
+            OutboxPolicy::Drop => "\"drop\"".into(),
+        }
+    }
+}
+
 /// One row of the table, for the configuration reference.
 pub struct LimitRow {
     pub name: &'static str,
-    pub default: u64,
+    /// As written in the file.
+    pub default: fn() -> String,
     pub help: &'static str,
 }
 
@@ -29,7 +78,7 @@ macro_rules! limits {
 
         impl Limits {
             pub const ROWS: &'static [LimitRow] = &[
-                $(LimitRow { name: stringify!($name), default: $default as u64, help: $help },)*
+                $(LimitRow { name: stringify!($name), default: || Shown::shown(&($default as $type)), help: $help },)*
             ];
         }
     };
@@ -38,6 +87,10 @@ macro_rules! limits {
 limits! {
     connections: usize = 100_000,
         "Connections of one reactor. At the limit it stops accepting until one closes.";
+    connections_per_address: u64 = 0,
+        "Connections of one address in the whole server; of an IPv6 address, of its /64. One more is closed as soon as it was accepted. 0 sets no limit, which is right behind a proxy unless proxy_protocol tells the clients' addresses: to this limit, a request's header comes too late.";
+    accepts_per_address_per_second: u64 = 0,
+        "New connections of one address in a second, in the whole server and after a burst of as many. More are closed as soon as they were accepted. 0 sets no limit.";
     tls_handshake_seconds: u64 = 10,
         "Time for a TLS handshake, or a PROXY header, or both. Then the connection is cut.";
     http_head_bytes: usize = 16_384,
@@ -50,18 +103,24 @@ limits! {
         "Time for a request body to arrive whole. Then 408.";
     http_idle_seconds: u64 = 75,
         "Time a kept-alive connection may wait for its next request. Then it is closed.";
+    write_seconds: u64 = 30,
+        "Time for a client to take an HTTP answer, and for every client to take what was queued for it before its end. Then it is cut.";
     message_bytes: usize = 131_072,
         "One WebSocket message, all fragments together, or one line or frame with its LF or prefix. A longer one closes the connection with 1009.";
+    messages_per_second: u32 = 0,
+        "WebSocket messages, lines, frames, HTTP requests or reads of tcp:// of one connection in a second, after a burst of as many. Beyond, it is not read from until its time has come. 0 sets no limit.";
     connect_seconds: u64 = 10,
         "Time for a client of text:// or frame:// to send pusher:connect. Then the connection is closed.";
     close_seconds: u64 = 5,
         "Time for the peer to answer a WebSocket Close frame. Then the socket is closed.";
     outbox_bytes: usize = 1_048_576,
         "Bytes waiting for one client that reads too slowly. One message more and the connection is cut.";
+    outbox_policy: OutboxPolicy = OutboxPolicy::Close,
+        "What one event more of a channel does to such a client: close cuts it; drop leaves the event out, and all that follow until the client has taken what waits, so that it must expect gaps. What is no event of a channel cuts it either way.";
     activity_seconds: u64 = 120,
         "Silence after which a Pusher client checks its connection (activity_timeout). Ten seconds later the server sends a PING of its own. A client of text:// or frame:// is sent pusher:ping after this silence; silence on tcp:// counts the same.";
     pong_seconds: u64 = 30,
-        "Time to answer the server's PING. Then the connection is closed with 4201. On text://, frame:// and tcp:// no longer than activity_seconds.";
+        "Time to answer the server's PING. Then the connection is closed with 4201. Never longer than activity_seconds, so that a dead peer is found within twice the interval of the PINGs.";
     bad_messages: u32 = 20,
         "Malformed messages of one connection. Each is answered with pusher:error; one more closes it with 4009.";
     channels_per_connection: usize = 1_000,

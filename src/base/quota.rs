@@ -1,5 +1,7 @@
 //! A token bucket: how often something may happen, with room for a short burst.
 
+use std::time::Duration;
+
 use crate::base::now::Moment;
 
 /// `per_second` tokens flow in, `per_second` is also the most it holds. Twelve bytes of state.
@@ -24,6 +26,15 @@ impl Quota {
 
     /// Takes one token if there is one.
     pub fn take(&mut self, now: Moment) -> bool {
+        let is_ready = self.is_ready(now);
+        if is_ready {
+            self.left -= 1000;
+        }
+        is_ready
+    }
+
+    /// Whether there is a token to take.
+    pub fn is_ready(&mut self, now: Moment) -> bool {
         let passed_ms = now.since(self.filled_at).as_millis() as u64;
         if passed_ms > 0 {
             let inflow = passed_ms.saturating_mul(u64::from(self.per_second));
@@ -31,18 +42,20 @@ impl Quota {
             self.left = (u64::from(self.left) + inflow).min(full) as u32;
             self.filled_at = now;
         }
-        if self.left < 1000 {
-            return false;
-        }
-        self.left -= 1000;
-        true
+        self.left >= 1000
+    }
+
+    /// When there will be a token, as of the last look.
+    pub fn ready_at(&self) -> Moment {
+        let missing = 1000u32.saturating_sub(self.left);
+        let wait_ms = missing.div_ceil(self.per_second.max(1));
+        self.filled_at + Duration::from_millis(wait_ms.into())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn a_burst_is_allowed_then_the_rate_holds() {
@@ -53,6 +66,17 @@ mod tests {
         assert_eq!((0..20).filter(|_| quota.take(later)).count(), 2);
         let much_later = later + Duration::from_secs(60);
         assert_eq!((0..20).filter(|_| quota.take(much_later)).count(), 10);
+    }
+
+    #[test]
+    fn an_empty_bucket_tells_when_to_come_again() {
+        let start = Moment::from_micros(5_000_000);
+        let mut quota = Quota::new(4, start);
+        while quota.take(start) {}
+        let again = quota.ready_at();
+        assert_eq!(again, start + Duration::from_millis(250));
+        assert!(!quota.is_ready(again - Duration::from_millis(1)));
+        assert!(quota.take(again) && !quota.take(again));
     }
 
     #[test]

@@ -8,13 +8,12 @@ use toml::de::DeTable;
 
 use crate::app::apps::{App, Secret};
 use crate::app::handler::Handler;
-use crate::base::limits::Limits;
 use crate::config::load::{FORMATS, LEVELS, RawConfig, RawListen, RawLog, RawWebSocket};
 use crate::config::problem::Step::{Index, Key};
 use crate::config::problem::{Problem, Step, locate, nearest};
 use crate::config::program::Program;
 use crate::config::url::{self, ListenUrl, Scheme};
-use crate::config::{Config, Listen, LogFormat, LogOptions, proxies, tls};
+use crate::config::{Config, Listen, LogFormat, LogOptions, limits, proxies, tls};
 use crate::wire::deflate::{WINDOW_BITS_MAX, WINDOW_BITS_MIN};
 use crate::wire::deflate_offer::DeflateOptions;
 use crate::wire::origin::is_valid_entry;
@@ -51,7 +50,7 @@ impl Checker<'_> {
         });
     }
 
-    fn range(&mut self, path: &[Step], name: &str, value: u64, low: u64, high: u64) {
+    pub(super) fn range(&mut self, path: &[Step], name: &str, value: u64, low: u64, high: u64) {
         if !(low..=high).contains(&value) {
             let message = if high == u64::MAX {
                 format!("{name} must be at least {low}, it is {value}")
@@ -107,12 +106,13 @@ pub(super) fn check(
     );
     check_supervision(&mut checker, &raw);
     let log = check_log(&mut checker, &raw.log);
-    let listen = check_listen(&mut checker, &raw.listen, program);
+    let workers = resolve_workers(raw.workers);
+    let listen = check_listen(&mut checker, &raw.listen, (workers, program));
     check_apps(&mut checker, &raw, &listen);
     let deflate = check_websocket(&mut checker, &raw.websocket);
     let at = [Key("http"), Key("cors_origins")];
     check_origins(&mut checker, &at, &raw.http.cors_origins);
-    check_limits(&mut checker, &raw.limits);
+    limits::check(&mut checker, &raw.limits);
     if !checker.problems.is_empty() {
         return Err(checker.problems);
     }
@@ -124,7 +124,7 @@ pub(super) fn check(
         origins: app.origins,
     });
     Ok(Config {
-        workers: resolve_workers(raw.workers),
+        workers,
         threads: raw.threads,
         run_dir: raw.run_dir,
         drain: Duration::from_secs(raw.drain_seconds),
@@ -184,7 +184,11 @@ fn check_log(checker: &mut Checker<'_>, raw: &RawLog) -> LogOptions {
     }
 }
 
-fn check_listen(checker: &mut Checker<'_>, raw: &[RawListen], program: &Program) -> Vec<Listen> {
+fn check_listen(
+    checker: &mut Checker<'_>,
+    raw: &[RawListen],
+    (workers, program): (u32, &Program),
+) -> Vec<Listen> {
     if raw.is_empty() {
         let hint = "add:\n    [[listen]]\n    url = \"http://127.0.0.1:8080\"";
         checker.problem(
@@ -212,6 +216,8 @@ fn check_listen(checker: &mut Checker<'_>, raw: &[RawListen], program: &Program)
         let handler = handler.unwrap_or(Handler::Channels);
         check_handler(checker, &at("url"), &url, handler);
         let http = url.scheme.protocol() == Protocol::Http;
+        let some = one.workers.into();
+        checker.range(&at("workers"), "workers", some, 0, workers.into());
         let tls = one.tls.as_ref();
         let tls = tls.map(|raw| tls::check(checker, index, raw, http));
         match (url.scheme, &tls) {
@@ -231,6 +237,9 @@ fn check_listen(checker: &mut Checker<'_>, raw: &[RawListen], program: &Program)
             word: one.handler.clone(),
             tls,
             proxies,
+            workers: if some > 0 { one.workers } else { workers },
+            connections: one.connections,
+            accepts_per_second: one.accepts_per_second,
         });
     }
     listens
@@ -334,84 +343,6 @@ fn check_websocket(checker: &mut Checker<'_>, raw: &RawWebSocket) -> Option<Defl
     })
 }
 
-fn check_times(checker: &mut Checker<'_>, limits: &Limits) {
-    let mut range = |name: &'static str, value: u64, low: u64, high: u64| {
-        checker.range(&[Key("limits"), Key(name)], name, value, low, high);
-    };
-    // Pusher clients refuse to wait for less, and proxies cut what is silent for longer.
-    range("activity_seconds", limits.activity_seconds, 10, 300);
-    range("pong_seconds", limits.pong_seconds, 1, 300);
-    range("connect_seconds", limits.connect_seconds, 1, 300);
-    range("close_seconds", limits.close_seconds, 1, 300);
-    range("http_head_seconds", limits.http_head_seconds, 1, 300);
-    range("http_body_seconds", limits.http_body_seconds, 1, 3600);
-    range("http_idle_seconds", limits.http_idle_seconds, 1, 86_400);
-    range("question_seconds", limits.question_seconds, 1, 60);
-    range("settle_ms", limits.settle_ms, 1, 60_000);
-}
-
-fn check_limits(checker: &mut Checker<'_>, limits: &Limits) {
-    check_times(checker, limits);
-    let mut range = |name: &'static str, value: u64, low: u64, high: u64| {
-        checker.range(&[Key("limits"), Key(name)], name, value, low, high);
-    };
-    // Connection ids hold 32 bits of slot.
-    range("connections", limits.connections as u64, 1, u32::MAX.into());
-    range(
-        "http_head_bytes",
-        limits.http_head_bytes as u64,
-        256,
-        1 << 20,
-    );
-    range("message_bytes", limits.message_bytes as u64, 128, 1 << 30);
-    range("outbox_bytes", limits.outbox_bytes as u64, 1024, 1 << 40);
-    range(
-        "channels_per_connection",
-        limits.channels_per_connection as u64,
-        1,
-        u64::MAX,
-    );
-    range(
-        "channel_name_bytes",
-        limits.channel_name_bytes as u64,
-        1,
-        4096,
-    );
-    range("event_name_bytes", limits.event_name_bytes as u64, 1, 4096);
-    range("user_id_bytes", limits.user_id_bytes as u64, 1, 4096);
-    range("event_channels", limits.event_channels as u64, 1, 10_000);
-    range("batch_events", limits.batch_events as u64, 1, 10_000);
-    check_fit(checker, limits);
-}
-
-/// What goes from one process to another has to fit into what carries it.
-fn check_fit(checker: &mut Checker<'_>, limits: &Limits) {
-    let mut range = |name: &'static str, value: u64, low: u64, high: u64| {
-        checker.range(&[Key("limits"), Key(name)], name, value, low, high);
-    };
-    // Bus frames carry their length in 32 bits.
-    range(
-        "bus_message_bytes",
-        limits.bus_message_bytes as u64,
-        65_536,
-        1 << 30,
-    );
-    // A request has to fit into one bus message, and a bus message into a link.
-    let (bus, link) = (limits.bus_message_bytes as u64, limits.link_bytes as u64);
-    range("http_body_bytes", limits.http_body_bytes as u64, 1024, bus);
-    range(
-        "event_data_bytes",
-        limits.event_data_bytes as u64,
-        1,
-        bus / 4,
-    );
-    // So does the roster of a full presence channel; 16 bytes for the lengths of its fields.
-    let member = limits.presence_member_bytes as u64 + limits.user_id_bytes as u64 + 16;
-    let members = limits.presence_members as u64;
-    range("presence_members", members, 1, bus / 2 / member);
-    range("link_bytes", link, bus, u64::MAX);
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -467,6 +398,17 @@ mod tests {
                 "f:7:",
             ],
         );
+    }
+
+    #[test]
+    fn a_listener_is_served_by_some_of_the_workers_there_are() {
+        let text = |some| {
+            let listen = listen("http://127.0.0.1:0");
+            format!("workers = 2\n{listen}workers = {some}\n")
+        };
+        check(&text(2), &[]);
+        check(&text(0), &[]);
+        check(&text(3), &["f:5:", "between 0 and 2"]);
     }
 
     #[test]

@@ -23,6 +23,11 @@ pub fn fixed(old: &Config, new: &Config) -> Vec<&'static str> {
     );
     let mut both = old.listen.iter().zip(&new.listen);
     compare(both.any(|(old, new)| old.url != new.url), "listen.url");
+    let mut both = old.listen.iter().zip(&new.listen);
+    compare(
+        both.any(|(old, new)| old.workers != new.workers),
+        "listen.workers",
+    );
     names
 }
 
@@ -53,6 +58,8 @@ mod tests {
         let old = config(A);
         assert!(fixed(&old, &old).is_empty());
         assert_eq!(fixed(&old, &config(B)), ["listen.url"]);
+        let fewer = format!("{A}workers = 1\nconnections = 5\n");
+        assert_eq!(fixed(&old, &config(&fewer)), ["listen.workers"]);
         assert_eq!(
             fixed(
                 &old,

@@ -145,6 +145,24 @@ pub const TABLES: &[TableRow] = &[
                 default: "\"none\"",
                 help: "The header in which trusted_proxies say who a request is from: none, x-forwarded-for, or forwarded (RFC 7239). The rightmost address that is not theirs counts. Only one is believed, since a proxy passes on the other as the client wrote it.",
             },
+            KeyRow {
+                name: "workers",
+                kind: "integer, up to workers",
+                default: "0",
+                help: "How many of the workers accept here, counted from the first. 0 is all.",
+            },
+            KeyRow {
+                name: "connections",
+                kind: "integer",
+                default: "0",
+                help: "Connections of this listener in the whole server. At the limit, accepting here rests, and who comes waits in the kernel's queue, until one closes; other listeners go on. 0 sets no limit but limits.connections.",
+            },
+            KeyRow {
+                name: "accepts_per_second",
+                kind: "integer",
+                default: "0",
+                help: "New connections of this listener in a second, in the whole server and after a burst of as many. Beyond, accepting here rests until the time of the next has come. 0 sets no limit.",
+            },
         ],
         active: "url = \"http://127.0.0.1:8080\"\nhandler = \"channels\"\n",
         optional: false,
@@ -336,7 +354,7 @@ pub fn config_file() -> String {
     text.push_str("[limits]\n");
     for row in Limits::ROWS {
         comment(&mut text, row.help);
-        let _ = writeln!(text, "# {} = {}", row.name, grouped(row.default));
+        let _ = writeln!(text, "# {} = {}", row.name, (row.default)());
     }
     text
 }
@@ -392,7 +410,7 @@ pub fn reference_page() -> String {
             text,
             "| `{}` | `{}` | {} |",
             row.name,
-            grouped(row.default),
+            (row.default)(),
             row.help
         );
     }
@@ -411,19 +429,6 @@ fn comment(text: &mut String, help: &str) {
         line.push_str(word);
     }
     let _ = writeln!(text, "{line}");
-}
-
-/// 1048576 as 1_048_576, which TOML reads.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push('_');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 #[cfg(test)]

@@ -86,6 +86,12 @@ pub(super) struct RawListen {
     pub real_ip_header: String,
     #[serde(default)]
     pub trusted_proxies: Vec<String>,
+    #[serde(default)]
+    pub workers: u32,
+    #[serde(default)]
+    pub connections: u64,
+    #[serde(default)]
+    pub accepts_per_second: u64,
 }
 
 fn default_handler() -> String {

@@ -5,6 +5,7 @@
 pub mod check;
 pub mod diff;
 pub mod keys;
+mod limits;
 pub mod load;
 pub mod locate;
 pub mod problem;
@@ -54,6 +55,11 @@ pub struct Config {
 }
 
 impl Config {
+    /// How many reactors accept from a listener, counted from the first.
+    pub fn slots(&self, listen: &Listen) -> u32 {
+        listen.workers * self.threads
+    }
+
     /// Whether the app is there that the demo page and the banner's curl line speak of.
     pub fn has_demo_app(&self) -> bool {
         let demo = ("demo", "demo-key", check::DEMO_SECRET);
@@ -71,6 +77,12 @@ pub struct Listen {
     pub word: String,
     pub tls: Option<ListenTls>,
     pub proxies: Proxies,
+    /// How many of the workers accept from it, counted from the first.
+    pub workers: u32,
+    /// At most so many in the whole server; zero: no bound of its own.
+    pub connections: u64,
+    /// The same for new ones in a second.
+    pub accepts_per_second: u64,
 }
 
 /// The `[log]` table.

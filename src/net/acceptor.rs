@@ -1,20 +1,27 @@
-//! One listening socket: what comes out of it, and whether there may be more.
+//! A listening socket: who comes out of it, and whether it is left alone for now.
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream as StdUnixStream;
+use std::time::Duration;
 
 use mio::event::Source;
 use mio::net::{TcpListener, UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
 
 use crate::base::networks::Networks;
+use crate::base::now::Moment;
+use crate::net::admission::{Permit, Resting};
 use crate::net::arrival::Arriving;
 use crate::net::sockets::Listening;
 use crate::net::stream::Stream;
 use crate::net::tls::ServerTls;
 use crate::net::transport::Transport;
 use crate::node::Origin;
+
+/// How long to leave listeners alone when descriptors run out or one is full, unless a connection
+/// of this reactor closes.
+pub const PAUSE: Duration = Duration::from_millis(250);
 
 enum Listener {
     Clients {
@@ -40,17 +47,24 @@ pub struct Acceptor {
     proxies: Option<Networks>,
     /// There may be connections in the queue.
     ready: bool,
+    /// Not asked until then.
+    rests: Option<Moment>,
+    /// Rests because it is full, and nobody was accepted since.
+    full: bool,
 }
 
 /// What accepting brought.
 pub enum Accepting {
-    Accepted(Transport, Origin),
+    /// With what it was admitted by, if it is a client.
+    Accepted(Transport, Origin, Option<Permit>),
     /// The same from a proxy, which is to say for whom it is.
-    Arriving(Transport, Arriving),
+    Arriving(Transport, Arriving, Option<Permit>),
     /// It came from elsewhere than the listener's proxies and was turned away.
     Untrusted(Option<SocketAddr>),
     /// The queue is empty; an event will tell.
     Nothing,
+    /// The listener was asked for none and rests from now on; others may have some.
+    Rests(Resting),
     /// This one was lost or turned away; there may be others.
     Lost,
     /// The process or the system is out of what a connection needs.
@@ -103,7 +117,39 @@ impl Acceptor {
             tls: None,
             proxies,
             ready: true,
+            rests: None,
+            full: false,
         })
+    }
+
+    /// The place of the listener in the configuration; `None` when it is not for clients.
+    pub fn index(&self) -> Option<usize> {
+        match &self.listener {
+            Some(Listener::Clients { index, .. } | Listener::LocalClients { index, .. }) => {
+                Some(*index)
+            }
+            Some(Listener::Links { .. }) | None => None,
+        }
+    }
+
+    /// Leaves the listener alone for a while; whether that is news.
+    pub fn rest(&mut self, resting: Resting, now: Moment) -> bool {
+        let (pause, begins) = match resting {
+            Resting::Full => (PAUSE, !std::mem::replace(&mut self.full, true)),
+            Resting::Paced(wait) => (wait, true),
+        };
+        self.rests = Some(now + pause);
+        begins
+    }
+
+    /// Until when it rests with connections that wait.
+    pub fn rests(&self) -> Option<Moment> {
+        self.rests.filter(|_| self.ready)
+    }
+
+    /// Somebody left.
+    pub fn resume(&mut self) {
+        self.rests = None;
     }
 
     /// From now on, connections are secured with what `all` has for this listener. Those that
@@ -122,8 +168,8 @@ impl Acceptor {
         self.ready = self.listener.is_some();
     }
 
-    pub fn is_ready(&self) -> bool {
-        self.ready
+    pub fn is_ready(&self, now: Moment) -> bool {
+        self.ready && self.rests.is_none_or(|until| until <= now)
     }
 
     pub fn accept(&mut self) -> Accepting {
@@ -148,7 +194,10 @@ impl Acceptor {
             },
         };
         match accepted {
-            Ok((stream, origin)) => self.welcome(stream, origin),
+            Ok((stream, origin)) => {
+                self.full = false;
+                self.welcome(stream, origin)
+            }
             Err(error) => match error.kind() {
                 ErrorKind::WouldBlock => {
                     self.ready = false;
@@ -171,9 +220,9 @@ impl Acceptor {
         }
         match (Transport::accepted(stream, self.tls.as_ref()), origin) {
             (Ok(transport), Origin::Client { listener, peer, .. }) if self.proxies.is_some() => {
-                Accepting::Arriving(transport, Arriving::new(listener, peer))
+                Accepting::Arriving(transport, Arriving::new(listener, peer), None)
             }
-            (Ok(transport), origin) => Accepting::Accepted(transport, origin),
+            (Ok(transport), origin) => Accepting::Accepted(transport, origin, None),
             (Err(_), _) => Accepting::Lost,
         }
     }

@@ -1,21 +1,19 @@
-//! All listeners of a reactor, and when none of them is asked: at the connection limit, or when
-//! descriptors ran out.
+//! All listeners of a reactor, and when they are not asked: one of them while it is full or its
+//! clients come too fast, none of them at the connection limit or when descriptors ran out.
 
 use std::io;
 use std::os::unix::net::UnixStream as StdUnixStream;
-use std::time::Duration;
 
 use mio::Registry;
 
 use crate::base::ids::ConnId;
-use crate::base::now::Moment;
-use crate::net::acceptor::{Accepting, Acceptor};
+use crate::base::now::{Moment, Now};
+use crate::net::acceptor::{Accepting, Acceptor, PAUSE};
+use crate::net::admission::{Admission, Permit, Refused, Resting};
 use crate::net::connections::token;
 use crate::net::sockets::Listening;
 use crate::net::tls::ServerTls;
-
-/// How long to leave the listeners alone when descriptors run out, unless a connection closes.
-const PAUSE: Duration = Duration::from_millis(250);
+use crate::node::Origin;
 
 /// Ids from this slot on are listeners; no slab grows that far.
 const FIRST_SLOT: u32 = u32::MAX - 1024;
@@ -27,12 +25,14 @@ pub struct Acceptors {
     paused: Option<Moment>,
     /// Said in the log already; not again until one was accepted.
     rests: bool,
+    admission: Admission,
 }
 
 impl Acceptors {
     pub fn new(
         listening: Vec<Listening>,
         admit: fn(&StdUnixStream) -> bool,
+        admission: Admission,
         connections_max: usize,
         registry: &Registry,
     ) -> io::Result<Acceptors> {
@@ -46,6 +46,7 @@ impl Acceptors {
             connections_max,
             paused: None,
             rests: false,
+            admission,
         })
     }
 
@@ -57,28 +58,52 @@ impl Acceptors {
     }
 
     /// Whether the next turn, which begins with so many connections, could accept at once.
-    pub fn is_ready(&self, connections: usize) -> bool {
+    pub fn is_ready(&self, connections: usize, now: Moment) -> bool {
         let may_accept = self.paused.is_none() && connections < self.connections_max;
-        may_accept && self.acceptors.iter().any(Acceptor::is_ready)
+        may_accept && self.acceptors.iter().any(|one| one.is_ready(now))
     }
 
-    /// Until when accepting rests.
+    /// Until when accepting rests, at all or at one of the listeners.
     pub fn paused(&self) -> Option<Moment> {
-        self.paused
+        let rests = self.acceptors.iter().filter_map(Acceptor::rests).min();
+        self.paused.or(rests)
+    }
+
+    /// The connection's address is known: whether it may stay. One that may not is to be closed,
+    /// with the permit given back as ever.
+    pub fn identify(
+        &self,
+        permit: Option<&mut Permit>,
+        origin: &Origin,
+        now: Now,
+    ) -> Result<(), Refused> {
+        match (permit, origin.address()) {
+            (Some(permit), Some(address)) => self.admission.identify(permit, address.ip(), now),
+            _ => Ok(()),
+        }
+    }
+
+    /// An accepted connection is gone.
+    pub fn leave(&self, permit: Permit) {
+        self.admission.leave(permit);
     }
 
     /// The next connection that waits, while there are `connections`.
-    pub fn accept(&mut self, connections: usize, now: Moment) -> Accepting {
-        if self.paused.is_some_and(|until| until > now) {
+    pub fn accept(&mut self, connections: usize, now: Now) -> Accepting {
+        if self.paused.is_some_and(|until| until > now.moment) {
             return Accepting::Nothing;
         }
         self.paused = None;
-        while let Some(acceptor) = self.acceptors.iter_mut().find(|one| one.is_ready()) {
+        while let Some(acceptor) = self
+            .acceptors
+            .iter_mut()
+            .find(|one| one.is_ready(now.moment))
+        {
             if connections >= self.connections_max {
                 // Those who wait in the kernel's queue are served when somebody leaves.
                 return Accepting::Exhausted(io::Error::other("the connection limit is reached"));
             }
-            match acceptor.accept() {
+            match admitted(acceptor, &self.admission, now) {
                 Accepting::Nothing => {}
                 accepting => {
                     let come =
@@ -104,6 +129,7 @@ impl Acceptors {
     /// A connection closed, which makes room.
     pub fn resume(&mut self) {
         self.paused = None;
+        self.acceptors.iter_mut().for_each(Acceptor::resume);
     }
 
     /// See `Acceptor::secure`.
@@ -116,6 +142,39 @@ impl Acceptors {
     pub fn close(&mut self, registry: &Registry) {
         for acceptor in &mut self.acceptors {
             acceptor.close(registry);
+        }
+    }
+}
+
+/// Accepts one connection, if its listener may have one more.
+fn admitted(acceptor: &mut Acceptor, admission: &Admission, now: Now) -> Accepting {
+    let Some(index) = acceptor.index() else {
+        return acceptor.accept();
+    };
+    let permit = match admission.enter(index, now) {
+        Ok(permit) => permit,
+        Err(resting) => {
+            if !acceptor.rest(resting, now.moment) {
+                return Accepting::Nothing;
+            }
+            if resting == Resting::Full {
+                log::warn!("listener {index} rests: it has as many connections as it may");
+            }
+            return Accepting::Rests(resting);
+        }
+    };
+    match acceptor.accept() {
+        Accepting::Accepted(transport, origin, _) => {
+            admission.accepted(index, now);
+            Accepting::Accepted(transport, origin, Some(permit))
+        }
+        Accepting::Arriving(transport, arriving, _) => {
+            admission.accepted(index, now);
+            Accepting::Arriving(transport, arriving, Some(permit))
+        }
+        other => {
+            admission.leave(permit);
+            other
         }
     }
 }

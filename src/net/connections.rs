@@ -7,6 +7,7 @@ use mio::{Registry, Token};
 use slab::Slab;
 
 use crate::base::ids::ConnId;
+use crate::net::admission::Permit;
 use crate::net::arrival::Arriving;
 use crate::net::transport::Transport;
 
@@ -18,6 +19,8 @@ pub struct Connection {
     /// On the list of those to read from in the next turn.
     pub listed: bool,
     pub phase: Phase,
+    /// Of one that was accepted, until it is gone.
+    pub permit: Option<Permit>,
     /// The node does not know of it yet. Apart, because few connections are so for long.
     pub arriving: Option<Box<Arriving>>,
 }
@@ -40,11 +43,12 @@ pub enum Phase {
     Dead,
 }
 
-/// What the node knew of a connection that was ended.
-pub enum Killed {
-    Known,
-    /// Nothing yet.
-    Arriving,
+/// What is left of a connection that was ended.
+pub struct Killed {
+    /// What it was admitted with.
+    pub permit: Option<Permit>,
+    /// The node knew of it.
+    pub known: bool,
 }
 
 pub struct Connections {
@@ -91,6 +95,7 @@ impl Connections {
             unread: false,
             listed: false,
             phase: Phase::Open,
+            permit: None,
             arriving: arriving.map(Box::new),
         });
         Ok(conn)
@@ -101,9 +106,9 @@ impl Connections {
         let connection = self.get(conn)?;
         connection.phase = Phase::Dead;
         connection.transport.deregister(registry);
-        let killed = match connection.arriving {
-            None => Killed::Known,
-            Some(_) => Killed::Arriving,
+        let killed = Killed {
+            permit: connection.permit.take(),
+            known: connection.arriving.is_none(),
         };
         self.dead.push(conn);
         Some(killed)

@@ -4,6 +4,7 @@
 
 mod acceptor;
 mod acceptors;
+pub mod admission;
 mod arrival;
 pub mod clock;
 mod connections;

@@ -18,9 +18,10 @@ use crate::base::ids::ConnId;
 use crate::base::now::Now;
 use crate::net::acceptor::Accepting;
 use crate::net::acceptors::Acceptors;
+use crate::net::admission::{Permit, Refused, Resting};
 use crate::net::arrival::{Arrival, Arriving, shown};
 use crate::net::clock::Clock;
-use crate::net::connections::{Connections, Killed, Phase};
+use crate::net::connections::{Connections, Phase};
 use crate::net::deadlines::Deadlines;
 use crate::net::secured::Handshake;
 use crate::net::sockets::{Sockets, Tls};
@@ -37,8 +38,6 @@ const ACCEPTS: usize = 64;
 /// Steps of handshakes computed per turn, for the same reason: each costs as much as the messages
 /// of a hundred others. The rest wait their turn in the order in which they came.
 const HANDSHAKES: usize = 16;
-/// How long a peer gets to take what was queued for it before the end.
-const DRAIN: Duration = Duration::from_secs(30);
 /// How long a peer that was sent everything gets to close its side.
 const LINGER: Duration = Duration::from_secs(2);
 /// A turn longer than this is counted.
@@ -85,6 +84,7 @@ impl<N: Node> Reactor<N> {
         let acceptors = Acceptors::new(
             sockets.listening,
             sockets.admit,
+            sockets.admission,
             connections_max.saturating_add(OWN_CONNECTIONS),
             poll.registry(),
         )?;
@@ -101,7 +101,7 @@ impl<N: Node> Reactor<N> {
             handshakes: VecDeque::new(),
             handshakes_due: Deadlines::new(sockets.tls.handshake),
             unwanted: Vec::new(),
-            draining: Deadlines::new(DRAIN),
+            draining: Deadlines::new(sockets.write),
             lingering: Deadlines::new(LINGER),
             tls: sockets.tls,
             quit: false,
@@ -110,7 +110,7 @@ impl<N: Node> Reactor<N> {
             master.set_nonblocking(true)?;
             let stream = Stream::Unix(UnixStream::from_std(master));
             let now = reactor.clock.now();
-            reactor.add(Transport::Plain(stream), Origin::Master, now)?;
+            reactor.add(Transport::Plain(stream), Origin::Master, None, now)?;
         }
         reactor.secure().map_err(io::Error::other)?;
         Ok(reactor)
@@ -185,7 +185,7 @@ impl<N: Node> Reactor<N> {
 
     /// How long to wait: not at all when something was left undone.
     fn timeout(&self, now: Now) -> Option<Duration> {
-        let queued = self.acceptors.is_ready(self.connections.len());
+        let queued = self.acceptors.is_ready(self.connections.len(), now.moment);
         if queued || !self.again.is_empty() || !self.handshakes.is_empty() {
             return Some(Duration::ZERO);
         }
@@ -200,8 +200,14 @@ impl<N: Node> Reactor<N> {
         Some(earliest.since(now.moment))
     }
 
-    fn add(&mut self, transport: Transport, origin: Origin, now: Now) -> io::Result<()> {
-        let conn = self.take_in(transport, None, now)?;
+    fn add(
+        &mut self,
+        transport: Transport,
+        origin: Origin,
+        permit: Option<Permit>,
+        now: Now,
+    ) -> io::Result<()> {
+        let conn = self.take_in(transport, None, permit, now)?;
         self.node.opened(conn, origin, now);
         Ok(())
     }
@@ -211,12 +217,22 @@ impl<N: Node> Reactor<N> {
         &mut self,
         transport: Transport,
         arriving: Option<Arriving>,
+        permit: Option<Permit>,
         now: Now,
     ) -> io::Result<ConnId> {
         let arrives = arriving.is_some();
         let handshaking = arrives || transport.is_handshaking();
         let registry = self.poll.registry();
-        let conn = self.connections.add(transport, arriving, registry)?;
+        let conn = match self.connections.add(transport, arriving, registry) {
+            Ok(conn) => conn,
+            Err(error) => {
+                self.give_back(permit);
+                return Err(error);
+            }
+        };
+        if let Some(connection) = self.connections.get(conn) {
+            connection.permit = permit;
+        }
         if arrives {
             self.arriving += 1;
             self.node.arriving(self.arriving);
@@ -342,6 +358,12 @@ impl<N: Node> Reactor<N> {
                 self.kill(conn, now);
             }
             Arrival::Complete(origin) => {
+                let permit = connection.permit.as_mut();
+                if let Err(refused) = self.acceptors.identify(permit, &origin, now) {
+                    connection.arriving = Some(arriving);
+                    self.count_refused(refused);
+                    return self.kill(conn, now);
+                }
                 // What followed in the same packet gives no event of its own.
                 connection.unread = true;
                 connection.listed = true;
@@ -455,7 +477,7 @@ impl<N: Node> Reactor<N> {
         };
         let added = dialled.and_then(|stream| {
             let transport = Transport::Plain(Stream::Unix(stream));
-            self.add(transport, Origin::Dialled(peer), now)
+            self.add(transport, Origin::Dialled(peer), None, now)
         });
         if added.is_err() {
             self.node.unreachable(peer, now);
@@ -464,13 +486,22 @@ impl<N: Node> Reactor<N> {
 
     /// Ends a connection now.
     fn kill(&mut self, conn: ConnId, now: Now) {
-        match self.connections.kill(conn, self.poll.registry()) {
-            Some(Killed::Known) => self.node.closed(conn, now),
-            Some(Killed::Arriving) => {
+        let Some(killed) = self.connections.kill(conn, self.poll.registry()) else {
+            return;
+        };
+        self.give_back(killed.permit);
+        match killed.known {
+            true => self.node.closed(conn, now),
+            false => {
                 self.arriving -= 1;
                 self.node.arriving(self.arriving);
             }
-            None => {}
+        }
+    }
+
+    fn give_back(&self, permit: Option<Permit>) {
+        if let Some(permit) = permit {
+            self.acceptors.leave(permit);
         }
     }
 
@@ -480,6 +511,7 @@ impl<N: Node> Reactor<N> {
             let connection = self.connections.get(conn);
             connection.is_some_and(|connection| connection.phase == Phase::Draining)
         }) {
+            self.node.counters().closed_unread += 1;
             self.kill(conn, now);
         }
         while let Some(conn) = self
@@ -499,7 +531,7 @@ impl<N: Node> Reactor<N> {
             let connection = self.connections.get(conn);
             match connection.is_some_and(|connection| connection.arriving.is_some()) {
                 true => self.node.counters().proxy_failed += 1,
-                false => Handshake::Failed.count(self.node.counters()),
+                false => Handshake::Late.count(self.node.counters()),
             }
             self.kill(conn, now);
         }
@@ -513,14 +545,12 @@ impl<N: Node> Reactor<N> {
 
     fn accept(&mut self, now: Now) {
         for _ in 0..ACCEPTS {
-            match self.acceptors.accept(self.connections.len(), now.moment) {
-                Accepting::Accepted(transport, origin) => {
-                    if let Err(error) = self.add(transport, origin, now) {
-                        self.pause_accepting(&error, now);
-                    }
+            match self.acceptors.accept(self.connections.len(), now) {
+                Accepting::Accepted(transport, origin, permit) => {
+                    self.admit(transport, origin, permit, now);
                 }
-                Accepting::Arriving(transport, arriving) => {
-                    if let Err(error) = self.take_in(transport, Some(arriving), now) {
+                Accepting::Arriving(transport, arriving, permit) => {
+                    if let Err(error) = self.take_in(transport, Some(arriving), permit, now) {
                         self.pause_accepting(&error, now);
                     }
                 }
@@ -528,10 +558,35 @@ impl<N: Node> Reactor<N> {
                     log::debug!("{} is refused: it is no trusted proxy", shown(peer));
                     self.node.counters().proxy_untrusted += 1;
                 }
+                Accepting::Rests(Resting::Full) => self.node.counters().listener_full += 1,
+                Accepting::Rests(Resting::Paced(_)) => self.node.counters().listener_paced += 1,
                 Accepting::Lost => {}
                 Accepting::Nothing => break,
                 Accepting::Exhausted(error) => return self.pause_accepting(&error, now),
             }
+        }
+    }
+
+    /// Takes in a connection that was accepted, unless its address has had enough.
+    fn admit(
+        &mut self,
+        transport: Transport,
+        origin: Origin,
+        mut permit: Option<Permit>,
+        now: Now,
+    ) {
+        if let Err(refused) = self.acceptors.identify(permit.as_mut(), &origin, now) {
+            self.count_refused(refused);
+            self.give_back(permit);
+        } else if let Err(error) = self.add(transport, origin, permit, now) {
+            self.pause_accepting(&error, now);
+        }
+    }
+
+    fn count_refused(&mut self, refused: Refused) {
+        match refused {
+            Refused::Connections => self.node.counters().refused_connections += 1,
+            Refused::Rate => self.node.counters().refused_rate += 1,
         }
     }
 

@@ -50,6 +50,8 @@ pub enum Handshake {
     Full,
     Resumed,
     Failed,
+    /// It took too long.
+    Late,
 }
 
 impl Handshake {
@@ -61,6 +63,10 @@ impl Handshake {
                 counters.tls_resumed += 1;
             }
             Handshake::Failed => counters.tls_failed += 1,
+            Handshake::Late => {
+                counters.tls_failed += 1;
+                counters.tls_late += 1;
+            }
         }
     }
 }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::base::networks::Networks;
+use crate::net::admission::Admission;
 use crate::net::tls::ServerTls;
 
 /// A listening socket to accept from, opened by the master.
@@ -37,6 +38,10 @@ pub struct Sockets {
     /// Whether the peer of an accepted link is a process of ours.
     pub admit: fn(&StdUnixStream) -> bool,
     pub tls: Tls,
+    /// Who may come in.
+    pub admission: Admission,
+    /// Time for a peer to take what was queued for it before the end.
+    pub write: Duration,
 }
 
 /// Reads what the listeners with TLS are secured with, by their index.

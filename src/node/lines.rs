@@ -14,6 +14,8 @@ struct Line {
     dirty: bool,
     /// More than `full_bytes` waited and not all of it was taken yet.
     full: bool,
+    /// Something was left out because there was no room, and what waited then still does.
+    lags: bool,
     protocol: Protocol,
     outbox: Outbox,
 }
@@ -60,6 +62,7 @@ impl Lines {
             generation: conn.generation,
             dirty: false,
             full: false,
+            lags: false,
             protocol: Protocol::default(),
             outbox: Outbox::new(bytes_max),
         });
@@ -137,6 +140,17 @@ impl Lines {
         Ok(())
     }
 
+    /// Whether a message of up to `count` bytes may go to a connection that gets all or, from the
+    /// first for which there was no room, none until it has taken everything that waits.
+    pub fn keeps_up(&mut self, conn: ConnId, count: usize) -> bool {
+        let Some(line) = self.line(conn) else {
+            return true;
+        };
+        let had_room = !line.lags || line.outbox.is_empty();
+        line.lags = !(had_room && line.outbox.has_room(count));
+        !line.lags
+    }
+
     /// Puts the connection on the dirty list if it has bytes; for those who wrote into `outbox`.
     pub fn touch(&mut self, conn: ConnId) {
         if let Some(line) = self.line(conn)
@@ -180,6 +194,23 @@ mod tests {
         assert_eq!(lines.next_dirty(), Some(conn));
         assert_eq!(lines.next_dirty(), None);
         assert_eq!(lines.waiting(conn), 2);
+    }
+
+    #[test]
+    fn who_lags_gets_nothing_until_it_has_taken_everything() {
+        let mut lines = Lines::new(100);
+        let conn = ConnId::new(0, 1);
+        lines.open(conn, 10);
+        let take = |lines: &mut Lines, count| lines.outbox(conn).expect("open").advance(count);
+        lines.push(conn, |out| out.push(b"12345678")).expect("room");
+        assert!(lines.keeps_up(conn, 2));
+        assert!(!lines.keeps_up(conn, 3));
+        assert!(!lines.keeps_up(conn, 2), "what follows is left out too");
+        take(&mut lines, 7);
+        assert!(!lines.keeps_up(conn, 2), "one byte still waits");
+        take(&mut lines, 1);
+        assert!(lines.keeps_up(conn, 2));
+        assert!(lines.keeps_up(ConnId::new(0, 2), 99), "nobody is there");
     }
 
     #[test]

@@ -47,6 +47,14 @@ impl Origin {
             peer,
         }
     }
+
+    /// Of a client, as far as it is known.
+    pub fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Origin::Client { address, .. } => *address,
+            Origin::Link | Origin::Dialled(_) | Origin::Master => None,
+        }
+    }
 }
 
 /// How a connection is to end.

@@ -129,6 +129,7 @@ mod tests {
             url: "http://127.0.0.1:9".into(),
             certificates: Vec::new(),
             handler: "channels".into(),
+            workers: 2,
         };
         Banner {
             program: "target/release/lineman".into(),
@@ -178,6 +179,7 @@ mod tests {
         let lines = ListenStatus {
             url: "text://127.0.0.1:8".into(),
             handler: "channels".into(),
+            workers: 2,
             certificates: Vec::new(),
         };
         lines_first.listen.insert(0, lines);

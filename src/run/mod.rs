@@ -19,6 +19,7 @@ pub mod end;
 pub mod exit;
 pub mod handover;
 pub mod identity;
+pub mod ledger;
 pub mod link;
 pub mod log;
 pub mod master;

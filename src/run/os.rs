@@ -5,9 +5,10 @@
 use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::atomic::AtomicU64;
 
 use libc::c_int;
 
@@ -170,6 +171,42 @@ pub fn memory_file(bytes: &[u8]) -> io::Result<File> {
     Ok(file)
 }
 
+/// The same with `bytes` zeros, for which no memory is taken until they are touched.
+pub fn empty_memory_file(bytes: usize) -> io::Result<File> {
+    let file = unnamed_file()?;
+    file.set_len(bytes as u64)?;
+    Ok(file)
+}
+
+/// The first `count` numbers of a file as memory that every process with the file shares. It stays
+/// mapped for as long as this process lives. Nobody may shorten the file.
+pub fn share(file: &impl AsFd, count: usize) -> io::Result<&'static [AtomicU64]> {
+    let fd = file.as_fd();
+    let bytes = count * size_of::<AtomicU64>();
+    // Memory beyond the end of the file could be mapped, but not touched.
+    if File::from(fd.try_clone_to_owned()?).metadata()?.len() < bytes as u64 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    // SAFETY: the kernel chooses a place where nothing is mapped, so no memory of ours changes; a
+    // wrong argument gives an error.
+    let address = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            bytes,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_SHARED,
+            fd.as_raw_fd(),
+            0,
+        )
+    };
+    if address == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the mapping begins at a page, so it is aligned; it is `bytes` long, never unmapped,
+    // and whatever bits it holds are numbers. Whoever else has it uses atomics as well.
+    Ok(unsafe { std::slice::from_raw_parts(address.cast(), count) })
+}
+
 #[cfg(target_os = "linux")]
 fn unnamed_file() -> io::Result<File> {
     // SAFETY: the name is a zero-ended constant.
@@ -327,7 +364,6 @@ pub fn exit_at_once(code: u8) -> ! {
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsFd;
     use std::os::unix::fs::FileExt;
 
     use super::*;

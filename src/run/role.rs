@@ -4,12 +4,13 @@
 
 use std::io::Read;
 use std::net::TcpListener;
-use std::os::fd::{IntoRawFd, OwnedFd};
+use std::os::fd::{AsFd, IntoRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
 use crate::app::apps::Apps;
 use crate::app::cors::Cors;
@@ -18,6 +19,7 @@ use crate::config::locate::Source;
 use crate::config::program::Program;
 use crate::config::url::Place;
 use crate::config::{Config, Listen};
+use crate::net::admission::Admission;
 use crate::net::clock::Clock;
 use crate::net::reactor::Reactor;
 use crate::net::sockets::{Listening, Sockets};
@@ -28,7 +30,7 @@ use crate::run::certificates;
 use crate::run::exit::ChildExit;
 use crate::run::handover::{Handover, SWITCHBOARD_NAME, listener_name, master_name};
 use crate::run::spawn::CONFIG_PATH;
-use crate::run::{log as log_writer, os};
+use crate::run::{ledger, log as log_writer, os};
 
 /// A chat room to try the server with; it knows the demo app's secret.
 const DEMO_PAGE: &str = include_str!("../../examples/chat.html");
@@ -58,6 +60,7 @@ pub fn worker(
             true => Some(handover.take(certificates::DESCRIPTOR)?),
             false => None,
         };
+        let shared = handover.take(ledger::DESCRIPTOR)?;
         for slot in handover.slots() {
             starts.push((
                 format!("reactor-{slot}"),
@@ -66,7 +69,7 @@ pub fn worker(
                     &switchboard,
                     (config, services),
                     handover,
-                    tls_file.as_ref(),
+                    (&shared, tls_file.as_ref()),
                 )?,
             ));
         }
@@ -148,7 +151,7 @@ fn worker_reactor(
     switchboard: &std::path::Path,
     (config, services): (&Config, &Services),
     handover: &mut Handover,
-    tls_file: Option<&OwnedFd>,
+    (shared, tls_file): (&OwnedFd, Option<&OwnedFd>),
 ) -> Result<Start, String> {
     let sockets = Sockets {
         listening: client_sockets(slot, config, handover)?,
@@ -156,6 +159,8 @@ fn worker_reactor(
         switchboard: Some(switchboard.to_path_buf()),
         admit: os::admit,
         tls: certificates::reactor_tls(config, tls_file)?,
+        admission: ledger::admission(config, shared.as_fd(), slot, handover)?,
+        write: Duration::from_secs(config.limits.write_seconds),
     };
     let options = WorkerOptions {
         slot,
@@ -191,7 +196,8 @@ fn client_sockets(
     handover: &mut Handover,
 ) -> Result<Vec<Listening>, String> {
     let mut listening = Vec::new();
-    for (index, listen) in config.listen.iter().enumerate() {
+    let tables = config.listen.iter().enumerate();
+    for (index, listen) in tables.filter(|(_, it)| slot < config.slots(it)) {
         let socket = handover.take(&listener_name(index, slot))?;
         let proxies = &listen.proxies;
         let proxies = proxies.protocol.then(|| proxies.trusted.clone());
@@ -235,6 +241,8 @@ fn switchboard_reactor(
         switchboard: None,
         admit: os::admit,
         tls: certificates::no_tls(&config.limits),
+        admission: Admission::open(),
+        write: Duration::from_secs(config.limits.write_seconds),
     };
     let options = SwitchboardOptions {
         links_expected: links,

@@ -10,16 +10,19 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::Child;
 
+use crate::base::dice::Dice;
 use crate::config::Config;
 use crate::config::locate::Source;
 use crate::config::url::Place;
 use crate::run::certificates::{self, Certificates};
 use crate::run::children::Role;
-use crate::run::exit::Failure;
+use crate::run::exit::{Exit, Failure};
 use crate::run::handover::{Activated, SWITCHBOARD_NAME, listener_name, master_name};
 use crate::run::identity::Identity;
+use crate::run::ledger::{self, Ledger, Page, page_name};
 use crate::run::link::Link;
 use crate::run::os;
+use crate::run::role::seed;
 use crate::run::rundir::RunDir;
 use crate::run::slots::Slots;
 use crate::run::spawn::Launcher;
@@ -30,6 +33,8 @@ pub struct Process {
     pub child: Child,
     /// One for each of its reactors.
     pub links: Vec<Link>,
+    /// The same; none for the switchboard. They end with the process.
+    pub pages: Vec<Page>,
 }
 
 /// What a child is given of the configuration.
@@ -46,6 +51,7 @@ pub struct Site {
     /// The same as something to inherit, for children that may not look into our directory.
     inherited: Option<File>,
     launcher: Launcher,
+    ledger: Ledger,
     /// Of the listeners that speak TLS, if any does.
     pub certificates: Option<Certificates>,
     workers: u32,
@@ -62,16 +68,16 @@ impl Site {
     ) -> Result<Site, Failure> {
         let identity = Identity::of(config)?;
         let certificates = Certificates::open(config, source)?;
-        let count = config.workers * config.threads;
         let slots: Result<Vec<Slots>, Failure> = config
             .listen
             .iter()
             .map(|listen| {
+                let count = config.slots(listen);
                 let Place::Inet(address) = listen.url.place else {
                     return Slots::open(listen, count);
                 };
                 match activated.take(address) {
-                    Some(listener) => Slots::activated(listen, listener),
+                    Some(listener) => Slots::activated(listen, listener, count),
                     None => Slots::open(listen, count),
                 }
             })
@@ -84,12 +90,16 @@ impl Site {
         let inherited = inherited.map_err(|error| Failure::io(switchboard.display(), &error))?;
         let launcher = Launcher::new(source, identity)
             .map_err(|error| Failure::io("cannot start other processes", &error))?;
+        let key = Dice::new(seed().map_err(|why| Failure::new(Exit::Failed, why))?).next_u64();
+        let ledger = Ledger::open(config.listen.len(), key)
+            .map_err(|error| Failure::io("cannot share memory", &error))?;
         Ok(Site {
             slots: slots?,
             links,
             switchboard,
             inherited,
             launcher,
+            ledger,
             certificates,
             workers: config.workers,
             threads: config.threads,
@@ -102,6 +112,7 @@ impl Site {
         both.map(|(slots, listen)| ListenStatus {
             url: slots.url.to_string(),
             handler: listen.word.clone(),
+            workers: listen.workers,
             certificates: Vec::new(),
         })
         .collect()
@@ -175,6 +186,7 @@ impl Site {
         Ok(Process {
             child,
             links: vec![link(ours)?],
+            pages: Vec::new(),
         })
     }
 
@@ -182,21 +194,26 @@ impl Site {
         let slots = self.slots_of(number);
         let mut ours = Vec::new();
         let mut theirs = Vec::new();
+        let mut pages = Vec::new();
         for slot in slots.clone() {
             let (our_end, their_end) = UnixStream::pair()?;
             ours.push(link(our_end)?);
             theirs.push((master_name(slot), their_end));
+            pages.push((page_name(slot), self.ledger.page()?));
         }
         let pairs = theirs
             .iter()
             .map(|(name, stream)| (name.clone(), stream.as_fd()));
         let mut descriptors: Vec<(String, BorrowedFd<'_>)> = pairs.collect();
         for slot in slots {
-            for (index, of_table) in self.slots.iter().enumerate() {
+            let tables = self.slots.iter().enumerate();
+            for (index, of_table) in tables.filter(|(_, it)| it.serves(slot)) {
                 let socket = of_table.socket(slot).ok_or(io::ErrorKind::NotFound)?;
                 descriptors.push((listener_name(index, slot), socket));
             }
         }
+        descriptors.push((ledger::DESCRIPTOR.to_string(), self.ledger.file()));
+        descriptors.extend(pages.iter().map(|(name, page)| (name.clone(), page.file())));
         if let Some(file) = &self.inherited {
             descriptors.push((SWITCHBOARD_NAME.to_string(), file.as_fd()));
         }
@@ -208,7 +225,11 @@ impl Site {
         let mut arguments = words(&["worker", "--number", &number, "--life", &life]);
         arguments.extend(words(&["--switchboard", &switchboard]));
         let child = self.launcher.launch(&arguments, descriptors)?;
-        Ok(Process { child, links: ours })
+        Ok(Process {
+            child,
+            links: ours,
+            pages: pages.into_iter().map(|(_, page)| page).collect(),
+        })
     }
 }
 

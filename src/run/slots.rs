@@ -23,6 +23,8 @@ const BACKLOG: i32 = 4096;
 pub struct Slots {
     /// With the real port.
     pub url: ListenUrl,
+    /// How many slots accept from it, counted from the first.
+    count: u32,
     sockets: Sockets,
 }
 
@@ -50,25 +52,32 @@ impl Slots {
                 Sockets::Own(opened.map_err(|error| explain(&listen.url, &error))?)
             }
         };
-        Ok(Slots { url, sockets })
+        Ok(Slots {
+            url,
+            count,
+            sockets,
+        })
     }
 
     /// The same with a socket that somebody else opened.
-    pub fn activated(listen: &Listen, listener: TcpListener) -> Result<Slots, Failure> {
+    pub fn activated(listen: &Listen, listener: TcpListener, count: u32) -> Result<Slots, Failure> {
         listener
             .set_nonblocking(true)
             .map_err(|error| Failure::io("a socket that was handed over", &error))?;
         Ok(Slots {
             url: listen.url.clone(),
+            count,
             sockets: Sockets::Activated(listener),
         })
     }
 
     /// Takes the slot out of those among which the kernel spreads connections. What it had queued
     /// for the slot is reset, unless net.ipv4.tcp_migrate_req moves it to another. One socket for
-    /// all gives nobody a share of its own, and stays.
+    /// all gives nobody a share of its own, and stays; so does the last one, as nobody else could
+    /// take over what comes.
     pub fn close(&mut self, slot: u32) {
         if let Sockets::Own(listeners) = &mut self.sockets
+            && listeners.iter().flatten().count() > 1
             && let Some(listener) = listeners.get_mut(slot as usize)
         {
             *listener = None;
@@ -90,6 +99,11 @@ impl Slots {
             *listener = Some(TcpListener::from(socket));
         }
         Ok(())
+    }
+
+    /// Whether the slot is one of those that accept from it.
+    pub fn serves(&self, slot: u32) -> bool {
+        slot < self.count
     }
 
     /// `None` for a slot that was not opened.
@@ -171,6 +185,9 @@ mod tests {
             word: "echo".into(),
             tls: None,
             proxies: Proxies::default(),
+            workers: count,
+            connections: 0,
+            accepts_per_second: 0,
         };
         Slots::open(&listen, count)
     }
@@ -208,6 +225,8 @@ mod tests {
             let accepted = listener(&slots, 1).unwrap().accept();
             assert!(accepted.is_ok(), "the one that is left gets all");
         }
+        slots.close(1);
+        assert!(slots.socket(1).is_some(), "the last one stays");
         slots.reopen(0).unwrap();
         let again = listener(&slots, 0).unwrap().local_addr().unwrap();
         assert_eq!(again, address);

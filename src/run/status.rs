@@ -35,6 +35,9 @@ pub struct ListenStatus {
     /// With the real port.
     pub url: String,
     pub handler: String,
+    /// How many of them accept here.
+    #[serde(default)]
+    pub workers: u32,
     /// None where clients speak in the clear.
     #[serde(default)]
     pub certificates: Vec<CertificateStatus>,
@@ -162,7 +165,12 @@ impl Status {
         line("config", &self.config);
         line("run dir", &self.run_dir);
         for listen in &self.listen {
-            line("listen", &format!("{} ({})", listen.url, listen.handler));
+            let served = match listen.workers {
+                some if some < self.workers => format!(", {some} of {} workers", self.workers),
+                _ => String::new(),
+            };
+            let value = format!("{} ({}{served})", listen.url, listen.handler);
+            line("listen", &value);
             for certificate in &listen.certificates {
                 line("", &certificate.words());
             }
@@ -295,6 +303,7 @@ mod tests {
             listen: vec![ListenStatus {
                 url: "http://127.0.0.1:1".into(),
                 handler: "echo".into(),
+                workers: 2,
                 certificates: vec![CertificateStatus {
                     names: vec!["a.example".into(), "*.b.example".into()],
                     file: "/etc/a.pem".into(),

@@ -25,6 +25,8 @@ pub struct Http {
     hung_up: bool,
     /// The next answer is the last.
     leaving: bool,
+    /// The peer may not have taken all of the last answer.
+    untaken: bool,
 }
 
 enum Phase {
@@ -85,6 +87,7 @@ impl Http {
             since: now.moment,
             hung_up: false,
             leaving: false,
+            untaken: false,
         }
     }
 
@@ -151,6 +154,7 @@ impl Http {
             self.phase = Phase::Ended;
             return Ok(AfterAnswer::Close);
         }
+        self.untaken = true;
         self.enter(Phase::Quiet { first: false }, now);
         Ok(AfterAnswer::KeepAlive)
     }
@@ -218,8 +222,19 @@ impl Http {
             return None;
         }
         let close = match self.phase {
-            // Nobody waits for an answer: RFC 9112 section 9.5 allows to close silently.
-            Phase::Quiet { first: false } => Close::Done,
+            Phase::Quiet { first: false } => {
+                let write = Duration::from_secs(limits.write_seconds);
+                if !out.is_empty() && now.moment >= self.since + write {
+                    Close::Unread
+                } else {
+                    self.untaken = false;
+                    if now.moment < self.deadline(limits)? {
+                        return None;
+                    }
+                    // Nobody waits for an answer: RFC 9112 section 9.5 allows to close silently.
+                    Close::Done
+                }
+            }
             Phase::Quiet { first: true } => Close::TooLate,
             _ => {
                 let late = Refusal::new(408, "Request took too long").response();
@@ -235,6 +250,9 @@ impl Http {
 
     pub fn deadline(&self, limits: &Limits) -> Option<Moment> {
         let seconds = match self.phase {
+            Phase::Quiet { first: false } if self.untaken => {
+                limits.write_seconds.min(limits.http_idle_seconds)
+            }
             Phase::Quiet { first: false } => limits.http_idle_seconds,
             Phase::Quiet { first: true } | Phase::Head(_) => limits.http_head_seconds,
             Phase::Body(_) => limits.http_body_seconds,

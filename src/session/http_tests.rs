@@ -440,10 +440,27 @@ fn a_quiet_connection_is_closed_silently() {
 
     let mut client = Client::new(Limits::default());
     client.send(get("").as_bytes(), at(100));
-    let said = client.output();
+    client.out.clear();
     assert_eq!(lapse(&mut client, 174), None);
     assert_eq!(lapse(&mut client, 175), Some(Close::Done));
-    assert_eq!(client.output(), said);
+    assert_eq!(client.output(), "");
+}
+
+#[test]
+fn an_answer_that_is_not_taken_ends_the_connection() {
+    let mut client = Client::new(Limits::default());
+    client.send(get("").as_bytes(), at(100));
+    assert_eq!(lapse(&mut client, 129), None);
+    assert_eq!(lapse(&mut client, 130), Some(Close::Unread));
+
+    // It was taken in time; the next one is not.
+    let mut client = Client::new(Limits::default());
+    client.send(get("").as_bytes(), at(100));
+    client.out.clear();
+    assert_eq!(lapse(&mut client, 130), None);
+    client.send(get("").as_bytes(), at(140));
+    assert_eq!(lapse(&mut client, 169), None);
+    assert_eq!(lapse(&mut client, 170), Some(Close::Unread));
 }
 
 #[test]

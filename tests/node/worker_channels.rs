@@ -1,5 +1,7 @@
 //! Subscribers of one worker: those who read too slowly, and answers that cross with their leaving.
 
+use std::time::Duration;
+
 use lineman::base::ids::{ConnId, SocketId};
 use lineman::base::limits::Limits;
 use lineman::node::{Ending, Node, Output};
@@ -48,6 +50,30 @@ fn a_client_that_reads_slowly_is_not_read_from_either() {
     play.hand.release(client);
     assert!(play.hand.node.wants_input(client));
     assert!(!play.hand.node.wants_input(ConnId::new(99, 1)), "nobody");
+}
+
+#[test]
+fn who_sends_too_fast_is_held_back_and_its_end_comes_after_what_it_sent() {
+    let mut play = Play::new(Limits {
+        messages_per_second: 2,
+        ..Limits::default()
+    });
+    let client = play.open(0);
+    let requests = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n".repeat(5);
+    play.send(client, requests.as_bytes());
+    assert_eq!(play.statuses(client), [200, 200]);
+    assert!(!play.hand.node.wants_input(client));
+    // TLS reads the end together with the last bytes.
+    play.hand.hang_up(client);
+    play.hand.take_outputs();
+    play.hand.pass(Duration::from_secs(1));
+    assert_eq!(play.statuses(client), [200, 200]);
+    assert_eq!(play.hand.take_outputs(), []);
+    play.hand.pass(Duration::from_secs(1));
+    assert_eq!(play.statuses(client), [200]);
+    let ended = Output::Close(client, Ending::Flushed);
+    assert_eq!(play.hand.take_outputs(), [ended]);
+    assert!(play.counters().throttled >= 2);
 }
 
 #[test]

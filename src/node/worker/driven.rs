@@ -65,6 +65,25 @@ impl Worker {
         let application = self.handlers.of(seat.handler);
         application.located(conn, listener, address, &mut self.shared.cx(now));
     }
+
+    /// The connection's input is at its end, and taken up.
+    pub(super) fn hang_up(&mut self, conn: ConnId, now: Now) {
+        let Some(seat) = self.seats.get_mut(conn) else {
+            return;
+        };
+        match &mut seat.session {
+            Session::Http(http) => {
+                if http.hung_up() {
+                    self.end(conn, Close::PeerGone, now);
+                }
+            }
+            Session::WebSocket(_) | Session::Framed(_) => self.end(conn, Close::PeerGone, now),
+            Session::Uplink | Session::Master => {
+                self.outputs.push_back(Output::Close(conn, Ending::Cut));
+            }
+        }
+        self.carry_out(now);
+    }
 }
 
 impl Node for Worker {
@@ -78,6 +97,7 @@ impl Node for Worker {
             } => {
                 lines.open(conn, self.shared.limits.outbox_bytes);
                 self.welcome(conn, Facts::new(listener, address, peer, now), now);
+                self.pace(conn, now);
             }
             Origin::Dialled(Peer::Switchboard) => {
                 lines.open(conn, usize::MAX);
@@ -110,21 +130,11 @@ impl Node for Worker {
     }
 
     fn hung_up(&mut self, conn: ConnId, now: Now) {
-        let Some(seat) = self.seats.get_mut(conn) else {
-            return;
-        };
-        match &mut seat.session {
-            Session::Http(http) => {
-                if http.hung_up() {
-                    self.end(conn, Close::PeerGone, now);
-                }
-            }
-            Session::WebSocket(_) | Session::Framed(_) => self.end(conn, Close::PeerGone, now),
-            Session::Uplink | Session::Master => {
-                self.outputs.push_back(Output::Close(conn, Ending::Cut));
-            }
+        match self.seats.get_mut(conn) {
+            // What it sent before has not been looked at yet.
+            Some(seat) if seat.held_back || seat.paused => seat.hung_up = true,
+            _ => self.hang_up(conn, now),
         }
-        self.carry_out(now);
     }
 
     fn closed(&mut self, conn: ConnId, now: Now) {
@@ -199,12 +209,13 @@ impl Node for Worker {
     }
 
     fn wants_input(&self, conn: ConnId) -> bool {
-        let Some(seat) = self.seats.get(conn).filter(|seat| !seat.paused) else {
+        let Some(seat) = self.seats.get(conn) else {
             return false;
         };
         let outgoing = &self.shared.outgoing;
         match &seat.session {
             Session::Uplink | Session::Master => true,
+            _ if seat.held_back || seat.paused => false,
             _ if outgoing.uplink.is_congested(&outgoing.lines) => false,
             Session::WebSocket(_) | Session::Framed(_) => {
                 outgoing.lines.waiting(conn) <= UNREAD_BYTES
@@ -222,7 +233,7 @@ impl Node for Worker {
 
     fn poll_output(&mut self, now: Now) -> Option<Output> {
         while let Some(conn) = self.resumed.pop() {
-            self.take_up(conn, &mut [], now);
+            self.resume(conn, now);
         }
         if let Some(output) = self.outputs.pop_front() {
             return Some(output);

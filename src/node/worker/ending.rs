@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::app::application::Application;
 use crate::app::handler::Handler;
 use crate::base::close::Close;
+use crate::base::counters::Counters;
 use crate::base::ids::ConnId;
 use crate::base::now::Now;
 use crate::node::worker::Worker;
@@ -51,9 +52,12 @@ impl Worker {
         seat.leftover = Vec::new();
         let framed = matches!(seat.session, Session::Framed(_));
         let handler = seat.handler;
+        if close == Close::TooLate {
+            count_late(&seat.session, &mut self.shared.counters);
+        }
         self.count(&close);
         let mut ending = match close {
-            Close::TooSlow => Ending::Cut,
+            Close::TooSlow | Close::Unread => Ending::Cut,
             _ => Ending::Flushed,
         };
         if framed && ending == Ending::Flushed && !self.say_last_words(conn, handler, &close) {
@@ -82,6 +86,7 @@ impl Worker {
         let counters = &mut self.shared.counters;
         match close {
             Close::TooSlow => counters.closed_slow += 1,
+            Close::Unread => counters.closed_unread += 1,
             Close::Violation(_) => counters.closed_violation += 1,
             Close::Unheard => counters.closed_unheard += 1,
             _ => {}
@@ -103,13 +108,14 @@ impl Worker {
         let Some(seat) = self.seats.live(conn) else {
             return;
         };
+        let resume = seat.held_until();
         let deadline = match &seat.session {
             Session::Http(http) => http.deadline(&self.shared.limits),
             Session::WebSocket(websocket) => websocket.deadline(&self.websocket),
             Session::Framed(framed) => framed.deadline(self.framed.of(seat.handler)),
             Session::Uplink | Session::Master => None,
         };
-        if let Some(deadline) = deadline
+        if let Some(deadline) = deadline.into_iter().chain(resume).min()
             && seat
                 .armed
                 .is_none_or(|armed| self.wheel.fires_at(deadline) < armed)
@@ -129,6 +135,10 @@ impl Worker {
             return;
         }
         seat.armed = None;
+        if seat.held_until().is_some_and(|until| until <= now.moment) {
+            seat.held_back = false;
+            self.resumed.push(conn);
+        }
         let Some(out) = self.shared.outgoing.lines.outbox(conn) else {
             return;
         };
@@ -187,5 +197,15 @@ impl Worker {
         if leaving && !awaited && self.seats.count() <= own {
             self.outputs.push_back(Output::Quit);
         }
+    }
+}
+
+/// What a passed deadline was set for follows from what was spoken.
+fn count_late(session: &Session, counters: &mut Counters) {
+    match session {
+        Session::Http(_) => counters.late_requests += 1,
+        Session::WebSocket(_) => counters.late_closes += 1,
+        Session::Framed(_) => counters.late_introductions += 1,
+        Session::Uplink | Session::Master => {}
     }
 }

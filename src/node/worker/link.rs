@@ -197,7 +197,7 @@ impl Worker {
                 Content::Binary(bytes) => Parcel::new(Message::Binary(bytes)),
             };
             for conn in subscribers.iter().filter(|conn| Some(**conn) != excluded) {
-                shared.outgoing.deliver(*conn, &parcel);
+                shared.outgoing.broadcast(*conn, &parcel);
             }
         }
     }

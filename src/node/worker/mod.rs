@@ -12,6 +12,7 @@ mod ending;
 mod link;
 mod listing;
 mod outgoing;
+mod pacing;
 mod seats;
 mod uplink;
 
@@ -124,7 +125,8 @@ fn websocket_options(limits: &Limits) -> WebSocketOptions {
     WebSocketOptions {
         message_bytes: limits.message_bytes,
         ping_after: Duration::from_secs(limits.activity_seconds) + PING_AFTER_CLIENT,
-        pong_within: Duration::from_secs(limits.pong_seconds),
+        // A dead peer is found within twice the interval.
+        pong_within: Duration::from_secs(limits.pong_seconds.min(limits.activity_seconds)),
         close_within: Duration::from_secs(limits.close_seconds),
     }
 }
@@ -199,7 +201,7 @@ pub struct Worker {
     pub(super) outputs: VecDeque<Output>,
     /// The connection whose input is being taken up.
     advancing: Option<ConnId>,
-    /// Answered meanwhile, with pipelined input to take up.
+    /// Answered meanwhile or held back no longer, with input to take up.
     resumed: Vec<ConnId>,
     pub(super) master: Option<ConnId>,
     /// Ready was reported.
@@ -233,6 +235,8 @@ impl Worker {
             deflating: Deflating::new(deflate),
             wishes: VecDeque::new(),
             messages: 0,
+            policy: limits.outbox_policy,
+            dropped: 0,
             scratch: Vec::new(),
         };
         let mut worker = Worker {
@@ -298,6 +302,7 @@ impl Worker {
         counters.connections = (self.seats.count() as u64).saturating_sub(own);
         counters.subscriptions = self.shared.hub.len();
         counters.messages_out = self.shared.outgoing.messages;
+        counters.events_dropped = self.shared.outgoing.dropped;
         let mut counters = counters.clone();
         counters.bytes_out += open_bytes;
         counters
@@ -333,24 +338,18 @@ impl Worker {
     /// Lets the connection's session take what it can from `inbox`, step by step.
     fn advance(&mut self, conn: ConnId, inbox: &mut Inbox<'_>, now: Now) {
         let outer = self.advancing.replace(conn);
-        while !self.is_paused(conn) && self.step(conn, inbox, now) {
+        while !self.holds_back(conn, inbox, now) && self.step(conn, inbox, now) {
             self.carry_out(now);
         }
         self.carry_out(now);
         self.advancing = outer;
     }
 
-    fn is_paused(&self, conn: ConnId) -> bool {
-        self.seats.get(conn).is_some_and(|seat| seat.paused)
-    }
-
     /// One step; whether there may be another.
     fn step(&mut self, conn: ConnId, inbox: &mut Inbox<'_>, now: Now) -> bool {
-        let Some(seat) = self.seats.live(conn) else {
-            return false;
-        };
         let shared = &mut self.shared;
-        let Some(out) = shared.outgoing.lines.outbox(conn) else {
+        let out = shared.outgoing.lines.outbox(conn);
+        let (Some(seat), Some(out)) = (self.seats.live(conn), out) else {
             return false;
         };
         match &mut seat.session {
@@ -359,12 +358,12 @@ impl Worker {
                 HttpStep::Request(request) => {
                     shared.counters.http_requests += 1;
                     let application = self.handlers.of(seat.handler);
-                    if seat.facts.hear(&request, &self.listeners) {
-                        let (listener, address) = seat.facts.place();
+                    if let Some((listener, address)) = seat.facts.hear(&request, &self.listeners) {
                         application.located(conn, listener, address, &mut shared.cx(now));
                     }
                     http.allow_origin(self.cors.allowed(&request));
                     http.agree(shared.outgoing.deflating.negotiate(&request));
+                    seat.spend(now);
                     application.request(conn, &request, &mut shared.cx(now));
                 }
                 HttpStep::Close(close) => self.end(conn, close, now),
@@ -382,6 +381,7 @@ impl Worker {
                     WebSocketStep::Binary(bytes) => &Received::Binary(bytes),
                 };
                 if seat.known {
+                    seat.spend(now);
                     shared.counters.messages_in += 1;
                     let application = self.handlers.of(seat.handler);
                     application.message(conn, message.as_message(), &mut shared.cx(now));
@@ -396,6 +396,7 @@ impl Worker {
                     }
                     FramedStep::Message(payload) => payload,
                 };
+                seat.spend(now);
                 shared.counters.messages_in += 1;
                 let application = self.handlers.of(seat.handler);
                 application.message(conn, payload.into(), &mut shared.cx(now));

@@ -7,6 +7,7 @@ use crate::app::application::{Asked, Message, Outlet, Parcel, Unavailable};
 use crate::base::bytes::Full;
 use crate::base::close::Close;
 use crate::base::ids::ConnId;
+use crate::base::limits::OutboxPolicy;
 use crate::base::now::Now;
 use crate::node::lines::Lines;
 use crate::node::worker::deflating::{Deflated, Deflating};
@@ -32,6 +33,10 @@ pub struct Outgoing {
     pub wishes: VecDeque<Wish>,
     /// Messages queued since the start.
     pub messages: u64,
+    /// What happens to an event for which there is no room.
+    pub policy: OutboxPolicy,
+    /// Events left out since the start.
+    pub dropped: u64,
     /// Where a message is framed before it is queued; empty between two.
     pub scratch: Vec<u8>,
 }
@@ -39,7 +44,21 @@ pub struct Outgoing {
 /// The scratch vector keeps no more than this between two messages.
 const SCRATCH_BYTES: usize = 64 * 1024;
 
+/// What any protocol adds to a message, at most.
+const HEAD_BYTES: usize = 16;
+
 impl Outgoing {
+    /// Queues an event of a channel, or leaves it out for a client that reads too slowly. That is
+    /// decided before the event is compressed, which the peer's context would remember.
+    pub fn broadcast(&mut self, conn: ConnId, parcel: &Parcel<'_>) {
+        let size = parcel.message().payload().len() + HEAD_BYTES;
+        if self.policy == OutboxPolicy::Drop && !self.lines.keeps_up(conn, size) {
+            self.dropped += 1;
+        } else {
+            self.deliver(conn, parcel);
+        }
+    }
+
     fn sent(&mut self, conn: ConnId, pushed: Result<(), Full>) {
         match pushed {
             Ok(()) => self.messages += 1,

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use crate::app::handler::Handler;
 use crate::base::ids::ConnId;
 use crate::base::now::{Moment, Now};
+use crate::base::quota::Quota;
 use crate::node::worker::{Forwarding, Listener};
 use crate::session::Session;
 use crate::wire::http::Request;
@@ -84,13 +85,14 @@ impl Facts {
     }
 
     /// Takes in what a request says about where it comes from, if it is from somebody who may say.
-    /// Each of `listeners` has its own rule for that. Whether `address` is another now.
-    pub fn hear(&mut self, request: &Request<'_>, listeners: &[Listener]) -> bool {
+    /// Each of `listeners` has its own rule for that. The `place`, if it is another now.
+    pub fn hear(
+        &mut self,
+        request: &Request<'_>,
+        listeners: &[Listener],
+    ) -> Option<(usize, Option<SocketAddr>)> {
         let listener = listeners.get(usize::from(self.listener));
-        let Some(Forwarding { header, trusted }) = listener.and_then(|it| it.forwarding.as_ref())
-        else {
-            return false;
-        };
+        let Forwarding { header, trusted } = listener?.forwarding.as_ref()?;
         let before = self.address();
         let connected = self.connected().map(|address| address.ip());
         let said = match trusted.contains(connected) {
@@ -100,7 +102,7 @@ impl Facts {
         if said.is_some() || self.told.is_some() {
             self.told.get_or_insert_default().of_request = said;
         }
-        self.address() != before
+        (self.address() != before).then(|| self.place())
     }
 }
 
@@ -113,14 +115,42 @@ pub struct Seat {
     pub ended: bool,
     /// The application asked not to be sent what arrives.
     pub paused: bool,
+    /// It used up what it may send for now: its input waits.
+    pub held_back: bool,
+    /// The peer sends nothing more; told once what was held back has been taken up.
+    pub hung_up: bool,
     /// The application was told of the connection and is to be told of its end.
     pub known: bool,
     /// Bytes that arrived and were not understood yet.
     pub leftover: Vec<u8>,
+    /// How fast it may send; `None` without a limit. Apart, because most servers set none.
+    pub pace: Option<Box<Quota>>,
     /// When the wheel will next fire for it.
     pub armed: Option<Moment>,
     pub session: Session,
     pub facts: Facts,
+}
+
+impl Seat {
+    /// Whether the next message has to wait.
+    pub fn hold_back(&mut self, now: Now) -> bool {
+        let pace = self.pace.as_deref_mut();
+        self.held_back = pace.is_some_and(|pace| !pace.is_ready(now.moment));
+        self.held_back
+    }
+
+    /// When that is over, while it lasts.
+    pub fn held_until(&self) -> Option<Moment> {
+        let pace = self.pace.as_ref().filter(|_| self.held_back);
+        pace.map(|pace| pace.ready_at())
+    }
+
+    /// A message of it was taken up.
+    pub fn spend(&mut self, now: Now) {
+        if let Some(pace) = &mut self.pace {
+            pace.take(now.moment);
+        }
+    }
 }
 
 /// By slot.
@@ -141,8 +171,11 @@ impl Seats {
             handler,
             ended: false,
             paused: false,
+            held_back: false,
+            hung_up: false,
             known: false,
             leftover: Vec::new(),
+            pace: None,
             armed: None,
             session,
             facts: Facts::default(),
