@@ -8,7 +8,9 @@ use std::process::ExitCode;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::app::service::Services;
+use crate::config::Config;
 use crate::config::locate::Source;
+use crate::config::problem::ConfigError;
 use crate::config::program::Program;
 use crate::net::clock::unix_seconds;
 use crate::run::certificate_files::Certificates;
@@ -17,7 +19,7 @@ use crate::run::control::Command;
 use crate::run::exit::{EXIT_CODES, Exit, Failure};
 use crate::run::rundir::RunDir;
 use crate::run::start::start;
-use crate::run::{client, role, spawn};
+use crate::run::{client, role, roots, spawn};
 use crate::wire::control::COLUMNS;
 
 /// A connection server that speaks the Pusher Channels protocol.
@@ -266,8 +268,9 @@ fn to_json(status: &impl serde::Serialize) -> Result<String, Failure> {
 }
 
 fn check(source: &Source) -> Result<Exit, Failure> {
-    let certificates = read(source)?;
-    for warning in certificates.all_warnings(unix_seconds()) {
+    let (config, certificates) = read(source)?;
+    let warnings = config.warnings().into_iter();
+    for warning in warnings.chain(certificates.all_warnings(unix_seconds())) {
         eprintln!("warning: {warning}");
     }
     println!("ok ({})", source.name());
@@ -275,9 +278,10 @@ fn check(source: &Source) -> Result<Exit, Failure> {
 }
 
 /// Everything that `start` will read, checked.
-fn read(source: &Source) -> Result<Certificates, Failure> {
-    source
-        .config()
-        .and_then(|config| Certificates::read(&config, source))
-        .map_err(|error| Failure::new(Exit::BadConfig, error.0))
+fn read(source: &Source) -> Result<(Config, Certificates), Failure> {
+    let bad = |error: ConfigError| Failure::new(Exit::BadConfig, error.0);
+    let config = source.config().map_err(bad)?;
+    roots::check(&config)?;
+    let certificates = Certificates::read(&config, source).map_err(bad)?;
+    Ok((config, certificates))
 }

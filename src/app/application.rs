@@ -7,9 +7,11 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 
+use crate::app::exposition::Page;
 use crate::base::close::Close;
 use crate::base::counters::Counters;
 use crate::base::dice::Dice;
+use crate::base::files::{FileFacts, NoFile};
 use crate::base::ids::{ConnId, Ticket};
 use crate::base::limits::Limits;
 use crate::base::names::ChannelKey;
@@ -159,6 +161,13 @@ pub trait Outlet {
 
     /// A question of `conn`; `answered` follows unless this fails.
     fn ask(&mut self, conn: ConnId, question: Asked<'_>, now: Now) -> Result<(), Unavailable>;
+
+    /// Asks for the numbers of the whole server; `gathered` follows.
+    fn gather(&mut self, conn: ConnId);
+
+    /// Opens a file below the root of the connection's listener, a path without a leading slash;
+    /// one that is empty or ends in a slash means the index there. `file_opened` follows.
+    fn open_file(&mut self, conn: ConnId, path: String);
 }
 
 /// What can be asked of the switchboard.
@@ -294,6 +303,13 @@ pub trait Application {
 
     /// The answer to this connection's `ask`.
     fn answered(&mut self, conn: ConnId, answer: Result<Answer<'_>, Unavailable>, cx: &mut Cx<'_>);
+
+    /// What came of this connection's `open_file`. A response with `file` reads from it.
+    fn file_opened(&mut self, _conn: ConnId, _file: Result<&FileFacts, NoFile>, _cx: &mut Cx<'_>) {}
+
+    /// What this connection's `gather` brought.
+    fn gathered(&mut self, _conn: ConnId, _page: Result<&Page<'_>, Unavailable>, _cx: &mut Cx<'_>) {
+    }
 
     /// The subscription stands; the channel's events follow.
     fn subscribed(&mut self, conn: ConnId, key: &ChannelKey, cx: &mut Cx<'_>);

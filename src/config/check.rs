@@ -13,7 +13,7 @@ use crate::config::problem::Step::{Index, Key};
 use crate::config::problem::{Problem, Step, locate, nearest};
 use crate::config::program::Program;
 use crate::config::url::{self, ListenUrl, Scheme};
-use crate::config::{Config, Listen, LogFormat, LogOptions, limits, proxies, tls};
+use crate::config::{Config, FilesRoot, Listen, LogFormat, LogOptions, limits, proxies, tls};
 use crate::wire::deflate::{WINDOW_BITS_MAX, WINDOW_BITS_MIN};
 use crate::wire::deflate_offer::DeflateOptions;
 use crate::wire::origin::is_valid_entry;
@@ -220,17 +220,9 @@ fn check_listen(
         checker.range(&at("workers"), "workers", some, 0, workers.into());
         let tls = one.tls.as_ref();
         let tls = tls.map(|raw| tls::check(checker, index, raw, http));
-        match (url.scheme, &tls) {
-            (Scheme::Https, None) => {
-                let message = "this URL needs a certificate";
-                let hint = "add:\n    [listen.tls]\n    certificate = \"…\"\n    key = \"…\"";
-                checker.problem(&at("url"), message, Some(hint));
-            }
-            // Shown as what clients have to write.
-            (Scheme::Http | Scheme::WebSocket, Some(_)) => url.scheme = Scheme::Https,
-            _ => {}
-        }
+        check_secured(checker, &at("url"), &mut url, tls.is_some());
         let proxies = proxies::check(checker, index, one, &url);
+        let root = check_root(checker, index, one, handler);
         listens.push(Listen {
             url,
             handler,
@@ -240,13 +232,68 @@ fn check_listen(
             workers: if some > 0 { one.workers } else { workers },
             connections: one.connections,
             accepts_per_second: one.accepts_per_second,
+            root,
         });
     }
     listens
 }
 
+/// Scheme and certificate go together.
+fn check_secured(checker: &mut Checker<'_>, path: &[Step], url: &mut ListenUrl, tls: bool) {
+    match (url.scheme, tls) {
+        (Scheme::Https, false) => {
+            let message = "this URL needs a certificate";
+            let hint = "add:\n    [listen.tls]\n    certificate = \"…\"\n    key = \"…\"";
+            checker.problem(path, message, Some(hint));
+        }
+        // Shown as what clients have to write.
+        (Scheme::Http | Scheme::WebSocket, true) => url.scheme = Scheme::Https,
+        _ => {}
+    }
+}
+
+/// What the handler `files` serves; the others have no use for it.
+fn check_root(
+    checker: &mut Checker<'_>,
+    index: usize,
+    raw: &RawListen,
+    handler: Handler,
+) -> Option<FilesRoot> {
+    let at = |key| [Key("listen"), Index(index), Key(key)];
+    for (name, given) in [("root", raw.root.is_some()), ("index", raw.index.is_some())] {
+        if given && handler != Handler::Files {
+            let message = format!("{name} goes with handler = \"files\"");
+            checker.problem(&at(name), message, None);
+        }
+    }
+    let file = raw
+        .index
+        .clone()
+        .unwrap_or_else(|| "index.html".to_string());
+    if file.is_empty() || file.starts_with('.') || file.contains(['/', '\0']) {
+        let message = "index must be the name of a file, and no hidden one";
+        checker.problem(&at("index"), message, None);
+    }
+    if handler == Handler::Files && raw.root.is_none() {
+        let hint = "add root = \"DIRECTORY\"";
+        checker.problem(&at("handler"), "the files handler needs a root", Some(hint));
+    }
+    let dir = raw.root.clone().filter(|_| handler == Handler::Files)?;
+    Some(FilesRoot { dir, index: file })
+}
+
 /// Some handlers cannot stand on some protocols.
 fn check_handler(checker: &mut Checker<'_>, path: &[Step], url: &ListenUrl, handler: Handler) {
+    let http_only = match handler {
+        Handler::Metrics => Some("metrics"),
+        Handler::Files => Some("files"),
+        _ => None,
+    };
+    if let Some(word) = http_only.filter(|_| url.scheme.protocol() != Protocol::Http) {
+        let message = format!("the {word} handler answers HTTP and nothing else");
+        let hint = "write http://, https:// or unix://";
+        checker.problem(path, message, Some(hint));
+    }
     if url.scheme.protocol() == Protocol::Raw && handler == Handler::Channels {
         let message = "tcp:// has no messages, so the channels handler cannot be on it";
         let hint = "write text:// or frame://, which carry the same events as a WebSocket, or \

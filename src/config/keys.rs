@@ -125,7 +125,19 @@ pub const TABLES: &[TableRow] = &[
                 name: "handler",
                 kind: "word",
                 default: "\"channels\"",
-                help: "channels speaks the Pusher Channels protocol; echo sends every message back, and is the only one for tcp.",
+                help: "channels speaks the Pusher Channels protocol; echo sends every message back, and is the only one for tcp; metrics serves numbers for Prometheus at /metrics (docs/metrics.md), over HTTP only and to whoever asks; files serves the files below root, over HTTP only.",
+            },
+            KeyRow {
+                name: "root",
+                kind: "path",
+                default: "",
+                help: "The directory that handler = \"files\" serves; a relative path starts beside this file. Links may not lead out of it, hidden files are not there, and directories are not listed.",
+            },
+            KeyRow {
+                name: "index",
+                kind: "name",
+                default: "",
+                help: "The file that stands for a directory. Without it, index.html.",
             },
             KeyRow {
                 name: "trusted_proxies",

@@ -79,6 +79,8 @@ pub(super) struct RawListen {
     pub url: String,
     #[serde(default = "default_handler")]
     pub handler: String,
+    pub root: Option<PathBuf>,
+    pub index: Option<String>,
     pub tls: Option<RawTls>,
     #[serde(default)]
     pub proxy_protocol: bool,
@@ -179,6 +181,9 @@ pub fn parse(
     config.run_dir = config.run_dir.map(|dir| base.join(dir));
     for listen in &mut config.listen {
         listen.url.place = listen.url.place.clone().under(base);
+    }
+    for root in config.listen.iter_mut().filter_map(|it| it.root.as_mut()) {
+        root.dir = base.join(&root.dir);
     }
     config.log.file = config.log.file.map(|path| base.join(path));
     for tls in config.listen.iter_mut().filter_map(|it| it.tls.as_mut()) {

@@ -20,6 +20,7 @@ use std::time::Duration;
 use crate::app::apps::App;
 use crate::app::handler::Handler;
 use crate::base::limits::Limits;
+use crate::base::tls_rules::ClientAuth;
 use crate::config::proxies::Proxies;
 use crate::config::tls::ListenTls;
 use crate::config::url::ListenUrl;
@@ -60,6 +61,24 @@ impl Config {
         listen.workers * self.threads
     }
 
+    /// What may be meant, but is worth a word.
+    pub fn warnings(&self) -> Vec<String> {
+        let open = self.listen.iter().filter(|listen| {
+            let asks = |tls: &ListenTls| tls.rules.client_auth == ClientAuth::Required;
+            listen.handler == Handler::Metrics
+                && listen.url.place.is_public()
+                && !listen.tls.as_ref().is_some_and(asks)
+        });
+        let words = |listen: &Listen| {
+            format!(
+                "{} tells the numbers of this server to whoever reaches it: listen on 127.0.0.1 or \
+                 unix://, demand certificates with client_ca, or let a firewall keep others out",
+                listen.url
+            )
+        };
+        open.map(words).collect()
+    }
+
     /// Whether the app is there that the demo page and the banner's curl line speak of.
     pub fn has_demo_app(&self) -> bool {
         let demo = ("demo", "demo-key", check::DEMO_SECRET);
@@ -83,6 +102,16 @@ pub struct Listen {
     pub connections: u64,
     /// The same for new ones in a second.
     pub accepts_per_second: u64,
+    /// What the handler `files` serves.
+    pub root: Option<FilesRoot>,
+}
+
+/// A directory to be served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FilesRoot {
+    pub dir: PathBuf,
+    /// The file that stands for a directory.
+    pub index: String,
 }
 
 /// The `[log]` table.

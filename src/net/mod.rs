@@ -9,6 +9,7 @@ mod arrival;
 pub mod clock;
 mod connections;
 mod deadlines;
+pub mod files;
 pub mod reactor;
 mod secured;
 pub mod sockets;

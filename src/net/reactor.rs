@@ -6,6 +6,8 @@
 //! carried out before the next is asked for. What a turn leaves undone (a full read, a full accept
 //! queue) is on a list, and the next wait does not block.
 
+mod entering;
+
 use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
@@ -16,13 +18,11 @@ use mio::{Events, Poll};
 
 use crate::base::ids::ConnId;
 use crate::base::now::Now;
-use crate::net::acceptor::Accepting;
 use crate::net::acceptors::Acceptors;
-use crate::net::admission::{Permit, Refused, Resting};
-use crate::net::arrival::{Arrival, Arriving, shown};
 use crate::net::clock::Clock;
 use crate::net::connections::{Connections, Phase};
 use crate::net::deadlines::Deadlines;
+use crate::net::files::Files;
 use crate::net::secured::Handshake;
 use crate::net::sockets::{Sockets, Tls};
 use crate::net::stream::Stream;
@@ -33,15 +33,11 @@ use crate::node::{Ending, Node, Origin, Output, Peer};
 const SCRATCH_BYTES: usize = 64 * 1024;
 /// Events taken per wait.
 const EVENTS: usize = 1024;
-/// Connections accepted per turn, so that a storm does not starve those who are here.
-const ACCEPTS: usize = 64;
 /// Steps of handshakes computed per turn, for the same reason: each costs as much as the messages
 /// of a hundred others. The rest wait their turn in the order in which they came.
 const HANDSHAKES: usize = 16;
 /// How long a peer that was sent everything gets to close its side.
 const LINGER: Duration = Duration::from_secs(2);
-/// A turn longer than this is counted.
-const SLOW_TURN: Duration = Duration::from_millis(20);
 
 /// The links to the master and to the switchboard are not clients.
 const OWN_CONNECTIONS: usize = 2;
@@ -58,6 +54,8 @@ pub struct Reactor<N: Node> {
     switchboard: Option<PathBuf>,
     buffers: Buffers,
     tls: Tls,
+    lines_dropped: fn() -> u64,
+    files: Files,
     /// To be read from again although no event came.
     again: VecDeque<ConnId>,
     /// The same for those in a handshake or arriving, which are read from a few in each turn.
@@ -104,6 +102,8 @@ impl<N: Node> Reactor<N> {
             draining: Deadlines::new(sockets.write),
             lingering: Deadlines::new(LINGER),
             tls: sockets.tls,
+            lines_dropped: sockets.lines_dropped,
+            files: Files::new(sockets.roots),
             quit: false,
         };
         if let Some(master) = sockets.master {
@@ -135,6 +135,7 @@ impl<N: Node> Reactor<N> {
 
     fn turn(&mut self, events: &Events) {
         let now = self.clock.now();
+        let deliveries = self.node.counters().deliveries;
         let again = self.again.len();
         for event in events {
             let id = ConnId::from_u64(event.token().0 as u64);
@@ -178,9 +179,9 @@ impl<N: Node> Reactor<N> {
         self.ask_the_unwanted();
         self.free_dead();
         let took = self.clock.now().moment.since(now.moment);
-        if took > SLOW_TURN {
-            self.node.counters().slow_turns += 1;
-        }
+        let counters = self.node.counters();
+        counters.turned(took, deliveries);
+        counters.log_lines_dropped = (self.lines_dropped)();
     }
 
     /// How long to wait: not at all when something was left undone.
@@ -198,49 +199,6 @@ impl<N: Node> Reactor<N> {
         ];
         let earliest = deadlines.into_iter().flatten().min()?;
         Some(earliest.since(now.moment))
-    }
-
-    fn add(
-        &mut self,
-        transport: Transport,
-        origin: Origin,
-        permit: Option<Permit>,
-        now: Now,
-    ) -> io::Result<()> {
-        let conn = self.take_in(transport, None, permit, now)?;
-        self.node.opened(conn, origin, now);
-        Ok(())
-    }
-
-    /// Takes a connection in, of which the node learns at once or when it has arrived.
-    fn take_in(
-        &mut self,
-        transport: Transport,
-        arriving: Option<Arriving>,
-        permit: Option<Permit>,
-        now: Now,
-    ) -> io::Result<ConnId> {
-        let arrives = arriving.is_some();
-        let handshaking = arrives || transport.is_handshaking();
-        let registry = self.poll.registry();
-        let conn = match self.connections.add(transport, arriving, registry) {
-            Ok(conn) => conn,
-            Err(error) => {
-                self.give_back(permit);
-                return Err(error);
-            }
-        };
-        if let Some(connection) = self.connections.get(conn) {
-            connection.permit = permit;
-        }
-        if arrives {
-            self.arriving += 1;
-            self.node.arriving(self.arriving);
-        }
-        if handshaking {
-            self.handshakes_due.begin(conn, now.moment);
-        }
-        Ok(conn)
     }
 
     fn mark_unread(&mut self, conn: ConnId) {
@@ -341,43 +299,6 @@ impl<N: Node> Reactor<N> {
         }
     }
 
-    /// Reads what there is of a PROXY header. When it is whole, the node learns of the connection.
-    fn arrive(&mut self, conn: ConnId, now: Now) {
-        let Some(connection) = self.connections.get(conn) else {
-            return;
-        };
-        let Some(mut arriving) = connection.arriving.take() else {
-            return;
-        };
-        match arriving.read(connection.transport.stream_mut()) {
-            Arrival::Waits => connection.arriving = Some(arriving),
-            Arrival::Refused(why) => {
-                log::debug!("{} is refused: {why}", shown(arriving.peer()));
-                connection.arriving = Some(arriving);
-                self.node.counters().proxy_failed += 1;
-                self.kill(conn, now);
-            }
-            Arrival::Complete(origin) => {
-                let permit = connection.permit.as_mut();
-                if let Err(refused) = self.acceptors.identify(permit, &origin, now) {
-                    connection.arriving = Some(arriving);
-                    self.count_refused(refused);
-                    return self.kill(conn, now);
-                }
-                // What followed in the same packet gives no event of its own.
-                connection.unread = true;
-                connection.listed = true;
-                match connection.transport.is_handshaking() {
-                    true => self.handshakes.push_back(conn),
-                    false => self.again.push_back(conn),
-                }
-                self.node.opened(conn, origin, now);
-                self.arriving -= 1;
-                self.node.arriving(self.arriving);
-            }
-        }
-    }
-
     /// Those whose input was not wanted may be read from again once it is.
     fn ask_the_unwanted(&mut self) {
         let waiting = std::mem::take(&mut self.unwanted);
@@ -456,6 +377,16 @@ impl<N: Node> Reactor<N> {
                     let outcome = self.secure();
                     self.node.certificates_read(outcome);
                 }
+                Output::OpenFile(conn) => {
+                    if let Some((listener, path)) = self.node.file_wanted(conn) {
+                        let opened = self.files.open(conn, listener, &path);
+                        self.node.file_opened(conn, opened, now);
+                    }
+                }
+                Output::ReadFile(conn, part) => {
+                    self.node.file_read(conn, self.files.read(conn, part), now);
+                }
+                Output::CloseFile(conn) => self.files.close(conn),
                 Output::Quit => self.quit = true,
             }
         }
@@ -490,18 +421,13 @@ impl<N: Node> Reactor<N> {
             return;
         };
         self.give_back(killed.permit);
+        self.files.close(conn);
         match killed.known {
             true => self.node.closed(conn, now),
             false => {
                 self.arriving -= 1;
                 self.node.arriving(self.arriving);
             }
-        }
-    }
-
-    fn give_back(&self, permit: Option<Permit>) {
-        if let Some(permit) = permit {
-            self.acceptors.leave(permit);
         }
     }
 
@@ -540,60 +466,6 @@ impl<N: Node> Reactor<N> {
     fn free_dead(&mut self) {
         if self.connections.free_dead() {
             self.acceptors.resume();
-        }
-    }
-
-    fn accept(&mut self, now: Now) {
-        for _ in 0..ACCEPTS {
-            match self.acceptors.accept(self.connections.len(), now) {
-                Accepting::Accepted(transport, origin, permit) => {
-                    self.admit(transport, origin, permit, now);
-                }
-                Accepting::Arriving(transport, arriving, permit) => {
-                    if let Err(error) = self.take_in(transport, Some(arriving), permit, now) {
-                        self.pause_accepting(&error, now);
-                    }
-                }
-                Accepting::Untrusted(peer) => {
-                    log::debug!("{} is refused: it is no trusted proxy", shown(peer));
-                    self.node.counters().proxy_untrusted += 1;
-                }
-                Accepting::Rests(Resting::Full) => self.node.counters().listener_full += 1,
-                Accepting::Rests(Resting::Paced(_)) => self.node.counters().listener_paced += 1,
-                Accepting::Lost => {}
-                Accepting::Nothing => break,
-                Accepting::Exhausted(error) => return self.pause_accepting(&error, now),
-            }
-        }
-    }
-
-    /// Takes in a connection that was accepted, unless its address has had enough.
-    fn admit(
-        &mut self,
-        transport: Transport,
-        origin: Origin,
-        mut permit: Option<Permit>,
-        now: Now,
-    ) {
-        if let Err(refused) = self.acceptors.identify(permit.as_mut(), &origin, now) {
-            self.count_refused(refused);
-            self.give_back(permit);
-        } else if let Err(error) = self.add(transport, origin, permit, now) {
-            self.pause_accepting(&error, now);
-        }
-    }
-
-    fn count_refused(&mut self, refused: Refused) {
-        match refused {
-            Refused::Connections => self.node.counters().refused_connections += 1,
-            Refused::Rate => self.node.counters().refused_rate += 1,
-        }
-    }
-
-    fn pause_accepting(&mut self, reason: &io::Error, now: Now) {
-        let connections = self.connections.len();
-        if self.acceptors.pause(reason, connections, now.moment) {
-            self.node.counters().accept_pauses += 1;
         }
     }
 }

@@ -115,6 +115,15 @@ impl Lines {
             .sum()
     }
 
+    /// Bytes that wait on all that are open.
+    pub fn waiting_in_all(&self) -> usize {
+        self.lines
+            .iter()
+            .flatten()
+            .map(|line| line.outbox.len())
+            .sum()
+    }
+
     /// Queues by `push`; nothing happens on an unknown connection.
     pub fn push(
         &mut self,

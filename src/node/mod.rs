@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 
 use crate::base::bytes::Outbox;
 use crate::base::counters::Counters;
+use crate::base::files::{FileFacts, FilePart, NoFile};
 use crate::base::ids::ConnId;
 use crate::base::now::{Moment, Now};
 
@@ -79,6 +80,12 @@ pub enum Output {
     /// Read the certificates anew, for connections to come; the driver answers with
     /// `certificates_read`.
     ReadCertificates,
+    /// Open what `file_wanted` tells; the driver answers with `file_opened`.
+    OpenFile(ConnId),
+    /// Read these bytes of the connection's file; the driver answers with `file_read`.
+    ReadFile(ConnId, FilePart),
+    /// The connection's file is not needed any more.
+    CloseFile(ConnId),
     /// End the reactor.
     Quit,
 }
@@ -108,6 +115,18 @@ pub trait Node {
 
     /// Certificates were read anew, or could not be and the old ones stay.
     fn certificates_read(&mut self, outcome: Result<(), String>);
+
+    /// The listener of a connection, by its place in the configuration, and the path below its root
+    /// that `Output::OpenFile` is about.
+    fn file_wanted(&mut self, _conn: ConnId) -> Option<(usize, String)> {
+        None
+    }
+
+    /// What came of `Output::OpenFile`.
+    fn file_opened(&mut self, _conn: ConnId, _file: Result<FileFacts, NoFile>, _now: Now) {}
+
+    /// The bytes that `Output::ReadFile` asked for; `None`: the file is not what it was.
+    fn file_read(&mut self, _conn: ConnId, _bytes: Option<&[u8]>, _now: Now) {}
 
     /// `deadline` has passed.
     fn elapsed(&mut self, now: Now);

@@ -15,10 +15,10 @@ use std::time::Duration;
 use crate::app::apps::Apps;
 use crate::app::cors::Cors;
 use crate::app::service::Services;
+use crate::config::Config;
 use crate::config::locate::Source;
 use crate::config::program::Program;
 use crate::config::url::Place;
-use crate::config::{Config, Listen};
 use crate::net::admission::Admission;
 use crate::net::clock::Clock;
 use crate::net::reactor::Reactor;
@@ -30,7 +30,7 @@ use crate::run::certificates;
 use crate::run::exit::ChildExit;
 use crate::run::handover::{Handover, SWITCHBOARD_NAME, listener_name, master_name};
 use crate::run::spawn::CONFIG_PATH;
-use crate::run::{ledger, log as log_writer, os};
+use crate::run::{ledger, log as log_writer, os, roots};
 
 /// A chat room to try the server with; it knows the demo app's secret.
 const DEMO_PAGE: &str = include_str!("../../examples/chat.html");
@@ -70,6 +70,12 @@ pub fn worker(
                     (config, services),
                     handover,
                     (&shared, tls_file.as_ref()),
+                    // They share one log, so only the first tells of it.
+                    if starts.is_empty() {
+                        log_writer::dropped
+                    } else {
+                        || 0
+                    },
                 )?,
             ));
         }
@@ -152,6 +158,7 @@ fn worker_reactor(
     (config, services): (&Config, &Services),
     handover: &mut Handover,
     (shared, tls_file): (&OwnedFd, Option<&OwnedFd>),
+    lines_dropped: fn() -> u64,
 ) -> Result<Start, String> {
     let sockets = Sockets {
         listening: client_sockets(slot, config, handover)?,
@@ -161,14 +168,13 @@ fn worker_reactor(
         tls: certificates::reactor_tls(config, tls_file)?,
         admission: ledger::admission(config, shared.as_fd(), slot, handover)?,
         write: Duration::from_secs(config.limits.write_seconds),
+        lines_dropped,
+        roots: roots::of(config),
     };
     let options = WorkerOptions {
         slot,
         life,
-        listeners: {
-            let all = config.listen.iter();
-            all.map(|listen| listener(listen, services)).collect()
-        },
+        listeners: listeners(config, services),
         apps: Apps::new(config.apps.clone()),
         demo_page: config.has_demo_app().then_some(DEMO_PAGE),
         services: services.clone(),
@@ -217,16 +223,18 @@ fn client_sockets(
     Ok(listening)
 }
 
-/// What the node has to know of a listener.
-fn listener(listen: &Listen, services: &Services) -> Listener {
-    Listener {
+/// What the node has to know of each listener.
+fn listeners(config: &Config, services: &Services) -> Vec<Listener> {
+    let all = config.listen.iter();
+    let known = all.map(|listen| Listener {
         protocol: services.protocol(listen.handler, listen.url.scheme.protocol()),
         handler: listen.handler,
         forwarding: listen.proxies.header.map(|header| Forwarding {
             header,
             trusted: listen.proxies.trusted.clone(),
         }),
-    }
+    });
+    known.collect()
 }
 
 fn switchboard_reactor(
@@ -243,6 +251,8 @@ fn switchboard_reactor(
         tls: certificates::no_tls(&config.limits),
         admission: Admission::open(),
         write: Duration::from_secs(config.limits.write_seconds),
+        lines_dropped: log_writer::dropped,
+        roots: Vec::new(),
     };
     let options = SwitchboardOptions {
         links_expected: links,

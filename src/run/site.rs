@@ -23,6 +23,7 @@ use crate::run::ledger::{self, Ledger, Page, page_name};
 use crate::run::link::Link;
 use crate::run::os;
 use crate::run::role::seed;
+use crate::run::roots;
 use crate::run::rundir::RunDir;
 use crate::run::slots::Slots;
 use crate::run::spawn::Launcher;
@@ -67,6 +68,7 @@ impl Site {
         activated: &mut Activated,
     ) -> Result<Site, Failure> {
         let identity = Identity::of(config)?;
+        roots::check(config)?;
         let certificates = Certificates::open(config, source)?;
         let slots: Result<Vec<Slots>, Failure> = config
             .listen
@@ -131,6 +133,7 @@ impl Site {
 
     /// Gives children this configuration from now on; returns the one they had.
     pub fn configure(&mut self, config: &Config, source: &Source) -> Result<Given, Failure> {
+        roots::check(config)?;
         let certificates = Certificates::open_again(self.certificates.as_ref(), config, source)?;
         let text = os::memory_file(source.text.as_bytes())
             .map_err(|error| Failure::io("cannot hold the configuration", &error))?;

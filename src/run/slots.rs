@@ -188,6 +188,7 @@ mod tests {
             workers: count,
             connections: 0,
             accepts_per_second: 0,
+            root: None,
         };
         Slots::open(&listen, count)
     }

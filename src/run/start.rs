@@ -102,6 +102,9 @@ fn prepare(
     if let Err(error) = descriptors {
         log::warn!("the number of descriptors stays as it is: {error}");
     }
+    for warning in config.warnings() {
+        log::warn!("{warning}");
+    }
     for address in activated.left() {
         log::warn!(
             "{address} was handed over, but no [[listen]] names it, so nobody listens there"

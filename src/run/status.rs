@@ -122,7 +122,7 @@ pub struct ProcessStatus {
 
 /// Counters under their names.
 pub fn named(counters: &Counters) -> BTreeMap<String, u64> {
-    let names = Counters::NAMES.iter().map(|name| name.to_string());
+    let names = Counters::ROWS.iter().map(|row| row.name.to_string());
     names.zip(counters.values()).collect()
 }
 

@@ -14,6 +14,7 @@ pub mod http_chunks;
 pub mod http_date;
 pub mod http_head;
 pub mod lines;
+pub mod numbers;
 pub mod origin;
 pub mod protocol;
 pub mod proxy;

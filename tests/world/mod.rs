@@ -13,6 +13,7 @@ use lineman::app::apps::{App, Apps, Secret};
 use lineman::app::cors::Cors;
 use lineman::app::handler::Handler;
 use lineman::base::dice::Dice;
+use lineman::base::files::NoFile;
 use lineman::base::ids::ConnId;
 use lineman::base::limits::Limits;
 use lineman::base::now::{Moment, Now};
@@ -29,11 +30,12 @@ pub const KEY: &str = "demo-key";
 pub const SECRET: &str = "demo-secret";
 
 /// The listeners of every worker.
-pub const LISTENERS: [Listener; 4] = [
+pub const LISTENERS: [Listener; 5] = [
     listener(Protocol::Http, Handler::Channels),
     listener(Protocol::Http, Handler::Echo),
     listener(Protocol::Lines, Handler::Channels),
     listener(Protocol::Frames, Handler::Channels),
+    listener(Protocol::Http, Handler::Metrics),
 ];
 
 const fn listener(protocol: Protocol, handler: Handler) -> Listener {
@@ -362,6 +364,10 @@ impl World {
                     self.close_conn(index, conn);
                 }
                 Some(Output::Dial(Peer::Switchboard)) => self.dial(index),
+                Some(Output::OpenFile(conn)) => {
+                    process.node.file_opened(conn, Err(NoFile::Absent), now);
+                }
+                Some(Output::ReadFile(..) | Output::CloseFile(_)) => {}
                 Some(Output::StopAccepting | Output::ReadCertificates) => {}
                 Some(Output::Quit) => {
                     self.kill(index);

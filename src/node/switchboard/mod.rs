@@ -205,6 +205,7 @@ impl Switchboard {
         match order {
             Order::Ask => {
                 self.counters.links = self.by_id.len() as u64;
+                self.counters.channels = self.registry.len() as u64;
                 self.report(master, &Report::Stats(self.counters.values()));
             }
             Order::Stop => self.outputs.push_back(Output::Quit),
@@ -216,8 +217,8 @@ impl Switchboard {
             Order::Close { .. } => self.report(master, &Report::Closed(false)),
             // It has no clients to let go; it ends when it is told to stop.
             Order::Drain { .. } => {}
-            // Clients do not connect here.
-            Order::ReadCertificates => {}
+            // Clients do not connect here, so none asks for either.
+            Order::ReadCertificates | Order::Gathered(_) => {}
         }
     }
 

@@ -4,6 +4,7 @@ use crate::app::handler::Handler;
 use crate::base::bytes::Outbox;
 use crate::base::close::Close;
 use crate::base::counters::Counters;
+use crate::base::files::{FileFacts, NoFile};
 use crate::base::ids::ConnId;
 use crate::base::now::{Moment, Now};
 use crate::node::worker::Worker;
@@ -144,6 +145,7 @@ impl Node for Worker {
             _ => None,
         });
         let is_client = session == Some(None) && self.master != Some(conn);
+        let undecided = self.seats.get(conn).is_some_and(|seat| !seat.counted);
         self.seats.close(conn);
         if let Some(outbox) = self
             .shared
@@ -154,9 +156,13 @@ impl Node for Worker {
         {
             self.shared.counters.bytes_out += outbox.written();
             self.shared.counters.closed += 1;
+            if undecided {
+                self.shared.counters.close(&Close::PeerGone);
+            }
         }
         self.shared.outgoing.lines.close(conn);
         self.shared.outgoing.deflating.close(conn);
+        self.forget_file(conn);
         if session == Some(Some(Peer::Switchboard)) {
             self.link_lost(conn, now);
         } else if self.master == Some(conn) {
@@ -180,6 +186,18 @@ impl Node for Worker {
         }
     }
 
+    fn file_wanted(&mut self, conn: ConnId) -> Option<(usize, String)> {
+        self.wanted_file(conn)
+    }
+
+    fn file_opened(&mut self, conn: ConnId, file: Result<FileFacts, NoFile>, now: Now) {
+        self.opened_file(conn, file, now);
+    }
+
+    fn file_read(&mut self, conn: ConnId, bytes: Option<&[u8]>, now: Now) {
+        self.read_file(conn, bytes, now);
+    }
+
     fn elapsed(&mut self, now: Now) {
         let mut fired = Vec::new();
         self.wheel.expire(now.moment, &mut fired);
@@ -189,12 +207,14 @@ impl Node for Worker {
         for conn in self.shared.outgoing.uplink.overdue(now) {
             self.unanswered(conn, now);
         }
+        self.give_up_gathering(now);
+        self.begin_pieces(now);
         self.drain_on(now);
         self.handlers.elapsed(&mut self.shared, now);
         self.carry_out(now);
         self.dial_if_due(now);
         if self.farewell.is_some_and(|until| until <= now.moment) {
-            self.outputs.push_back(Output::Quit);
+            self.quit();
         }
     }
 
@@ -238,18 +258,24 @@ impl Node for Worker {
         if let Some(output) = self.outputs.pop_front() {
             return Some(output);
         }
-        self.shared.outgoing.lines.next_dirty().map(Output::Flush)
+        match self.shared.outgoing.lines.next_dirty() {
+            Some(conn) => Some(Output::Flush(conn)),
+            None => self.next_piece(now),
+        }
     }
 
     fn deadline(&self) -> Option<Moment> {
         let uplink = self.shared.outgoing.uplink.deadline();
         let draining = self.draining.as_ref().and_then(Draining::deadline);
+        let gathering = self.gathering.deadline;
         let services = self.handlers.deadline();
         [
             self.wheel.deadline(),
             uplink,
             self.farewell,
             draining,
+            gathering,
+            self.sending.deadline,
             services,
         ]
         .into_iter()

@@ -14,6 +14,7 @@ use crate::node::{Ending, Output};
 use crate::session::Session;
 use crate::session::framed::FramedDue;
 use crate::session::websocket::Shut;
+use crate::wire::control::Report;
 
 /// How long connections get to take their Close frames when the worker stops.
 const FAREWELL: Duration = Duration::from_millis(500);
@@ -31,7 +32,7 @@ impl Worker {
         match &mut seat.session {
             Session::WebSocket(websocket) => match websocket.shut(&close, out, now) {
                 Shut::Wait => {
-                    self.count(&close);
+                    self.count(conn, &close);
                     self.shared.outgoing.lines.touch(conn);
                     self.arm(conn);
                 }
@@ -55,7 +56,7 @@ impl Worker {
         if close == Close::TooLate {
             count_late(&seat.session, &mut self.shared.counters);
         }
-        self.count(&close);
+        self.count(conn, &close);
         let mut ending = match close {
             Close::TooSlow | Close::Unread => Ending::Cut,
             _ => Ending::Flushed,
@@ -82,14 +83,11 @@ impl Worker {
         }
     }
 
-    fn count(&mut self, close: &Close) {
-        let counters = &mut self.shared.counters;
-        match close {
-            Close::TooSlow => counters.closed_slow += 1,
-            Close::Unread => counters.closed_unread += 1,
-            Close::Violation(_) => counters.closed_violation += 1,
-            Close::Unheard => counters.closed_unheard += 1,
-            _ => {}
+    /// The first reason counts: what a Close frame is answered with follows from it.
+    fn count(&mut self, conn: ConnId, close: &Close) {
+        if let Some(seat) = self.seats.get_mut(conn).filter(|seat| !seat.counted) {
+            seat.counted = seat.session.is_client();
+            self.shared.counters.close(close);
         }
     }
 
@@ -195,8 +193,17 @@ impl Worker {
         // Whoever was accepted is served, unless nobody is any more.
         let awaited = self.farewell.is_none() && self.arriving > 0;
         if leaving && !awaited && self.seats.count() <= own {
-            self.outputs.push_back(Output::Quit);
+            self.quit();
         }
+    }
+
+    /// Ends the reactor; the master is told the last numbers, so that none are lost.
+    pub(super) fn quit(&mut self) {
+        if let Some(master) = self.master {
+            let values = self.stats().values();
+            self.report(master, &Report::Stats(values));
+        }
+        self.outputs.push_back(Output::Quit);
     }
 }
 

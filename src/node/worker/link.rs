@@ -98,6 +98,7 @@ impl Worker {
                 let found = self.close_one(ConnId::from_u64(id), now);
                 self.report(conn, &Report::Closed(found));
             }
+            Ok(Order::Gathered(numbers)) => self.gathered(&numbers, now),
             Ok(Order::ReadCertificates) => self.outputs.push_back(Output::ReadCertificates),
             Err(_) => self.outputs.push_back(Output::Quit),
         }
@@ -198,6 +199,7 @@ impl Worker {
             };
             for conn in subscribers.iter().filter(|conn| Some(**conn) != excluded) {
                 shared.outgoing.broadcast(*conn, &parcel);
+                shared.counters.deliveries += 1;
             }
         }
     }

@@ -9,6 +9,8 @@ mod deflating;
 mod drain;
 mod driven;
 mod ending;
+mod files;
+mod gathering;
 mod link;
 mod listing;
 mod outgoing;
@@ -24,9 +26,11 @@ use crate::app::apps::Apps;
 use crate::app::channels::Channels;
 use crate::app::cors::{self, Cors};
 use crate::app::echo::Echo;
+use crate::app::files::Files;
 use crate::app::handler::Handler;
+use crate::app::metrics::Metrics;
 use crate::app::service::{Hosted, Services};
-use crate::base::bytes::Inbox;
+use crate::base::bytes::{Full, Inbox};
 use crate::base::close::Close;
 use crate::base::counters::Counters;
 use crate::base::dice::Dice;
@@ -38,6 +42,8 @@ use crate::base::wheel::Wheel;
 use crate::node::lines::Lines;
 use crate::node::worker::deflating::Deflating;
 use crate::node::worker::drain::Draining;
+use crate::node::worker::files::Sending;
+use crate::node::worker::gathering::Gathering;
 use crate::node::worker::outgoing::{Outgoing, Wish};
 use crate::node::worker::seats::Seats;
 use crate::node::worker::uplink::Uplink;
@@ -96,14 +102,33 @@ pub struct WorkerOptions {
 pub(super) struct Handlers {
     channels: Channels,
     echo: Echo,
+    metrics: Metrics,
+    files: Files,
     services: Vec<Hosted>,
 }
 
 impl Handlers {
+    fn new(
+        apps: Apps,
+        demo_page: Option<&'static str>,
+        services: Vec<Hosted>,
+        dice: &mut Dice,
+    ) -> Handlers {
+        Handlers {
+            channels: Channels::new(apps, demo_page, dice),
+            echo: Echo,
+            metrics: Metrics,
+            files: Files::default(),
+            services,
+        }
+    }
+
     pub(super) fn of(&mut self, handler: Handler) -> &mut dyn Application {
         match handler {
             Handler::Channels => &mut self.channels,
             Handler::Echo => &mut self.echo,
+            Handler::Metrics => &mut self.metrics,
+            Handler::Files => &mut self.files,
             Handler::Service(index) => &mut self.services[usize::from(index)],
         }
     }
@@ -160,7 +185,7 @@ impl FramedBounds {
     fn of(&self, handler: Handler) -> &FramedOptions {
         match handler {
             Handler::Channels => &self.channels,
-            Handler::Echo | Handler::Service(_) => &self.others,
+            _ => &self.others,
         }
     }
 }
@@ -212,6 +237,8 @@ pub struct Worker {
     draining: Option<Draining>,
     /// Connections that are to be opened soon.
     arriving: usize,
+    gathering: Gathering,
+    sending: Sending,
 }
 
 impl Worker {
@@ -245,11 +272,7 @@ impl Worker {
             inflaters: Inflaters::default(),
             cors,
             framed: FramedBounds::new(&limits),
-            handlers: Handlers {
-                channels: Channels::new(apps, demo_page, &mut dice),
-                echo: Echo,
-                services: services.start(slot),
-            },
+            handlers: Handlers::new(apps, demo_page, services.start(slot), &mut dice),
             shared: Shared {
                 hub: Hub::new(limits.channels_per_connection, &mut dice),
                 dice,
@@ -267,6 +290,8 @@ impl Worker {
             farewell: None,
             draining: None,
             arriving: 0,
+            gathering: Gathering::default(),
+            sending: Sending::default(),
         };
         worker.tell_services(Application::started, now);
         worker.dial_if_due(now);
@@ -296,8 +321,17 @@ impl Worker {
             .flatten()
             .map(|conn| self.shared.outgoing.lines.written(conn))
             .sum();
-        let open_bytes = self.shared.outgoing.lines.written_in_all() - own_bytes;
+        let own_waiting: usize = [uplink, self.master]
+            .into_iter()
+            .flatten()
+            .map(|conn| self.shared.outgoing.lines.waiting(conn))
+            .sum();
+        let lines = &self.shared.outgoing.lines;
+        let open_bytes = lines.written_in_all() - own_bytes;
         let counters = &mut self.shared.counters;
+        counters.outbox_bytes = (lines.waiting_in_all() - own_waiting) as u64;
+        counters.questions = self.shared.outgoing.uplink.questions() as u64;
+        self.shared.outgoing.deflating.count(counters);
         let own = links + u64::from(self.master.is_some());
         counters.connections = (self.seats.count() as u64).saturating_sub(own);
         counters.subscriptions = self.shared.hub.len();
@@ -415,6 +449,8 @@ impl Worker {
                     Wish::Reply(conn, response) => self.reply(conn, response, now),
                     Wish::Upgrade(conn) => self.upgrade(conn, now),
                     Wish::Close(conn, close) => self.shut(conn, close, now),
+                    Wish::Gather(conn) => self.gather(conn, now),
+                    Wish::OpenFile(conn, path) => self.open_file(conn, path),
                     Wish::ReadFrom(conn, wanted) => self.read_from(conn, wanted),
                 }
             }
@@ -450,15 +486,26 @@ impl Worker {
         if let Some(origin) = http.allowed_origin() {
             cors::allow(&mut response, origin);
         }
-        match http.respond(&response, out, now) {
+        let after = http.respond(&response, out, now);
+        self.settle_file(conn, &response, after == Ok(AfterAnswer::Body));
+        self.answered(conn, after, now);
+    }
+
+    /// An answer, or a piece of one, was given.
+    fn answered(&mut self, conn: ConnId, after: Result<AfterAnswer, Full>, now: Now) {
+        match after {
             Ok(AfterAnswer::KeepAlive) => {
                 self.shared.outgoing.lines.touch(conn);
                 if self.advancing != Some(conn) {
                     self.resumed.push(conn);
                 }
             }
+            Ok(AfterAnswer::Body) => {
+                self.shared.outgoing.lines.touch(conn);
+                self.arm(conn);
+            }
             Ok(AfterAnswer::Close) => self.end(conn, Close::Done, now),
-            Err(_) => self.end(conn, Close::TooSlow, now),
+            Err(Full) => self.end(conn, Close::TooSlow, now),
         }
     }
 

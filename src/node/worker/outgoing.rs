@@ -22,6 +22,8 @@ pub enum Wish {
     Reply(ConnId, Response),
     Upgrade(ConnId),
     Close(ConnId, Close),
+    Gather(ConnId),
+    OpenFile(ConnId, String),
     ReadFrom(ConnId, bool),
 }
 
@@ -154,5 +156,13 @@ impl Outlet for Outgoing {
             &mut self.lines,
             now,
         )
+    }
+
+    fn gather(&mut self, conn: ConnId) {
+        self.wishes.push_back(Wish::Gather(conn));
+    }
+
+    fn open_file(&mut self, conn: ConnId, path: String) {
+        self.wishes.push_back(Wish::OpenFile(conn, path));
     }
 }

@@ -113,6 +113,8 @@ pub struct Seat {
     pub handler: Handler,
     /// An end was decided; what still arrives is ignored.
     pub ended: bool,
+    /// The reason of its end was counted.
+    pub counted: bool,
     /// The application asked not to be sent what arrives.
     pub paused: bool,
     /// It used up what it may send for now: its input waits.
@@ -170,6 +172,7 @@ impl Seats {
             generation: conn.generation,
             handler,
             ended: false,
+            counted: false,
             paused: false,
             held_back: false,
             hung_up: false,

@@ -3,6 +3,7 @@
 //! it never waits for a child or for a command; each gets its turn when it has something to say.
 
 mod commands;
+mod scrape;
 mod upkeep;
 
 use std::io::{self, Write};
@@ -25,6 +26,7 @@ use crate::run::daemon::Readiness;
 use crate::run::exit::{Exit, Failure};
 use crate::run::link::Link;
 use crate::run::master::commands::{Gathering, Survey};
+use crate::run::master::scrape::Scrapes;
 use crate::run::master::upkeep::{Beats, Renewal};
 use crate::run::notify::Notify;
 use crate::run::role::seed;
@@ -32,6 +34,7 @@ use crate::run::rundir::RunDir;
 use crate::run::signals::Signals;
 use crate::run::site::{Process, Site};
 use crate::run::status::ListenStatus;
+use crate::run::totals::Totals;
 
 const SIGNALS: Token = Token(0);
 const CONTROL: Token = Token(1);
@@ -74,6 +77,8 @@ pub struct Master {
     announcement: Option<Announcement>,
     survey: Option<Survey>,
     gathering: Option<Gathering>,
+    scrapes: Scrapes,
+    totals: Totals,
     renewal: Option<Renewal>,
     beats: Beats,
     notify: Notify,
@@ -117,6 +122,8 @@ impl Master {
             announcement: None,
             survey: None,
             gathering: None,
+            scrapes: Scrapes::default(),
+            totals: Totals::default(),
             renewal: None,
             beats: Beats::new(config.watchdog, started.moment),
             notify: Notify::new(started.moment),
@@ -276,6 +283,7 @@ impl Master {
         let pid = self.processes[index]
             .as_ref()
             .map(|process| process.child.id());
+        self.settle_accounts(index);
         // The pairs close with it.
         self.processes[index] = None;
         let (was, mut told) = (self.children.rows()[index].phase, end.to_string());
@@ -318,6 +326,7 @@ impl Master {
         let Some(link) = process.and_then(|process| process.links.get_mut(reactor)) else {
             return;
         };
+        link.flush();
         let heard = link.read();
         if let Some(Err(why)) = &heard.certificates {
             let row = &self.children.rows()[index];
@@ -330,6 +339,9 @@ impl Master {
             if was != Phase::Running && row.phase == Phase::Running {
                 log::info!(restarts = row.restarts; "{row} runs");
             }
+        }
+        if heard.gather {
+            self.begin_scrape((index, reactor), now);
         }
         if heard.lost {
             self.children.handle_link_lost(index, now);
@@ -433,10 +445,8 @@ impl Master {
     fn watch(&self, index: usize, mut process: Process) -> io::Result<Process> {
         for (reactor, link) in process.links.iter_mut().enumerate() {
             let token = Token(LINKS + index * REACTORS_MAX + reactor);
-            let registered =
-                self.poll
-                    .registry()
-                    .register(link.stream(), token, Interest::READABLE);
+            let both = Interest::READABLE | Interest::WRITABLE;
+            let registered = self.poll.registry().register(link.stream(), token, both);
             if let Err(error) = registered {
                 // A child nobody listens to must not live.
                 let _ = process.child.kill();
