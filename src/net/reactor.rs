@@ -31,6 +31,8 @@ use crate::node::{Ending, Node, Origin, Output, Peer};
 
 /// Read at most this much from one connection per turn.
 const SCRATCH_BYTES: usize = 64 * 1024;
+/// Reads from a peer that takes nothing more; the kernel holds less.
+const LAST_READS: usize = 64;
 /// Events taken per wait.
 const EVENTS: usize = 1024;
 /// Steps of handshakes computed per turn, for the same reason: each costs as much as the messages
@@ -326,7 +328,7 @@ impl<N: Node> Reactor<N> {
         };
         let buffers = &mut self.buffers;
         if connection.transport.flush(outbox, buffers).is_err() {
-            return self.kill(conn, now);
+            return self.lose(conn, now);
         }
         let drained = outbox.take_awaited();
         if outbox.is_empty() && connection.phase == Phase::Draining {
@@ -339,6 +341,20 @@ impl<N: Node> Reactor<N> {
         if drained {
             self.node.drained(conn, now);
         }
+    }
+
+    /// The peer takes nothing more. What it said before is heard all the same: events of a link
+    /// that broke were promised to somebody.
+    fn lose(&mut self, conn: ConnId, now: Now) {
+        self.mark_unread(conn);
+        for _ in 0..LAST_READS {
+            let connection = self.connections.get(conn);
+            if !connection.is_some_and(|connection| connection.unread) {
+                break;
+            }
+            self.read(conn, true, now);
+        }
+        self.kill(conn, now);
     }
 
     /// Everything was written: ends our side and waits for the peer to do the same, so that no
