@@ -129,10 +129,12 @@ macro_rules! counters {
 }
 
 counters! {
-    connections: "Client connections open now." => "connections";
+    connections: "Connections open now: those of clients and those that were dialled." => "connections";
     subscriptions: "Subscriptions held now." => "subscriptions";
     accepted: "Client connections accepted." => "connections_accepted_total";
-    closed: "Client connections ended." => "";
+    dialled: "Outgoing connections established." => "connections_dialled_total";
+    dial_failed: "Outgoing connections that could not be established, or were given up before." => "dials_failed_total";
+    closed: "Connections ended, accepted or dialled." => "";
     messages_in: "Messages received from clients: WebSocket messages, lines, frames." => "messages_received_total";
     messages_out: "Messages sent to clients." => "messages_sent_total";
     deliveries: "Messages sent to clients because of an event of the switchboard: one for each event and receiver.";

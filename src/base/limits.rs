@@ -87,6 +87,8 @@ macro_rules! limits {
 limits! {
     connections: usize = 100_000,
         "Connections of one reactor. At the limit it stops accepting until one closes.";
+    dials: usize = 1_000,
+        "Outgoing connections of one reactor that are being established. One more fails at once. Those that stand count among `connections`, and may exceed that limit by this number, so that accepting leaves room for them.";
     connections_per_address: u64 = 0,
         "Connections of one address in the whole server; of an IPv6 address, of its /64. One more is closed as soon as it was accepted. 0 sets no limit, which is right behind a proxy unless proxy_protocol tells the clients' addresses: to this limit, a request's header comes too late.";
     accepts_per_address_per_second: u64 = 0,

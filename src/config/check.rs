@@ -189,7 +189,8 @@ fn check_listen(
     raw: &[RawListen],
     (workers, program): (u32, &Program),
 ) -> Vec<Listen> {
-    if raw.is_empty() {
+    // A program may do nothing but connect to others.
+    if raw.is_empty() && program.handlers.is_empty() {
         let hint = "add:\n    [[listen]]\n    url = \"http://127.0.0.1:8080\"";
         checker.problem(
             &[],
@@ -220,7 +221,7 @@ fn check_listen(
         checker.range(&at("workers"), "workers", some, 0, workers.into());
         let tls = one.tls.as_ref();
         let tls = tls.map(|raw| tls::check(checker, index, raw, http));
-        check_secured(checker, &at("url"), &mut url, tls.is_some());
+        url.scheme = check_scheme(checker, &at("url"), url.scheme, tls.is_some());
         let proxies = proxies::check(checker, index, one, &url);
         let root = check_root(checker, index, one, handler);
         listens.push(Listen {
@@ -236,20 +237,6 @@ fn check_listen(
         });
     }
     listens
-}
-
-/// Scheme and certificate go together.
-fn check_secured(checker: &mut Checker<'_>, path: &[Step], url: &mut ListenUrl, tls: bool) {
-    match (url.scheme, tls) {
-        (Scheme::Https, false) => {
-            let message = "this URL needs a certificate";
-            let hint = "add:\n    [listen.tls]\n    certificate = \"…\"\n    key = \"…\"";
-            checker.problem(path, message, Some(hint));
-        }
-        // Shown as what clients have to write.
-        (Scheme::Http | Scheme::WebSocket, true) => url.scheme = Scheme::Https,
-        _ => {}
-    }
 }
 
 /// What the handler `files` serves; the others have no use for it.
@@ -280,6 +267,20 @@ fn check_root(
     }
     let dir = raw.root.clone().filter(|_| handler == Handler::Files)?;
     Some(FilesRoot { dir, index: file })
+}
+
+/// The scheme that clients have to write.
+fn check_scheme(checker: &mut Checker<'_>, path: &[Step], scheme: Scheme, tls: bool) -> Scheme {
+    match (scheme, tls) {
+        (Scheme::Https, false) => {
+            let message = "this URL needs a certificate";
+            let hint = "add:\n    [listen.tls]\n    certificate = \"…\"\n    key = \"…\"";
+            checker.problem(path, message, Some(hint));
+            scheme
+        }
+        (Scheme::Http | Scheme::WebSocket, true) => Scheme::Https,
+        _ => scheme,
+    }
 }
 
 /// Some handlers cannot stand on some protocols.

@@ -16,12 +16,13 @@ use std::time::Duration;
 use mio::net::UnixStream;
 use mio::{Events, Poll};
 
-use crate::base::ids::ConnId;
+use crate::base::ids::{ConnId, DialId};
 use crate::base::now::Now;
 use crate::net::acceptors::Acceptors;
 use crate::net::clock::Clock;
 use crate::net::connections::{Connections, Phase};
 use crate::net::deadlines::Deadlines;
+use crate::net::dialler::{Dialler, Outcome};
 use crate::net::files::Files;
 use crate::net::secured::Handshake;
 use crate::net::sockets::{Sockets, Tls};
@@ -53,6 +54,7 @@ pub struct Reactor<N: Node> {
     /// Of which the node does not know yet.
     arriving: usize,
     acceptors: Acceptors,
+    dialler: Dialler,
     switchboard: Option<PathBuf>,
     buffers: Buffers,
     tls: Tls,
@@ -95,6 +97,7 @@ impl<N: Node> Reactor<N> {
             connections: Connections::new(),
             arriving: 0,
             acceptors,
+            dialler: Dialler::default(),
             switchboard: sockets.switchboard,
             buffers: Buffers::new(SCRATCH_BYTES),
             again: VecDeque::new(),
@@ -141,7 +144,7 @@ impl<N: Node> Reactor<N> {
         let again = self.again.len();
         for event in events {
             let id = ConnId::from_u64(event.token().0 as u64);
-            if self.acceptors.wake(id) {
+            if self.acceptors.wake(id) || self.dialler.wake(id) {
                 continue;
             }
             if event.is_writable() {
@@ -177,6 +180,7 @@ impl<N: Node> Reactor<N> {
         // First of all the order to take in nobody: who is accepted must be served.
         self.carry_out(now);
         self.accept(now);
+        self.take_dialled(now);
         self.carry_out(now);
         self.ask_the_unwanted();
         self.free_dead();
@@ -195,6 +199,7 @@ impl<N: Node> Reactor<N> {
         let deadlines = [
             self.node.deadline(),
             self.acceptors.paused(),
+            self.dialler.deadline(),
             self.draining.earliest(),
             self.lingering.earliest(),
             self.handshakes_due.earliest(),
@@ -385,7 +390,14 @@ impl<N: Node> Reactor<N> {
                         self.flush(conn, now);
                     }
                 }
-                Output::Dial(peer) => self.dial(peer, now),
+                Output::Dial(Peer::Switchboard) => self.dial_switchboard(now),
+                Output::Dial(Peer::Outside(dial)) => {
+                    if let Some(target) = self.node.target(dial) {
+                        let registry = self.poll.registry();
+                        self.dialler.begin(dial, target, now.moment, registry);
+                    }
+                }
+                Output::HangUp(dial) => self.dialler.give_up(dial),
                 Output::StopAccepting => {
                     self.acceptors.close(self.poll.registry());
                 }
@@ -417,17 +429,53 @@ impl<N: Node> Reactor<N> {
         Ok(())
     }
 
-    fn dial(&mut self, peer: Peer, now: Now) {
-        let dialled = match (peer, &self.switchboard) {
-            (Peer::Switchboard, Some(path)) => UnixStream::connect(path),
-            (Peer::Switchboard, None) => Err(io::ErrorKind::NotFound.into()),
+    fn dial_switchboard(&mut self, now: Now) {
+        let path = self.switchboard.as_ref();
+        let stream = match path {
+            Some(path) => UnixStream::connect(path),
+            None => Err(io::ErrorKind::NotFound.into()),
         };
-        let added = dialled.and_then(|stream| {
+        let added = stream.and_then(|stream| {
             let transport = Transport::Plain(Stream::Unix(stream));
-            self.add(transport, Origin::Dialled(peer), None, now)
+            self.add(transport, Origin::Dialled(Peer::Switchboard), None, now)
         });
-        if added.is_err() {
-            self.node.unreachable(peer, now);
+        if let Err(error) = added {
+            let why = error.to_string();
+            self.node.unreachable(Peer::Switchboard, &why, now);
+        }
+    }
+
+    /// Goes on with what is dialled outside. What an application dials in answer to an outcome is
+    /// looked at in the next turn.
+    fn take_dialled(&mut self, now: Now) {
+        let registry = self.poll.registry();
+        self.dialler.turn(now.moment, registry, &mut self.buffers);
+        for _ in 0..self.dialler.outcomes() {
+            if let Some((dial, outcome)) = self.dialler.next() {
+                self.dialled(dial, outcome, now);
+            }
+        }
+    }
+
+    fn dialled(&mut self, dial: DialId, outcome: Outcome, now: Now) {
+        let peer = Peer::Outside(dial);
+        match outcome {
+            Outcome::Failed(why) => self.node.unreachable(peer, &why, now),
+            Outcome::Reached {
+                transport,
+                mut early,
+                end,
+            } => match self.add(transport, Origin::Dialled(peer), None, now) {
+                Err(error) => self.node.unreachable(peer, &error.to_string(), now),
+                Ok(conn) => {
+                    if !early.is_empty() {
+                        self.node.received(conn, &mut early, now);
+                    }
+                    if end {
+                        self.ended(conn, now);
+                    }
+                }
+            },
         }
     }
 

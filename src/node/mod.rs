@@ -10,13 +10,16 @@ use std::net::SocketAddr;
 use crate::base::bytes::Outbox;
 use crate::base::counters::Counters;
 use crate::base::files::{FileFacts, FilePart, NoFile};
-use crate::base::ids::ConnId;
+use crate::base::ids::{ConnId, DialId};
 use crate::base::now::{Moment, Now};
+use crate::wire::target::Target;
 
-/// Another process of ours that a node may dial.
+/// Whom a node may dial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Peer {
     Switchboard,
+    /// A server of somebody else's; `Node::target` tells where.
+    Outside(DialId),
 }
 
 /// Where a connection came from.
@@ -74,7 +77,11 @@ pub enum Output {
     Flush(ConnId),
     /// The driver answers with `closed`, at once or after flushing.
     Close(ConnId, Ending),
+    /// The driver answers with `opened`, once the connection stands with TLS and all, or with
+    /// `unreachable`; for one outside within the time that its target allows.
     Dial(Peer),
+    /// Forget this dial; no answer is wanted.
+    HangUp(DialId),
     /// Take in no more clients; the others stay.
     StopAccepting,
     /// Read the certificates anew, for connections to come; the driver answers with
@@ -110,8 +117,13 @@ pub trait Node {
     /// The connection is gone, for whatever reason; called exactly once.
     fn closed(&mut self, conn: ConnId, now: Now);
 
-    /// Dialling failed.
-    fn unreachable(&mut self, peer: Peer, now: Now);
+    /// Where this dial leads; `None` when it was given up. Asked once, on `Output::Dial`.
+    fn target(&mut self, _dial: DialId) -> Option<Target> {
+        None
+    }
+
+    /// Dialling failed; `why` is for people.
+    fn unreachable(&mut self, peer: Peer, why: &str, now: Now);
 
     /// Certificates were read anew, or could not be and the old ones stay.
     fn certificates_read(&mut self, outcome: Result<(), String>);

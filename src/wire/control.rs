@@ -55,11 +55,14 @@ pub const COLUMNS: &[&str] = &[
     "remote",
 ];
 
+/// In the place of a listener: we connected to the other end.
+pub const DIALLED: u32 = u32::MAX;
+
 /// One connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConnectionRow {
     pub conn: u64,
-    /// Place in the configuration.
+    /// Place in the configuration; `DIALLED` for a connection that came through none.
     pub listener: u32,
     pub protocol: String,
     pub status: String,

@@ -22,5 +22,7 @@ pub mod pusher;
 pub mod query;
 pub mod raw;
 pub mod sign;
+pub mod target;
 pub mod websocket;
+pub mod websocket_upgrade;
 pub mod x509;

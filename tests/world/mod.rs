@@ -368,6 +368,9 @@ impl World {
                     process.node.file_opened(conn, Err(NoFile::Absent), now);
                 }
                 Some(Output::ReadFile(..) | Output::CloseFile(_)) => {}
+                Some(Output::Dial(Peer::Outside(_)) | Output::HangUp(_)) => {
+                    unreachable!("no handler of these workers dials")
+                }
                 Some(Output::StopAccepting | Output::ReadCertificates) => {}
                 Some(Output::Quit) => {
                     self.kill(index);

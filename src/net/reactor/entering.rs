@@ -77,10 +77,10 @@ impl<N: Node> Reactor<N> {
         origin: Origin,
         permit: Option<Permit>,
         now: Now,
-    ) -> io::Result<()> {
+    ) -> io::Result<ConnId> {
         let conn = self.take_in(transport, None, permit, now)?;
         self.node.opened(conn, origin, now);
-        Ok(())
+        Ok(conn)
     }
 
     /// Takes a connection in, of which the node learns at once or when it has arrived.

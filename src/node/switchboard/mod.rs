@@ -388,7 +388,7 @@ impl Node for Switchboard {
         let role = match origin {
             Origin::Master => Role::Master,
             Origin::Link => Role::Stranger,
-            Origin::Client { .. } | Origin::Dialled(Peer::Switchboard) => {
+            Origin::Client { .. } | Origin::Dialled(_) => {
                 return self.outputs.push_back(Output::Close(conn, Ending::Cut));
             }
         };
@@ -450,7 +450,7 @@ impl Node for Switchboard {
         self.lines.close(conn);
     }
 
-    fn unreachable(&mut self, _peer: Peer, _now: Now) {}
+    fn unreachable(&mut self, _peer: Peer, _why: &str, _now: Now) {}
 
     fn certificates_read(&mut self, _outcome: Result<(), String>) {}
 

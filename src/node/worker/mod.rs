@@ -6,6 +6,8 @@
 //! write is on the dirty list, and each with a deadline is on the wheel.
 
 mod deflating;
+mod dialling;
+mod dials;
 mod drain;
 mod driven;
 mod ending;
@@ -18,7 +20,7 @@ mod pacing;
 mod seats;
 mod uplink;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::app::application::{Application, Cx, Message};
@@ -39,8 +41,8 @@ use crate::base::limits::Limits;
 use crate::base::networks::Networks;
 use crate::base::now::{Moment, Now};
 use crate::base::wheel::Wheel;
-use crate::node::lines::Lines;
 use crate::node::worker::deflating::Deflating;
+use crate::node::worker::dialling::Dialled;
 use crate::node::worker::drain::Draining;
 use crate::node::worker::files::Sending;
 use crate::node::worker::gathering::Gathering;
@@ -101,7 +103,7 @@ pub struct WorkerOptions {
 
 pub(super) struct Handlers {
     channels: Channels,
-    echo: Echo,
+    echo: Box<dyn Application>,
     metrics: Metrics,
     files: Files,
     services: Vec<Hosted>,
@@ -116,7 +118,7 @@ impl Handlers {
     ) -> Handlers {
         Handlers {
             channels: Channels::new(apps, demo_page, dice),
-            echo: Echo,
+            echo: Box::new(Echo),
             metrics: Metrics,
             files: Files::default(),
             services,
@@ -126,7 +128,7 @@ impl Handlers {
     pub(super) fn of(&mut self, handler: Handler) -> &mut dyn Application {
         match handler {
             Handler::Channels => &mut self.channels,
-            Handler::Echo => &mut self.echo,
+            Handler::Echo => &mut *self.echo,
             Handler::Metrics => &mut self.metrics,
             Handler::Files => &mut self.files,
             Handler::Service(index) => &mut self.services[usize::from(index)],
@@ -222,6 +224,8 @@ pub struct Worker {
     pub(super) handlers: Handlers,
     pub(super) shared: Shared,
     pub(super) seats: Seats,
+    /// Of the seats, those that we dialled ourselves, servers of others.
+    dialled: BTreeMap<ConnId, Dialled>,
     wheel: Wheel,
     pub(super) outputs: VecDeque<Output>,
     /// The connection whose input is being taken up.
@@ -256,16 +260,8 @@ impl Worker {
             seed,
         } = options;
         let mut dice = Dice::new(seed);
-        let outgoing = Outgoing {
-            lines: Lines::new(limits.outbox_bytes / 2),
-            uplink: Uplink::new(slot, life, &limits, now),
-            deflating: Deflating::new(deflate),
-            wishes: VecDeque::new(),
-            messages: 0,
-            policy: limits.outbox_policy,
-            dropped: 0,
-            scratch: Vec::new(),
-        };
+        let uplink = Uplink::new(slot, life, &limits, now);
+        let outgoing = Outgoing::new(&limits, uplink, Deflating::new(deflate));
         let mut worker = Worker {
             listeners,
             websocket: websocket_options(&limits),
@@ -281,6 +277,7 @@ impl Worker {
                 outgoing,
             },
             seats: Seats::default(),
+            dialled: BTreeMap::new(),
             wheel: Wheel::new(now.moment),
             outputs: VecDeque::new(),
             advancing: None,
@@ -386,12 +383,12 @@ impl Worker {
         let (Some(seat), Some(out)) = (self.seats.live(conn), out) else {
             return false;
         };
+        let application = self.handlers.of(seat.handler);
         match &mut seat.session {
             Session::Http(http) => match http.next(inbox, out, now, &shared.limits) {
                 HttpStep::Idle => return false,
                 HttpStep::Request(request) => {
                     shared.counters.http_requests += 1;
-                    let application = self.handlers.of(seat.handler);
                     if let Some((listener, address)) = seat.facts.hear(&request, &self.listeners) {
                         application.located(conn, listener, address, &mut shared.cx(now));
                     }
@@ -417,10 +414,10 @@ impl Worker {
                 if seat.known {
                     seat.spend(now);
                     shared.counters.messages_in += 1;
-                    let application = self.handlers.of(seat.handler);
                     application.message(conn, message.as_message(), &mut shared.cx(now));
                 }
             }
+            Session::Upgrading(_) => return self.step_upgrade(conn, inbox, now),
             Session::Framed(framed) => {
                 let payload = match framed.next(inbox, now, self.framed.of(seat.handler)) {
                     FramedStep::Idle => return false,
@@ -432,7 +429,6 @@ impl Worker {
                 };
                 seat.spend(now);
                 shared.counters.messages_in += 1;
-                let application = self.handlers.of(seat.handler);
                 application.message(conn, payload.into(), &mut shared.cx(now));
             }
             Session::Uplink => return self.step_uplink(conn, inbox, now),
@@ -452,6 +448,8 @@ impl Worker {
                     Wish::Gather(conn) => self.gather(conn, now),
                     Wish::OpenFile(conn, path) => self.open_file(conn, path),
                     Wish::ReadFrom(conn, wanted) => self.read_from(conn, wanted),
+                    Wish::Dial(dial) => self.begin_dial(dial, now),
+                    Wish::HangUp(dial) => self.hang_up_dial(dial),
                 }
             }
             let filled = self.shared.outgoing.lines.take_filled();

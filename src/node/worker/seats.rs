@@ -19,7 +19,7 @@ pub struct Facts {
     /// The other end of the socket.
     peer: Option<IpAddr>,
     port: u16,
-    /// The place of its listener in the configuration.
+    /// The place of its listener in the configuration. Means nothing when it was dialled.
     pub listener: u16,
     /// Only when there is a proxy.
     told: Option<Box<Told>>,
@@ -55,6 +55,10 @@ impl Facts {
             listener: listener as u16,
             told,
         }
+    }
+
+    pub fn dialled(now: Now) -> Facts {
+        Facts::new(0, None, None, now)
     }
 
     /// The other end of the socket; `None` through a Unix socket.
@@ -109,7 +113,7 @@ impl Facts {
 /// One connection.
 pub struct Seat {
     generation: u32,
-    /// Of the listener it came through.
+    /// Of the listener it came through, or of the application that dialled it.
     pub handler: Handler,
     /// An end was decided; what still arrives is ignored.
     pub ended: bool,
