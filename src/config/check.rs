@@ -1,6 +1,7 @@
 //! Whether the values in a well-formed file make sense together. Owns the ranges and the rules
 //! (a demo secret stays on the loopback); does not know how problems are shown.
 
+use std::path::Path;
 use std::time::Duration;
 
 use toml::Spanned;
@@ -12,6 +13,7 @@ use crate::config::load::{FORMATS, LEVELS, RawConfig, RawListen, RawLog, RawWebS
 use crate::config::problem::Step::{Index, Key};
 use crate::config::problem::{Problem, Step, locate, nearest};
 use crate::config::program::Program;
+use crate::config::secret::{self, Fetch};
 use crate::config::url::{self, ListenUrl, Scheme};
 use crate::config::{Config, FilesRoot, Listen, LogFormat, LogOptions, limits, proxies, tls};
 use crate::wire::deflate::{WINDOW_BITS_MAX, WINDOW_BITS_MIN};
@@ -80,35 +82,25 @@ impl Checker<'_> {
     }
 }
 
-/// Turns the raw file into a `Config` or into everything that is wrong with it.
+/// Turns the raw file into a `Config` or into everything that is wrong with it. Secrets that are
+/// kept elsewhere come from `fetch`, their relative paths start at `base`.
 pub(super) fn check(
     raw: RawConfig,
     document: &Spanned<DeTable<'_>>,
     program: &Program,
+    (base, fetch): (&Path, &Fetch<'_>),
 ) -> Result<Config, Vec<Problem>> {
     let mut checker = Checker {
         document,
         problems: Vec::new(),
     };
-    checker.range(
-        &[Key("workers")],
-        "workers",
-        raw.workers.into(),
-        0,
-        WORKERS_MAX.into(),
-    );
-    checker.range(
-        &[Key("threads")],
-        "threads",
-        raw.threads.into(),
-        1,
-        THREADS_MAX.into(),
-    );
+    check_processes(&mut checker, &raw);
     check_supervision(&mut checker, &raw);
     let log = check_log(&mut checker, &raw.log);
     let workers = resolve_workers(raw.workers);
     let listen = check_listen(&mut checker, &raw.listen, (workers, program));
-    check_apps(&mut checker, &raw, &listen);
+    let secrets = secret::fetch_all(&mut checker, &raw.apps, base, fetch);
+    check_apps(&mut checker, &raw, &listen, &secrets.of_apps);
     let deflate = check_websocket(&mut checker, &raw.websocket);
     let at = [Key("http"), Key("cors_origins")];
     check_origins(&mut checker, &at, &raw.http.cors_origins);
@@ -116,12 +108,15 @@ pub(super) fn check(
     if !checker.problems.is_empty() {
         return Err(checker.problems);
     }
-    let apps = raw.apps.into_iter().map(|app| App {
-        id: app.id,
-        key: app.key.0,
-        secret: Secret::new(app.secret.0),
-        client_events: app.client_events,
-        origins: app.origins,
+    let apps = raw.apps.into_iter().zip(secrets.of_apps);
+    let apps = apps.filter_map(|(app, secret)| {
+        Some(App {
+            id: app.id,
+            key: app.key.0,
+            secret: secret?,
+            client_events: app.client_events,
+            origins: app.origins,
+        })
     });
     Ok(Config {
         workers,
@@ -138,7 +133,17 @@ pub(super) fn check(
         limits: raw.limits,
         deflate,
         cors_origins: raw.http.cors_origins,
+        kept: secrets.kept,
+        secret_warnings: secrets.warnings,
     })
+}
+
+fn check_processes(checker: &mut Checker<'_>, raw: &RawConfig) {
+    let mut range = |name: &'static str, value: u32, low: u64, high: u32| {
+        checker.range(&[Key(name)], name, value.into(), low, high.into());
+    };
+    range("workers", raw.workers, 0, WORKERS_MAX);
+    range("threads", raw.threads, 1, THREADS_MAX);
 }
 
 fn check_supervision(checker: &mut Checker<'_>, raw: &RawConfig) {
@@ -303,14 +308,19 @@ fn check_handler(checker: &mut Checker<'_>, path: &[Step], url: &ListenUrl, hand
     }
 }
 
-fn check_apps(checker: &mut Checker<'_>, raw: &RawConfig, listens: &[Listen]) {
+fn check_apps(
+    checker: &mut Checker<'_>,
+    raw: &RawConfig,
+    listens: &[Listen],
+    secrets: &[Option<Secret>],
+) {
     let for_channels = listens.iter().any(|one| one.handler == Handler::Channels);
     if raw.apps.is_empty() && for_channels {
         let message = "there is no [[apps]]: nobody could connect to the channels handler";
         let hint = "add:\n    [[apps]]\n    id = \"1\"\n    key = \"…\"\n    secret = \"…\"";
         checker.problem(&[], message, Some(hint));
     }
-    for (index, app) in raw.apps.iter().enumerate() {
+    for (index, (app, secret)) in raw.apps.iter().zip(secrets).enumerate() {
         let at = |key| [Key("apps"), Index(index), Key(key)];
         check_path_word(checker, &at("id"), "the id", &app.id);
         check_path_word(checker, &at("key"), "the key", &app.key.0);
@@ -326,12 +336,13 @@ fn check_apps(checker: &mut Checker<'_>, raw: &RawConfig, listens: &[Listen]) {
             checker.problem(&at("key"), "this key is used twice", None);
         }
         check_origins(checker, &at("origins"), &app.origins);
-        if app.secret.0.is_empty() {
+        let secret = secret.as_ref().map(Secret::expose);
+        if secret == Some("") {
             let hint = "choose one, e.g. `openssl rand -hex 32`";
             checker.problem(&at("secret"), "the secret is empty", Some(hint));
         }
         let public = listens.iter().find(|one| one.url.place.is_public());
-        if let Some(public) = public.filter(|_| app.secret.0 == DEMO_SECRET) {
+        if let Some(public) = public.filter(|_| secret == Some(DEMO_SECRET)) {
             let message = format!(
                 "the demo secret is known to everybody, and {} is reachable from other machines",
                 public.url
@@ -397,10 +408,11 @@ mod tests {
 
     use crate::config::load::parse;
     use crate::config::program::Program;
+    use crate::config::secret::no_secrets;
 
     /// The message must name each of `expected`; nothing expected means the file is right.
     fn check(text: &str, expected: &[&str]) {
-        match parse(text, "f", Path::new("/"), &Program::default()) {
+        match parse(text, "f", Path::new("/"), &Program::default(), &no_secrets) {
             Ok(_) => assert!(expected.is_empty(), "accepted: {text}"),
             Err(error) => {
                 assert!(!expected.is_empty(), "refused: {text}\n{error}");

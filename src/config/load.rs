@@ -11,6 +11,7 @@ use crate::base::limits::Limits;
 use crate::config::check;
 use crate::config::problem::{ConfigError, Problem, render};
 use crate::config::program::Program;
+use crate::config::secret::{Fetch, RawSecret};
 use crate::config::tls::RawTls;
 use crate::config::{Config, LogFormat};
 
@@ -108,7 +109,7 @@ fn default_header() -> String {
 #[serde(deny_unknown_fields)]
 pub(super) struct RawApp {
     pub id: String,
-    pub key: RawSecret,
+    pub key: RawKey,
     pub secret: RawSecret,
     #[serde(default = "default_client_events")]
     pub client_events: bool,
@@ -148,23 +149,25 @@ pub(super) struct RawHttp {
 
 /// A string whose parse error does not repeat what was written.
 #[derive(Debug)]
-pub(super) struct RawSecret(pub String);
+pub(super) struct RawKey(pub String);
 
-impl<'de> Deserialize<'de> for RawSecret {
-    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<RawSecret, D::Error> {
+impl<'de> Deserialize<'de> for RawKey {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<RawKey, D::Error> {
         match toml::Value::deserialize(from)? {
-            toml::Value::String(text) => Ok(RawSecret(text)),
+            toml::Value::String(text) => Ok(RawKey(text)),
             _ => Err(serde::de::Error::custom("expected a string in quotes")),
         }
     }
 }
 
-/// Reads `text`, whose listeners may name the handlers of `program`. `file` is for messages only; relative paths in the text start at `base`.
+/// Reads `text`, whose listeners may name the handlers of `program`. `file` is for messages only;
+/// relative paths in the text start at `base`; `fetch` gets the secrets that are kept elsewhere.
 pub fn parse(
     text: &str,
     file: &str,
     base: &Path,
     program: &Program,
+    fetch: &Fetch<'_>,
 ) -> Result<Config, ConfigError> {
     let syntax = |error: toml::de::Error| {
         let problem = Problem {
@@ -176,8 +179,8 @@ pub fn parse(
     };
     let document = DeTable::parse(text).map_err(syntax)?;
     let raw: RawConfig = toml::from_str(text).map_err(syntax)?;
-    let mut config =
-        check::check(raw, &document, program).map_err(|problems| render(file, text, problems))?;
+    let mut config = check::check(raw, &document, program, (base, fetch))
+        .map_err(|problems| render(file, text, problems))?;
     config.run_dir = config.run_dir.map(|dir| base.join(dir));
     for listen in &mut config.listen {
         listen.url.place = listen.url.place.clone().under(base);
@@ -209,11 +212,18 @@ pub(super) const FORMATS: &[(&str, LogFormat)] =
 mod tests {
     use super::*;
     use crate::config::keys::config_file;
+    use crate::config::secret::no_secrets;
 
     fn errors(text: &str) -> String {
-        parse(text, "test.toml", Path::new("/base"), &Program::default())
-            .unwrap_err()
-            .0
+        parse(
+            text,
+            "test.toml",
+            Path::new("/base"),
+            &Program::default(),
+            &no_secrets,
+        )
+        .unwrap_err()
+        .0
     }
 
     const GOOD: &str = "[[listen]]\nurl = \"http://127.0.0.1:0\"\nhandler = \"echo\"\n";
@@ -225,6 +235,7 @@ mod tests {
             "lineman.toml",
             Path::new("/"),
             &Program::default(),
+            &no_secrets,
         )
         .unwrap();
         assert_eq!(config.listen[0].url.to_string(), "http://127.0.0.1:8080");
@@ -237,11 +248,25 @@ mod tests {
     #[test]
     fn relative_paths_start_beside_the_file() {
         let text = format!("run_dir = \"run\"\n[log]\nfile = \"/var/log/l\"\n{GOOD}");
-        let config = parse(&text, "t", Path::new("/base"), &Program::default()).unwrap();
+        let config = parse(
+            &text,
+            "t",
+            Path::new("/base"),
+            &Program::default(),
+            &no_secrets,
+        )
+        .unwrap();
         assert_eq!(config.run_dir.as_deref(), Some(Path::new("/base/run")));
         assert_eq!(config.log.file.as_deref(), Some(Path::new("/var/log/l")));
         let unix = GOOD.replace("http://127.0.0.1:0", "unix://a.sock");
-        let config = parse(&unix, "t", Path::new("/base"), &Program::default()).unwrap();
+        let config = parse(
+            &unix,
+            "t",
+            Path::new("/base"),
+            &Program::default(),
+            &no_secrets,
+        )
+        .unwrap();
         assert_eq!(config.listen[0].url.to_string(), "unix:///base/a.sock");
     }
 

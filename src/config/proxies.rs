@@ -112,13 +112,14 @@ mod tests {
     use super::*;
     use crate::config::load::parse;
     use crate::config::program::Program;
+    use crate::config::secret::no_secrets;
 
     const HTTP: &str = "http://127.0.0.1:0";
     const UNIX_SOCKET: &str = "unix:///run/l.sock";
 
     fn check(url: &str, rest: &str) -> Result<Proxies, String> {
         let text = format!("[[listen]]\nurl = \"{url}\"\nhandler = \"echo\"\n{rest}\n");
-        match parse(&text, "f", Path::new("/"), &Program::default()) {
+        match parse(&text, "f", Path::new("/"), &Program::default(), &no_secrets) {
             Ok(config) => Ok(config.listen[0].proxies.clone()),
             Err(error) => Err(error.0),
         }

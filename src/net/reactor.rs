@@ -177,7 +177,7 @@ impl<N: Node> Reactor<N> {
         }
         self.cut_overdue(now);
         self.cut_handshakes(now);
-        // First of all the order to take in nobody: who is accepted must be served.
+        // Before anybody is taken in: a node that quits because nobody is left must not get guests.
         self.carry_out(now);
         self.accept(now);
         self.take_dialled(now);
