@@ -90,11 +90,11 @@ limits! {
     dials: usize = 1_000,
         "Outgoing connections of one reactor that are being established. One more fails at once. Those that stand count among `connections`, and may exceed that limit by this number, so that accepting leaves room for them.";
     connections_per_address: u64 = 0,
-        "Connections of one address in the whole server; of an IPv6 address, of its /64. One more is closed as soon as it was accepted. 0 sets no limit, which is right behind a proxy: there, all come from one address.";
+        "Connections of one address in the whole server; of an IPv6 address, of its /64. One more is closed as soon as it was accepted. 0 sets no limit, which is right behind a proxy unless proxy_protocol tells the clients' addresses: to this limit, a request's header comes too late.";
     accepts_per_address_per_second: u64 = 0,
         "New connections of one address in a second, in the whole server and after a burst of as many. More are closed as soon as they were accepted. 0 sets no limit.";
     tls_handshake_seconds: u64 = 10,
-        "Time for a TLS handshake. Then the connection is cut.";
+        "Time for a TLS handshake, or a PROXY header, or both. Then the connection is cut.";
     http_head_bytes: usize = 16_384,
         "Request line and headers. A longer head is answered 431 (414 when the request line alone is longer than half of it).";
     http_body_bytes: usize = 1_048_576,

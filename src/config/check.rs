@@ -15,7 +15,7 @@ use crate::config::problem::{Problem, Step, locate, nearest};
 use crate::config::program::Program;
 use crate::config::secret::{self, Fetch};
 use crate::config::url::{self, ListenUrl, Scheme};
-use crate::config::{Config, FilesRoot, Listen, LogFormat, LogOptions, limits, tls};
+use crate::config::{Config, FilesRoot, Listen, LogFormat, LogOptions, limits, proxies, tls};
 use crate::wire::deflate::{WINDOW_BITS_MAX, WINDOW_BITS_MIN};
 use crate::wire::deflate_offer::DeflateOptions;
 use crate::wire::origin::is_valid_entry;
@@ -227,12 +227,14 @@ fn check_listen(
         let tls = one.tls.as_ref();
         let tls = tls.map(|raw| tls::check(checker, index, raw, http));
         url.scheme = check_scheme(checker, &at("url"), url.scheme, tls.is_some());
+        let proxies = proxies::check(checker, index, one, &url);
         let root = check_root(checker, index, one, handler);
         listens.push(Listen {
             url,
             handler,
             word: one.handler.clone(),
             tls,
+            proxies,
             workers: if some > 0 { one.workers } else { workers },
             connections: one.connections,
             accepts_per_second: one.accepts_per_second,

@@ -140,6 +140,24 @@ pub const TABLES: &[TableRow] = &[
                 help: "The file that stands for a directory. Without it, index.html.",
             },
             KeyRow {
+                name: "trusted_proxies",
+                kind: "list of networks",
+                default: "[]",
+                help: "Who may say for whom a connection or a request is, by one of the two keys below: addresses and networks such as \"10.0.0.0/8\" or \"::1\"; \"unix\" is whoever reaches a unix:// socket. Name your proxies and nobody else: they are taken at their word.",
+            },
+            KeyRow {
+                name: "proxy_protocol",
+                kind: "true or false",
+                default: "false",
+                help: "Whether every connection begins with a PROXY header of version 1 or 2, before TLS. One that does not, or that comes from elsewhere than trusted_proxies, is ended.",
+            },
+            KeyRow {
+                name: "real_ip_header",
+                kind: "word",
+                default: "\"none\"",
+                help: "The header in which trusted_proxies say who a request is from: none, x-forwarded-for, or forwarded (RFC 7239). The rightmost address that is not theirs counts. Only one is believed, since a proxy passes on the other as the client wrote it.",
+            },
+            KeyRow {
                 name: "workers",
                 kind: "integer, up to workers",
                 default: "0",

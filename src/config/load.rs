@@ -84,6 +84,12 @@ pub(super) struct RawListen {
     pub index: Option<String>,
     pub tls: Option<RawTls>,
     #[serde(default)]
+    pub proxy_protocol: bool,
+    #[serde(default = "default_header")]
+    pub real_ip_header: String,
+    #[serde(default)]
+    pub trusted_proxies: Vec<String>,
+    #[serde(default)]
     pub workers: u32,
     #[serde(default)]
     pub connections: u64,
@@ -93,6 +99,10 @@ pub(super) struct RawListen {
 
 fn default_handler() -> String {
     "channels".into()
+}
+
+fn default_header() -> String {
+    "none".into()
 }
 
 #[derive(Debug, Deserialize)]

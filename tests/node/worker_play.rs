@@ -85,8 +85,7 @@ impl Play {
     }
 
     pub fn open(&mut self, listener: usize) -> ConnId {
-        let address = None;
-        let conn = self.hand.open(Origin::Client { listener, address });
+        let conn = self.hand.open(Origin::client(listener, None));
         self.clients.insert(conn, Client::new(0, Speech::Http));
         conn
     }

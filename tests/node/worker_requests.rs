@@ -63,10 +63,7 @@ fn an_answer_for_a_connection_that_is_gone_reaches_nobody() {
     play.hand.lose(asker);
     // Somebody else sits on the same chair, and asks too.
     let next = ConnId::new(asker.slot, asker.generation + 1);
-    let origin = Origin::Client {
-        listener: 0,
-        address: None,
-    };
+    let origin = Origin::client(0, None);
     play.hand.open_as(next, origin);
     play.clients.insert(next, Client::new(0, Speech::Http));
     play.send(next, &read_channels());

@@ -39,7 +39,11 @@ pub const LISTENERS: [Listener; 5] = [
 ];
 
 const fn listener(protocol: Protocol, handler: Handler) -> Listener {
-    Listener { protocol, handler }
+    Listener {
+        protocol,
+        handler,
+        forwarding: None,
+    }
 }
 
 /// 2026-01-01, so that signatures have a plausible clock.
@@ -265,14 +269,7 @@ impl World {
             _ => Speech::Http,
         };
         self.clients.push(Client::new(index, speech));
-        self.join(
-            End::Client(index),
-            worker,
-            Origin::Client {
-                listener,
-                address: None,
-            },
-        );
+        self.join(End::Client(index), worker, Origin::client(listener, None));
         index
     }
 

@@ -38,6 +38,7 @@ use crate::base::counters::Counters;
 use crate::base::dice::Dice;
 use crate::base::ids::ConnId;
 use crate::base::limits::Limits;
+use crate::base::networks::Networks;
 use crate::base::now::{Moment, Now};
 use crate::base::wheel::Wheel;
 use crate::node::worker::deflating::Deflating;
@@ -56,6 +57,7 @@ use crate::session::http::{AfterAnswer, HttpStep};
 use crate::session::websocket::{WebSocket, WebSocketOptions, WebSocketStep};
 use crate::wire::deflate::Inflaters;
 use crate::wire::deflate_offer::DeflateOptions;
+use crate::wire::forwarded::ForwardingHeader;
 use crate::wire::http::Response;
 use crate::wire::protocol::Protocol;
 
@@ -64,10 +66,18 @@ use crate::wire::protocol::Protocol;
 const PING_AFTER_CLIENT: Duration = Duration::from_secs(10);
 
 /// What clients get on one listener.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
     pub protocol: Protocol,
     pub handler: Handler,
+    pub forwarding: Option<Forwarding>,
+}
+
+/// Who is believed about where requests come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forwarding {
+    pub header: ForwardingHeader,
+    pub trusted: Networks,
 }
 
 /// What a worker's reactor is made of.
@@ -229,6 +239,8 @@ pub struct Worker {
     farewell: Option<Moment>,
     /// Set by Drain.
     draining: Option<Draining>,
+    /// Connections that are to be opened soon.
+    arriving: usize,
     gathering: Gathering,
     sending: Sending,
 }
@@ -274,6 +286,7 @@ impl Worker {
             ready: false,
             farewell: None,
             draining: None,
+            arriving: 0,
             gathering: Gathering::default(),
             sending: Sending::default(),
         };
@@ -365,22 +378,23 @@ impl Worker {
 
     /// One step; whether there may be another.
     fn step(&mut self, conn: ConnId, inbox: &mut Inbox<'_>, now: Now) -> bool {
-        let Some(seat) = self.seats.live(conn) else {
-            return false;
-        };
         let shared = &mut self.shared;
-        let Some(out) = shared.outgoing.lines.outbox(conn) else {
+        let out = shared.outgoing.lines.outbox(conn);
+        let (Some(seat), Some(out)) = (self.seats.live(conn), out) else {
             return false;
         };
+        let application = self.handlers.of(seat.handler);
         match &mut seat.session {
             Session::Http(http) => match http.next(inbox, out, now, &shared.limits) {
                 HttpStep::Idle => return false,
                 HttpStep::Request(request) => {
                     shared.counters.http_requests += 1;
+                    if let Some((listener, address)) = seat.facts.hear(&request, &self.listeners) {
+                        application.located(conn, listener, address, &mut shared.cx(now));
+                    }
                     http.allow_origin(self.cors.allowed(&request));
                     http.agree(shared.outgoing.deflating.negotiate(&request));
                     seat.spend(now);
-                    let application = self.handlers.of(seat.handler);
                     application.request(conn, &request, &mut shared.cx(now));
                 }
                 HttpStep::Close(close) => self.end(conn, close, now),
@@ -400,7 +414,6 @@ impl Worker {
                 if seat.known {
                     seat.spend(now);
                     shared.counters.messages_in += 1;
-                    let application = self.handlers.of(seat.handler);
                     application.message(conn, message.as_message(), &mut shared.cx(now));
                 }
             }
@@ -416,7 +429,6 @@ impl Worker {
                 };
                 seat.spend(now);
                 shared.counters.messages_in += 1;
-                let application = self.handlers.of(seat.handler);
                 application.message(conn, payload.into(), &mut shared.cx(now));
             }
             Session::Uplink => return self.step_uplink(conn, inbox, now),
