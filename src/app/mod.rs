@@ -12,3 +12,4 @@ pub mod echo;
 pub mod handler;
 pub mod probe;
 pub mod service;
+pub mod users;

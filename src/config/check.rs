@@ -121,6 +121,9 @@ pub(super) fn check(
         key: app.key.0,
         secret: Secret::new(app.secret.0),
         client_events: app.client_events,
+        subscription_counts: app.subscription_counts,
+        watchlists: app.watchlists,
+        authorize_seconds: app.authorize_seconds,
         origins: app.origins,
     });
     Ok(Config {
@@ -276,6 +279,8 @@ fn check_apps(checker: &mut Checker<'_>, raw: &RawConfig, listens: &[Listen]) {
             checker.problem(&at("key"), "this key is used twice", None);
         }
         check_origins(checker, &at("origins"), &app.origins);
+        let authorize = app.authorize_seconds;
+        checker.range(&at("authorize_seconds"), "it", authorize, 0, 86_400);
         if app.secret.0.is_empty() {
             let hint = "choose one, e.g. `openssl rand -hex 32`";
             checker.problem(&at("secret"), "the secret is empty", Some(hint));

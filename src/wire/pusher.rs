@@ -19,7 +19,7 @@ pub enum ClientMessage<'a> {
     Pong,
     Subscribe(Subscribe),
     Unsubscribe { channel: String },
-    SignIn,
+    SignIn(SignIn),
     Event(ClientEvent<'a>),
 }
 
@@ -28,6 +28,13 @@ pub struct Subscribe {
     pub channel: String,
     pub auth: Option<String>,
     pub channel_data: Option<String>,
+}
+
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+pub struct SignIn {
+    pub auth: String,
+    /// JSON, as it was signed.
+    pub user_data: String,
 }
 
 /// How a client of lines or frames introduces itself.
@@ -127,7 +134,12 @@ pub fn parse(text: &str) -> Result<ClientMessage<'_>, Malformed> {
             let Unsubscribe { channel } = read_data(envelope.data).ok_or(fault)?;
             Ok(ClientMessage::Unsubscribe { channel })
         }
-        "pusher:signin" => Ok(ClientMessage::SignIn),
+        "pusher:signin" => {
+            let fault = Malformed::Field("pusher:signin needs data with auth and user_data");
+            Ok(ClientMessage::SignIn(
+                read_data(envelope.data).ok_or(fault)?,
+            ))
+        }
         name if name.starts_with("client-") => {
             let channel = envelope
                 .channel
@@ -197,6 +209,33 @@ pub fn parse_channel_data(text: &str) -> Option<ChannelData> {
     };
     let user_info = fields.user_info.map_or("null", RawValue::get).to_owned();
     (!user_id.is_empty()).then_some(ChannelData { user_id, user_info })
+}
+
+/// `user_data` of a sign-in.
+#[derive(Debug, PartialEq, Eq)]
+pub struct UserData {
+    pub id: String,
+    /// JSON; `null` when none was given.
+    pub user_info: String,
+    pub watchlist: Vec<String>,
+}
+
+/// Reads `{"id":"…","user_info":…,"watchlist":["…"]}`; the id has to be a string, since pusher-js
+/// takes no other.
+pub fn parse_user_data(text: &str) -> Option<UserData> {
+    #[derive(Deserialize)]
+    struct Fields<'a> {
+        id: String,
+        #[serde(borrow)]
+        user_info: Option<&'a RawValue>,
+        watchlist: Option<Vec<String>>,
+    }
+    let fields: Fields<'_> = parse_object(text).ok()?;
+    Some(UserData {
+        id: fields.id,
+        user_info: fields.user_info.map_or("null", RawValue::get).to_owned(),
+        watchlist: fields.watchlist.unwrap_or_default(),
+    })
 }
 
 /// `text` as a JSON string, quotes included.
@@ -288,6 +327,46 @@ pub fn presence_succeeded<'a>(
         &json_string(&data),
         None,
     )
+}
+
+/// How many subscribe now.
+pub fn subscription_count(channel: &str, subscriptions: u64) -> String {
+    let data = format!("\"{{\\\"subscription_count\\\":{subscriptions}}}\"");
+    event(
+        channel,
+        "\"pusher_internal:subscription_count\"",
+        &data,
+        None,
+    )
+}
+
+/// Nothing is kept of this cache channel.
+pub fn cache_miss(channel: &str) -> String {
+    event(channel, "\"pusher:cache_miss\"", "\"{}\"", None)
+}
+
+/// `user_data` comes back as it was sent.
+pub fn signin_success(user_data: &str) -> String {
+    let data = format!("{{\"user_data\":{}}}", json_string(user_data));
+    let data = json_string(&data);
+    format!("{{\"event\":\"pusher:signin_success\",\"data\":{data}}}")
+}
+
+/// Who of a watchlist came and who went; a list that is empty is left out.
+pub fn watchlist_events(online: &[&str], offline: &[&str]) -> String {
+    let events = [("online", online), ("offline", offline)];
+    let mut data = String::from("{\"events\":[");
+    let told = events.iter().filter(|(_, users)| !users.is_empty());
+    join(&mut data, told, |data, (name, users)| {
+        data.push_str(&format!("{{\"name\":\"{name}\",\"user_ids\":["));
+        join(data, users.iter(), |data, user| {
+            data.push_str(&json_string(user));
+        });
+        data.push_str("]}");
+    });
+    data.push_str("]}");
+    let data = json_string(&data);
+    format!("{{\"event\":\"pusher_internal:watchlist_events\",\"data\":{data}}}")
 }
 
 fn join<T>(text: &mut String, items: impl Iterator<Item = T>, write: impl Fn(&mut String, T)) {
@@ -440,6 +519,50 @@ mod tests {
         for bad in ["", "{}", r#"{"user_id":null}"#, r#"{"user_id":""}"#, "[]"] {
             assert_eq!(read(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn user_data_names_a_user_by_text() {
+        let read = |text| parse_user_data(text).map(|data| (data.id, data.watchlist.len()));
+        assert_eq!(
+            read(r#"{"id":"1","watchlist":["2","3"]}"#),
+            Some(("1".into(), 2))
+        );
+        assert_eq!(
+            read(r#"{"id":"1","user_info":{"a":1}}"#),
+            Some(("1".into(), 0))
+        );
+        for bad in [
+            "",
+            "{}",
+            r#"{"id":1}"#,
+            r#"{"id":"1","watchlist":[2]}"#,
+            r#"["1"]"#,
+        ] {
+            assert_eq!(read(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_watchlist_event_leaves_out_what_is_empty() {
+        let data = |text: String| value(value(&text)["data"].as_str().expect("a string"));
+        assert_eq!(
+            data(watchlist_events(&["1", "2"], &["3"])),
+            json!({"events": [{"name": "online", "user_ids": ["1", "2"]},
+                {"name": "offline", "user_ids": ["3"]}]})
+        );
+        assert_eq!(
+            data(watchlist_events(&[], &["3"])),
+            json!({"events": [{"name": "offline", "user_ids": ["3"]}]})
+        );
+        assert_eq!(
+            data(subscription_count("a", 3)),
+            json!({"subscription_count": 3})
+        );
+        assert_eq!(
+            data(signin_success("{\"id\":\"1\"}")),
+            json!({"user_data": "{\"id\":\"1\"}"})
+        );
     }
 
     #[test]

@@ -152,18 +152,21 @@ impl World {
             };
             Box::new(Switchboard::new(options, self.now))
         } else {
-            let app = |name: &str, client_events| App {
+            let app = |name: &str| App {
                 id: name.into(),
                 key: format!("{name}-key"),
                 secret: Secret::new(format!("{name}-secret")),
-                client_events,
+                client_events: name != "quiet",
+                subscription_counts: name == "strict",
+                watchlists: name != "quiet",
+                authorize_seconds: if name == "strict" { 30 } else { 0 },
                 origins: Vec::new(),
             };
             let options = WorkerOptions {
                 slot: self.slot_of(index),
                 life: self.lives,
                 listeners: LISTENERS.to_vec(),
-                apps: Apps::new(vec![app(APP_ID, true), app("quiet", false)]),
+                apps: Apps::new([APP_ID, "quiet", "strict"].map(app).to_vec()),
                 demo_page: None,
                 services: Default::default(),
                 limits: self.limits.clone(),

@@ -14,7 +14,7 @@ use crate::base::close::Close;
 use crate::base::ids::{ConnId, SocketId};
 use crate::base::names::ChannelKey;
 use crate::base::now::Moment;
-use crate::wire::bus::{Answer, RefusalReason};
+use crate::wire::bus::{Answer, Cached, RefusalReason};
 use crate::wire::http::Request;
 
 /// What is known of one connection.
@@ -195,7 +195,13 @@ impl Application for Hosted {
     /// A service asks the switchboard nothing.
     fn answered(&mut self, _: ConnId, _: Result<Answer<'_>, Unavailable>, _: &mut Cx<'_>) {}
 
-    fn subscribed(&mut self, conn: ConnId, key: &ChannelKey, cx: &mut Cx<'_>) {
+    fn subscribed(
+        &mut self,
+        conn: ConnId,
+        key: &ChannelKey,
+        _cached: Option<Cached<'_>>,
+        cx: &mut Cx<'_>,
+    ) {
         let topic = key.channel();
         self.on(conn, cx, |service, conn| service.subscribed(conn, topic));
     }

@@ -98,12 +98,14 @@ impl Handlers {
         }
     }
 
-    /// When a service has something to do.
+    /// When an application has something to do.
     fn deadline(&self) -> Option<Moment> {
-        self.services.iter().filter_map(Hosted::deadline).min()
+        let services = self.services.iter().filter_map(Hosted::deadline);
+        services.chain(self.channels.deadline()).min()
     }
 
     fn elapsed(&mut self, shared: &mut Shared, now: Now) {
+        self.channels.elapsed(&mut shared.cx(now));
         let due = |service: &&mut Hosted| service.deadline().is_some_and(|at| at <= now.moment);
         for service in self.services.iter_mut().filter(due) {
             service.elapsed(&mut shared.cx(now));
@@ -214,9 +216,11 @@ impl Worker {
             pong_within: Duration::from_secs(limits.pong_seconds.min(limits.activity_seconds)),
             close_within: Duration::from_secs(limits.close_seconds),
         };
+        let counted = apps.iter().filter(|app| app.subscription_counts);
+        let counted = counted.map(|app| app.id.clone()).collect();
         let outgoing = Outgoing {
             lines: Lines::new(limits.outbox_bytes / 2),
-            uplink: Uplink::new(slot, life, &limits, now),
+            uplink: Uplink::new((slot, life), &limits, counted, now),
             deflating: Deflating::new(deflate),
             wishes: VecDeque::new(),
             messages: 0,
