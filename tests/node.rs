@@ -15,6 +15,8 @@ mod switchboard_promises;
 mod worker_channels;
 #[path = "node/worker_links.rs"]
 mod worker_links;
+#[path = "node/worker_numbers.rs"]
+mod worker_numbers;
 #[path = "node/worker_play.rs"]
 mod worker_play;
 #[path = "node/worker_requests.rs"]

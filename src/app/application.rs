@@ -7,10 +7,13 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 
+use crate::app::exposition::Page;
+use crate::app::handler::Handler;
 use crate::base::close::Close;
 use crate::base::counters::Counters;
 use crate::base::dice::Dice;
-use crate::base::ids::{ConnId, Ticket};
+use crate::base::files::{FileFacts, NoFile};
+use crate::base::ids::{ConnId, DialId, Ticket};
 use crate::base::limits::Limits;
 use crate::base::names::ChannelKey;
 use crate::base::now::{Moment, Now};
@@ -20,6 +23,7 @@ use crate::wire::bus::{Answer, Cached, Item, Member, Question, RefusalReason, Up
 use crate::wire::framing::{Payload, Unsendable};
 use crate::wire::http::{Request, Response};
 use crate::wire::protocol::Protocol;
+use crate::wire::target::Target;
 use crate::wire::websocket::{self, OpCode};
 
 /// One message, in either direction.
@@ -160,6 +164,22 @@ pub trait Outlet {
 
     /// A question of `conn`; `answered` follows unless this fails.
     fn ask(&mut self, conn: ConnId, question: Asked<'_>, now: Now) -> Result<(), Unavailable>;
+
+    /// Asks for the numbers of the whole server; `gathered` follows.
+    fn gather(&mut self, conn: ConnId);
+
+    /// Opens a file below the root of the connection's listener, a path without a leading slash;
+    /// one that is empty or ends in a slash means the index there. `file_opened` follows.
+    fn open_file(&mut self, conn: ConnId, path: String);
+
+    /// Connects to a server; a WebSocket is asked for without compression. Exactly one of `reached`
+    /// and `unreached` follows, never during this call; the application of `handler` is told. With `limits.dials` under way, or as many
+    /// connections as there may be, it is `unreached`, and so it is when the worker is to end.
+    fn dial(&mut self, handler: Handler, target: &Target) -> DialId;
+
+    /// Gives up a connection that does not stand yet; `unreached` follows. Nothing happens once it
+    /// does: then `close` ends it.
+    fn hang_up(&mut self, dial: DialId);
 }
 
 /// What can be asked of the switchboard.
@@ -315,18 +335,37 @@ pub trait Application {
     /// The answer to this connection's `ask`.
     fn answered(&mut self, conn: ConnId, answer: Result<Answer<'_>, Unavailable>, cx: &mut Cx<'_>);
 
-    /// The subscription stands; the channel's events follow. `cached` is the last one of a cache
-    /// channel.
-    fn subscribed(
+    /// What came of this connection's `open_file`. A response with `file` reads from it.
+    fn file_opened(&mut self, _conn: ConnId, _file: Result<&FileFacts, NoFile>, _cx: &mut Cx<'_>) {}
+
+    /// What this connection's `gather` brought.
+    fn gathered(&mut self, _conn: ConnId, _page: Result<&Page<'_>, Unavailable>, _cx: &mut Cx<'_>) {
+    }
+
+    /// The subscription stands; the channel's events follow.
+    fn subscribed(&mut self, conn: ConnId, key: &ChannelKey, cx: &mut Cx<'_>);
+
+    /// Right after it: what is kept of the channel for newcomers.
+    fn recalled(
         &mut self,
-        conn: ConnId,
-        key: &ChannelKey,
-        cached: Option<Cached<'_>>,
-        cx: &mut Cx<'_>,
-    );
+        _conn: ConnId,
+        _key: &ChannelKey,
+        _last: Option<Cached<'_>>,
+        _cx: &mut Cx<'_>,
+    ) {
+    }
 
     /// The subscription was refused.
     fn refused(&mut self, conn: ConnId, key: &ChannelKey, reason: RefusalReason, cx: &mut Cx<'_>);
+
+    /// A server was reached: TLS and the WebSocket handshake, if any, are done. From here on the
+    /// connection is like one that was accepted: messages follow, silence counts, and `closed`
+    /// comes in the end.
+    fn reached(&mut self, _conn: ConnId, _dial: DialId, _cx: &mut Cx<'_>) {}
+
+    /// A server was not reached; `why` is a sentence for people, which quotes nothing that the
+    /// server sent.
+    fn unreached(&mut self, _dial: DialId, _why: &str, _cx: &mut Cx<'_>) {}
 
     /// An event this connection published through `Outlet::publish` reached nobody.
     fn undelivered(&mut self, conn: ConnId, cx: &mut Cx<'_>);
@@ -340,7 +379,8 @@ pub trait Application {
         None
     }
 
-    /// Nothing can be sent to the connection any more. Called once for each that was located.
+    /// Nothing can be sent to the connection any more. Called once for each that was located or
+    /// reached.
     fn closed(&mut self, conn: ConnId, close: &Close, cx: &mut Cx<'_>);
 }
 

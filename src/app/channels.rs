@@ -262,19 +262,23 @@ impl Application for Channels {
         }
     }
 
-    fn subscribed(
-        &mut self,
-        conn: ConnId,
-        key: &ChannelKey,
-        cached: Option<Cached<'_>>,
-        cx: &mut Cx<'_>,
-    ) {
+    fn subscribed(&mut self, conn: ConnId, key: &ChannelKey, cx: &mut Cx<'_>) {
         if user_of(key.channel()).is_none() {
-            return client::confirm(conn, key, Some(cached), cx);
+            return client::confirm(conn, key, cx);
         }
         if let Some(State::Client(client)) = self.states.get_mut(&conn) {
             client.signed_in(conn, cx);
         }
+    }
+
+    fn recalled(
+        &mut self,
+        conn: ConnId,
+        key: &ChannelKey,
+        last: Option<Cached<'_>>,
+        cx: &mut Cx<'_>,
+    ) {
+        client::recall(conn, key.channel(), last, cx);
     }
 
     fn refused(&mut self, conn: ConnId, key: &ChannelKey, reason: RefusalReason, cx: &mut Cx<'_>) {

@@ -161,7 +161,7 @@ impl Client {
             Ok(()) | Err(NotSubscribed::Asked) => Ok(()),
             Err(NotSubscribed::Already) => {
                 // Success again, without counting or announcing anybody twice.
-                confirm(conn, &key, None, cx);
+                confirm(conn, &key, cx);
                 Ok(())
             }
             Err(NotSubscribed::TooMany) => {
@@ -187,7 +187,7 @@ impl Client {
             let text = "Only the user who has signed in may subscribe to this channel";
             return Err(Refusal::new("AuthError", 403, text));
         }
-        confirm(conn, &ChannelKey::new(&self.app.id, channel), None, cx);
+        confirm(conn, &ChannelKey::new(&self.app.id, channel), cx);
         Ok(())
     }
 
@@ -357,9 +357,8 @@ impl Client {
     }
 }
 
-/// Success, in a presence channel with everybody who is there. `last` is what is kept of the
-/// channel, for who has just come.
-pub fn confirm(conn: ConnId, key: &ChannelKey, last: Option<Option<Cached<'_>>>, cx: &mut Cx<'_>) {
+/// Success, in a presence channel with everybody who is there.
+pub fn confirm(conn: ConnId, key: &ChannelKey, cx: &mut Cx<'_>) {
     let channel = key.channel();
     let roster = cx.hub.roster(key.as_str());
     let text = match (ChannelKind::of(channel), roster) {
@@ -367,13 +366,18 @@ pub fn confirm(conn: ConnId, key: &ChannelKey, last: Option<Option<Cached<'_>>>,
         _ => pusher::subscription_succeeded(channel),
     };
     cx.outlet.send(conn, Message::Text(&text));
-    if let Some(last) = last.filter(|_| is_cache(channel)) {
-        let text = match last {
-            Some(Cached { name, data, .. }) => pusher::event(channel, name, data, None),
-            None => pusher::cache_miss(channel),
-        };
-        cx.outlet.send(conn, Message::Text(&text));
+}
+
+/// What is kept of a cache channel, for who has just come.
+pub fn recall(conn: ConnId, channel: &str, last: Option<Cached<'_>>, cx: &mut Cx<'_>) {
+    if !is_cache(channel) {
+        return;
     }
+    let text = match last {
+        Some(Cached { name, data, .. }) => pusher::event(channel, name, data, None),
+        None => pusher::cache_miss(channel),
+    };
+    cx.outlet.send(conn, Message::Text(&text));
 }
 
 /// Ends a connection with a reason. Before protocol 6 clients look for it in an event; from 6 on

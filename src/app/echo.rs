@@ -9,7 +9,7 @@ use crate::app::probe::{self, Probe};
 use crate::base::close::Close;
 use crate::base::ids::ConnId;
 use crate::base::names::ChannelKey;
-use crate::wire::bus::{Answer, Cached, RefusalReason};
+use crate::wire::bus::{Answer, RefusalReason};
 use crate::wire::http::{Request, Response};
 
 const METHODS: &str = "GET, HEAD, POST, OPTIONS";
@@ -51,7 +51,7 @@ impl Application for Echo {
         cx.outlet.reply(conn, probe::ready(answer));
     }
 
-    fn subscribed(&mut self, _: ConnId, _: &ChannelKey, _: Option<Cached<'_>>, _: &mut Cx<'_>) {}
+    fn subscribed(&mut self, _conn: ConnId, _key: &ChannelKey, _cx: &mut Cx<'_>) {}
 
     fn refused(&mut self, _: ConnId, _: &ChannelKey, _: RefusalReason, _: &mut Cx<'_>) {}
 

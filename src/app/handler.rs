@@ -7,12 +7,24 @@ pub enum Handler {
     Channels,
     /// Answers every message, and every HTTP POST, with what it got.
     Echo,
+    /// Numbers for Prometheus.
+    Metrics,
+    /// Files below a directory.
+    Files,
     /// What the embedding program registered under this number (`app::service`).
     Service(u16),
 }
 
 impl Handler {
+    pub fn is_service(self) -> bool {
+        matches!(self, Handler::Service(_))
+    }
+
     /// Those that every server has, with their words in the configuration.
-    pub const BUILT_IN: [(&str, Handler); 2] =
-        [("channels", Handler::Channels), ("echo", Handler::Echo)];
+    pub const BUILT_IN: [(&str, Handler); 4] = [
+        ("channels", Handler::Channels),
+        ("echo", Handler::Echo),
+        ("metrics", Handler::Metrics),
+        ("files", Handler::Files),
+    ];
 }

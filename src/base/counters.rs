@@ -1,68 +1,243 @@
 //! Plain numbers about one reactor: what it holds and what it did. They travel as a list in the
 //! order declared here, add up over reactors, and carry the same names in `status` and the docs.
+//!
+//! A number is one row: its name and what it counts. Unless the row says otherwise it counts up and
+//! is the metric `lineman_NAME_total` of the workers. `=>` gives it another name there, perhaps with
+//! a label; a name without `_total` is that of a number that goes up and down. `by` says which
+//! processes have it. `=> ""` keeps it out of the metrics.
+
+use std::time::Duration;
+
+use crate::base::close::Close;
+use crate::base::histogram::Histogram;
+
+/// Which processes have a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    Workers,
+    Switchboard,
+    /// Workers and switchboard.
+    Both,
+    /// The master too.
+    All,
+}
+
+/// What a number is.
+pub struct CounterRow {
+    /// In `status`.
+    pub name: &'static str,
+    /// The metric, without `lineman_`, with its label if it has one; empty when it is none.
+    pub metric: &'static str,
+    pub by: By,
+    pub help: &'static str,
+}
+
+impl CounterRow {
+    /// The metric without its label.
+    pub fn family(&self) -> &'static str {
+        self.metric
+            .split_once('{')
+            .map_or(self.metric, |(it, _)| it)
+    }
+
+    /// The label, as in `reason="slow"`; empty without one.
+    pub fn label(&self) -> &'static str {
+        let label = self.metric.split_once('{');
+        label.map_or("", |(_, label)| label.trim_end_matches('}'))
+    }
+
+    /// Whether it only ever counts up; one that is no metric does.
+    pub fn counts_up(&self) -> bool {
+        self.metric.is_empty() || self.family().ends_with("_total")
+    }
+}
+
+macro_rules! by {
+    () => {
+        By::Workers
+    };
+    ($by:ident) => {
+        By::$by
+    };
+}
+
+macro_rules! metric {
+    ($name:ident) => {
+        concat!(stringify!($name), "_total")
+    };
+    ($name:ident $metric:literal) => {
+        $metric
+    };
+}
 
 macro_rules! counters {
-    ($($name:ident: $help:literal;)*) => {
+    (
+        $($name:ident: $help:literal $(=> $metric:literal)? $(by $by:ident)?;)*
+        [histograms]
+        $($histogram:ident: $explained:literal $(by $whose:ident)?;)*
+    ) => {
         /// One reactor's numbers, or the sum over several.
         #[derive(Clone, Debug, Default, PartialEq, Eq)]
         pub struct Counters {
             $(#[doc = $help] pub $name: u64,)*
+            $(#[doc = $explained] pub $histogram: Histogram,)*
         }
 
         impl Counters {
-            pub const NAMES: &'static [&'static str] = &[$(stringify!($name),)*];
+            pub const ROWS: &'static [CounterRow] = &[$(CounterRow {
+                name: stringify!($name),
+                metric: metric!($name $($metric)?),
+                by: by!($($by)?),
+                help: $help,
+            },)*];
 
-            /// In the order of `NAMES`.
+            /// Their metrics end in `_seconds`.
+            pub const HISTOGRAMS: &'static [CounterRow] = &[$(CounterRow {
+                name: stringify!($histogram),
+                metric: stringify!($histogram),
+                by: by!($($whose)?),
+                help: $explained,
+            },)*];
+
+            /// Those of `ROWS` in their order, then those of each histogram.
             pub fn values(&self) -> Vec<u64> {
-                vec![$(self.$name,)*]
+                let mut values = vec![$(self.$name,)*];
+                $(self.$histogram.write(&mut values);)*
+                values
             }
 
             /// Reads what `values` wrote; missing ones stay zero, surplus ones are ignored.
             pub fn from_values(values: &[u64]) -> Counters {
                 let mut values = values.iter().copied();
-                Counters { $($name: values.next().unwrap_or(0),)* }
+                Counters {
+                    $($name: values.next().unwrap_or(0),)*
+                    $($histogram: Histogram::read(&mut values),)*
+                }
+            }
+
+            /// In the order of `HISTOGRAMS`.
+            pub fn histograms(&self) -> Vec<&Histogram> {
+                vec![$(&self.$histogram,)*]
             }
 
             pub fn add(&mut self, other: &Counters) {
                 $(self.$name += other.$name;)*
+                $(self.$histogram.add(&other.$histogram);)*
             }
         }
     };
 }
 
 counters! {
-    connections: "Client connections open now.";
-    subscriptions: "Subscriptions held now.";
-    accepted: "Client connections accepted.";
-    closed: "Client connections ended.";
-    messages_in: "Messages received from clients: WebSocket messages, lines, frames.";
-    messages_out: "Messages sent to clients.";
-    bytes_in: "Bytes received from clients.";
-    bytes_out: "Bytes sent to clients.";
+    connections: "Connections open now: those of clients and those that were dialled." => "connections";
+    subscriptions: "Subscriptions held now." => "subscriptions";
+    accepted: "Client connections accepted." => "connections_accepted_total";
+    dialled: "Outgoing connections established." => "connections_dialled_total";
+    dial_failed: "Outgoing connections that could not be established, or were given up before." => "dials_failed_total";
+    closed: "Connections ended, accepted or dialled." => "";
+    messages_in: "Messages received from clients: WebSocket messages, lines, frames." => "messages_received_total";
+    messages_out: "Messages sent to clients." => "messages_sent_total";
+    deliveries: "Messages sent to clients because of an event of the switchboard: one for each event and receiver.";
+    bytes_in: "Bytes received from clients." => "received_bytes_total";
+    bytes_out: "Bytes sent to clients." => "sent_bytes_total";
+    outbox_bytes: "Bytes waiting for clients to take them." => "outbox_bytes";
     http_requests: "HTTP requests received.";
     events_published: "Events accepted for publishing.";
     events_refused: "Publishing calls over HTTP answered 503.";
     events_dropped: "Events of channels that were left out for clients reading too slowly, with the outbox_policy drop.";
-    closed_slow: "Connections cut because more waited for them than limits.outbox_bytes.";
-    closed_unread: "Connections cut because they did not take an HTTP answer, or their last bytes, within limits.write_seconds.";
-    closed_violation: "Connections ended because they broke the protocol.";
-    closed_unheard: "Connections ended because they were silent for too long or did not answer a PING.";
     late_requests: "Connections ended because a request head or body did not arrive in time.";
     late_introductions: "Connections of text:// and frame:// ended because no pusher:connect came in time.";
     late_closes: "WebSockets cut because the Close frame was not answered in time.";
     throttled: "Times a client was not read from for a while because it passed limits.messages_per_second.";
+    questions: "HTTP calls waiting for the switchboard." => "questions_waiting";
+    closed_done: "Connections ended because their work was done." => r#"connections_closed_total{reason="done"}"#;
+    closed_gone: "Connections that the peer ended, or the network." => r#"connections_closed_total{reason="peer_gone"}"#;
+    closed_violation: "Connections ended because they broke the protocol." => r#"connections_closed_total{reason="violation"}"#;
+    closed_slow: "Connections cut because more waited for them than limits.outbox_bytes." => r#"connections_closed_total{reason="too_slow"}"#;
+    closed_unread: "Connections cut because they did not take an HTTP answer, or their last bytes, within limits.write_seconds." => r#"connections_closed_total{reason="unread"}"#;
+    closed_late: "Connections ended because something was not sent in time." => r#"connections_closed_total{reason="too_late"}"#;
+    closed_unheard: "Connections ended because they were silent for too long or did not answer a PING." => r#"connections_closed_total{reason="unheard"}"#;
+    closed_leaving: "Connections ended because the server stopped or the worker was replaced." => r#"connections_closed_total{reason="going_away"}"#;
+    closed_dismissed: "Connections that the operator closed." => r#"connections_closed_total{reason="dismissed"}"#;
+    closed_chosen: "Connections that a service of the program closed." => r#"connections_closed_total{reason="chosen"}"#;
+    closed_unknown: "Connections to an app, path or protocol version that does not exist." => r#"connections_closed_total{reason="unknown"}"#;
+    closed_unauthorised: "Connections that were not allowed, or sent too many malformed messages." => r#"connections_closed_total{reason="unauthorised"}"#;
+    closed_unsendable: "Connections ended because a message could not be sent on them." => r#"connections_closed_total{reason="unsendable"}"#;
     accept_pauses: "Times accepting paused for want of descriptors or at the connection limit.";
     listener_full: "Times a listener rested because it had as many connections as it may.";
-    listener_paced: "Times a listener rested because of its accept_rate.";
+    listener_paced: "Times a listener rested because of its accepts_per_second.";
     refused_connections: "Clients turned away because of limits.connections_per_address.";
     refused_rate: "Clients turned away because of limits.accepts_per_address_per_second.";
     tls_handshakes: "TLS handshakes completed.";
-    tls_resumed: "Of these, handshakes that resumed an earlier session.";
-    tls_failed: "TLS handshakes that failed or took too long.";
-    tls_late: "Of these, handshakes that took too long.";
-    links: "Workers' links to the switchboard, open now; the switchboard counts them.";
-    link_losses: "Such links that ended or broke.";
-    slow_turns: "Reactor turns longer than 20 ms.";
+    tls_resumed: "Of these, handshakes that resumed an earlier session." => "tls_handshakes_resumed_total";
+    tls_failed: "TLS handshakes that failed or took too long." => "tls_handshakes_failed_total";
+    tls_late: "Of these, handshakes that took too long." => "tls_handshakes_late_total";
+    deflated: "Messages that were compressed: a broadcast counts once for all who get the same." => "deflated_messages_total";
+    deflated_in: "Bytes of these before." => "deflated_input_bytes_total";
+    deflated_out: "Bytes of these after." => "deflated_output_bytes_total";
+    channels: "Channels with subscribers, as the switchboard knows them." => "channels" by Switchboard;
+    links: "Workers' links to the switchboard, open now; the switchboard counts them." => "links" by Switchboard;
+    link_losses: "Such links that ended or broke." by Switchboard;
+    slow_turns: "Reactor turns longer than 20 ms." by Both;
+    log_lines_dropped: "Lines of the log that nobody took." by All;
+    [histograms]
+    turn_seconds: "How long the turns of the reactors took, the waiting left out." by Both;
+    fan_out_seconds: "How long deliveries took: from the start of the turn in which the event came from the switchboard to the end of that turn, when every socket that had room has its message. One observation for each delivery.";
+}
+
+/// What the metrics with labels count, all rows of one together.
+pub const LABELLED: &[(&str, &str)] = &[(
+    "connections_closed_total",
+    "Client connections whose end was decided, by reason.",
+)];
+
+/// A turn longer than this is counted.
+const SLOW_TURN: Duration = Duration::from_millis(20);
+
+impl Counters {
+    /// A turn of the reactor ended; `deliveries` were made before it.
+    pub fn turned(&mut self, took: Duration, deliveries: u64) {
+        self.turn_seconds.observe(took, 1);
+        if took > SLOW_TURN {
+            self.slow_turns += 1;
+        }
+        if self.deliveries > deliveries {
+            self.fan_out_seconds
+                .observe(took, self.deliveries - deliveries);
+        }
+    }
+
+    /// One connection ends for this reason.
+    pub fn close(&mut self, close: &Close) {
+        *match close {
+            Close::Done => &mut self.closed_done,
+            Close::PeerGone => &mut self.closed_gone,
+            Close::Violation(_) => &mut self.closed_violation,
+            Close::TooSlow => &mut self.closed_slow,
+            Close::Unread => &mut self.closed_unread,
+            Close::TooLate => &mut self.closed_late,
+            Close::Unheard => &mut self.closed_unheard,
+            Close::GoingAway | Close::Replaced => &mut self.closed_leaving,
+            Close::Dismissed => &mut self.closed_dismissed,
+            Close::Chosen(..) => &mut self.closed_chosen,
+            Close::AppUnknown(_) | Close::PathUnknown | Close::VersionRefused(_) => {
+                &mut self.closed_unknown
+            }
+            Close::Unauthorised(_) => &mut self.closed_unauthorised,
+            Close::Unsendable => &mut self.closed_unsendable,
+        } += 1;
+    }
+
+    /// What stays of a reactor that is no more: all that counts up.
+    pub fn remains(&self) -> Counters {
+        let mut values = self.values();
+        for (row, value) in Counters::ROWS.iter().zip(&mut values) {
+            if !row.counts_up() {
+                *value = 0;
+            }
+        }
+        Counters::from_values(&values)
+    }
 }
 
 #[cfg(test)]
@@ -73,13 +248,48 @@ mod tests {
     fn numbers_survive_the_trip_and_add_up() {
         let mut one = Counters {
             connections: 3,
-            slow_turns: 1,
+            deliveries: 4,
             ..Counters::default()
         };
+        one.turned(Duration::from_millis(21), 0);
         let two = Counters::from_values(&one.values());
         assert_eq!(one, two);
         one.add(&two);
         assert_eq!((one.connections, one.slow_turns), (6, 2));
-        assert_eq!(Counters::NAMES.len(), one.values().len());
+        assert_eq!(one.turn_seconds.count(), 2);
+        assert_eq!(one.fan_out_seconds.count(), 8);
+        let values = Counters::ROWS.len() + Counters::HISTOGRAMS.len() * Histogram::VALUES;
+        assert_eq!(one.values().len(), values);
+    }
+
+    #[test]
+    fn of_the_dead_stays_what_they_did_and_not_what_they_held() {
+        let mut counters = Counters {
+            connections: 3,
+            accepted: 7,
+            outbox_bytes: 1,
+            ..Counters::default()
+        };
+        counters.turned(Duration::ZERO, 0);
+        let remains = counters.remains();
+        assert_eq!((remains.connections, remains.outbox_bytes), (0, 0));
+        assert_eq!((remains.accepted, remains.turn_seconds.count()), (7, 1));
+    }
+
+    #[test]
+    fn a_row_says_what_metric_it_is() {
+        let row = |name| Counters::ROWS.iter().find(|row| row.name == name).unwrap();
+        assert_eq!(row("http_requests").metric, "http_requests_total");
+        assert_eq!(row("closed_slow").family(), "connections_closed_total");
+        assert_eq!(row("closed_slow").label(), "reason=\"too_slow\"");
+        for row in Counters::ROWS.iter().filter(|row| !row.label().is_empty()) {
+            let family = LABELLED.iter().find(|(name, _)| *name == row.family());
+            assert!(family.is_some(), "{} is not explained", row.family());
+        }
+        assert!(row("closed_slow").counts_up() && !row("connections").counts_up());
+        assert_eq!(
+            (row("links").by, row("accepted").by),
+            (By::Switchboard, By::Workers)
+        );
     }
 }

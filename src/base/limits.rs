@@ -87,6 +87,8 @@ macro_rules! limits {
 limits! {
     connections: usize = 100_000,
         "Connections of one reactor. At the limit it stops accepting until one closes.";
+    dials: usize = 1_000,
+        "Outgoing connections of one reactor that are being established. One more fails at once. Those that stand count among `connections`, and may exceed that limit by this number, so that accepting leaves room for them.";
     connections_per_address: u64 = 0,
         "Connections of one address in the whole server; of an IPv6 address, of its /64. One more is closed as soon as it was accepted. 0 sets no limit, which is right behind a proxy: there, all come from one address.";
     accepts_per_address_per_second: u64 = 0,
@@ -100,7 +102,7 @@ limits! {
     http_head_seconds: u64 = 10,
         "Time for a request head to arrive whole. Then 408, or a silent close when nothing was sent.";
     http_body_seconds: u64 = 30,
-        "Time for a request body to arrive whole. Then 408.";
+        "Time for a request body to arrive whole; then 408. Also for a client to take 64 KiB of a file; then the connection is cut.";
     http_idle_seconds: u64 = 75,
         "Time a kept-alive connection may wait for its next request. Then it is closed.";
     write_seconds: u64 = 30,
@@ -156,7 +158,7 @@ limits! {
     questions: usize = 10_000,
         "HTTP calls of one reactor that wait for the switchboard. One more is answered 503.";
     question_seconds: u64 = 5,
-        "Time for the switchboard to answer. Then the caller gets 503.";
+        "Time for the switchboard, or for metrics the master, to answer. Then the caller gets 503.";
     link_bytes: usize = 67_108_864,
         "Bytes of events waiting between two of our processes. Publishing into a full link is answered 503. At twice this number the switchboard breaks the link, which then starts over with the whole state.";
     bus_message_bytes: usize = 16_777_216,

@@ -6,6 +6,8 @@ pub mod bytes;
 pub mod close;
 pub mod counters;
 pub mod dice;
+pub mod files;
+pub mod histogram;
 pub mod ids;
 pub mod limits;
 pub mod names;

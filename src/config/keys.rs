@@ -73,7 +73,7 @@ pub const TABLES: &[TableRow] = &[
                 name: "watchdog_seconds",
                 kind: "integer, 3 to 3600, or 0",
                 default: "10",
-                help: "A worker or switchboard that does nothing for so long is killed and replaced; what it was doing is logged first. 0 lets it be.",
+                help: "A worker or switchboard that does nothing for so long is killed and replaced; what it was doing is logged first. One that has not begun to serve after twice that time is too. 0 lets both be.",
             },
             KeyRow {
                 name: "worker_memory_bytes",
@@ -105,7 +105,7 @@ pub const TABLES: &[TableRow] = &[
                 name: "file",
                 kind: "path",
                 default: "",
-                help: "A file to append to instead of standard error. Without it, a server started with -d writes lineman.log in its run directory. A relative path starts beside this file.",
+                help: "A file to append to instead of standard error. Without it, a server started with -d writes lineman.log in its run directory. A relative path starts beside this file. `lineman reopen` opens it again after it was renamed.",
             },
         ],
         active: "",
@@ -125,7 +125,19 @@ pub const TABLES: &[TableRow] = &[
                 name: "handler",
                 kind: "word",
                 default: "\"channels\"",
-                help: "channels speaks the Pusher Channels protocol; echo sends every message back, and is the only one for tcp.",
+                help: "channels speaks the Pusher Channels protocol; echo sends every message back, and is the only one for tcp; metrics serves numbers for Prometheus at /metrics (docs/metrics.md), over HTTP only and to whoever asks; files serves the files below root, over HTTP only.",
+            },
+            KeyRow {
+                name: "root",
+                kind: "path",
+                default: "",
+                help: "The directory that handler = \"files\" serves; a relative path starts beside this file. Links may not lead out of it, hidden files are not there, and directories are not listed.",
+            },
+            KeyRow {
+                name: "index",
+                kind: "name",
+                default: "",
+                help: "The file that stands for a directory. Without it, index.html.",
             },
             KeyRow {
                 name: "workers",
@@ -231,9 +243,9 @@ pub const TABLES: &[TableRow] = &[
             },
             KeyRow {
                 name: "secret",
-                kind: "string",
+                kind: "string, or where it is kept",
                 default: "",
-                help: "Signs publishing calls and access to private channels. Make one with: openssl rand -hex 32",
+                help: "Signs publishing calls and access to private channels. Make one with: openssl rand -hex 32. Instead of the secret itself: { env = \"NAME\" } for a variable, { file = \"PATH\" } for a file (one newline at its end is no part of it; a relative path starts beside this file), { credential = \"NAME\" } for a credential of systemd. Each reload reads it again.",
             },
             KeyRow {
                 name: "client_events",
@@ -438,6 +450,7 @@ mod tests {
     use super::*;
     use crate::config::load::parse;
     use crate::config::program::Program;
+    use crate::config::secret::no_secrets;
 
     fn check_current(path: &str, expected: &str) {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
@@ -464,7 +477,14 @@ mod tests {
 
     #[test]
     fn the_defaults_shown_are_the_defaults_used() {
-        let plain = parse(&config_file(), "f", Path::new("/"), &Program::default()).unwrap();
+        let plain = parse(
+            &config_file(),
+            "f",
+            Path::new("/"),
+            &Program::default(),
+            &no_secrets,
+        )
+        .unwrap();
         let written: String = config_file()
             .lines()
             .map(|line| match line.strip_prefix("# ") {
@@ -473,7 +493,14 @@ mod tests {
             })
             .collect();
         assert_ne!(written, config_file());
-        let spelt = parse(&written, "f", Path::new("/"), &Program::default()).unwrap();
+        let spelt = parse(
+            &written,
+            "f",
+            Path::new("/"),
+            &Program::default(),
+            &no_secrets,
+        )
+        .unwrap();
         assert_eq!(format!("{plain:?}"), format!("{spelt:?}"));
     }
 
@@ -492,7 +519,7 @@ mod tests {
                 false => "",
             };
             let text = format!("{above}{}\nzzz = 1\n", table.heading);
-            let error = parse(&text, "f", Path::new("/"), &Program::default())
+            let error = parse(&text, "f", Path::new("/"), &Program::default(), &no_secrets)
                 .unwrap_err()
                 .0;
             let (_, known) = error.split_once(", expected ").unwrap();

@@ -10,6 +10,7 @@ pub mod load;
 pub mod locate;
 pub mod problem;
 pub mod program;
+pub mod secret;
 pub mod tls;
 pub mod url;
 
@@ -19,6 +20,8 @@ use std::time::Duration;
 use crate::app::apps::App;
 use crate::app::handler::Handler;
 use crate::base::limits::Limits;
+use crate::base::tls_rules::ClientAuth;
+use crate::config::secret::Kept;
 use crate::config::tls::ListenTls;
 use crate::config::url::ListenUrl;
 use crate::wire::deflate_offer::DeflateOptions;
@@ -50,12 +53,35 @@ pub struct Config {
     pub deflate: Option<DeflateOptions>,
     /// The pages that may read what the server answers over HTTP.
     pub cors_origins: Vec<String>,
+    /// The secrets that the file does not hold itself.
+    pub kept: Kept,
+    /// How those are kept that should be kept better.
+    pub secret_warnings: Vec<String>,
 }
 
 impl Config {
     /// How many reactors accept from a listener, counted from the first.
     pub fn slots(&self, listen: &Listen) -> u32 {
         listen.workers * self.threads
+    }
+
+    /// What may be meant, but is worth a word.
+    pub fn warnings(&self) -> Vec<String> {
+        let open = self.listen.iter().filter(|listen| {
+            let asks = |tls: &ListenTls| tls.rules.client_auth == ClientAuth::Required;
+            listen.handler == Handler::Metrics
+                && listen.url.place.is_public()
+                && !listen.tls.as_ref().is_some_and(asks)
+        });
+        let words = |listen: &Listen| {
+            format!(
+                "{} tells the numbers of this server to whoever reaches it: listen on 127.0.0.1 or \
+                 unix://, demand certificates with client_ca, or let a firewall keep others out",
+                listen.url
+            )
+        };
+        let kept = self.secret_warnings.iter().cloned();
+        kept.chain(open.map(words)).collect()
     }
 
     /// Whether the app is there that the demo page and the banner's curl line speak of.
@@ -80,6 +106,16 @@ pub struct Listen {
     pub connections: u64,
     /// The same for new ones in a second.
     pub accepts_per_second: u64,
+    /// What the handler `files` serves.
+    pub root: Option<FilesRoot>,
+}
+
+/// A directory to be served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FilesRoot {
+    pub dir: PathBuf,
+    /// The file that stands for a directory.
+    pub index: String,
 }
 
 /// The `[log]` table.

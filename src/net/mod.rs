@@ -4,10 +4,14 @@
 mod acceptor;
 mod acceptors;
 pub mod admission;
+mod client_tls;
 pub mod clock;
 mod connections;
 mod deadlines;
+mod dialler;
+pub mod files;
 pub mod reactor;
+mod resolver;
 mod secured;
 pub mod sockets;
 mod stream;

@@ -14,7 +14,7 @@ use std::time::Duration;
 use mio::net::UnixStream;
 use mio::{Events, Poll};
 
-use crate::base::ids::ConnId;
+use crate::base::ids::{ConnId, DialId};
 use crate::base::now::Now;
 use crate::net::acceptor::Accepting;
 use crate::net::acceptors::Acceptors;
@@ -22,6 +22,8 @@ use crate::net::admission::{Permit, Refused, Resting};
 use crate::net::clock::Clock;
 use crate::net::connections::{Connections, Phase};
 use crate::net::deadlines::Deadlines;
+use crate::net::dialler::{Dialler, Outcome};
+use crate::net::files::Files;
 use crate::net::secured::Handshake;
 use crate::net::sockets::{Sockets, Tls};
 use crate::net::stream::Stream;
@@ -39,8 +41,6 @@ const ACCEPTS: usize = 64;
 const HANDSHAKES: usize = 16;
 /// How long a peer that was sent everything gets to close its side.
 const LINGER: Duration = Duration::from_secs(2);
-/// A turn longer than this is counted.
-const SLOW_TURN: Duration = Duration::from_millis(20);
 
 /// The links to the master and to the switchboard are not clients.
 const OWN_CONNECTIONS: usize = 2;
@@ -52,9 +52,12 @@ pub struct Reactor<N: Node> {
     clock: Clock,
     connections: Connections,
     acceptors: Acceptors,
+    dialler: Dialler,
     switchboard: Option<PathBuf>,
     buffers: Buffers,
     tls: Tls,
+    lines_dropped: fn() -> u64,
+    files: Files,
     /// To be read from again although no event came.
     again: VecDeque<ConnId>,
     /// The same for those in a handshake, which are read from a few in each turn.
@@ -91,6 +94,7 @@ impl<N: Node> Reactor<N> {
             clock,
             connections: Connections::new(),
             acceptors,
+            dialler: Dialler::default(),
             switchboard: sockets.switchboard,
             buffers: Buffers::new(SCRATCH_BYTES),
             again: VecDeque::new(),
@@ -100,6 +104,8 @@ impl<N: Node> Reactor<N> {
             draining: Deadlines::new(sockets.write),
             lingering: Deadlines::new(LINGER),
             tls: sockets.tls,
+            lines_dropped: sockets.lines_dropped,
+            files: Files::new(sockets.roots),
             quit: false,
         };
         if let Some(master) = sockets.master {
@@ -131,10 +137,11 @@ impl<N: Node> Reactor<N> {
 
     fn turn(&mut self, events: &Events) {
         let now = self.clock.now();
+        let deliveries = self.node.counters().deliveries;
         let again = self.again.len();
         for event in events {
             let id = ConnId::from_u64(event.token().0 as u64);
-            if self.acceptors.wake(id) {
+            if self.acceptors.wake(id) || self.dialler.wake(id) {
                 continue;
             }
             if event.is_writable() {
@@ -165,16 +172,19 @@ impl<N: Node> Reactor<N> {
         {
             self.node.elapsed(now);
         }
+        // Before anybody is taken in: a node that quits because nobody is left must not get guests.
+        self.carry_out(now);
         self.accept(now);
+        self.take_dialled(now);
         self.carry_out(now);
         self.ask_the_unwanted();
         self.cut_overdue(now);
         self.cut_handshakes(now);
         self.free_dead();
         let took = self.clock.now().moment.since(now.moment);
-        if took > SLOW_TURN {
-            self.node.counters().slow_turns += 1;
-        }
+        let counters = self.node.counters();
+        counters.turned(took, deliveries);
+        counters.log_lines_dropped = (self.lines_dropped)();
     }
 
     /// How long to wait: not at all when something was left undone.
@@ -186,6 +196,7 @@ impl<N: Node> Reactor<N> {
         let deadlines = [
             self.node.deadline(),
             self.acceptors.paused(),
+            self.dialler.deadline(),
             self.draining.earliest(),
             self.lingering.earliest(),
             self.handshakes_due.earliest(),
@@ -200,7 +211,7 @@ impl<N: Node> Reactor<N> {
         origin: Origin,
         permit: Option<Permit>,
         now: Now,
-    ) -> io::Result<()> {
+    ) -> io::Result<ConnId> {
         let handshaking = transport.is_handshaking();
         let added = self.connections.add(transport, self.poll.registry());
         let conn = match added {
@@ -217,7 +228,7 @@ impl<N: Node> Reactor<N> {
             self.handshakes_due.begin(conn, now.moment);
         }
         self.node.opened(conn, origin, now);
-        Ok(())
+        Ok(conn)
     }
 
     fn mark_unread(&mut self, conn: ConnId) {
@@ -386,7 +397,14 @@ impl<N: Node> Reactor<N> {
                         self.flush(conn, now);
                     }
                 }
-                Output::Dial(peer) => self.dial(peer, now),
+                Output::Dial(Peer::Switchboard) => self.dial_switchboard(now),
+                Output::Dial(Peer::Outside(dial)) => {
+                    if let Some(target) = self.node.target(dial) {
+                        let registry = self.poll.registry();
+                        self.dialler.begin(dial, target, now.moment, registry);
+                    }
+                }
+                Output::HangUp(dial) => self.dialler.give_up(dial),
                 Output::StopAccepting => {
                     self.acceptors.close(self.poll.registry());
                 }
@@ -394,6 +412,16 @@ impl<N: Node> Reactor<N> {
                     let outcome = self.secure();
                     self.node.certificates_read(outcome);
                 }
+                Output::OpenFile(conn) => {
+                    if let Some((listener, path)) = self.node.file_wanted(conn) {
+                        let opened = self.files.open(conn, listener, &path);
+                        self.node.file_opened(conn, opened, now);
+                    }
+                }
+                Output::ReadFile(conn, part) => {
+                    self.node.file_read(conn, self.files.read(conn, part), now);
+                }
+                Output::CloseFile(conn) => self.files.close(conn),
                 Output::Quit => self.quit = true,
             }
         }
@@ -408,17 +436,53 @@ impl<N: Node> Reactor<N> {
         Ok(())
     }
 
-    fn dial(&mut self, peer: Peer, now: Now) {
-        let dialled = match (peer, &self.switchboard) {
-            (Peer::Switchboard, Some(path)) => UnixStream::connect(path),
-            (Peer::Switchboard, None) => Err(io::ErrorKind::NotFound.into()),
+    fn dial_switchboard(&mut self, now: Now) {
+        let path = self.switchboard.as_ref();
+        let stream = match path {
+            Some(path) => UnixStream::connect(path),
+            None => Err(io::ErrorKind::NotFound.into()),
         };
-        let added = dialled.and_then(|stream| {
+        let added = stream.and_then(|stream| {
             let transport = Transport::Plain(Stream::Unix(stream));
-            self.add(transport, Origin::Dialled(peer), None, now)
+            self.add(transport, Origin::Dialled(Peer::Switchboard), None, now)
         });
-        if added.is_err() {
-            self.node.unreachable(peer, now);
+        if let Err(error) = added {
+            let why = error.to_string();
+            self.node.unreachable(Peer::Switchboard, &why, now);
+        }
+    }
+
+    /// Goes on with what is dialled outside. What an application dials in answer to an outcome is
+    /// looked at in the next turn.
+    fn take_dialled(&mut self, now: Now) {
+        let registry = self.poll.registry();
+        self.dialler.turn(now.moment, registry, &mut self.buffers);
+        for _ in 0..self.dialler.outcomes() {
+            if let Some((dial, outcome)) = self.dialler.next() {
+                self.dialled(dial, outcome, now);
+            }
+        }
+    }
+
+    fn dialled(&mut self, dial: DialId, outcome: Outcome, now: Now) {
+        let peer = Peer::Outside(dial);
+        match outcome {
+            Outcome::Failed(why) => self.node.unreachable(peer, &why, now),
+            Outcome::Reached {
+                transport,
+                mut early,
+                end,
+            } => match self.add(transport, Origin::Dialled(peer), None, now) {
+                Err(error) => self.node.unreachable(peer, &error.to_string(), now),
+                Ok(conn) => {
+                    if !early.is_empty() {
+                        self.node.received(conn, &mut early, now);
+                    }
+                    if end {
+                        self.ended(conn, now);
+                    }
+                }
+            },
         }
     }
 
@@ -426,6 +490,7 @@ impl<N: Node> Reactor<N> {
     fn kill(&mut self, conn: ConnId, now: Now) {
         if let Some(permit) = self.connections.kill(conn, self.poll.registry()) {
             self.give_back(permit);
+            self.files.close(conn);
             self.node.closed(conn, now);
         }
     }

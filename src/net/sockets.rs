@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::net::admission::Admission;
+use crate::net::files::Root;
 use crate::net::tls::ServerTls;
 
 /// A listening socket to accept from, opened by the master.
@@ -38,6 +39,10 @@ pub struct Sockets {
     pub admission: Admission,
     /// Time for a peer to take what was queued for it before the end.
     pub write: Duration,
+    /// Lines of this process that the log could not take, for one of its reactors to tell.
+    pub lines_dropped: fn() -> u64,
+    /// What each listener serves, by its index; empty when none serves files.
+    pub roots: Vec<Option<Root>>,
 }
 
 /// Reads what the listeners with TLS are secured with, by their index.

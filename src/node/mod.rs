@@ -9,13 +9,17 @@ use std::net::SocketAddr;
 
 use crate::base::bytes::Outbox;
 use crate::base::counters::Counters;
-use crate::base::ids::ConnId;
+use crate::base::files::{FileFacts, FilePart, NoFile};
+use crate::base::ids::{ConnId, DialId};
 use crate::base::now::{Moment, Now};
+use crate::wire::target::Target;
 
-/// Another process of ours that a node may dial.
+/// Whom a node may dial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Peer {
     Switchboard,
+    /// A server of somebody else's; `Node::target` tells where.
+    Outside(DialId),
 }
 
 /// Where a connection came from.
@@ -60,12 +64,22 @@ pub enum Output {
     Flush(ConnId),
     /// The driver answers with `closed`, at once or after flushing.
     Close(ConnId, Ending),
+    /// The driver answers with `opened`, once the connection stands with TLS and all, or with
+    /// `unreachable`; for one outside within the time that its target allows.
     Dial(Peer),
+    /// Forget this dial; no answer is wanted.
+    HangUp(DialId),
     /// Take in no more clients; the others stay.
     StopAccepting,
     /// Read the certificates anew, for connections to come; the driver answers with
     /// `certificates_read`.
     ReadCertificates,
+    /// Open what `file_wanted` tells; the driver answers with `file_opened`.
+    OpenFile(ConnId),
+    /// Read these bytes of the connection's file; the driver answers with `file_read`.
+    ReadFile(ConnId, FilePart),
+    /// The connection's file is not needed any more.
+    CloseFile(ConnId),
     /// End the reactor.
     Quit,
 }
@@ -86,11 +100,28 @@ pub trait Node {
     /// The connection is gone, for whatever reason; called exactly once.
     fn closed(&mut self, conn: ConnId, now: Now);
 
-    /// Dialling failed.
-    fn unreachable(&mut self, peer: Peer, now: Now);
+    /// Where this dial leads; `None` when it was given up. Asked once, on `Output::Dial`.
+    fn target(&mut self, _dial: DialId) -> Option<Target> {
+        None
+    }
+
+    /// Dialling failed; `why` is for people.
+    fn unreachable(&mut self, peer: Peer, why: &str, now: Now);
 
     /// Certificates were read anew, or could not be and the old ones stay.
     fn certificates_read(&mut self, outcome: Result<(), String>);
+
+    /// The listener of a connection, by its place in the configuration, and the path below its root
+    /// that `Output::OpenFile` is about.
+    fn file_wanted(&mut self, _conn: ConnId) -> Option<(usize, String)> {
+        None
+    }
+
+    /// What came of `Output::OpenFile`.
+    fn file_opened(&mut self, _conn: ConnId, _file: Result<FileFacts, NoFile>, _now: Now) {}
+
+    /// The bytes that `Output::ReadFile` asked for; `None`: the file is not what it was.
+    fn file_read(&mut self, _conn: ConnId, _bytes: Option<&[u8]>, _now: Now) {}
 
     /// `deadline` has passed.
     fn elapsed(&mut self, now: Now);

@@ -8,11 +8,16 @@ use std::time::Duration;
 use mio::net::UnixStream;
 
 use crate::base::counters::Counters;
+use crate::run::inheritance::{Keep, Pair};
 use crate::wire::bus_codec::{Extent, measure};
 use crate::wire::control::{ConnectionRow, Order, Report, Wanted};
 
 /// One report. A list of connections is the longest, and bounded by its sender; more is nonsense.
 const REPORT_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Orders that wait for a reactor to read them. They are few and short but for the numbers of the
+/// whole server, which it gets once for each time it asks.
+const ORDERS_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 /// What reading brought.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,12 +30,15 @@ pub struct Heard {
     pub lost: bool,
     /// It has read the certificates anew, or could not.
     pub certificates: Option<Result<(), String>>,
+    /// It wants the numbers of the whole server.
+    pub gather: bool,
 }
 
 #[derive(Debug)]
 pub struct Link {
     stream: UnixStream,
     input: Vec<u8>,
+    output: Vec<u8>,
     lost: bool,
     asked: bool,
     /// Beats asked for since it last said anything.
@@ -52,6 +60,7 @@ impl Link {
         Link {
             stream,
             input: Vec::new(),
+            output: Vec::new(),
             lost: false,
             asked: false,
             missed: 0,
@@ -60,6 +69,24 @@ impl Link {
             listed: None,
             closed: None,
             counters: Counters::default(),
+        }
+    }
+
+    /// Goes on with a pair that the program before had.
+    pub fn restore(stream: UnixStream, pair: Pair) -> Link {
+        Link {
+            input: pair.input,
+            listing: pair.listing,
+            ..Link::new(stream)
+        }
+    }
+
+    /// For the program that takes over.
+    pub fn leave(&self, keep: &mut Keep) -> Pair {
+        Pair {
+            fd: keep.note(&self.stream),
+            input: self.input.clone(),
+            listing: self.listing,
         }
     }
 
@@ -126,11 +153,31 @@ impl Link {
         self.send(&Order::ReadCertificates);
     }
 
-    /// A pair that takes not even five bytes belongs to a reactor that reads nothing: it shows as
-    /// busy, and is killed when it has to stop.
+    /// Answers `Heard::gather`.
+    pub fn gathered(&mut self, order: &Order) {
+        self.send(order);
+    }
+
+    /// A reactor that reads nothing shows as busy, and is killed when it has to stop.
     fn send(&mut self, order: &Order) -> bool {
         let frame = order.encode();
-        matches!(self.stream.write(&frame), Ok(count) if count == frame.len())
+        if self.output.len() + frame.len() > ORDERS_BYTES_MAX {
+            return false;
+        }
+        self.output.extend_from_slice(&frame);
+        self.flush();
+        true
+    }
+
+    /// Writes what waits, as far as the pair takes it. That it broke is seen when it is read.
+    pub fn flush(&mut self) {
+        while !self.output.is_empty() {
+            match self.stream.write(&self.output) {
+                Ok(count) if count > 0 => drop(self.output.drain(..count)),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                _ => return,
+            }
+        }
     }
 
     /// Reads what is there.
@@ -185,6 +232,7 @@ impl Link {
                             self.counters = Counters::from_values(&values);
                             self.asked = false;
                         }
+                        Ok(Report::Gather) => heard.gather = true,
                         Ok(Report::Certificates(outcome)) => heard.certificates = Some(outcome),
                         Err(_) => return false,
                     }
@@ -199,6 +247,7 @@ impl Link {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::numbers::{Numbers, ProcessNumbers, Whose};
 
     fn pair() -> (Link, UnixStream) {
         let (ours, theirs) = UnixStream::pair().unwrap();
@@ -238,6 +287,35 @@ mod tests {
             reactor.read(&mut buffer).unwrap(),
             Order::Ask.encode().len()
         );
+    }
+
+    #[test]
+    fn an_order_longer_than_the_pair_takes_arrives_whole_or_not_at_all() {
+        let (mut link, mut reactor) = pair();
+        let process = ProcessNumbers {
+            whose: Whose::Master,
+            up: true,
+            restarts: 0,
+            memory_bytes: None,
+            cpu_ms: None,
+            counters: vec![7; 200_000],
+        };
+        let long = Order::Gathered(Numbers {
+            processes: vec![process],
+            ..Numbers::default()
+        });
+        let expected = long.encode();
+        assert!(link.send(&long));
+        assert!(!link.send(&long), "there is no room for two");
+        link.stop();
+        let mut heard = Vec::new();
+        let mut buffer = [0; 64 * 1024];
+        while heard.len() < expected.len() + Order::Stop.encode().len() {
+            link.flush();
+            let count = reactor.read(&mut buffer).unwrap();
+            heard.extend_from_slice(&buffer[..count]);
+        }
+        assert_eq!(heard, [expected, Order::Stop.encode()].concat());
     }
 
     #[test]

@@ -4,7 +4,6 @@
 
 use std::fmt::Write as _;
 use std::io::Write;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -32,13 +31,19 @@ enum Item {
 struct Logger {
     form: Form,
     queue: Sender<Item>,
-    dropped: Arc<AtomicU64>,
+}
+
+/// Lines of this process that nobody took.
+static DROPPED: AtomicU64 = AtomicU64::new(0);
+
+/// How many lines of this process were dropped since it started.
+pub fn dropped() -> u64 {
+    DROPPED.load(Ordering::Relaxed)
 }
 
 /// Starts the writer. Call once for each process, after any fork. `role` stands in each line.
 pub fn start(role: &str, options: &LogOptions) {
     let (queue, items) = bounded(LINES_MAX);
-    let dropped = Arc::new(AtomicU64::new(0));
     let writer = Writer {
         form: Form {
             role: role.to_string(),
@@ -47,7 +52,6 @@ pub fn start(role: &str, options: &LogOptions) {
             program: options.program.clone(),
         },
         items,
-        dropped: dropped.clone(),
     };
     let form = writer.form.clone();
     let spawned = thread::Builder::new()
@@ -57,11 +61,7 @@ pub fn start(role: &str, options: &LogOptions) {
         // A process that cannot have a thread has worse problems than a silent log.
         return;
     }
-    let logger = Logger {
-        form,
-        queue,
-        dropped,
-    };
+    let logger = Logger { form, queue };
     if log::set_boxed_logger(Box::new(logger)).is_ok() {
         log::set_max_level(options.level);
     }
@@ -114,7 +114,7 @@ impl Log for Logger {
         }
         let line = self.form.line(SystemTime::now(), record);
         if let Err(TrySendError::Full(_)) = self.queue.try_send(Item::Line(line)) {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+            DROPPED.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -133,18 +133,19 @@ impl Log for Logger {
 struct Writer {
     form: Form,
     items: Receiver<Item>,
-    dropped: Arc<AtomicU64>,
 }
 
 impl Writer {
     fn run(self) {
+        let mut told = 0;
         while let Ok(item) = self.items.recv() {
             match item {
                 Item::Line(line) => write_line(&line),
                 Item::Flush(done) => drop(done.send(())),
             }
-            let dropped = self.dropped.swap(0, Ordering::Relaxed);
+            let dropped = dropped() - told;
             if dropped > 0 {
+                told += dropped;
                 write_line(
                     &self.form.line(
                         SystemTime::now(),

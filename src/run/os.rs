@@ -67,6 +67,22 @@ pub fn is_writable(dir: &Path) -> bool {
     unsafe { libc::access(path.as_ptr(), libc::W_OK | libc::X_OK) == 0 }
 }
 
+/// Rows and columns of a terminal.
+pub fn terminal_size(terminal: &impl AsRawFd) -> io::Result<(usize, usize)> {
+    let mut size = libc::winsize {
+        ws_row: 0,
+        ws_col: 0,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    // SAFETY: `size` is a live local of the type the call fills.
+    check(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCGWINSZ, &mut size) })?;
+    if size.ws_row == 0 || size.ws_col == 0 {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    Ok((size.ws_row.into(), size.ws_col.into()))
+}
+
 /// Raises the number of descriptors we may hold to what the system allows; returns it.
 pub fn raise_descriptor_limit() -> io::Result<u64> {
     let mut limit = libc::rlimit {
@@ -276,6 +292,19 @@ pub fn resident_bytes(pid: u32) -> Option<u64> {
     Some(kib * 1024)
 }
 
+/// The CPU time a process has used, user and system; `None` as above.
+pub fn cpu_ms(pid: u32) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name, in parentheses, may hold anything; utime and stime are the 12th and 13th after it.
+    let (_, rest) = text.rsplit_once(')')?;
+    let mut fields = rest.split_whitespace().skip(11);
+    let ticks: u64 = fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?;
+    // SAFETY: takes a number, touches no memory.
+    let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
+    let per_second = u64::try_from(per_second).ok().filter(|it| *it > 0)?;
+    Some(ticks * 1000 / per_second)
+}
+
 /// The monotonic clock as the service manager reads it.
 pub fn monotonic_micros() -> u64 {
     let mut time = libc::timespec {
@@ -393,7 +422,9 @@ mod tests {
     fn our_own_memory_is_known_on_linux() {
         if cfg!(target_os = "linux") {
             assert!(resident_bytes(std::process::id()).unwrap() > 100_000);
+            assert!(cpu_ms(std::process::id()).is_some());
         }
         assert_eq!(resident_bytes(u32::MAX), None);
+        assert_eq!(cpu_ms(u32::MAX), None);
     }
 }

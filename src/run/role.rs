@@ -2,7 +2,6 @@
 //! replaces it. Invariant: if one reactor fails, the process ends with a code that says so; a
 //! worker never lives on with half of its threads.
 
-use std::io::Read;
 use std::net::TcpListener;
 use std::os::fd::{AsFd, IntoRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -16,7 +15,6 @@ use crate::app::apps::Apps;
 use crate::app::cors::Cors;
 use crate::app::service::Services;
 use crate::config::Config;
-use crate::config::locate::Source;
 use crate::config::program::Program;
 use crate::config::url::Place;
 use crate::net::admission::Admission;
@@ -26,11 +24,9 @@ use crate::net::sockets::{Listening, Sockets};
 use crate::node::Node;
 use crate::node::switchboard::{Switchboard, SwitchboardOptions};
 use crate::node::worker::{Listener, Worker, WorkerOptions};
-use crate::run::certificates;
 use crate::run::exit::ChildExit;
 use crate::run::handover::{Handover, SWITCHBOARD_NAME, listener_name, master_name};
-use crate::run::spawn::CONFIG_PATH;
-use crate::run::{ledger, log as log_writer, os};
+use crate::run::{certificates, handed_config, ledger, log as log_writer, log_file, os, roots};
 
 /// A chat room to try the server with; it knows the demo app's secret.
 const DEMO_PAGE: &str = include_str!("../../examples/chat.html");
@@ -70,6 +66,12 @@ pub fn worker(
                     (config, services),
                     handover,
                     (&shared, tls_file.as_ref()),
+                    // They share one log, so only the first tells of it.
+                    if starts.is_empty() {
+                        log_writer::dropped
+                    } else {
+                        || 0
+                    },
                 )?,
             ));
         }
@@ -93,9 +95,12 @@ fn run(
     os::name_process(program.name.as_deref().unwrap_or("lineman"));
     os::restrict_new_files();
     let built = Handover::receive().and_then(|mut handover| {
-        let config = read_config(handover.take("config")?, program)?;
+        let config = handed_config::unpack(handover.take("config")?, program)?;
         log_writer::start(role, &config.log);
         log_writer::report_panics();
+        if let Ok(socket) = handover.take(log_file::DESCRIPTOR) {
+            log_file::follow(socket);
+        }
         let starts = build(&config, &mut handover)?;
         if starts.is_empty() {
             return Err("no slot was handed over".to_string());
@@ -114,45 +119,12 @@ fn run(
     exit
 }
 
-fn read_config(file: OwnedFd, program: &Program) -> Result<Config, String> {
-    // All children share the descriptor's position, so it cannot be read from where it stands.
-    let file = std::fs::File::from(file);
-    let mut text = String::new();
-    let mut reader = FromStart { file: &file, at: 0 };
-    reader
-        .read_to_string(&mut text)
-        .map_err(|error| format!("the configuration: {error}"))?;
-    let path = std::env::var_os(CONFIG_PATH).map(PathBuf::from);
-    let program = program.clone();
-    let source = Source {
-        path,
-        text,
-        program,
-    };
-    source.config().map_err(|error| error.0)
-}
-
-struct FromStart<'a> {
-    file: &'a std::fs::File,
-    at: u64,
-}
-
-impl Read for FromStart<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        use std::os::unix::fs::FileExt;
-        let count = self.file.read_at(buffer, self.at)?;
-        self.at += count as u64;
-        Ok(count)
-    }
-}
-
-fn worker_reactor(
-    (slot, life): (u32, u32),
-    switchboard: &std::path::Path,
-    (config, services): (&Config, &Services),
+/// The listening sockets of one slot.
+fn listening(
+    config: &Config,
+    slot: u32,
     handover: &mut Handover,
-    (shared, tls_file): (&OwnedFd, Option<&OwnedFd>),
-) -> Result<Start, String> {
+) -> Result<Vec<Listening>, String> {
     let mut listening = Vec::new();
     let tables = config.listen.iter().enumerate();
     for (index, listen) in tables.filter(|(_, it)| slot < config.slots(it)) {
@@ -168,18 +140,31 @@ fn worker_reactor(
             },
         });
     }
+    Ok(listening)
+}
+
+fn worker_reactor(
+    (slot, life): (u32, u32),
+    switchboard: &std::path::Path,
+    (config, services): (&Config, &Services),
+    handover: &mut Handover,
+    (shared, tls_file): (&OwnedFd, Option<&OwnedFd>),
+    lines_dropped: fn() -> u64,
+) -> Result<Start, String> {
     let listeners = config.listen.iter().map(|listen| Listener {
         protocol: services.protocol(listen.handler, listen.url.scheme.protocol()),
         handler: listen.handler,
     });
     let sockets = Sockets {
-        listening,
+        listening: listening(config, slot, handover)?,
         master: Some(UnixStream::from(handover.take(&master_name(slot))?)),
         switchboard: Some(switchboard.to_path_buf()),
         admit: os::admit,
         tls: certificates::reactor_tls(config, tls_file)?,
         admission: ledger::admission(config, shared.as_fd(), slot, handover)?,
         write: Duration::from_secs(config.limits.write_seconds),
+        lines_dropped,
+        roots: roots::of(config),
     };
     let options = WorkerOptions {
         slot,
@@ -219,6 +204,8 @@ fn switchboard_reactor(
         tls: certificates::no_tls(&config.limits),
         admission: Admission::open(),
         write: Duration::from_secs(config.limits.write_seconds),
+        lines_dropped: log_writer::dropped,
+        roots: Vec::new(),
     };
     let options = SwitchboardOptions {
         links_expected: links,

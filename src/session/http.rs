@@ -1,7 +1,7 @@
-//! One HTTP/1.1 connection, server side: Quiet → Head → Body → Answering → Quiet again, or over to
-//! a WebSocket. Knows nothing of what is asked for or answered. Invariants: a request is handed out
-//! whole or not at all; the next one is not looked at before the last was answered; after a fault
-//! of the peer nothing more is read.
+//! One HTTP/1.1 connection, server side: Quiet → Head → Body → Answering → Quiet again, by way of
+//! Sending when the answer's body comes in pieces; or over to a WebSocket. Knows nothing of what is
+//! asked for or answered. Invariants: a request is handed out whole or not at all; the next one is
+//! not looked at before the last was answered; after a fault of the peer nothing more is read.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -38,6 +38,8 @@ enum Phase {
     Body(Box<Unfinished>),
     /// A request was handed out.
     Answering(Owed),
+    /// The head of an answer was given, and of its body so many bytes were not.
+    Sending { left: u64, persists: bool },
     /// The last byte was queued; what still comes is dropped.
     Ended,
 }
@@ -78,6 +80,8 @@ pub enum AfterAnswer {
     KeepAlive,
     /// Flush, then end.
     Close,
+    /// The body follows, by `send`.
+    Body,
 }
 
 impl Http {
@@ -112,6 +116,7 @@ impl Http {
                 owed.pipelined = !inbox.is_empty();
                 return HttpStep::Idle;
             }
+            Phase::Sending { .. } => return HttpStep::Idle,
             Phase::Ended => {
                 inbox.take(inbox.rest().len());
                 return HttpStep::Idle;
@@ -149,14 +154,47 @@ impl Http {
             without_body: owed.without_body,
             unix_seconds: now.unix_ms / 1000,
         };
+        let streamed = response.streamed(owed.without_body);
         response.write(manner, out)?;
+        if let Some(part) = streamed {
+            let left = part.length;
+            self.enter(Phase::Sending { left, persists }, now);
+            return Ok(AfterAnswer::Body);
+        }
+        Ok(self.answered(persists, now))
+    }
+
+    /// The next bytes of a body that comes in pieces; no more than are owed.
+    pub fn send(&mut self, piece: &[u8], out: &mut Outbox, now: Now) -> Result<AfterAnswer, Full> {
+        let Phase::Sending { left, persists } = self.phase else {
+            debug_assert!(false, "a piece belongs to an answer");
+            return Ok(AfterAnswer::Close);
+        };
+        out.push(piece)?;
+        let left = left.saturating_sub(piece.len() as u64);
+        if left > 0 {
+            self.enter(Phase::Sending { left, persists }, now);
+            return Ok(AfterAnswer::Body);
+        }
+        Ok(self.answered(persists && !self.leaving, now))
+    }
+
+    /// How much of a body is to come in pieces still.
+    pub fn owes(&self) -> u64 {
+        match self.phase {
+            Phase::Sending { left, .. } => left,
+            _ => 0,
+        }
+    }
+
+    fn answered(&mut self, persists: bool, now: Now) -> AfterAnswer {
         if !persists {
             self.phase = Phase::Ended;
-            return Ok(AfterAnswer::Close);
+            return AfterAnswer::Close;
         }
         self.untaken = true;
         self.enter(Phase::Quiet { first: false }, now);
-        Ok(AfterAnswer::KeepAlive)
+        AfterAnswer::KeepAlive
     }
 
     /// Accepts the WebSocket that the request asked for. What is in the inbox from here on are its
@@ -205,7 +243,7 @@ impl Http {
     }
 
     pub fn is_answering(&self) -> bool {
-        matches!(self.phase, Phase::Answering(_))
+        matches!(self.phase, Phase::Answering(_) | Phase::Sending { .. })
     }
 
     /// The peer will send nothing more. True: the connection ends once the outbox is flushed.
@@ -213,7 +251,10 @@ impl Http {
     /// when the last was given (or has told already).
     pub fn hung_up(&mut self) -> bool {
         self.hung_up = true;
-        !matches!(self.phase, Phase::Answering(_) | Phase::Ended)
+        !matches!(
+            self.phase,
+            Phase::Answering(_) | Phase::Sending { .. } | Phase::Ended
+        )
     }
 
     /// Ends what has lasted too long.
@@ -236,6 +277,8 @@ impl Http {
                 }
             }
             Phase::Quiet { first: true } => Close::TooLate,
+            // What is missing of the answer cannot be said any more.
+            Phase::Sending { .. } => Close::TooSlow,
             _ => {
                 let late = Refusal::new(408, "Request took too long").response();
                 match late.write(last_words(now), out) {
@@ -255,7 +298,7 @@ impl Http {
             }
             Phase::Quiet { first: false } => limits.http_idle_seconds,
             Phase::Quiet { first: true } | Phase::Head(_) => limits.http_head_seconds,
-            Phase::Body(_) => limits.http_body_seconds,
+            Phase::Body(_) | Phase::Sending { .. } => limits.http_body_seconds,
             Phase::Answering(_) | Phase::Ended => return None,
         };
         Some(self.since + Duration::from_secs(seconds))

@@ -527,3 +527,57 @@ fn a_long_chunked_body_byte_by_byte_stays_cheap() {
 fn an_idle_session_is_small() {
     assert!(size_of::<Http>() <= 64, "{}", size_of::<Http>());
 }
+
+#[test]
+fn a_body_in_pieces_is_as_long_as_its_head_said_and_the_next_request_waits_for_it() {
+    let mut http = Http::new(at(0));
+    ask(&mut http, &get(""));
+    let mut out = Outbox::new(1 << 20);
+    let mut response = Response::text(200, "");
+    response.file = Some(crate::base::files::FilePart {
+        offset: 7,
+        length: 5,
+    });
+    let after = http.respond(&response, &mut out, at(1));
+    assert_eq!((after, http.owes()), (Ok(AfterAnswer::Body), 5));
+    assert!(http.is_answering() && !http.hung_up());
+    let mut next = get("").into_bytes();
+    let mut inbox = Inbox::new(&mut next);
+    let step = http.next(&mut inbox, &mut out, at(1), &Limits::default());
+    assert!(matches!(step, HttpStep::Idle) && inbox.taken() == 0);
+    assert_eq!(http.send(b"abc", &mut out, at(20)), Ok(AfterAnswer::Body));
+    // Time is counted from the last piece.
+    let limits = Limits::default();
+    assert_eq!(http.deadline(&limits), Some(at(50).moment));
+    assert_eq!(
+        http.send(b"de", &mut out, at(49)),
+        Ok(AfterAnswer::KeepAlive)
+    );
+    assert_eq!(http.owes(), 0);
+    let step = http.next(&mut inbox, &mut out, at(50), &limits);
+    assert!(matches!(step, HttpStep::Request(_)));
+}
+
+#[test]
+fn who_takes_no_piece_in_time_is_cut_and_an_empty_or_unwanted_body_is_no_piece() {
+    let mut out = Outbox::new(1 << 20);
+    let part = |length| Some(crate::base::files::FilePart { offset: 0, length });
+    let mut response = Response::text(200, "");
+    let mut http = Http::new(at(0));
+    ask(&mut http, &get(""));
+    response.file = part(5);
+    http.respond(&response, &mut out, at(1)).expect("room");
+    let limits = Limits::default();
+    assert_eq!(http.elapsed(&mut out, at(30), &limits), None);
+    assert_eq!(
+        http.elapsed(&mut out, at(31), &limits),
+        Some(Close::TooSlow)
+    );
+    for (request, length) in [(get(""), 0), (get("").replace("GET", "HEAD"), 5)] {
+        let mut http = Http::new(at(0));
+        ask(&mut http, &request);
+        response.file = part(length);
+        let after = http.respond(&response, &mut out, at(1));
+        assert_eq!(after, Ok(AfterAnswer::KeepAlive), "{request}");
+    }
+}

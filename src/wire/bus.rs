@@ -121,6 +121,12 @@ fn write_texts(to: &mut Writer, texts: &[&str]) {
     });
 }
 
+fn frame_of_texts(kind: u8, texts: &[&str]) -> Vec<u8> {
+    let mut to = Writer::new(kind);
+    write_texts(&mut to, texts);
+    to.finish()
+}
+
 impl<'a> Up<'a> {
     /// One frame.
     pub fn encode(&self) -> Vec<u8> {
@@ -172,16 +178,8 @@ impl<'a> Up<'a> {
                 question.write(to.u64(*ticket));
                 to.finish()
             }
-            Up::Watch { users } => {
-                let mut to = Writer::new(7);
-                write_texts(&mut to, users);
-                to.finish()
-            }
-            Up::Unwatch { users } => {
-                let mut to = Writer::new(8);
-                write_texts(&mut to, users);
-                to.finish()
-            }
+            Up::Watch { users } => frame_of_texts(7, users),
+            Up::Unwatch { users } => frame_of_texts(8, users),
         }
     }
 

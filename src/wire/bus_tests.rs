@@ -89,12 +89,29 @@ fn ups() -> Vec<Up<'static>> {
     ]
 }
 
-fn downs() -> Vec<Down<'static>> {
+fn answers() -> Vec<Down<'static>> {
     let counts = ChannelCounts {
         users: 1,
         subscriptions: 2,
     };
     let answer = |answer| Down::Answer { ticket: 5, answer };
+    vec![
+        answer(Answer::Published(vec![counts, counts])),
+        answer(Answer::Channels(vec![("a", counts)])),
+        answer(Answer::Channel {
+            counts,
+            cached: Some(CACHED),
+        }),
+        answer(Answer::Users(vec!["u1", "u2"])),
+        answer(Answer::Ready {
+            linked: 1,
+            expected: 2,
+        }),
+        answer(Answer::Refused(RefusalReason::Congested)),
+    ]
+}
+
+fn downs() -> Vec<Down<'static>> {
     vec![
         Down::Welcome,
         Down::Subscribed {
@@ -127,18 +144,6 @@ fn downs() -> Vec<Down<'static>> {
             channel: "demo/a",
             members: vec![MEMBER, MEMBER],
         },
-        answer(Answer::Published(vec![counts, counts])),
-        answer(Answer::Channels(vec![("a", counts)])),
-        answer(Answer::Channel {
-            counts,
-            cached: Some(CACHED),
-        }),
-        answer(Answer::Users(vec!["u1", "u2"])),
-        answer(Answer::Ready {
-            linked: 1,
-            expected: 2,
-        }),
-        answer(Answer::Refused(RefusalReason::Congested)),
         Down::Undelivered {
             sender: SocketId::from_halves(3, 4),
         },
@@ -164,7 +169,7 @@ fn every_message_survives_the_trip() {
     for message in ups() {
         assert_eq!(Up::decode(&message.encode()), Ok(message));
     }
-    for message in downs() {
+    for message in downs().into_iter().chain(answers()) {
         assert_eq!(Down::decode(&message.encode()), Ok(message));
     }
 }

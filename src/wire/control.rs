@@ -5,6 +5,7 @@ use std::cmp::Ordering;
 use std::time::Duration;
 
 use crate::wire::bus_codec::{Garbled, Reader, Writer};
+use crate::wire::numbers::Numbers;
 
 /// Master to reactor.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +24,8 @@ pub enum Order {
     Close { conn: u64 },
     /// Read the certificates anew and answer with `Report::Certificates`.
     ReadCertificates,
+    /// The answer to `Report::Gather`.
+    Gathered(Numbers),
 }
 
 /// Which connections are to be told of.
@@ -52,11 +55,14 @@ pub const COLUMNS: &[&str] = &[
     "remote",
 ];
 
+/// In the place of a listener: we connected to the other end.
+pub const DIALLED: u32 = u32::MAX;
+
 /// One connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConnectionRow {
     pub conn: u64,
-    /// Place in the configuration.
+    /// Place in the configuration; `DIALLED` for a connection that came through none.
     pub listener: u32,
     pub protocol: String,
     pub status: String,
@@ -91,6 +97,8 @@ pub enum Report {
     Closed(bool),
     /// The certificates for new connections are the new ones; or why they are still the old ones.
     Certificates(Result<(), String>),
+    /// Answer with `Order::Gathered`.
+    Gather,
 }
 
 impl Order {
@@ -116,6 +124,11 @@ impl Order {
                 to.finish()
             }
             Order::ReadCertificates => Writer::new(6).finish(),
+            Order::Gathered(numbers) => {
+                let mut to = Writer::new(7);
+                numbers.write(&mut to);
+                to.finish()
+            }
         }
     }
 
@@ -136,6 +149,7 @@ impl Order {
             }),
             5 => Order::Close { conn: from.u64()? },
             6 => Order::ReadCertificates,
+            7 => Order::Gathered(Numbers::read(&mut from)?),
             _ => return Err(Garbled),
         };
         from.end()?;
@@ -174,6 +188,7 @@ impl Report {
                 });
                 to.finish()
             }
+            Report::Gather => Writer::new(6).finish(),
         }
     }
 
@@ -193,6 +208,7 @@ impl Report {
                 let fault = from.option(Reader::text)?;
                 Report::Certificates(fault.map_or(Ok(()), |why| Err(why.to_string())))
             }
+            6 => Report::Gather,
             _ => return Err(Garbled),
         };
         from.end()?;
@@ -260,6 +276,27 @@ impl ConnectionRow {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::numbers::{ProcessNumbers, Whose};
+
+    fn numbers() -> Numbers {
+        let process = |whose| ProcessNumbers {
+            whose,
+            up: true,
+            restarts: 1,
+            memory_bytes: Some(2),
+            cpu_ms: None,
+            counters: vec![3, u64::MAX],
+        };
+        Numbers {
+            started_unix_ms: 4,
+            uptime_ms: 5,
+            processes: vec![
+                process(Whose::Master),
+                process(Whose::Switchboard),
+                process(Whose::Worker(7)),
+            ],
+        }
+    }
 
     #[test]
     fn orders_and_reports_survive_the_trip() {
@@ -278,6 +315,7 @@ mod tests {
             Order::List(wanted),
             Order::Close { conn: 1 << 40 },
             Order::ReadCertificates,
+            Order::Gathered(numbers()),
         ] {
             assert_eq!(Order::decode(&order.encode()), Ok(order));
         }
@@ -299,6 +337,7 @@ mod tests {
             Report::Closed(true),
             Report::Certificates(Ok(())),
             Report::Certificates(Err("no such file".to_string())),
+            Report::Gather,
         ] {
             assert_eq!(Report::decode(&report.encode()), Ok(report));
         }

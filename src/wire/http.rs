@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 
 use crate::base::bytes::{Full, Outbox};
+use crate::base::files::FilePart;
 use crate::wire::http_date::imf_fixdate;
 
 /// A whole request, borrowed from the bytes it came in. Its head passed every check of
@@ -64,6 +65,8 @@ pub struct Response {
     /// Empty when there is no content.
     pub content_type: &'static str,
     pub body: Bytes,
+    /// The body comes from here instead, in pieces, after the head.
+    pub file: Option<FilePart>,
     /// Further fields. One with a control character in its value is left out.
     pub headers: Vec<(&'static str, Cow<'static, str>)>,
 }
@@ -74,6 +77,7 @@ impl Response {
             status,
             content_type,
             body: body.into(),
+            file: None,
             headers: Vec::new(),
         }
     }
@@ -108,6 +112,12 @@ impl Response {
     ) -> Response {
         self.headers.push((name, value.into()));
         self
+    }
+
+    /// What follows the head in pieces; `None`: nothing does.
+    pub fn streamed(&self, without_body: bool) -> Option<FilePart> {
+        let bodiless = without_body || self.is_bodiless();
+        self.file.filter(|part| !bodiless && part.length > 0)
     }
 
     /// Whether the application itself asks for the end of the connection.
@@ -157,7 +167,8 @@ impl Response {
                 piece(b"\r\n");
             }
             piece(b"Content-Length: ");
-            piece(number.format(self.body.len()).as_bytes());
+            let length = self.file.map_or(self.body.len() as u64, |part| part.length);
+            piece(number.format(length).as_bytes());
             piece(b"\r\n");
         }
         piece(match manner.connection {
@@ -262,6 +273,7 @@ fn reason(status: u16) -> &'static str {
         201 => "Created",
         202 => "Accepted",
         204 => "No Content",
+        206 => "Partial Content",
         301 => "Moved Permanently",
         302 => "Found",
         304 => "Not Modified",
@@ -276,9 +288,11 @@ fn reason(status: u16) -> &'static str {
         409 => "Conflict",
         410 => "Gone",
         411 => "Length Required",
+        412 => "Precondition Failed",
         413 => "Content Too Large",
         414 => "URI Too Long",
         415 => "Unsupported Media Type",
+        416 => "Range Not Satisfiable",
         417 => "Expectation Failed",
         422 => "Unprocessable Content",
         426 => "Upgrade Required",

@@ -26,6 +26,24 @@ pub fn imf_fixdate(unix_seconds: u64) -> [u8; 29] {
     text
 }
 
+/// Reads what `imf_fixdate` writes, as seconds since 1970. The two obsolete forms are not read: to
+/// take such a condition for absent costs a transfer and is never wrong.
+pub fn parse_imf_fixdate(text: &str) -> Option<u64> {
+    let number = |at: usize, digits: usize| text.get(at..at + digits)?.parse::<u64>().ok();
+    let (year, day) = (number(12, 4)?, number(5, 2)?);
+    let time = number(17, 2)? * 3600 + number(20, 2)? * 60 + number(23, 2)?;
+    if !(1970..=9999).contains(&year) || day == 0 {
+        return None;
+    }
+    // The year gives the day up to a year, the month up to some days; the text has to agree.
+    let first = (year - 1970) * 365 + (year - 1969) / 4 - (year - 1901) / 100 + (year - 1601) / 400;
+    let days = first..first + 366;
+    let seconds = days.map(|days| days * 86_400 + time);
+    seconds
+        .into_iter()
+        .find(|seconds| imf_fixdate(*seconds) == text.as_bytes())
+}
+
 /// Year, month and day of a day since 1970-01-01. A year is counted from March, so that a leap day
 /// is its last; 400 of them have 146 097 days.
 fn civil(days: u64) -> (u64, u64, u64) {
@@ -45,6 +63,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_is_no_date_is_not_read() {
+        for text in [
+            "",
+            "Sunday, 06-Nov-94 08:49:37 GMT",
+            "Sun Nov  6 08:49:37 1994",
+            "Mon, 06 Nov 1994 08:49:37 GMT",
+            "Sun, 31 Feb 1994 08:49:37 GMT",
+            "Sun, 06 Nov 1994 99:49:37 GMT",
+            "Sun, 06 Nov 1994 08:49:37 GMTx",
+            "Sün, 06 Nov 1994 08:49:37 GMT",
+        ] {
+            assert_eq!(parse_imf_fixdate(text), None, "{text}");
+        }
+    }
+
+    #[test]
     fn dates_are_those_of_the_calendar() {
         let table = [
             (0, "Thu, 01 Jan 1970 00:00:00 GMT"),
@@ -61,6 +95,7 @@ mod tests {
         for (seconds, text) in table {
             let made = imf_fixdate(seconds);
             assert_eq!(std::str::from_utf8(&made), Ok(text));
+            assert_eq!(parse_imf_fixdate(text), Some(seconds));
         }
     }
 }

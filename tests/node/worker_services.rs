@@ -280,3 +280,15 @@ fn a_worker_that_is_replaced_says_so_and_then_that_it_ends() {
     play.hand.receive(master, &Order::Stop.encode());
     assert_eq!(calls(), ["stop"]);
 }
+
+#[test]
+fn a_service_is_given_what_its_slow_readers_send() {
+    let mut play = play(Limits::default());
+    let conn = open(&mut play);
+    play.hand.stalled.insert(conn);
+    play.send(conn, b"flood 100000\n");
+    assert!(
+        play.hand.node.wants_input(conn),
+        "pausing is the service's to say"
+    );
+}

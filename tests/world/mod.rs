@@ -4,15 +4,17 @@
 
 #![allow(dead_code)] // each test program uses its part
 
+pub mod apps;
 pub mod client;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use lineman::app::apps::{App, Apps, Secret};
+use lineman::app::apps::Apps;
 use lineman::app::cors::Cors;
 use lineman::app::handler::Handler;
 use lineman::base::dice::Dice;
+use lineman::base::files::NoFile;
 use lineman::base::ids::ConnId;
 use lineman::base::limits::Limits;
 use lineman::base::now::{Moment, Now};
@@ -29,11 +31,12 @@ pub const KEY: &str = "demo-key";
 pub const SECRET: &str = "demo-secret";
 
 /// The listeners of every worker.
-pub const LISTENERS: [Listener; 4] = [
+pub const LISTENERS: [Listener; 5] = [
     listener(Protocol::Http, Handler::Channels),
     listener(Protocol::Http, Handler::Echo),
     listener(Protocol::Lines, Handler::Channels),
     listener(Protocol::Frames, Handler::Channels),
+    listener(Protocol::Http, Handler::Metrics),
 ];
 
 const fn listener(protocol: Protocol, handler: Handler) -> Listener {
@@ -152,21 +155,11 @@ impl World {
             };
             Box::new(Switchboard::new(options, self.now))
         } else {
-            let app = |name: &str| App {
-                id: name.into(),
-                key: format!("{name}-key"),
-                secret: Secret::new(format!("{name}-secret")),
-                client_events: name != "quiet",
-                subscription_counts: name == "strict",
-                watchlists: name != "quiet",
-                authorize_seconds: if name == "strict" { 30 } else { 0 },
-                origins: Vec::new(),
-            };
             let options = WorkerOptions {
                 slot: self.slot_of(index),
                 life: self.lives,
                 listeners: LISTENERS.to_vec(),
-                apps: Apps::new([APP_ID, "quiet", "strict"].map(app).to_vec()),
+                apps: Apps::new([APP_ID, "quiet", "strict"].map(apps::app).to_vec()),
                 demo_page: None,
                 services: Default::default(),
                 limits: self.limits.clone(),
@@ -368,6 +361,13 @@ impl World {
                     self.close_conn(index, conn);
                 }
                 Some(Output::Dial(Peer::Switchboard)) => self.dial(index),
+                Some(Output::OpenFile(conn)) => {
+                    process.node.file_opened(conn, Err(NoFile::Absent), now);
+                }
+                Some(Output::ReadFile(..) | Output::CloseFile(_)) => {}
+                Some(Output::Dial(Peer::Outside(_)) | Output::HangUp(_)) => {
+                    unreachable!("no handler of these workers dials")
+                }
                 Some(Output::StopAccepting | Output::ReadCertificates) => {}
                 Some(Output::Quit) => {
                     self.kill(index);

@@ -222,6 +222,7 @@ impl Switchboard {
         match order {
             Order::Ask => {
                 self.counters.links = self.by_id.len() as u64;
+                self.counters.channels = self.registry.len() as u64;
                 self.report(master, &Report::Stats(self.counters.values()));
             }
             Order::Stop => self.outputs.push_back(Output::Quit),
@@ -233,8 +234,8 @@ impl Switchboard {
             Order::Close { .. } => self.report(master, &Report::Closed(false)),
             // It has no clients to let go; it ends when it is told to stop.
             Order::Drain { .. } => {}
-            // Clients do not connect here.
-            Order::ReadCertificates => {}
+            // Clients do not connect here, so none asks for either.
+            Order::ReadCertificates | Order::Gathered(_) => {}
         }
     }
 
@@ -398,7 +399,7 @@ impl Node for Switchboard {
         let role = match origin {
             Origin::Master => Role::Master,
             Origin::Link => Role::Stranger,
-            Origin::Client { .. } | Origin::Dialled(Peer::Switchboard) => {
+            Origin::Client { .. } | Origin::Dialled(_) => {
                 return self.outputs.push_back(Output::Close(conn, Ending::Cut));
             }
         };
@@ -461,7 +462,7 @@ impl Node for Switchboard {
         self.lines.close(conn);
     }
 
-    fn unreachable(&mut self, _peer: Peer, _now: Now) {}
+    fn unreachable(&mut self, _peer: Peer, _why: &str, _now: Now) {}
 
     fn certificates_read(&mut self, _outcome: Result<(), String>) {}
 

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use crate::app::application::Parcel;
+use crate::base::counters::Counters;
 use crate::base::ids::ConnId;
 use crate::wire::deflate::{Compressor, History};
 use crate::wire::deflate_offer::{Agreement, DeflateOptions, negotiate};
@@ -18,6 +19,23 @@ pub struct Deflating {
     compressors: BTreeMap<u8, Compressor>,
     /// By slot. Empty for good when compression is off.
     peers: Vec<Option<Receiver>>,
+    done: Done,
+}
+
+/// What compressing came to.
+#[derive(Clone, Copy, Default)]
+struct Done {
+    messages: u64,
+    bytes_before: u64,
+    bytes_after: u64,
+}
+
+impl Done {
+    fn count(&mut self, before: usize, after: usize) {
+        self.messages += 1;
+        self.bytes_before += before as u64;
+        self.bytes_after += after as u64;
+    }
 }
 
 struct Receiver {
@@ -42,7 +60,15 @@ impl Deflating {
             options,
             compressors: BTreeMap::new(),
             peers: Vec::new(),
+            done: Done::default(),
         }
+    }
+
+    /// Tells what was compressed since the start.
+    pub fn count(&self, counters: &mut Counters) {
+        counters.deflated = self.done.messages;
+        counters.deflated_in = self.done.bytes_before;
+        counters.deflated_out = self.done.bytes_after;
     }
 
     /// What comes of the offers of a request.
@@ -90,11 +116,14 @@ impl Deflating {
             options,
             compressors,
             peers,
+            done,
         } = self;
         if message.len() < (*options)?.min_bytes {
             return None;
         }
-        compress(compressors, receiver(peers, conn)?, message)
+        let payload = compress(compressors, receiver(peers, conn)?, message)?;
+        done.count(message.len(), payload.len());
+        Some(payload)
     }
 
     /// How a parcel goes to a connection. It is compressed once for all receivers with the
@@ -104,6 +133,7 @@ impl Deflating {
             options,
             compressors,
             peers,
+            done,
         } = self;
         let Some(options) = options.filter(|o| parcel.message().payload().len() >= o.min_bytes)
         else {
@@ -113,14 +143,20 @@ impl Deflating {
             return Deflated::Not;
         };
         if receiver.history.is_some() || receiver.bits != options.window_bits {
-            return match compress(compressors, receiver, parcel.message().payload()) {
-                Some(payload) => Deflated::Own(payload),
+            let plain = parcel.message().payload();
+            return match compress(compressors, receiver, plain) {
+                Some(payload) => {
+                    done.count(plain.len(), payload.len());
+                    Deflated::Own(payload)
+                }
                 None => Deflated::Not,
             };
         }
         let shared = parcel.deflated(|message| {
-            let payload = compressor(compressors, receiver.bits).compress(message.payload());
-            payload.map(|payload| websocket::deflated_frame(message.opcode(), payload))
+            let plain = message.payload();
+            let payload = compressor(compressors, receiver.bits).compress(plain)?;
+            done.count(plain.len(), payload.len());
+            Some(websocket::deflated_frame(message.opcode(), payload))
         });
         match shared {
             Some(frame) => Deflated::Shared(frame),

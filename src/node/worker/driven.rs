@@ -6,7 +6,8 @@ use crate::app::handler::Handler;
 use crate::base::bytes::Outbox;
 use crate::base::close::Close;
 use crate::base::counters::Counters;
-use crate::base::ids::ConnId;
+use crate::base::files::{FileFacts, NoFile};
+use crate::base::ids::{ConnId, DialId};
 use crate::base::now::{Moment, Now};
 use crate::node::worker::drain::Draining;
 use crate::node::worker::seats::Facts;
@@ -17,6 +18,7 @@ use crate::session::framed::Framed;
 use crate::session::http::Http;
 use crate::wire::control::Report;
 use crate::wire::protocol::Protocol;
+use crate::wire::target::Target;
 
 /// A client whose outbox holds more than this is not read from until it has drained: answers to
 /// what it asks do not pile up because it asks fast and reads slowly.
@@ -79,6 +81,10 @@ impl Worker {
                     self.end(conn, Close::PeerGone, now);
                 }
             }
+            Session::Upgrading(_) => {
+                let why = "the server closed before it answered the WebSocket handshake";
+                self.upgrade_failed(conn, why, now);
+            }
             Session::WebSocket(_) | Session::Framed(_) => self.end(conn, Close::PeerGone, now),
             Session::Uplink | Session::Master => {
                 self.outputs.push_back(Output::Close(conn, Ending::Cut));
@@ -102,6 +108,7 @@ impl Node for Worker {
                 self.seats.open(conn, Handler::Channels, Session::Uplink);
                 self.greet_switchboard(conn);
             }
+            Origin::Dialled(Peer::Outside(dial)) => self.take_over(conn, dial, now),
             Origin::Master => {
                 lines.open(conn, usize::MAX);
                 self.seats.open(conn, Handler::Channels, Session::Master);
@@ -114,7 +121,7 @@ impl Node for Worker {
 
     fn received(&mut self, conn: ConnId, bytes: &mut [u8], now: Now) {
         if let Some(seat) = self.seats.get_mut(conn)
-            && seat.session.is_client()
+            && seat.session.is_foreign()
         {
             seat.facts.bytes_in += bytes.len() as u64;
             self.shared.counters.bytes_in += bytes.len() as u64;
@@ -132,25 +139,31 @@ impl Node for Worker {
 
     fn closed(&mut self, conn: ConnId, now: Now) {
         self.retire(conn, &Close::PeerGone, now);
-        let session = self.seats.get(conn).map(|seat| match seat.session {
-            Session::Uplink => Some(Peer::Switchboard),
-            _ => None,
-        });
-        let is_client = session == Some(None) && self.master != Some(conn);
+        let session = self.seats.get(conn).map(|seat| &seat.session);
+        let is_uplink = matches!(session, Some(Session::Uplink));
+        // What never came to stand was not counted when it began either.
+        let is_counted =
+            session.is_some_and(|it| it.is_foreign() && !matches!(it, Session::Upgrading(_)));
+        let undecided = self.seats.get(conn).is_some_and(|seat| !seat.counted);
         self.seats.close(conn);
+        self.dialled.remove(&conn);
         if let Some(outbox) = self
             .shared
             .outgoing
             .lines
             .outbox(conn)
-            .filter(|_| is_client)
+            .filter(|_| is_counted)
         {
             self.shared.counters.bytes_out += outbox.written();
             self.shared.counters.closed += 1;
+            if undecided {
+                self.shared.counters.close(&Close::PeerGone);
+            }
         }
         self.shared.outgoing.lines.close(conn);
         self.shared.outgoing.deflating.close(conn);
-        if session == Some(Some(Peer::Switchboard)) {
+        self.forget_file(conn);
+        if is_uplink {
             self.link_lost(conn, now);
         } else if self.master == Some(conn) {
             // A worker without its master is of no use to anybody.
@@ -160,8 +173,19 @@ impl Node for Worker {
         self.quit_if_empty();
     }
 
-    fn unreachable(&mut self, _peer: Peer, now: Now) {
-        self.shared.outgoing.uplink.down(&mut self.shared.dice, now);
+    fn target(&mut self, dial: DialId) -> Option<Target> {
+        let found = self.shared.outgoing.dials.get_mut(dial);
+        found.map(|found| found.target.clone())
+    }
+
+    fn unreachable(&mut self, peer: Peer, why: &str, now: Now) {
+        match peer {
+            Peer::Switchboard => self.shared.outgoing.uplink.down(&mut self.shared.dice, now),
+            Peer::Outside(dial) => {
+                self.dial_failed(dial, why, now);
+                self.carry_out(now);
+            }
+        }
     }
 
     fn certificates_read(&mut self, outcome: Result<(), String>) {
@@ -173,6 +197,18 @@ impl Node for Worker {
         }
     }
 
+    fn file_wanted(&mut self, conn: ConnId) -> Option<(usize, String)> {
+        self.wanted_file(conn)
+    }
+
+    fn file_opened(&mut self, conn: ConnId, file: Result<FileFacts, NoFile>, now: Now) {
+        self.opened_file(conn, file, now);
+    }
+
+    fn file_read(&mut self, conn: ConnId, bytes: Option<&[u8]>, now: Now) {
+        self.read_file(conn, bytes, now);
+    }
+
     fn elapsed(&mut self, now: Now) {
         let mut fired = Vec::new();
         self.wheel.expire(now.moment, &mut fired);
@@ -182,12 +218,15 @@ impl Node for Worker {
         for conn in self.shared.outgoing.uplink.overdue(now) {
             self.unanswered(conn, now);
         }
+        self.give_up_gathering(now);
+        self.begin_pieces(now);
+        self.tell_refusals(now);
         self.drain_on(now);
         self.handlers.elapsed(&mut self.shared, now);
         self.carry_out(now);
         self.dial_if_due(now);
         if self.farewell.is_some_and(|until| until <= now.moment) {
-            self.outputs.push_back(Output::Quit);
+            self.quit();
         }
     }
 
@@ -210,7 +249,10 @@ impl Node for Worker {
             Session::Uplink | Session::Master => true,
             _ if seat.held_back || seat.paused => false,
             _ if outgoing.uplink.is_congested(&outgoing.lines) => false,
-            Session::WebSocket(_) | Session::Framed(_) => {
+            // A service knows what its messages lead to and pauses whom it must. To wait here for the
+            // peer to read would lock up two sides that each wait for the other to be read.
+            Session::WebSocket(_) | Session::Framed(_) if seat.handler.is_service() => true,
+            Session::WebSocket(_) | Session::Framed(_) | Session::Upgrading(_) => {
                 outgoing.lines.waiting(conn) <= UNREAD_BYTES
             }
             Session::Http(http) => {
@@ -231,18 +273,26 @@ impl Node for Worker {
         if let Some(output) = self.outputs.pop_front() {
             return Some(output);
         }
-        self.shared.outgoing.lines.next_dirty().map(Output::Flush)
+        match self.shared.outgoing.lines.next_dirty() {
+            Some(conn) => Some(Output::Flush(conn)),
+            None => self.next_piece(now),
+        }
     }
 
     fn deadline(&self) -> Option<Moment> {
         let uplink = self.shared.outgoing.uplink.deadline();
         let draining = self.draining.as_ref().and_then(Draining::deadline);
+        let gathering = self.gathering.deadline;
+        let dials = self.shared.outgoing.dials.deadline();
         let services = self.handlers.deadline();
         [
             self.wheel.deadline(),
             uplink,
             self.farewell,
             draining,
+            gathering,
+            self.sending.deadline,
+            dials,
             services,
         ]
         .into_iter()

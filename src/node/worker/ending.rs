@@ -14,6 +14,7 @@ use crate::node::{Ending, Output};
 use crate::session::Session;
 use crate::session::framed::FramedDue;
 use crate::session::websocket::Shut;
+use crate::wire::control::Report;
 
 /// How long connections get to take their Close frames when the worker stops.
 const FAREWELL: Duration = Duration::from_millis(500);
@@ -31,7 +32,7 @@ impl Worker {
         match &mut seat.session {
             Session::WebSocket(websocket) => match websocket.shut(&close, out, now) {
                 Shut::Wait => {
-                    self.count(&close);
+                    self.count(conn, &close);
                     self.shared.outgoing.lines.touch(conn);
                     self.arm(conn);
                 }
@@ -55,7 +56,7 @@ impl Worker {
         if close == Close::TooLate {
             count_late(&seat.session, &mut self.shared.counters);
         }
-        self.count(&close);
+        self.count(conn, &close);
         let mut ending = match close {
             Close::TooSlow | Close::Unread => Ending::Cut,
             _ => Ending::Flushed,
@@ -82,14 +83,11 @@ impl Worker {
         }
     }
 
-    fn count(&mut self, close: &Close) {
-        let counters = &mut self.shared.counters;
-        match close {
-            Close::TooSlow => counters.closed_slow += 1,
-            Close::Unread => counters.closed_unread += 1,
-            Close::Violation(_) => counters.closed_violation += 1,
-            Close::Unheard => counters.closed_unheard += 1,
-            _ => {}
+    /// The first reason counts: what a Close frame is answered with follows from it.
+    fn count(&mut self, conn: ConnId, close: &Close) {
+        if let Some(seat) = self.seats.get_mut(conn).filter(|seat| !seat.counted) {
+            seat.counted = seat.session.is_foreign();
+            self.shared.counters.close(close);
         }
     }
 
@@ -100,6 +98,13 @@ impl Worker {
             let application = self.handlers.of(seat.handler);
             application.closed(conn, close, &mut self.shared.cx(now));
             self.part(conn, now);
+        }
+        if let Some(seat) = self.seats.get(conn)
+            && matches!(seat.session, Session::Upgrading(_))
+            && let Some(dialled) = self.dialled.get(&conn)
+        {
+            let why = "the connection ended before the WebSocket handshake was done";
+            self.dial_failed(dialled.dial, why, now);
         }
     }
 
@@ -113,6 +118,10 @@ impl Worker {
             Session::Http(http) => http.deadline(&self.shared.limits),
             Session::WebSocket(websocket) => websocket.deadline(&self.websocket),
             Session::Framed(framed) => framed.deadline(self.framed.of(seat.handler)),
+            Session::Upgrading(_) => {
+                let dial = self.dialled.get(&conn).map(|dialled| dialled.dial);
+                dial.and_then(|dial| self.shared.outgoing.dials.until(dial))
+            }
             Session::Uplink | Session::Master => None,
         };
         if let Some(deadline) = deadline.into_iter().chain(resume).min()
@@ -160,6 +169,7 @@ impl Worker {
                 }
                 None => None,
             },
+            Session::Upgrading(_) => return self.upgrade_elapsed(conn, now),
             Session::Uplink | Session::Master => None,
         };
         match close {
@@ -171,7 +181,7 @@ impl Worker {
         }
     }
 
-    /// Says goodbye to every client.
+    /// Says goodbye to everybody.
     pub(super) fn stop(&mut self, now: Now) {
         if self.farewell.is_some() {
             return;
@@ -179,9 +189,10 @@ impl Worker {
         self.farewell = Some(now.moment + FAREWELL);
         self.tell_services(Application::stopping, now);
         self.outputs.push_back(Output::StopAccepting);
+        self.give_up_dials(now);
         for conn in self.seats.ids() {
-            let client = self.seats.get(conn).map(|seat| seat.session.is_client());
-            if client == Some(true) {
+            let foreign = self.seats.get(conn).map(|seat| seat.session.is_foreign());
+            if foreign == Some(true) {
                 self.shut(conn, Close::GoingAway, now);
             }
         }
@@ -193,8 +204,17 @@ impl Worker {
             + usize::from(self.master.is_some());
         let leaving = self.farewell.is_some() || self.is_drained();
         if leaving && self.seats.count() <= own {
-            self.outputs.push_back(Output::Quit);
+            self.quit();
         }
+    }
+
+    /// Ends the reactor; the master is told the last numbers, so that none are lost.
+    pub(super) fn quit(&mut self) {
+        if let Some(master) = self.master {
+            let values = self.stats().values();
+            self.report(master, &Report::Stats(values));
+        }
+        self.outputs.push_back(Output::Quit);
     }
 }
 
@@ -204,6 +224,6 @@ fn count_late(session: &Session, counters: &mut Counters) {
         Session::Http(_) => counters.late_requests += 1,
         Session::WebSocket(_) => counters.late_closes += 1,
         Session::Framed(_) => counters.late_introductions += 1,
-        Session::Uplink | Session::Master => {}
+        Session::Upgrading(_) | Session::Uplink | Session::Master => {}
     }
 }

@@ -111,6 +111,7 @@ impl Worker {
                 let found = self.close_one(ConnId::from_u64(id), now);
                 self.report(conn, &Report::Closed(found));
             }
+            Ok(Order::Gathered(numbers)) => self.gathered(&numbers, now),
             Ok(Order::ReadCertificates) => self.outputs.push_back(Output::ReadCertificates),
             Err(_) => self.outputs.push_back(Output::Quit),
         }
@@ -155,7 +156,8 @@ impl Worker {
                     && let Some(seat) = self.seats.get(conn)
                 {
                     let application = self.handlers.of(seat.handler);
-                    application.subscribed(conn, &key, cached, &mut self.shared.cx(now));
+                    application.subscribed(conn, &key, &mut self.shared.cx(now));
+                    application.recalled(conn, &key, cached, &mut self.shared.cx(now));
                 }
             }
             Down::Refused { ticket, reason, .. } => {
@@ -188,21 +190,25 @@ impl Worker {
                 }
             }
             Down::Counted {
-                channel: key,
+                channel,
                 subscriptions,
-            } => {
-                let news = self.shared.hub.count(key, subscriptions);
-                if let Some((_, channel)) = key.split_once('/').filter(|_| news) {
-                    let text = pusher::subscription_count(channel, subscriptions);
-                    self.tell_subscribers(key, &text);
-                }
-            }
-            Down::Standings { users } => {
-                let told = self.shared.hub.watchlists.learn(&users);
-                for (conn, changes) in told {
-                    users::tell_changes(conn, &changes, &mut self.shared.cx(now));
-                }
-            }
+            } => self.told_count(channel, subscriptions),
+            Down::Standings { users } => self.told_standings(&users, now),
+        }
+    }
+
+    fn told_count(&mut self, key: &str, subscriptions: u64) {
+        let news = self.shared.hub.count(key, subscriptions);
+        if let Some((_, channel)) = key.split_once('/').filter(|_| news) {
+            let text = pusher::subscription_count(channel, subscriptions);
+            self.tell_subscribers(key, &text);
+        }
+    }
+
+    fn told_standings(&mut self, standings: &[(&str, bool)], now: Now) {
+        let told = self.shared.hub.watchlists.learn(standings);
+        for (conn, changes) in told {
+            users::tell_changes(conn, &changes, &mut self.shared.cx(now));
         }
     }
 
@@ -234,6 +240,7 @@ impl Worker {
             };
             for conn in subscribers.iter().filter(|conn| Some(**conn) != excluded) {
                 shared.outgoing.broadcast(*conn, &parcel);
+                shared.counters.deliveries += 1;
             }
         }
     }

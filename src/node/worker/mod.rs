@@ -6,9 +6,13 @@
 //! write is on the dirty list, and each with a deadline is on the wheel.
 
 mod deflating;
+mod dialling;
+mod dials;
 mod drain;
 mod driven;
 mod ending;
+mod files;
+mod gathering;
 mod link;
 mod listing;
 mod outgoing;
@@ -16,7 +20,7 @@ mod pacing;
 mod seats;
 mod uplink;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::app::application::{Application, Cx, Message};
@@ -24,9 +28,11 @@ use crate::app::apps::Apps;
 use crate::app::channels::Channels;
 use crate::app::cors::{self, Cors};
 use crate::app::echo::Echo;
+use crate::app::files::Files;
 use crate::app::handler::Handler;
+use crate::app::metrics::Metrics;
 use crate::app::service::{Hosted, Services};
-use crate::base::bytes::Inbox;
+use crate::base::bytes::{Full, Inbox};
 use crate::base::close::Close;
 use crate::base::counters::Counters;
 use crate::base::dice::Dice;
@@ -34,9 +40,11 @@ use crate::base::ids::ConnId;
 use crate::base::limits::Limits;
 use crate::base::now::{Moment, Now};
 use crate::base::wheel::Wheel;
-use crate::node::lines::Lines;
 use crate::node::worker::deflating::Deflating;
+use crate::node::worker::dialling::Dialled;
 use crate::node::worker::drain::Draining;
+use crate::node::worker::files::Sending;
+use crate::node::worker::gathering::Gathering;
 use crate::node::worker::outgoing::{Outgoing, Wish};
 use crate::node::worker::seats::Seats;
 use crate::node::worker::uplink::Uplink;
@@ -85,15 +93,34 @@ pub struct WorkerOptions {
 
 pub(super) struct Handlers {
     channels: Channels,
-    echo: Echo,
+    echo: Box<dyn Application>,
+    metrics: Metrics,
+    files: Files,
     services: Vec<Hosted>,
 }
 
 impl Handlers {
+    fn new(
+        apps: Apps,
+        demo_page: Option<&'static str>,
+        services: Vec<Hosted>,
+        dice: &mut Dice,
+    ) -> Handlers {
+        Handlers {
+            channels: Channels::new(apps, demo_page, dice),
+            echo: Box::new(Echo),
+            metrics: Metrics,
+            files: Files::default(),
+            services,
+        }
+    }
+
     pub(super) fn of(&mut self, handler: Handler) -> &mut dyn Application {
         match handler {
             Handler::Channels => &mut self.channels,
-            Handler::Echo => &mut self.echo,
+            Handler::Echo => &mut *self.echo,
+            Handler::Metrics => &mut self.metrics,
+            Handler::Files => &mut self.files,
             Handler::Service(index) => &mut self.services[usize::from(index)],
         }
     }
@@ -110,6 +137,16 @@ impl Handlers {
         for service in self.services.iter_mut().filter(due) {
             service.elapsed(&mut shared.cx(now));
         }
+    }
+}
+
+fn websocket_options(limits: &Limits) -> WebSocketOptions {
+    WebSocketOptions {
+        message_bytes: limits.message_bytes,
+        ping_after: Duration::from_secs(limits.activity_seconds) + PING_AFTER_CLIENT,
+        // A dead peer is found within twice the interval.
+        pong_within: Duration::from_secs(limits.pong_seconds.min(limits.activity_seconds)),
+        close_within: Duration::from_secs(limits.close_seconds),
     }
 }
 
@@ -142,7 +179,7 @@ impl FramedBounds {
     fn of(&self, handler: Handler) -> &FramedOptions {
         match handler {
             Handler::Channels => &self.channels,
-            Handler::Echo | Handler::Service(_) => &self.others,
+            _ => &self.others,
         }
     }
 }
@@ -179,6 +216,8 @@ pub struct Worker {
     pub(super) handlers: Handlers,
     pub(super) shared: Shared,
     pub(super) seats: Seats,
+    /// Of the seats, those that we dialled ourselves, servers of others.
+    dialled: BTreeMap<ConnId, Dialled>,
     wheel: Wheel,
     pub(super) outputs: VecDeque<Output>,
     /// The connection whose input is being taken up.
@@ -192,6 +231,8 @@ pub struct Worker {
     farewell: Option<Moment>,
     /// Set by Drain.
     draining: Option<Draining>,
+    gathering: Gathering,
+    sending: Sending,
 }
 
 impl Worker {
@@ -209,36 +250,17 @@ impl Worker {
             seed,
         } = options;
         let mut dice = Dice::new(seed);
-        let websocket = WebSocketOptions {
-            message_bytes: limits.message_bytes,
-            ping_after: Duration::from_secs(limits.activity_seconds) + PING_AFTER_CLIENT,
-            // A dead peer is found within twice the interval.
-            pong_within: Duration::from_secs(limits.pong_seconds.min(limits.activity_seconds)),
-            close_within: Duration::from_secs(limits.close_seconds),
-        };
         let counted = apps.iter().filter(|app| app.subscription_counts);
         let counted = counted.map(|app| app.id.clone()).collect();
-        let outgoing = Outgoing {
-            lines: Lines::new(limits.outbox_bytes / 2),
-            uplink: Uplink::new((slot, life), &limits, counted, now),
-            deflating: Deflating::new(deflate),
-            wishes: VecDeque::new(),
-            messages: 0,
-            policy: limits.outbox_policy,
-            dropped: 0,
-            scratch: Vec::new(),
-        };
+        let uplink = Uplink::new((slot, life), &limits, counted, now);
+        let outgoing = Outgoing::new(&limits, uplink, Deflating::new(deflate));
         let mut worker = Worker {
             listeners,
-            websocket,
+            websocket: websocket_options(&limits),
             inflaters: Inflaters::default(),
             cors,
             framed: FramedBounds::new(&limits),
-            handlers: Handlers {
-                channels: Channels::new(apps, demo_page, &mut dice),
-                echo: Echo,
-                services: services.start(slot),
-            },
+            handlers: Handlers::new(apps, demo_page, services.start(slot), &mut dice),
             shared: Shared {
                 hub: Hub::new(limits.channels_per_connection, &mut dice),
                 dice,
@@ -247,6 +269,7 @@ impl Worker {
                 outgoing,
             },
             seats: Seats::default(),
+            dialled: BTreeMap::new(),
             wheel: Wheel::new(now.moment),
             outputs: VecDeque::new(),
             advancing: None,
@@ -255,6 +278,8 @@ impl Worker {
             ready: false,
             farewell: None,
             draining: None,
+            gathering: Gathering::default(),
+            sending: Sending::default(),
         };
         worker.tell_services(Application::started, now);
         worker.dial_if_due(now);
@@ -284,8 +309,17 @@ impl Worker {
             .flatten()
             .map(|conn| self.shared.outgoing.lines.written(conn))
             .sum();
-        let open_bytes = self.shared.outgoing.lines.written_in_all() - own_bytes;
+        let own_waiting: usize = [uplink, self.master]
+            .into_iter()
+            .flatten()
+            .map(|conn| self.shared.outgoing.lines.waiting(conn))
+            .sum();
+        let lines = &self.shared.outgoing.lines;
+        let open_bytes = lines.written_in_all() - own_bytes;
         let counters = &mut self.shared.counters;
+        counters.outbox_bytes = (lines.waiting_in_all() - own_waiting) as u64;
+        counters.questions = self.shared.outgoing.uplink.questions() as u64;
+        self.shared.outgoing.deflating.count(counters);
         let own = links + u64::from(self.master.is_some());
         counters.connections = (self.seats.count() as u64).saturating_sub(own);
         counters.subscriptions = self.shared.hub.len();
@@ -374,6 +408,7 @@ impl Worker {
                     application.message(conn, message.as_message(), &mut shared.cx(now));
                 }
             }
+            Session::Upgrading(_) => return self.step_upgrade(conn, inbox, now),
             Session::Framed(framed) => {
                 let payload = match framed.next(inbox, now, self.framed.of(seat.handler)) {
                     FramedStep::Idle => return false,
@@ -402,7 +437,11 @@ impl Worker {
                     Wish::Reply(conn, response) => self.reply(conn, response, now),
                     Wish::Upgrade(conn) => self.upgrade(conn, now),
                     Wish::Close(conn, close) => self.shut(conn, close, now),
+                    Wish::Gather(conn) => self.gather(conn, now),
+                    Wish::OpenFile(conn, path) => self.open_file(conn, path),
                     Wish::ReadFrom(conn, wanted) => self.read_from(conn, wanted),
+                    Wish::Dial(dial) => self.begin_dial(dial, now),
+                    Wish::HangUp(dial) => self.hang_up_dial(dial),
                 }
             }
             let filled = self.shared.outgoing.lines.take_filled();
@@ -437,15 +476,26 @@ impl Worker {
         if let Some(origin) = http.allowed_origin() {
             cors::allow(&mut response, origin);
         }
-        match http.respond(&response, out, now) {
+        let after = http.respond(&response, out, now);
+        self.settle_file(conn, &response, after == Ok(AfterAnswer::Body));
+        self.answered(conn, after, now);
+    }
+
+    /// An answer, or a piece of one, was given.
+    fn answered(&mut self, conn: ConnId, after: Result<AfterAnswer, Full>, now: Now) {
+        match after {
             Ok(AfterAnswer::KeepAlive) => {
                 self.shared.outgoing.lines.touch(conn);
                 if self.advancing != Some(conn) {
                     self.resumed.push(conn);
                 }
             }
+            Ok(AfterAnswer::Body) => {
+                self.shared.outgoing.lines.touch(conn);
+                self.arm(conn);
+            }
             Ok(AfterAnswer::Close) => self.end(conn, Close::Done, now),
-            Err(_) => self.end(conn, Close::TooSlow, now),
+            Err(Full) => self.end(conn, Close::TooSlow, now),
         }
     }
 

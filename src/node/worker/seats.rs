@@ -16,7 +16,7 @@ pub struct Facts {
     pub bytes_in: u64,
     peer: Option<IpAddr>,
     port: u16,
-    /// The place of its listener in the configuration.
+    /// The place of its listener in the configuration. Means nothing when it was dialled.
     pub listener: u16,
 }
 
@@ -31,6 +31,10 @@ impl Facts {
         }
     }
 
+    pub fn dialled(now: Now) -> Facts {
+        Facts::new(0, None, now)
+    }
+
     pub fn peer(&self) -> Option<SocketAddr> {
         self.peer.map(|ip| SocketAddr::new(ip, self.port))
     }
@@ -39,10 +43,12 @@ impl Facts {
 /// One connection.
 pub struct Seat {
     generation: u32,
-    /// Of the listener it came through.
+    /// Of the listener it came through, or of the application that dialled it.
     pub handler: Handler,
     /// An end was decided; what still arrives is ignored.
     pub ended: bool,
+    /// The reason of its end was counted.
+    pub counted: bool,
     /// The application asked not to be sent what arrives.
     pub paused: bool,
     /// It used up what it may send for now: its input waits.
@@ -100,6 +106,7 @@ impl Seats {
             generation: conn.generation,
             handler,
             ended: false,
+            counted: false,
             paused: false,
             held_back: false,
             hung_up: false,

@@ -173,6 +173,11 @@ impl Uplink {
         Ok(())
     }
 
+    /// How many wait for an answer.
+    pub fn questions(&self) -> usize {
+        self.tickets.len()
+    }
+
     /// Who asked; `None` when that was given up.
     pub fn answered(&mut self, ticket: u64) -> Option<ConnId> {
         self.tickets.remove(&ticket)

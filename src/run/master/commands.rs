@@ -44,7 +44,7 @@ enum Gathered {
 impl Master {
     pub(super) fn handle_command(&mut self, caller: usize, command: Command, now: Moment) {
         match command {
-            Command::Status => self.begin_survey(caller, now),
+            Command::Status => self.begin_survey(Some(caller), now),
             Command::Stop { graceful } => {
                 let within = if graceful {
                     self.config.drain
@@ -65,6 +65,15 @@ impl Master {
             }
             Command::Reload { graceful } => {
                 self.reload("lineman reload", graceful, Some(caller), now)
+            }
+            Command::Upgrade { graceful } => self.upgrade(graceful, caller, now),
+            Command::Reopen => {
+                let done = match self.reopen_log() {
+                    Ok(true) => "the log goes on in a new file".to_string(),
+                    Ok(false) => "the log's file is the one it was".to_string(),
+                    Err(why) => return self.refuse(caller, &why, now),
+                };
+                self.control.answer(caller, &Done { done }, now);
             }
             Command::Connections {
                 limit,
@@ -100,16 +109,17 @@ impl Master {
         self.control.answer(caller, &failed, now);
     }
 
-    fn begin_survey(&mut self, caller: usize, now: Moment) {
+    /// One for all who ask meanwhile.
+    pub(super) fn begin_survey(&mut self, caller: Option<usize>, now: Moment) {
         if let Some(survey) = &mut self.survey {
-            survey.callers.push(caller);
+            survey.callers.extend(caller);
             return;
         }
         for process in self.processes.iter_mut().flatten() {
             process.links.iter_mut().for_each(Link::ask);
         }
         self.survey = Some(Survey {
-            callers: vec![caller],
+            callers: caller.into_iter().collect(),
             due: now + SURVEY_PATIENCE,
         });
     }
@@ -119,6 +129,10 @@ impl Master {
         let Some(survey) = self.survey.take_if(|survey| !waiting || survey.due <= now) else {
             return;
         };
+        self.answer_scrapes(now);
+        if survey.callers.is_empty() {
+            return;
+        }
         let status = self.status(now);
         for caller in survey.callers {
             self.control.answer(caller, &status, now);
@@ -244,11 +258,12 @@ impl Master {
             },
             processes,
             total: named(&total),
+            rates: None,
         }
     }
 }
 
-fn owes_answer(process: &Process) -> bool {
+pub(super) fn owes_answer(process: &Process) -> bool {
     process.links.iter().any(Link::owes_answer)
 }
 
@@ -283,5 +298,6 @@ fn process_status(
         restarts: if serves { row.restarts } else { 0 },
         last_end: row.last_end.as_ref().filter(|_| serves).map(End::to_string),
         counters: named(&counters),
+        rates: None,
     }
 }
