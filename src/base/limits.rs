@@ -145,6 +145,16 @@ limits! {
         "The user_info of one presence member as JSON. More is answered with a subscription error, status 413.";
     user_id_bytes: usize = 128,
         "Length of a user id. A longer one is answered with a subscription error, status 413.";
+    user_data_bytes: usize = 32_768,
+        "The user_data of a sign-in. Longer data is answered with pusher:error 4009.";
+    watchlist_users: usize = 100,
+        "Users on the watchlist of a sign-in. The rest is left out, and pusher:error 4302 says so.";
+    cache_events: usize = 10_000,
+        "Cache channels whose last event is kept. One more and the oldest event is forgotten.";
+    cache_bytes: usize = 67_108_864,
+        "Bytes of all events kept for cache channels. More and the oldest are forgotten.";
+    cache_seconds: u64 = 1_800,
+        "How long the last event of a cache channel is kept.";
     questions: usize = 10_000,
         "HTTP calls of one reactor that wait for the switchboard. One more is answered 503.";
     question_seconds: u64 = 5,

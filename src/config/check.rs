@@ -115,6 +115,9 @@ pub(super) fn check(
             key: app.key.0,
             secret: secret?,
             client_events: app.client_events,
+            subscription_counts: app.subscription_counts,
+            watchlists: app.watchlists,
+            authorize_seconds: app.authorize_seconds,
             origins: app.origins,
         })
     });
@@ -336,6 +339,8 @@ fn check_apps(
             checker.problem(&at("key"), "this key is used twice", None);
         }
         check_origins(checker, &at("origins"), &app.origins);
+        let authorize = app.authorize_seconds;
+        checker.range(&at("authorize_seconds"), "it", authorize, 0, 86_400);
         let secret = secret.as_ref().map(Secret::expose);
         if secret == Some("") {
             let hint = "choose one, e.g. `openssl rand -hex 32`";

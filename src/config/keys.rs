@@ -272,6 +272,24 @@ pub const TABLES: &[TableRow] = &[
                 help: "Whether clients may send client- events to each other on private and presence channels.",
             },
             KeyRow {
+                name: "subscription_counts",
+                kind: "true or false",
+                default: "false",
+                help: "Whether the subscribers of a channel are told how many they are, with each change; above 100 at most every 5 s. Not in presence channels.",
+            },
+            KeyRow {
+                name: "watchlists",
+                kind: "true or false",
+                default: "false",
+                help: "Whether a client that signs in with a watchlist is told which of these users are online, and of each change.",
+            },
+            KeyRow {
+                name: "authorize_seconds",
+                kind: "integer, 0 to 86_400",
+                default: "0",
+                help: "Within this time a client has to sign in or to join a private or presence channel. Then it is closed with 4009. 0: it need not.",
+            },
+            KeyRow {
                 name: "origins",
                 kind: "list of origins",
                 default: "[]",

@@ -114,6 +114,12 @@ pub(super) struct RawApp {
     #[serde(default = "default_client_events")]
     pub client_events: bool,
     #[serde(default)]
+    pub subscription_counts: bool,
+    #[serde(default)]
+    pub watchlists: bool,
+    #[serde(default)]
+    pub authorize_seconds: u64,
+    #[serde(default)]
     pub origins: Vec<String>,
 }
 

@@ -3,6 +3,7 @@
 
 pub mod bus;
 pub mod bus_codec;
+pub mod bus_parts;
 pub mod control;
 pub mod deflate;
 pub mod deflate_offer;

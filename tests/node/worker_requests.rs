@@ -181,7 +181,13 @@ fn an_answer_of_the_wrong_kind_promises_nothing() {
     let mut play = Play::new(Limits::default());
     let conn = play.open(0);
     play.send(conn, &publish("1"));
-    play.tell(&answer(1, Answer::Channel(ChannelCounts::default())));
+    play.tell(&answer(
+        1,
+        Answer::Channel {
+            counts: ChannelCounts::default(),
+            cached: None,
+        },
+    ));
     assert_eq!(play.statuses(conn), [503]);
     play.send(conn, &publish("2"));
     play.tell(&answer(2, Answer::Refused(RefusalReason::Congested)));

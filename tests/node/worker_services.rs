@@ -162,6 +162,7 @@ fn a_topic_is_a_channel_that_no_app_can_have() {
         ticket: 1,
         channel: "~/room",
         roster: None,
+        cached: None,
     });
     assert_eq!(calls(), ["subscribed room"]);
     play.tell(&deliver(Content::Text("hi")));

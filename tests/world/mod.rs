@@ -4,12 +4,13 @@
 
 #![allow(dead_code)] // each test program uses its part
 
+pub mod apps;
 pub mod client;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use lineman::app::apps::{App, Apps, Secret};
+use lineman::app::apps::Apps;
 use lineman::app::cors::Cors;
 use lineman::app::handler::Handler;
 use lineman::base::dice::Dice;
@@ -158,18 +159,11 @@ impl World {
             };
             Box::new(Switchboard::new(options, self.now))
         } else {
-            let app = |name: &str, client_events| App {
-                id: name.into(),
-                key: format!("{name}-key"),
-                secret: Secret::new(format!("{name}-secret")),
-                client_events,
-                origins: Vec::new(),
-            };
             let options = WorkerOptions {
                 slot: self.slot_of(index),
                 life: self.lives,
                 listeners: LISTENERS.to_vec(),
-                apps: Apps::new(vec![app(APP_ID, true), app("quiet", false)]),
+                apps: Apps::new([APP_ID, "quiet", "strict"].map(apps::app).to_vec()),
                 demo_page: None,
                 services: Default::default(),
                 limits: self.limits.clone(),

@@ -135,12 +135,14 @@ impl Handlers {
         }
     }
 
-    /// When a service has something to do.
+    /// When an application has something to do.
     fn deadline(&self) -> Option<Moment> {
-        self.services.iter().filter_map(Hosted::deadline).min()
+        let services = self.services.iter().filter_map(Hosted::deadline);
+        services.chain(self.channels.deadline()).min()
     }
 
     fn elapsed(&mut self, shared: &mut Shared, now: Now) {
+        self.channels.elapsed(&mut shared.cx(now));
         let due = |service: &&mut Hosted| service.deadline().is_some_and(|at| at <= now.moment);
         for service in self.services.iter_mut().filter(due) {
             service.elapsed(&mut shared.cx(now));
@@ -260,7 +262,9 @@ impl Worker {
             seed,
         } = options;
         let mut dice = Dice::new(seed);
-        let uplink = Uplink::new(slot, life, &limits, now);
+        let counted = apps.iter().filter(|app| app.subscription_counts);
+        let counted = counted.map(|app| app.id.clone()).collect();
+        let uplink = Uplink::new((slot, life), &limits, counted, now);
         let outgoing = Outgoing::new(&limits, uplink, Deflating::new(deflate));
         let mut worker = Worker {
             listeners,
