@@ -188,7 +188,7 @@ pub const ROWS: &[Row] = &[
     row(
         Kind::Close,
         4009,
-        "The connection may not be here: its Origin is not listed, or it sent too many malformed messages. Clients stay away.",
+        "The connection may not be here: its Origin is not listed, it sent too many malformed messages, it did not sign in rightly or in time, or the backend terminated its user. Clients stay away.",
         "The text says which. For an Origin, add it to `origins` of the app.",
     ),
     row(
@@ -208,6 +208,12 @@ pub const ROWS: &[Row] = &[
         4301,
         "A client event over limits.client_events_per_second; the connection stays.",
         "Send fewer: join what changes often into one event.",
+    ),
+    row(
+        Kind::Event,
+        4302,
+        "A watchlist with more users than limits.watchlist_users: the first are watched, the rest are not. The sign-in stands.",
+        "Shorten the list, or raise the limit.",
     ),
 ];
 
