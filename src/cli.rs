@@ -4,6 +4,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
@@ -19,7 +20,8 @@ use crate::run::control::Command;
 use crate::run::exit::{EXIT_CODES, Exit, Failure};
 use crate::run::rundir::RunDir;
 use crate::run::start::start;
-use crate::run::{client, role, roots, spawn};
+use crate::run::watch::{self, Form};
+use crate::run::{client, explain, role, roots, secrets, spawn, take_over};
 use crate::wire::control::COLUMNS;
 
 /// A connection server that speaks the Pusher Channels protocol.
@@ -41,6 +43,9 @@ enum Verb {
         /// Run in the background; returns when the server is ready
         #[arg(short, long)]
         daemon: bool,
+        /// What a master left that executed this program in its place
+        #[arg(long, hide = true)]
+        take_over: Option<i32>,
     },
     /// Stop the server and wait until it has ended
     Stop {
@@ -54,6 +59,14 @@ enum Verb {
         #[arg(short, long)]
         graceful: bool,
     },
+    /// Execute the program that is installed now in the server's place, and replace all processes
+    Upgrade {
+        /// Let clients go one after the other, over drain_seconds
+        #[arg(short, long)]
+        graceful: bool,
+    },
+    /// Open the log file again, after it was renamed; nothing else changes
+    Reopen,
     /// Stop the server if it runs, then start it
     Restart {
         /// Run in the background; returns when the server is ready
@@ -68,6 +81,10 @@ enum Verb {
         /// One JSON object with everything
         #[arg(long)]
         json: bool,
+        /// Again and again, with rates, until Ctrl-C; one line each time with --json
+        #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1",
+              value_parser = clap::value_parser!(u64).range(1..=3600))]
+        watch: Option<u64>,
     },
     /// List client connections, or close one
     Connections {
@@ -89,6 +106,13 @@ enum Verb {
     },
     /// Read the configuration and report every mistake in it
     Check,
+    /// Say what an exit code, a WebSocket close code or a Pusher code means, and what to do about it
+    Explain {
+        /// Without it: all codes
+        code: Option<u16>,
+    },
+    #[command(hide = true)]
+    TakeOverTrial,
     #[command(hide = true)]
     Worker {
         #[arg(long)]
@@ -146,7 +170,10 @@ impl Cli {
     }
 
     fn run(self, program: &Program, services: &Services) -> ExitCode {
-        let verb = self.verb.unwrap_or(Verb::Start { daemon: false });
+        let verb = self.verb.unwrap_or(Verb::Start {
+            daemon: false,
+            take_over: None,
+        });
         match verb {
             Verb::Worker {
                 number,
@@ -167,23 +194,40 @@ impl Cli {
 }
 
 fn run_verb(verb: &Verb, asked: Option<&Path>, program: &Program) -> Result<Exit, Failure> {
+    match verb {
+        // What they need was handed over, whatever lies on the disk now.
+        Verb::Start {
+            take_over: Some(left),
+            ..
+        } => return take_over::take_over(*left, program),
+        Verb::TakeOverTrial => return take_over::trial(program),
+        _ => {}
+    }
     let source =
         Source::find(asked, program).map_err(|error| Failure::new(Exit::BadConfig, error.0))?;
     match verb {
-        Verb::Start { daemon } => start(&source, asked, *daemon),
+        Verb::Start { daemon, .. } => start(&source, asked, *daemon),
         Verb::Stop { graceful } => stop(&source, *graceful),
-        Verb::Reload { graceful } => reload(&source, *graceful),
+        Verb::Reload { graceful } => told(&source, client::reload(&RunDir::of(&source), *graceful)),
+        Verb::Upgrade { graceful } => {
+            told(&source, client::upgrade(&RunDir::of(&source), *graceful))
+        }
+        Verb::Reopen => told(&source, client::reopen(&RunDir::of(&source))),
         Verb::Restart { daemon, graceful } => {
             // A mistake in the file must not cost the server that runs.
             read(&source)?;
             stop(&source, *graceful)?;
             start(&source, asked, *daemon)
         }
-        Verb::Status { json } => status(&source, *json),
+        Verb::Status { json, watch: None } => status(&source, *json),
+        Verb::Status {
+            json,
+            watch: Some(seconds),
+        } => watch(&source, *json, *seconds),
         Verb::Connections {
             action: Some(ConnectionsVerb::Close { id }),
             ..
-        } => close(&source, id),
+        } => told(&source, client::close(&RunDir::of(&source), id)),
         Verb::Connections {
             json,
             sort,
@@ -192,7 +236,8 @@ fn run_verb(verb: &Verb, asked: Option<&Path>, program: &Program) -> Result<Exit
             ..
         } => connections(&source, *json, (sort, *limit, filter)),
         Verb::Check => check(&source),
-        Verb::Worker { .. } | Verb::Switchboard { .. } => Ok(Exit::Usage),
+        Verb::Explain { code } => explain(*code),
+        Verb::TakeOverTrial | Verb::Worker { .. } | Verb::Switchboard { .. } => Ok(Exit::Usage),
     }
 }
 
@@ -204,8 +249,9 @@ fn stop(source: &Source, graceful: bool) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-fn reload(source: &Source, graceful: bool) -> Result<Exit, Failure> {
-    match client::reload(&RunDir::of(source), graceful)? {
+/// Prints what was done, if a server was there to do it.
+fn told(source: &Source, done: Result<Option<String>, Failure>) -> Result<Exit, Failure> {
+    match done? {
         Some(words) => {
             println!("{words}");
             Ok(Exit::Done)
@@ -237,16 +283,6 @@ fn connections(
     Ok(Exit::Done)
 }
 
-fn close(source: &Source, id: &str) -> Result<Exit, Failure> {
-    match client::close(&RunDir::of(source), id)? {
-        Some(words) => {
-            println!("{words}");
-            Ok(Exit::Done)
-        }
-        None => not_running(source),
-    }
-}
-
 fn status(source: &Source, json: bool) -> Result<Exit, Failure> {
     let status = client::status(&RunDir::of(source))?;
     match (&status, json) {
@@ -262,9 +298,26 @@ fn status(source: &Source, json: bool) -> Result<Exit, Failure> {
     })
 }
 
+fn watch(source: &Source, json: bool, seconds: u64) -> Result<Exit, Failure> {
+    let form = if json { Form::Json } else { Form::Table };
+    let every = Duration::from_secs(seconds);
+    watch::watch(&RunDir::of(source), &source.name(), every, form)
+}
+
 fn to_json(status: &impl serde::Serialize) -> Result<String, Failure> {
     serde_json::to_string_pretty(status)
         .map_err(|error| Failure::new(Exit::Failed, error.to_string()))
+}
+
+fn explain(code: Option<u16>) -> Result<Exit, Failure> {
+    let Some(code) = code else {
+        print!("{}", explain::list());
+        return Ok(Exit::Done);
+    };
+    let unknown = || format!("{code} is no code of ours; `explain` alone lists them all");
+    let text = explain::explain(code).ok_or_else(|| Failure::new(Exit::Usage, unknown()))?;
+    print!("{text}");
+    Ok(Exit::Done)
 }
 
 fn check(source: &Source) -> Result<Exit, Failure> {
@@ -280,7 +333,7 @@ fn check(source: &Source) -> Result<Exit, Failure> {
 /// Everything that `start` will read, checked.
 fn read(source: &Source) -> Result<(Config, Certificates), Failure> {
     let bad = |error: ConfigError| Failure::new(Exit::BadConfig, error.0);
-    let config = source.config().map_err(bad)?;
+    let config = source.config(&secrets::fetch).map_err(bad)?;
     roots::check(&config)?;
     let certificates = Certificates::read(&config, source).map_err(bad)?;
     Ok((config, certificates))

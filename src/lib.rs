@@ -32,7 +32,7 @@ pub mod session;
 pub mod wire;
 
 pub use app::service::{
-    Callbacks, Close, ConnId, Connection, Error, Message, Request, Response, Service, Timer,
-    Unavailable, Worker,
+    Callbacks, Close, ConnId, Connection, Error, Message, Remote, Request, Response, Service,
+    Target, Timer, Unavailable, Worker,
 };
 pub use server::{Listen, Server};

@@ -202,6 +202,7 @@ mod tests {
     use super::*;
     use crate::app::service::Callbacks;
     use crate::config::load::parse;
+    use crate::config::secret::no_secrets;
 
     #[test]
     fn what_is_said_becomes_a_configuration() {
@@ -214,7 +215,13 @@ mod tests {
             )
             .settings("workers = 3");
         let program = server.program;
-        let config = parse(&program.without_file(), "f", Path::new("/etc"), &program);
+        let config = parse(
+            &program.without_file(),
+            "f",
+            Path::new("/etc"),
+            &program,
+            &no_secrets,
+        );
         let config = config.expect("valid");
         assert_eq!(config.workers, 3);
         let words: Vec<&str> = config.listen.iter().map(|one| one.word.as_str()).collect();

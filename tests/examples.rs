@@ -205,3 +205,93 @@ fn the_world_ticks_and_players_move() {
     };
     assert_eq!(code, Some(4000));
 }
+
+/// Answers every connection with what it got, until there is no more.
+fn upstream() -> std::net::SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("bound");
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            std::thread::spawn(move || {
+                let mut reading = stream.try_clone().expect("a copy");
+                let mut writing = stream;
+                std::io::copy(&mut reading, &mut writing)
+            });
+        }
+    });
+    address
+}
+
+fn start_with(name: &str, settings: &str, variable: (&str, String)) -> Server {
+    let place = Place::of(&program(name), settings);
+    let mut command = place.command(&["start"]);
+    command.env(variable.0, variable.1);
+    Server::start_with(place, command)
+}
+
+const PROXY: &str = "workers = 1\n[[listen]]\nurl = \"tcp://127.0.0.1:0\"\nhandler = \"proxy\"\n";
+
+#[test]
+fn the_proxy_carries_a_stream_both_ways_and_waits_for_a_slow_reader() {
+    let upstream = format!("tcp://{}", upstream());
+    let settings = format!("{PROXY}[limits]\noutbox_bytes = 131072\n");
+    let server = start_with("proxy", &settings, ("UPSTREAM", upstream));
+    const BYTES: usize = 24 * 1024 * 1024;
+    let byte = |index: usize| (index / 1000 % 251) as u8;
+    let mut reading = connect(&server);
+    let mut writing = reading.try_clone().expect("a copy");
+    let writer = std::thread::spawn(move || {
+        let bytes: Vec<u8> = (0..BYTES).map(byte).collect();
+        writing.write_all(&bytes).expect("it is only slowed down");
+    });
+    // Much more than all buffers hold is on its way by now, or would be if nothing waited.
+    std::thread::sleep(Duration::from_millis(500));
+    let mut bytes = vec![0; BYTES];
+    reading
+        .read_exact(&mut bytes)
+        .expect("everything comes back");
+    let wrong = bytes
+        .iter()
+        .enumerate()
+        .find(|(index, it)| **it != byte(*index));
+    assert_eq!(wrong, None);
+    writer.join().expect("it wrote everything");
+}
+
+#[test]
+fn a_client_of_the_proxy_is_let_go_when_there_is_no_upstream() {
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let upstream = format!("tcp://{}", nobody.local_addr().expect("bound"));
+    drop(nobody);
+    let server = start_with("proxy", PROXY, ("UPSTREAM", upstream));
+    let mut rest = Vec::new();
+    connect(&server).read_to_end(&mut rest).expect("an end");
+    wait_until("the reason is logged", || {
+        server.stderr().contains("no upstream: ")
+    });
+}
+
+#[test]
+fn the_client_comes_back_whenever_the_room_does() {
+    let mut room = start("chat", "websocket", "workers = 1");
+    let address = room.address(0);
+    let client = start_with("client", "", ("ROOM", format!("ws://{address}/")));
+    let mut listener = websocket(&room);
+    let said = |text: &Message| text == &Message::text("still on the line");
+    while !said(&listener.read().expect("the client speaks")) {}
+    wait_until("the client hears itself", || {
+        client.stderr().contains("heard: still on the line")
+    });
+    room.place.run(&["stop"]);
+    room.wait();
+    wait_until("the client notices", || {
+        client.stderr().contains("no room yet: ")
+    });
+    let listen = format!("[[listen]]\nurl = \"websocket://{address}\"\nhandler = \"chat\"\n");
+    let room = Server::start_in(Place::of(
+        &program("chat"),
+        &format!("workers = 1\n{listen}"),
+    ));
+    let mut listener = websocket(&room);
+    while !said(&listener.read().expect("the client is back")) {}
+}

@@ -104,7 +104,7 @@ fn a_length_and_chunks_at_once_are_refused() {
     refused(
         &address,
         &post(
-            &format!("content-length: 4\r\nTRANSFER-ENCODING: CHUNKED\r\n"),
+            "content-length: 4\r\nTRANSFER-ENCODING: CHUNKED\r\n",
             &hidden,
         ),
         400,

@@ -8,19 +8,22 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 
 use crate::app::exposition::Page;
+use crate::app::handler::Handler;
 use crate::base::close::Close;
 use crate::base::counters::Counters;
 use crate::base::dice::Dice;
 use crate::base::files::{FileFacts, NoFile};
-use crate::base::ids::{ConnId, Ticket};
+use crate::base::ids::{ConnId, DialId, Ticket};
 use crate::base::limits::Limits;
 use crate::base::names::ChannelKey;
 use crate::base::now::{Moment, Now};
 use crate::realtime::hub::{Hub, Left, NotSubscribed, Presence};
-use crate::wire::bus::{Answer, Item, Member, Question, RefusalReason, Up};
+use crate::realtime::watchlists::Changes;
+use crate::wire::bus::{Answer, Cached, Item, Member, Question, RefusalReason, Up};
 use crate::wire::framing::{Payload, Unsendable};
 use crate::wire::http::{Request, Response};
 use crate::wire::protocol::Protocol;
+use crate::wire::target::Target;
 use crate::wire::websocket::{self, OpCode};
 
 /// One message, in either direction.
@@ -168,6 +171,15 @@ pub trait Outlet {
     /// Opens a file below the root of the connection's listener, a path without a leading slash;
     /// one that is empty or ends in a slash means the index there. `file_opened` follows.
     fn open_file(&mut self, conn: ConnId, path: String);
+
+    /// Connects to a server; a WebSocket is asked for without compression. Exactly one of `reached`
+    /// and `unreached` follows, never during this call; the application of `handler` is told. With `limits.dials` under way, or as many
+    /// connections as there may be, it is `unreached`, and so it is when the worker is to end.
+    fn dial(&mut self, handler: Handler, target: &Target) -> DialId;
+
+    /// Gives up a connection that does not stand yet; `unreached` follows. Nothing happens once it
+    /// does: then `close` ends it.
+    fn hang_up(&mut self, dial: DialId);
 }
 
 /// What can be asked of the switchboard.
@@ -246,6 +258,25 @@ impl Cx<'_> {
         }
     }
 
+    /// The connection wants to know which of these users are online; what is known already.
+    pub fn watch(&mut self, conn: ConnId, list: Vec<ChannelKey>) -> Changes {
+        let (unknown, known) = self.hub.watchlists.watch(conn, list);
+        if !unknown.is_empty() {
+            let users = unknown.iter().map(ChannelKey::as_str).collect();
+            self.outlet.tell(&Up::Watch { users });
+        }
+        known
+    }
+
+    /// The connection has left.
+    pub fn unwatch(&mut self, conn: ConnId) {
+        let alone = self.hub.watchlists.unwatch(conn);
+        if !alone.is_empty() {
+            let users = alone.iter().map(ChannelKey::as_str).collect();
+            self.outlet.tell(&Up::Unwatch { users });
+        }
+    }
+
     fn tell_left(&mut self, left: &Left) {
         self.outlet.tell(&Up::Unsubscribe {
             channel: left.key.as_str(),
@@ -314,8 +345,27 @@ pub trait Application {
     /// The subscription stands; the channel's events follow.
     fn subscribed(&mut self, conn: ConnId, key: &ChannelKey, cx: &mut Cx<'_>);
 
+    /// Right after it: what is kept of the channel for newcomers.
+    fn recalled(
+        &mut self,
+        _conn: ConnId,
+        _key: &ChannelKey,
+        _last: Option<Cached<'_>>,
+        _cx: &mut Cx<'_>,
+    ) {
+    }
+
     /// The subscription was refused.
     fn refused(&mut self, conn: ConnId, key: &ChannelKey, reason: RefusalReason, cx: &mut Cx<'_>);
+
+    /// A server was reached: TLS and the WebSocket handshake, if any, are done. From here on the
+    /// connection is like one that was accepted: messages follow, silence counts, and `closed`
+    /// comes in the end.
+    fn reached(&mut self, _conn: ConnId, _dial: DialId, _cx: &mut Cx<'_>) {}
+
+    /// A server was not reached; `why` is a sentence for people, which quotes nothing that the
+    /// server sent.
+    fn unreached(&mut self, _dial: DialId, _why: &str, _cx: &mut Cx<'_>) {}
 
     /// An event this connection published through `Outlet::publish` reached nobody.
     fn undelivered(&mut self, conn: ConnId, cx: &mut Cx<'_>);
@@ -329,7 +379,8 @@ pub trait Application {
         None
     }
 
-    /// Nothing can be sent to the connection any more. Called once for each that was located.
+    /// Nothing can be sent to the connection any more. Called once for each that was located or
+    /// reached.
     fn closed(&mut self, conn: ConnId, close: &Close, cx: &mut Cx<'_>);
 }
 

@@ -16,6 +16,10 @@ pub enum Handler {
 }
 
 impl Handler {
+    pub fn is_service(self) -> bool {
+        matches!(self, Handler::Service(_))
+    }
+
     /// Those that every server has, with their words in the configuration.
     pub const BUILT_IN: [(&str, Handler); 4] = [
         ("channels", Handler::Channels),

@@ -129,10 +129,12 @@ macro_rules! counters {
 }
 
 counters! {
-    connections: "Client connections open now." => "connections";
+    connections: "Connections open now: those of clients and those that were dialled." => "connections";
     subscriptions: "Subscriptions held now." => "subscriptions";
     accepted: "Client connections accepted." => "connections_accepted_total";
-    closed: "Client connections ended." => "";
+    dialled: "Outgoing connections established." => "connections_dialled_total";
+    dial_failed: "Outgoing connections that could not be established, or were given up before." => "dials_failed_total";
+    closed: "Connections ended, accepted or dialled." => "";
     messages_in: "Messages received from clients: WebSocket messages, lines, frames." => "messages_received_total";
     messages_out: "Messages sent to clients." => "messages_sent_total";
     deliveries: "Messages sent to clients because of an event of the switchboard: one for each event and receiver.";
@@ -170,6 +172,8 @@ counters! {
     tls_resumed: "Of these, handshakes that resumed an earlier session." => "tls_handshakes_resumed_total";
     tls_failed: "TLS handshakes that failed or took too long." => "tls_handshakes_failed_total";
     tls_late: "Of these, handshakes that took too long." => "tls_handshakes_late_total";
+    proxy_untrusted: "Connections refused because they came from elsewhere than trusted_proxies." => "proxy_untrusted_total";
+    proxy_failed: "Connections ended because no PROXY header came, or not in time." => "proxy_failed_total";
     deflated: "Messages that were compressed: a broadcast counts once for all who get the same." => "deflated_messages_total";
     deflated_in: "Bytes of these before." => "deflated_input_bytes_total";
     deflated_out: "Bytes of these after." => "deflated_output_bytes_total";

@@ -1,4 +1,4 @@
-//! Seeded chance: socket ids, jitter, seeds of hash maps. The operating system's entropy enters
+//! Seeded chance: socket ids, jitter, masks, seeds of hash maps. The operating system's entropy enters
 //! once, as the seed; the same seed gives the same run.
 
 use aws_lc_rs::cipher::{AES_128, EncryptingKey, EncryptionContext, UnboundCipherKey};
@@ -31,6 +31,16 @@ impl Dice {
 
     pub fn next_u64(&mut self) -> u64 {
         self.next_u128() as u64
+    }
+
+    /// The key of one WebSocket frame (RFC 6455 section 5.3).
+    pub fn next_mask(&mut self) -> [u8; 4] {
+        (self.next_u64() as u32).to_le_bytes()
+    }
+
+    /// A stream of its own for somebody else.
+    pub fn branch(&mut self) -> Dice {
+        Dice::new(self.next_u128().to_le_bytes())
     }
 
     /// Evenly spread over `0..bound`; zero when `bound` is zero.

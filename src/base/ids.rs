@@ -37,6 +37,10 @@ impl fmt::Display for ConnId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub u64);
 
+/// An outgoing connection from when it was asked for: its reactor never uses the number again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DialId(pub u64);
+
 /// The name a Pusher client knows its connection by: two numbers joined by a dot. Signatures are
 /// bound to it, so it is random and never reused; 60 bits a half keeps each within an i64 and
 /// makes a collision across a cluster implausible.

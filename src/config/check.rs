@@ -1,6 +1,7 @@
 //! Whether the values in a well-formed file make sense together. Owns the ranges and the rules
 //! (a demo secret stays on the loopback); does not know how problems are shown.
 
+use std::path::Path;
 use std::time::Duration;
 
 use toml::Spanned;
@@ -12,8 +13,9 @@ use crate::config::load::{FORMATS, LEVELS, RawConfig, RawListen, RawLog, RawWebS
 use crate::config::problem::Step::{Index, Key};
 use crate::config::problem::{Problem, Step, locate, nearest};
 use crate::config::program::Program;
+use crate::config::secret::{self, Fetch};
 use crate::config::url::{self, ListenUrl, Scheme};
-use crate::config::{Config, FilesRoot, Listen, LogFormat, LogOptions, limits, tls};
+use crate::config::{Config, FilesRoot, Listen, LogFormat, LogOptions, limits, proxies, tls};
 use crate::wire::deflate::{WINDOW_BITS_MAX, WINDOW_BITS_MIN};
 use crate::wire::deflate_offer::DeflateOptions;
 use crate::wire::origin::is_valid_entry;
@@ -80,35 +82,25 @@ impl Checker<'_> {
     }
 }
 
-/// Turns the raw file into a `Config` or into everything that is wrong with it.
+/// Turns the raw file into a `Config` or into everything that is wrong with it. Secrets that are
+/// kept elsewhere come from `fetch`, their relative paths start at `base`.
 pub(super) fn check(
     raw: RawConfig,
     document: &Spanned<DeTable<'_>>,
     program: &Program,
+    (base, fetch): (&Path, &Fetch<'_>),
 ) -> Result<Config, Vec<Problem>> {
     let mut checker = Checker {
         document,
         problems: Vec::new(),
     };
-    checker.range(
-        &[Key("workers")],
-        "workers",
-        raw.workers.into(),
-        0,
-        WORKERS_MAX.into(),
-    );
-    checker.range(
-        &[Key("threads")],
-        "threads",
-        raw.threads.into(),
-        1,
-        THREADS_MAX.into(),
-    );
+    check_processes(&mut checker, &raw);
     check_supervision(&mut checker, &raw);
     let log = check_log(&mut checker, &raw.log);
     let workers = resolve_workers(raw.workers);
     let listen = check_listen(&mut checker, &raw.listen, (workers, program));
-    check_apps(&mut checker, &raw, &listen);
+    let secrets = secret::fetch_all(&mut checker, &raw.apps, base, fetch);
+    check_apps(&mut checker, &raw, &listen, &secrets.of_apps);
     let deflate = check_websocket(&mut checker, &raw.websocket);
     let at = [Key("http"), Key("cors_origins")];
     check_origins(&mut checker, &at, &raw.http.cors_origins);
@@ -116,12 +108,18 @@ pub(super) fn check(
     if !checker.problems.is_empty() {
         return Err(checker.problems);
     }
-    let apps = raw.apps.into_iter().map(|app| App {
-        id: app.id,
-        key: app.key.0,
-        secret: Secret::new(app.secret.0),
-        client_events: app.client_events,
-        origins: app.origins,
+    let apps = raw.apps.into_iter().zip(secrets.of_apps);
+    let apps = apps.filter_map(|(app, secret)| {
+        Some(App {
+            id: app.id,
+            key: app.key.0,
+            secret: secret?,
+            client_events: app.client_events,
+            subscription_counts: app.subscription_counts,
+            watchlists: app.watchlists,
+            authorize_seconds: app.authorize_seconds,
+            origins: app.origins,
+        })
     });
     Ok(Config {
         workers,
@@ -138,7 +136,17 @@ pub(super) fn check(
         limits: raw.limits,
         deflate,
         cors_origins: raw.http.cors_origins,
+        kept: secrets.kept,
+        secret_warnings: secrets.warnings,
     })
+}
+
+fn check_processes(checker: &mut Checker<'_>, raw: &RawConfig) {
+    let mut range = |name: &'static str, value: u32, low: u64, high: u32| {
+        checker.range(&[Key(name)], name, value.into(), low, high.into());
+    };
+    range("workers", raw.workers, 0, WORKERS_MAX);
+    range("threads", raw.threads, 1, THREADS_MAX);
 }
 
 fn check_supervision(checker: &mut Checker<'_>, raw: &RawConfig) {
@@ -189,7 +197,8 @@ fn check_listen(
     raw: &[RawListen],
     (workers, program): (u32, &Program),
 ) -> Vec<Listen> {
-    if raw.is_empty() {
+    // A program may do nothing but connect to others.
+    if raw.is_empty() && program.handlers.is_empty() {
         let hint = "add:\n    [[listen]]\n    url = \"http://127.0.0.1:8080\"";
         checker.problem(
             &[],
@@ -220,22 +229,15 @@ fn check_listen(
         checker.range(&at("workers"), "workers", some, 0, workers.into());
         let tls = one.tls.as_ref();
         let tls = tls.map(|raw| tls::check(checker, index, raw, http));
-        match (url.scheme, &tls) {
-            (Scheme::Https, None) => {
-                let message = "this URL needs a certificate";
-                let hint = "add:\n    [listen.tls]\n    certificate = \"…\"\n    key = \"…\"";
-                checker.problem(&at("url"), message, Some(hint));
-            }
-            // Shown as what clients have to write.
-            (Scheme::Http | Scheme::WebSocket, Some(_)) => url.scheme = Scheme::Https,
-            _ => {}
-        }
+        url.scheme = check_scheme(checker, &at("url"), url.scheme, tls.is_some());
+        let proxies = proxies::check(checker, index, one, &url);
         let root = check_root(checker, index, one, handler);
         listens.push(Listen {
             url,
             handler,
             word: one.handler.clone(),
             tls,
+            proxies,
             workers: if some > 0 { one.workers } else { workers },
             connections: one.connections,
             accepts_per_second: one.accepts_per_second,
@@ -275,6 +277,20 @@ fn check_root(
     Some(FilesRoot { dir, index: file })
 }
 
+/// The scheme that clients have to write.
+fn check_scheme(checker: &mut Checker<'_>, path: &[Step], scheme: Scheme, tls: bool) -> Scheme {
+    match (scheme, tls) {
+        (Scheme::Https, false) => {
+            let message = "this URL needs a certificate";
+            let hint = "add:\n    [listen.tls]\n    certificate = \"…\"\n    key = \"…\"";
+            checker.problem(path, message, Some(hint));
+            scheme
+        }
+        (Scheme::Http | Scheme::WebSocket, true) => Scheme::Https,
+        _ => scheme,
+    }
+}
+
 /// Some handlers cannot stand on some protocols.
 fn check_handler(checker: &mut Checker<'_>, path: &[Step], url: &ListenUrl, handler: Handler) {
     let http_only = match handler {
@@ -295,14 +311,19 @@ fn check_handler(checker: &mut Checker<'_>, path: &[Step], url: &ListenUrl, hand
     }
 }
 
-fn check_apps(checker: &mut Checker<'_>, raw: &RawConfig, listens: &[Listen]) {
+fn check_apps(
+    checker: &mut Checker<'_>,
+    raw: &RawConfig,
+    listens: &[Listen],
+    secrets: &[Option<Secret>],
+) {
     let for_channels = listens.iter().any(|one| one.handler == Handler::Channels);
     if raw.apps.is_empty() && for_channels {
         let message = "there is no [[apps]]: nobody could connect to the channels handler";
         let hint = "add:\n    [[apps]]\n    id = \"1\"\n    key = \"…\"\n    secret = \"…\"";
         checker.problem(&[], message, Some(hint));
     }
-    for (index, app) in raw.apps.iter().enumerate() {
+    for (index, (app, secret)) in raw.apps.iter().zip(secrets).enumerate() {
         let at = |key| [Key("apps"), Index(index), Key(key)];
         check_path_word(checker, &at("id"), "the id", &app.id);
         check_path_word(checker, &at("key"), "the key", &app.key.0);
@@ -318,12 +339,15 @@ fn check_apps(checker: &mut Checker<'_>, raw: &RawConfig, listens: &[Listen]) {
             checker.problem(&at("key"), "this key is used twice", None);
         }
         check_origins(checker, &at("origins"), &app.origins);
-        if app.secret.0.is_empty() {
+        let authorize = app.authorize_seconds;
+        checker.range(&at("authorize_seconds"), "it", authorize, 0, 86_400);
+        let secret = secret.as_ref().map(Secret::expose);
+        if secret == Some("") {
             let hint = "choose one, e.g. `openssl rand -hex 32`";
             checker.problem(&at("secret"), "the secret is empty", Some(hint));
         }
         let public = listens.iter().find(|one| one.url.place.is_public());
-        if let Some(public) = public.filter(|_| app.secret.0 == DEMO_SECRET) {
+        if let Some(public) = public.filter(|_| secret == Some(DEMO_SECRET)) {
             let message = format!(
                 "the demo secret is known to everybody, and {} is reachable from other machines",
                 public.url
@@ -389,10 +413,11 @@ mod tests {
 
     use crate::config::load::parse;
     use crate::config::program::Program;
+    use crate::config::secret::no_secrets;
 
     /// The message must name each of `expected`; nothing expected means the file is right.
     fn check(text: &str, expected: &[&str]) {
-        match parse(text, "f", Path::new("/"), &Program::default()) {
+        match parse(text, "f", Path::new("/"), &Program::default(), &no_secrets) {
             Ok(_) => assert!(expected.is_empty(), "accepted: {text}"),
             Err(error) => {
                 assert!(!expected.is_empty(), "refused: {text}\n{error}");

@@ -44,10 +44,11 @@ mod tests {
     use super::*;
     use crate::config::load::parse;
     use crate::config::program::Program;
+    use crate::config::secret::no_secrets;
 
     fn config(text: &str) -> Config {
         let text = format!("workers = 2\n{text}");
-        parse(&text, "t", Path::new("/"), &Program::default()).unwrap()
+        parse(&text, "t", Path::new("/"), &Program::default(), &no_secrets).unwrap()
     }
 
     const A: &str = "[[listen]]\nurl = \"http://127.0.0.1:1\"\nhandler = \"echo\"\n";

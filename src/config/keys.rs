@@ -73,7 +73,7 @@ pub const TABLES: &[TableRow] = &[
                 name: "watchdog_seconds",
                 kind: "integer, 3 to 3600, or 0",
                 default: "10",
-                help: "A worker or switchboard that does nothing for so long is killed and replaced; what it was doing is logged first. 0 lets it be.",
+                help: "A worker or switchboard that does nothing for so long is killed and replaced; what it was doing is logged first. One that has not begun to serve after twice that time is too. 0 lets both be.",
             },
             KeyRow {
                 name: "worker_memory_bytes",
@@ -105,7 +105,7 @@ pub const TABLES: &[TableRow] = &[
                 name: "file",
                 kind: "path",
                 default: "",
-                help: "A file to append to instead of standard error. Without it, a server started with -d writes lineman.log in its run directory. A relative path starts beside this file.",
+                help: "A file to append to instead of standard error. Without it, a server started with -d writes lineman.log in its run directory. A relative path starts beside this file. `lineman reopen` opens it again after it was renamed.",
             },
         ],
         active: "",
@@ -138,6 +138,24 @@ pub const TABLES: &[TableRow] = &[
                 kind: "name",
                 default: "",
                 help: "The file that stands for a directory. Without it, index.html.",
+            },
+            KeyRow {
+                name: "trusted_proxies",
+                kind: "list of networks",
+                default: "[]",
+                help: "Who may say for whom a connection or a request is, by one of the two keys below: addresses and networks such as \"10.0.0.0/8\" or \"::1\"; \"unix\" is whoever reaches a unix:// socket. Name your proxies and nobody else: they are taken at their word.",
+            },
+            KeyRow {
+                name: "proxy_protocol",
+                kind: "true or false",
+                default: "false",
+                help: "Whether every connection begins with a PROXY header of version 1 or 2, before TLS. One that does not, or that comes from elsewhere than trusted_proxies, is ended.",
+            },
+            KeyRow {
+                name: "real_ip_header",
+                kind: "word",
+                default: "\"none\"",
+                help: "The header in which trusted_proxies say who a request is from: none, x-forwarded-for, or forwarded (RFC 7239). The rightmost address that is not theirs counts. Only one is believed, since a proxy passes on the other as the client wrote it.",
             },
             KeyRow {
                 name: "workers",
@@ -243,15 +261,33 @@ pub const TABLES: &[TableRow] = &[
             },
             KeyRow {
                 name: "secret",
-                kind: "string",
+                kind: "string, or where it is kept",
                 default: "",
-                help: "Signs publishing calls and access to private channels. Make one with: openssl rand -hex 32",
+                help: "Signs publishing calls and access to private channels. Make one with: openssl rand -hex 32. Instead of the secret itself: { env = \"NAME\" } for a variable, { file = \"PATH\" } for a file (one newline at its end is no part of it; a relative path starts beside this file), { credential = \"NAME\" } for a credential of systemd. Each reload reads it again.",
             },
             KeyRow {
                 name: "client_events",
                 kind: "true or false",
                 default: "true",
                 help: "Whether clients may send client- events to each other on private and presence channels.",
+            },
+            KeyRow {
+                name: "subscription_counts",
+                kind: "true or false",
+                default: "false",
+                help: "Whether the subscribers of a channel are told how many they are, with each change; above 100 at most every 5 s. Not in presence channels.",
+            },
+            KeyRow {
+                name: "watchlists",
+                kind: "true or false",
+                default: "false",
+                help: "Whether a client that signs in with a watchlist is told which of these users are online, and of each change.",
+            },
+            KeyRow {
+                name: "authorize_seconds",
+                kind: "integer, 0 to 86_400",
+                default: "0",
+                help: "Within this time a client has to sign in or to join a private or presence channel. Then it is closed with 4009. 0: it need not.",
             },
             KeyRow {
                 name: "origins",
@@ -432,6 +468,7 @@ mod tests {
     use super::*;
     use crate::config::load::parse;
     use crate::config::program::Program;
+    use crate::config::secret::no_secrets;
 
     fn check_current(path: &str, expected: &str) {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
@@ -458,7 +495,14 @@ mod tests {
 
     #[test]
     fn the_defaults_shown_are_the_defaults_used() {
-        let plain = parse(&config_file(), "f", Path::new("/"), &Program::default()).unwrap();
+        let plain = parse(
+            &config_file(),
+            "f",
+            Path::new("/"),
+            &Program::default(),
+            &no_secrets,
+        )
+        .unwrap();
         let written: String = config_file()
             .lines()
             .map(|line| match line.strip_prefix("# ") {
@@ -467,7 +511,14 @@ mod tests {
             })
             .collect();
         assert_ne!(written, config_file());
-        let spelt = parse(&written, "f", Path::new("/"), &Program::default()).unwrap();
+        let spelt = parse(
+            &written,
+            "f",
+            Path::new("/"),
+            &Program::default(),
+            &no_secrets,
+        )
+        .unwrap();
         assert_eq!(format!("{plain:?}"), format!("{spelt:?}"));
     }
 
@@ -486,7 +537,7 @@ mod tests {
                 false => "",
             };
             let text = format!("{above}{}\nzzz = 1\n", table.heading);
-            let error = parse(&text, "f", Path::new("/"), &Program::default())
+            let error = parse(&text, "f", Path::new("/"), &Program::default(), &no_secrets)
                 .unwrap_err()
                 .0;
             let (_, known) = error.split_once(", expected ").unwrap();

@@ -11,6 +11,7 @@ use crate::base::limits::Limits;
 use crate::config::check;
 use crate::config::problem::{ConfigError, Problem, render};
 use crate::config::program::Program;
+use crate::config::secret::{Fetch, RawSecret};
 use crate::config::tls::RawTls;
 use crate::config::{Config, LogFormat};
 
@@ -83,6 +84,12 @@ pub(super) struct RawListen {
     pub index: Option<String>,
     pub tls: Option<RawTls>,
     #[serde(default)]
+    pub proxy_protocol: bool,
+    #[serde(default = "default_header")]
+    pub real_ip_header: String,
+    #[serde(default)]
+    pub trusted_proxies: Vec<String>,
+    #[serde(default)]
     pub workers: u32,
     #[serde(default)]
     pub connections: u64,
@@ -94,14 +101,24 @@ fn default_handler() -> String {
     "channels".into()
 }
 
+fn default_header() -> String {
+    "none".into()
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawApp {
     pub id: String,
-    pub key: RawSecret,
+    pub key: RawKey,
     pub secret: RawSecret,
     #[serde(default = "default_client_events")]
     pub client_events: bool,
+    #[serde(default)]
+    pub subscription_counts: bool,
+    #[serde(default)]
+    pub watchlists: bool,
+    #[serde(default)]
+    pub authorize_seconds: u64,
     #[serde(default)]
     pub origins: Vec<String>,
 }
@@ -138,23 +155,25 @@ pub(super) struct RawHttp {
 
 /// A string whose parse error does not repeat what was written.
 #[derive(Debug)]
-pub(super) struct RawSecret(pub String);
+pub(super) struct RawKey(pub String);
 
-impl<'de> Deserialize<'de> for RawSecret {
-    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<RawSecret, D::Error> {
+impl<'de> Deserialize<'de> for RawKey {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<RawKey, D::Error> {
         match toml::Value::deserialize(from)? {
-            toml::Value::String(text) => Ok(RawSecret(text)),
+            toml::Value::String(text) => Ok(RawKey(text)),
             _ => Err(serde::de::Error::custom("expected a string in quotes")),
         }
     }
 }
 
-/// Reads `text`, whose listeners may name the handlers of `program`. `file` is for messages only; relative paths in the text start at `base`.
+/// Reads `text`, whose listeners may name the handlers of `program`. `file` is for messages only;
+/// relative paths in the text start at `base`; `fetch` gets the secrets that are kept elsewhere.
 pub fn parse(
     text: &str,
     file: &str,
     base: &Path,
     program: &Program,
+    fetch: &Fetch<'_>,
 ) -> Result<Config, ConfigError> {
     let syntax = |error: toml::de::Error| {
         let problem = Problem {
@@ -166,8 +185,8 @@ pub fn parse(
     };
     let document = DeTable::parse(text).map_err(syntax)?;
     let raw: RawConfig = toml::from_str(text).map_err(syntax)?;
-    let mut config =
-        check::check(raw, &document, program).map_err(|problems| render(file, text, problems))?;
+    let mut config = check::check(raw, &document, program, (base, fetch))
+        .map_err(|problems| render(file, text, problems))?;
     config.run_dir = config.run_dir.map(|dir| base.join(dir));
     for listen in &mut config.listen {
         listen.url.place = listen.url.place.clone().under(base);
@@ -199,11 +218,18 @@ pub(super) const FORMATS: &[(&str, LogFormat)] =
 mod tests {
     use super::*;
     use crate::config::keys::config_file;
+    use crate::config::secret::no_secrets;
 
     fn errors(text: &str) -> String {
-        parse(text, "test.toml", Path::new("/base"), &Program::default())
-            .unwrap_err()
-            .0
+        parse(
+            text,
+            "test.toml",
+            Path::new("/base"),
+            &Program::default(),
+            &no_secrets,
+        )
+        .unwrap_err()
+        .0
     }
 
     const GOOD: &str = "[[listen]]\nurl = \"http://127.0.0.1:0\"\nhandler = \"echo\"\n";
@@ -215,6 +241,7 @@ mod tests {
             "lineman.toml",
             Path::new("/"),
             &Program::default(),
+            &no_secrets,
         )
         .unwrap();
         assert_eq!(config.listen[0].url.to_string(), "http://127.0.0.1:8080");
@@ -227,11 +254,25 @@ mod tests {
     #[test]
     fn relative_paths_start_beside_the_file() {
         let text = format!("run_dir = \"run\"\n[log]\nfile = \"/var/log/l\"\n{GOOD}");
-        let config = parse(&text, "t", Path::new("/base"), &Program::default()).unwrap();
+        let config = parse(
+            &text,
+            "t",
+            Path::new("/base"),
+            &Program::default(),
+            &no_secrets,
+        )
+        .unwrap();
         assert_eq!(config.run_dir.as_deref(), Some(Path::new("/base/run")));
         assert_eq!(config.log.file.as_deref(), Some(Path::new("/var/log/l")));
         let unix = GOOD.replace("http://127.0.0.1:0", "unix://a.sock");
-        let config = parse(&unix, "t", Path::new("/base"), &Program::default()).unwrap();
+        let config = parse(
+            &unix,
+            "t",
+            Path::new("/base"),
+            &Program::default(),
+            &no_secrets,
+        )
+        .unwrap();
         assert_eq!(config.listen[0].url.to_string(), "unix:///base/a.sock");
     }
 

@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::config::load::parse;
 use crate::config::problem::ConfigError;
 use crate::config::program::Program;
+use crate::config::secret::Fetch;
 
 /// Looked for in the working directory.
 pub const LOCAL: &str = "config/lineman.toml";
@@ -85,9 +86,9 @@ impl Source {
         beside.map_or_else(|| PathBuf::from("/"), Path::to_path_buf)
     }
 
-    /// The whole configuration, checked.
-    pub fn config(&self) -> Result<Config, ConfigError> {
-        let mut config = parse(&self.text, &self.name(), &self.base(), &self.program)?;
+    /// The whole configuration, checked. `fetch` gets the secrets that are kept elsewhere.
+    pub fn config(&self, fetch: &Fetch<'_>) -> Result<Config, ConfigError> {
+        let mut config = parse(&self.text, &self.name(), &self.base(), &self.program, fetch)?;
         config.log.program = self
             .program
             .name
@@ -112,6 +113,7 @@ impl Source {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::secret::no_secrets;
 
     #[test]
     fn run_dir_is_found_in_a_file_that_is_wrong_elsewhere() {
@@ -120,7 +122,7 @@ mod tests {
             text: "run_dir = \"here\"\nwrokers = 7\n".into(),
             program: Program::default(),
         };
-        assert!(source.config().is_err());
+        assert!(source.config(&no_secrets).is_err());
         assert_eq!(source.run_dir(), Some(PathBuf::from("/etc/x/here")));
         let broken = Source {
             text: "workers = = 7\nrun_dir = \"here\"\n[".into(),

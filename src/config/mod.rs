@@ -10,6 +10,8 @@ pub mod load;
 pub mod locate;
 pub mod problem;
 pub mod program;
+pub mod proxies;
+pub mod secret;
 pub mod tls;
 pub mod url;
 
@@ -20,6 +22,8 @@ use crate::app::apps::App;
 use crate::app::handler::Handler;
 use crate::base::limits::Limits;
 use crate::base::tls_rules::ClientAuth;
+use crate::config::proxies::Proxies;
+use crate::config::secret::Kept;
 use crate::config::tls::ListenTls;
 use crate::config::url::ListenUrl;
 use crate::wire::deflate_offer::DeflateOptions;
@@ -51,6 +55,10 @@ pub struct Config {
     pub deflate: Option<DeflateOptions>,
     /// The pages that may read what the server answers over HTTP.
     pub cors_origins: Vec<String>,
+    /// The secrets that the file does not hold itself.
+    pub kept: Kept,
+    /// How those are kept that should be kept better.
+    pub secret_warnings: Vec<String>,
 }
 
 impl Config {
@@ -74,7 +82,8 @@ impl Config {
                 listen.url
             )
         };
-        open.map(words).collect()
+        let kept = self.secret_warnings.iter().cloned();
+        kept.chain(open.map(words)).collect()
     }
 
     /// Whether the app is there that the demo page and the banner's curl line speak of.
@@ -93,6 +102,7 @@ pub struct Listen {
     /// The handler as it was written.
     pub word: String,
     pub tls: Option<ListenTls>,
+    pub proxies: Proxies,
     /// How many of the workers accept from it, counted from the first.
     pub workers: u32,
     /// At most so many in the whole server; zero: no bound of its own.

@@ -76,6 +76,7 @@ mod tests {
 
     use super::*;
     use crate::config::load::parse;
+    use crate::config::secret::no_secrets;
 
     const ADMIN: &str = "[[listen]]\nurl = \"text://127.0.0.1:0\"\nhandler = \"admin\"\n";
 
@@ -93,19 +94,25 @@ mod tests {
     fn the_tables_of_the_program_stand_behind_any_file() {
         for text in ["workers = 1", "[limits]\nconnections = 5\n", ""] {
             let text = program().complete(text.into());
-            let config = parse(&text, "f", Path::new("/"), &program()).expect("valid");
+            let config = parse(&text, "f", Path::new("/"), &program(), &no_secrets).expect("valid");
             assert_eq!(config.listen[0].handler, Handler::Service(1));
             assert_eq!(config.listen[0].word, "admin");
         }
         let text = program().without_file();
-        let config = parse(&text, "f", Path::new("/"), &program()).expect("valid");
+        let config = parse(&text, "f", Path::new("/"), &program(), &no_secrets).expect("valid");
         assert_eq!(config.workers, 1);
     }
 
     #[test]
     fn a_file_that_places_a_handler_takes_it_from_where_the_program_put_it() {
         let moved = ADMIN.replace("text", "frame");
-        let config = parse(&program().complete(moved), "f", Path::new("/"), &program());
+        let config = parse(
+            &program().complete(moved),
+            "f",
+            Path::new("/"),
+            &program(),
+            &no_secrets,
+        );
         let listen = config.expect("valid").listen;
         assert_eq!(listen.len(), 1);
         assert_eq!(listen[0].url.to_string(), "frame://127.0.0.1:0");
@@ -114,16 +121,16 @@ mod tests {
     #[test]
     fn a_file_may_name_the_handlers_of_the_program_and_no_others() {
         let text = "[[listen]]\nurl = \"http://127.0.0.1:0\"\nhandler = \"echoo\"\n";
-        let error = parse(text, "f", Path::new("/"), &program()).unwrap_err();
+        let error = parse(text, "f", Path::new("/"), &program(), &no_secrets).unwrap_err();
         assert!(error.0.contains("did you mean \"echo\"?"), "{error}");
         let listen = |program: &Program| {
             let text = text.replace("echoo", "echo");
-            let config = parse(&text, "f", Path::new("/"), program);
+            let config = parse(&text, "f", Path::new("/"), program, &no_secrets);
             config.expect("valid").listen[0].handler
         };
         assert_eq!(listen(&program()), Handler::Service(0));
         assert_eq!(listen(&Program::default()), Handler::Echo);
         let text = text.replace("echoo", "admin");
-        assert!(parse(&text, "f", Path::new("/"), &Program::default()).is_err());
+        assert!(parse(&text, "f", Path::new("/"), &Program::default(), &no_secrets).is_err());
     }
 }

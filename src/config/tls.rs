@@ -170,6 +170,7 @@ mod tests {
     use crate::base::tls_rules::ClientAuth;
     use crate::config::load::parse;
     use crate::config::program::Program;
+    use crate::config::secret::no_secrets;
 
     fn file(url: &str, tls: &str) -> String {
         format!("[[listen]]\nurl = \"{url}\"\nhandler = \"echo\"\n{tls}\n")
@@ -177,7 +178,13 @@ mod tests {
 
     fn check(url: &str, tls: &str, expected: &[&str]) {
         let text = file(url, tls);
-        match parse(&text, "f", Path::new("/etc"), &Program::default()) {
+        match parse(
+            &text,
+            "f",
+            Path::new("/etc"),
+            &Program::default(),
+            &no_secrets,
+        ) {
             Ok(_) => assert!(expected.is_empty(), "accepted: {text}"),
             Err(error) => {
                 assert!(!expected.is_empty(), "refused: {text}\n{error}");
@@ -200,6 +207,7 @@ mod tests {
                 "f",
                 Path::new("/etc"),
                 &Program::default(),
+                &no_secrets,
             )
             .unwrap();
             let tls = config.listen[0].tls.clone().unwrap();
@@ -221,7 +229,14 @@ mod tests {
             ("websocket://127.0.0.1:0", "https://127.0.0.1:0"),
             ("text://127.0.0.1:0", "text://127.0.0.1:0"),
         ] {
-            let config = parse(&file(url, tls), "f", Path::new("/"), &Program::default()).unwrap();
+            let config = parse(
+                &file(url, tls),
+                "f",
+                Path::new("/"),
+                &Program::default(),
+                &no_secrets,
+            )
+            .unwrap();
             assert_eq!(config.listen[0].url.to_string(), shown);
         }
     }
@@ -242,6 +257,7 @@ mod tests {
                 "f",
                 Path::new("/"),
                 &Program::default(),
+                &no_secrets,
             )
             .unwrap();
             config.listen[0].tls.clone().unwrap().rules.client_auth

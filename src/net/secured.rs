@@ -7,13 +7,16 @@
 //! the peer says from then on is ignored, and the connection reads as ended.
 
 use std::io::{self, ErrorKind, IoSlice};
+use std::sync::Arc;
 
-use rustls::HandshakeKind;
-use rustls::server::UnbufferedServerConnection;
+use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
+use rustls::pki_types::ServerName;
+use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{
     ConnectionState, EncodeError, EncryptError, InsufficientSizeError, UnbufferedStatus,
     WriteTraffic,
 };
+use rustls::{ClientConfig, CommonState, HandshakeKind};
 
 use crate::base::bytes::Outbox;
 use crate::base::counters::Counters;
@@ -26,14 +29,14 @@ const BATCH_BYTES: usize = 64 * 1024;
 /// Slices looked at for one batch.
 const SLICES: usize = 64;
 /// A record that has not arrived whole is kept; a handshake message may take several. More than
-/// any client with a sensible certificate sends.
+/// any peer with a sensible certificate sends.
 const HELD_BYTES_MAX: usize = 32 * 1024;
 /// A peer that makes us answer (with key updates, say) and does not read is not read from either.
 const UNSENT_BYTES_MAX: usize = 2 * BATCH_BYTES;
 
 pub struct Secured {
     stream: Stream,
-    session: UnbufferedServerConnection,
+    session: Session,
     /// Ciphertext that is not a whole record yet.
     held: Vec<u8>,
     /// Sealed bytes that the kernel did not take.
@@ -41,7 +44,67 @@ pub struct Secured {
     /// The peer said that it will send no more.
     closed_by_peer: bool,
     failed: bool,
+    /// What the library says of it.
+    fault: Option<Box<rustls::Error>>,
     said_goodbye: bool,
+}
+
+/// The library's half of it, by which end we are.
+enum Session {
+    Server(UnbufferedServerConnection),
+    Client(UnbufferedClientConnection),
+}
+
+/// What the library gives both ends in the same shape and under the same names, but not as one
+/// type.
+trait End {
+    type Data;
+
+    fn process<'c, 'i>(
+        &'c mut self,
+        incoming: &'i mut [u8],
+    ) -> UnbufferedStatus<'c, 'i, Self::Data>;
+
+    fn state(&self) -> &CommonState;
+}
+
+impl End for UnbufferedServerConnection {
+    type Data = ServerConnectionData;
+
+    fn process<'c, 'i>(
+        &'c mut self,
+        incoming: &'i mut [u8],
+    ) -> UnbufferedStatus<'c, 'i, ServerConnectionData> {
+        self.process_tls_records(incoming)
+    }
+
+    fn state(&self) -> &CommonState {
+        self
+    }
+}
+
+impl End for UnbufferedClientConnection {
+    type Data = ClientConnectionData;
+
+    fn process<'c, 'i>(
+        &'c mut self,
+        incoming: &'i mut [u8],
+    ) -> UnbufferedStatus<'c, 'i, ClientConnectionData> {
+        self.process_tls_records(incoming)
+    }
+
+    fn state(&self) -> &CommonState {
+        self
+    }
+}
+
+impl Session {
+    fn state(&self) -> &CommonState {
+        match self {
+            Session::Server(end) => end.state(),
+            Session::Client(end) => end.state(),
+        }
+    }
 }
 
 /// How a handshake came out.
@@ -78,15 +141,44 @@ impl Secured {
     pub fn accept(stream: Stream, tls: &ServerTls) -> io::Result<Secured> {
         let session = UnbufferedServerConnection::new(tls.config.clone())
             .map_err(|_| io::Error::from(ErrorKind::ConnectionAborted))?;
-        Ok(Secured {
+        Ok(Secured::new(stream, Session::Server(session)))
+    }
+
+    /// Begins a handshake as a client: says hello.
+    pub fn connect(
+        stream: Stream,
+        config: Arc<ClientConfig>,
+        name: ServerName<'static>,
+    ) -> io::Result<Secured> {
+        let session = UnbufferedClientConnection::new(config, name).map_err(io::Error::other)?;
+        let mut secured = Secured::new(stream, Session::Client(session));
+        let mut hello = Vec::new();
+        secured.open(&mut [], &mut Vec::new(), &mut hello);
+        secured.send(&hello)?;
+        Ok(secured)
+    }
+
+    fn new(stream: Stream, session: Session) -> Secured {
+        Secured {
             stream,
             session,
             held: Vec::new(),
             unsent: Vec::new(),
             closed_by_peer: false,
             failed: false,
+            fault: None,
             said_goodbye: false,
-        })
+        }
+    }
+
+    /// Why it failed, if the library knows.
+    pub fn fault(&self) -> Option<&rustls::Error> {
+        self.fault.as_deref()
+    }
+
+    /// Sends on what the kernel did not take.
+    pub fn send_on(&mut self) -> io::Result<()> {
+        self.send(&[])
     }
 
     pub fn stream(&self) -> &Stream {
@@ -98,7 +190,7 @@ impl Secured {
     }
 
     pub fn is_handshaking(&self) -> bool {
-        !self.failed && self.session.is_handshaking()
+        !self.failed && self.session.state().is_handshaking()
     }
 
     pub fn wants_input(&self) -> bool {
@@ -149,10 +241,10 @@ impl Secured {
         if self.failed {
             return Some(Handshake::Failed);
         }
-        if self.session.is_handshaking() {
+        if self.session.state().is_handshaking() {
             return None;
         }
-        match self.session.handshake_kind() {
+        match self.session.state().handshake_kind() {
             Some(HandshakeKind::Resumed) => Some(Handshake::Resumed),
             _ => Some(Handshake::Full),
         }
@@ -160,47 +252,23 @@ impl Secured {
 
     /// Opens every whole record of `incoming`; returns how many bytes are done with.
     fn open(&mut self, incoming: &mut [u8], plain: &mut Vec<u8>, sealed: &mut Vec<u8>) -> usize {
-        let mut used = 0;
-        loop {
-            let UnbufferedStatus { mut discard, state } =
-                self.session.process_tls_records(&mut incoming[used..]);
-            let again = match state {
-                Ok(ConnectionState::ReadTraffic(mut traffic)) => {
-                    while let Some(Ok(record)) = traffic.next_record() {
-                        plain.extend_from_slice(record.payload);
-                        discard += record.discard;
-                    }
-                    true
-                }
-                Ok(ConnectionState::EncodeTlsData(mut data)) => {
-                    grow(sealed, |room| data.encode(room).map_err(wanted_to_encode)).is_ok()
-                }
-                Ok(ConnectionState::TransmitTlsData(data)) => {
-                    data.done();
-                    true
-                }
-                Ok(ConnectionState::PeerClosed) => {
-                    self.closed_by_peer = true;
-                    false
-                }
-                Ok(_) => false,
-                Err(error) => {
-                    log::debug!("a TLS connection failed: {error}");
-                    self.failed = true;
-                    false
-                }
-            };
-            used += discard;
-            // After a fault only what is queued already may be asked for, which is the alert: the
-            // library would stumble over the same bytes again.
-            let again = match self.failed {
-                true => self.session.wants_write(),
-                false => again,
-            };
-            if !again {
-                return used;
-            }
+        let mut opening = Opening {
+            plain,
+            sealed,
+            closed_by_peer: false,
+            fault: None,
+        };
+        let used = match &mut self.session {
+            Session::Server(end) => opening.open(end, incoming),
+            Session::Client(end) => opening.open(end, incoming),
+        };
+        self.closed_by_peer |= opening.closed_by_peer;
+        if let Some(error) = opening.fault {
+            log::debug!("a TLS connection failed: {error}");
+            self.failed = true;
+            self.fault = Some(Box::new(error));
         }
+        used
     }
 
     /// Seals and writes what waits until all is with the kernel or it takes no more.
@@ -211,18 +279,14 @@ impl Secured {
                 // The peer could not read it.
                 outbox.clear();
             }
-            let ready = self.unsent.is_empty() && !self.session.is_handshaking();
+            let ready = self.unsent.is_empty() && !self.session.state().is_handshaking();
             if !ready || outbox.is_empty() {
                 return Ok(());
             }
             buffers.sealed.clear();
             let plain = gather(outbox, &mut buffers.gathered);
             let count = plain.len();
-            let taken = self.with_traffic(&mut buffers.sealed, |traffic, sealed| {
-                grow(sealed, |room| {
-                    traffic.encrypt(plain, room).map_err(wanted_to_encrypt)
-                })
-            });
+            let taken = self.with_traffic(Seal::Plain(plain), &mut buffers.sealed);
             match taken {
                 Ok(true) => outbox.advance(count),
                 Ok(false) => return Ok(()),
@@ -234,14 +298,10 @@ impl Secured {
 
     /// Says that nothing more will come; whether that is with the kernel.
     pub fn say_goodbye(&mut self, buffers: &mut Buffers) -> io::Result<bool> {
-        if !self.said_goodbye && !self.failed && !self.session.is_handshaking() {
+        if !self.said_goodbye && !self.failed && !self.session.state().is_handshaking() {
             self.said_goodbye = true;
             buffers.sealed.clear();
-            let said = self.with_traffic(&mut buffers.sealed, |traffic, sealed| {
-                grow(sealed, |room| {
-                    traffic.queue_close_notify(room).map_err(wanted_to_encrypt)
-                })
-            });
+            let said = self.with_traffic(Seal::Goodbye, &mut buffers.sealed);
             // One that cannot be said is not missed by a peer that is gone in any case.
             if matches!(said, Ok(true)) {
                 self.send(&buffers.sealed)?;
@@ -251,39 +311,16 @@ impl Secured {
         Ok(self.unsent.is_empty())
     }
 
-    /// Lets `act` seal something, if the connection is at a point where that can be done.
-    fn with_traffic(
-        &mut self,
-        sealed: &mut Vec<u8>,
-        act: impl FnOnce(
-            &mut WriteTraffic<'_, rustls::server::ServerConnectionData>,
-            &mut Vec<u8>,
-        ) -> Result<(), Fault>,
-    ) -> Result<bool, Fault> {
-        loop {
-            // The library may remember places in what is held, so it is shown it every time.
-            let UnbufferedStatus { discard, state } =
-                self.session.process_tls_records(&mut self.held);
-            match state {
-                Ok(ConnectionState::WriteTraffic(mut traffic)) => {
-                    return act(&mut traffic, sealed).map(|()| true);
-                }
-                Ok(ConnectionState::EncodeTlsData(mut data)) => {
-                    grow(sealed, |room| data.encode(room).map_err(wanted_to_encode))?;
-                }
-                Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
-                Ok(ConnectionState::PeerClosed) => self.closed_by_peer = true,
-                Ok(ConnectionState::BlockedHandshake | ConnectionState::Closed) => {
-                    return Ok(false);
-                }
-                // Every whole record was opened when it arrived.
-                Ok(_) | Err(_) => {
-                    self.failed = true;
-                    return Err(Fault);
-                }
-            }
-            self.held.drain(..discard);
-        }
+    /// Lets `seal` write something, if the connection is at a point where that can be done.
+    fn with_traffic(&mut self, seal: Seal<'_>, sealed: &mut Vec<u8>) -> Result<bool, Fault> {
+        let held = &mut self.held;
+        let sealing = match &mut self.session {
+            Session::Server(end) => seal.write(end, held, sealed),
+            Session::Client(end) => seal.write(end, held, sealed),
+        };
+        let sealing = sealing.inspect_err(|Fault| self.failed = true)?;
+        self.closed_by_peer |= sealing.closed_by_peer;
+        Ok(sealing.done)
     }
 
     /// Writes what waits and then `sealed`; what the kernel does not take waits.
@@ -303,6 +340,123 @@ impl Secured {
             self.unsent.extend_from_slice(&sealed[count..]);
         }
         Ok(())
+    }
+}
+
+/// What comes of opening records.
+struct Opening<'a> {
+    plain: &'a mut Vec<u8>,
+    sealed: &'a mut Vec<u8>,
+    closed_by_peer: bool,
+    fault: Option<rustls::Error>,
+}
+
+impl Opening<'_> {
+    fn open<E: End>(&mut self, end: &mut E, incoming: &mut [u8]) -> usize {
+        let mut used = 0;
+        loop {
+            let UnbufferedStatus { mut discard, state } = end.process(&mut incoming[used..]);
+            let again = match state {
+                Ok(ConnectionState::ReadTraffic(mut traffic)) => {
+                    while let Some(Ok(record)) = traffic.next_record() {
+                        self.plain.extend_from_slice(record.payload);
+                        discard += record.discard;
+                    }
+                    true
+                }
+                Ok(ConnectionState::EncodeTlsData(mut data)) => grow(self.sealed, |room| {
+                    data.encode(room).map_err(wanted_to_encode)
+                })
+                .is_ok(),
+                Ok(ConnectionState::TransmitTlsData(data)) => {
+                    data.done();
+                    true
+                }
+                Ok(ConnectionState::PeerClosed) => {
+                    self.closed_by_peer = true;
+                    false
+                }
+                Ok(_) => false,
+                Err(error) => {
+                    self.fault.get_or_insert(error);
+                    false
+                }
+            };
+            used += discard;
+            // After a fault only what is queued already may be asked for, which is the alert: the
+            // library would stumble over the same bytes again.
+            let again = match self.fault {
+                Some(_) => end.state().wants_write(),
+                None => again,
+            };
+            if !again {
+                return used;
+            }
+        }
+    }
+}
+
+/// What is to be sealed.
+enum Seal<'a> {
+    Plain(&'a [u8]),
+    /// The word that nothing more will come.
+    Goodbye,
+}
+
+/// What comes of sealing.
+struct Sealing {
+    /// False: it is not the time for it.
+    done: bool,
+    closed_by_peer: bool,
+}
+
+impl Seal<'_> {
+    fn write<E: End>(
+        self,
+        end: &mut E,
+        held: &mut Vec<u8>,
+        sealed: &mut Vec<u8>,
+    ) -> Result<Sealing, Fault> {
+        let mut sealing = Sealing {
+            done: false,
+            closed_by_peer: false,
+        };
+        loop {
+            // The library may remember places in what is held, so it is shown it every time.
+            let UnbufferedStatus { discard, state } = end.process(held);
+            match state {
+                Ok(ConnectionState::WriteTraffic(mut traffic)) => {
+                    self.write_to(&mut traffic, sealed)?;
+                    sealing.done = true;
+                    return Ok(sealing);
+                }
+                Ok(ConnectionState::EncodeTlsData(mut data)) => {
+                    grow(sealed, |room| data.encode(room).map_err(wanted_to_encode))?;
+                }
+                Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
+                Ok(ConnectionState::PeerClosed) => sealing.closed_by_peer = true,
+                Ok(ConnectionState::BlockedHandshake | ConnectionState::Closed) => {
+                    return Ok(sealing);
+                }
+                // Every whole record was opened when it arrived.
+                Ok(_) | Err(_) => return Err(Fault),
+            }
+            held.drain(..discard);
+        }
+    }
+
+    fn write_to<Data>(
+        self,
+        traffic: &mut WriteTraffic<'_, Data>,
+        sealed: &mut Vec<u8>,
+    ) -> Result<(), Fault> {
+        grow(sealed, |room| {
+            let written = match self {
+                Seal::Plain(plain) => traffic.encrypt(plain, room),
+                Seal::Goodbye => traffic.queue_close_notify(room),
+            };
+            written.map_err(wanted_to_encrypt)
+        })
     }
 }
 

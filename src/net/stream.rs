@@ -38,6 +38,26 @@ impl Stream {
         }
     }
 
+    /// Whether a connection that was begun stands; an error when it failed.
+    pub fn is_connected(&self) -> io::Result<bool> {
+        let fault = match self {
+            Stream::Tcp(stream) => stream.take_error(),
+            Stream::Unix(stream) => stream.take_error(),
+        };
+        if let Some(error) = fault? {
+            return Err(error);
+        }
+        let peer = match self {
+            Stream::Tcp(stream) => stream.peer_addr().map(|_| ()),
+            Stream::Unix(stream) => stream.peer_addr().map(|_| ()),
+        };
+        match peer {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::NotConnected => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     pub fn deregister(&mut self, registry: &Registry) {
         // It is closed next, which does the same; an error here has no consequence.
         let _ = match self {

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 
 use crate::base::bytes::{Full, Outbox};
+use crate::base::dice::Dice;
 use crate::base::ids::ConnId;
 use crate::wire::protocol::Protocol;
 
@@ -17,6 +18,8 @@ struct Line {
     /// Something was left out because there was no room, and what waited then still does.
     lags: bool,
     protocol: Protocol,
+    /// Where we are the client of a WebSocket: what its frames are masked with.
+    masks: Option<Box<Dice>>,
     outbox: Outbox,
 }
 
@@ -64,6 +67,7 @@ impl Lines {
             full: false,
             lags: false,
             protocol: Protocol::default(),
+            masks: None,
             outbox: Outbox::new(bytes_max),
         });
     }
@@ -73,6 +77,26 @@ impl Lines {
         if let Some(line) = self.line(conn) {
             line.protocol = protocol;
         }
+    }
+
+    /// Frames for the connection have to be masked from now on, each for itself. `masks` has to be
+    /// unpredictable.
+    pub fn mask(&mut self, conn: ConnId, masks: Dice) {
+        if let Some(line) = self.line(conn) {
+            line.masks = Some(Box::new(masks));
+        }
+    }
+
+    /// Whether frames for the connection have to be masked.
+    pub fn is_masked(&self, conn: ConnId) -> bool {
+        let line = self.lines.get(conn.slot as usize).and_then(Option::as_ref);
+        line.is_some_and(|line| line.generation == conn.generation && line.masks.is_some())
+    }
+
+    /// The key of the next frame for the connection, if it has to be masked.
+    pub fn next_mask(&mut self, conn: ConnId) -> Option<[u8; 4]> {
+        let masks = self.line(conn)?.masks.as_mut();
+        masks.map(|masks| masks.next_mask())
     }
 
     /// How messages for the connection are written.

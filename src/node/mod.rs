@@ -10,13 +10,16 @@ use std::net::SocketAddr;
 use crate::base::bytes::Outbox;
 use crate::base::counters::Counters;
 use crate::base::files::{FileFacts, FilePart, NoFile};
-use crate::base::ids::ConnId;
+use crate::base::ids::{ConnId, DialId};
 use crate::base::now::{Moment, Now};
+use crate::wire::target::Target;
 
-/// Another process of ours that a node may dial.
+/// Whom a node may dial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Peer {
     Switchboard,
+    /// A server of somebody else's; `Node::target` tells where.
+    Outside(DialId),
 }
 
 /// Where a connection came from.
@@ -25,7 +28,11 @@ pub enum Origin {
     /// Accepted from a client on the listener with this index in the configuration.
     Client {
         listener: usize,
+        /// The client's own address, as far as it is known.
         address: Option<SocketAddr>,
+        /// The other end of the socket: the same, or a proxy that said so. `None` through a Unix
+        /// socket.
+        peer: Option<SocketAddr>,
     },
     /// Accepted from another process of ours.
     Link,
@@ -36,7 +43,16 @@ pub enum Origin {
 }
 
 impl Origin {
-    /// Of a client, where the socket has one.
+    /// A client without a proxy, or with one that says nothing.
+    pub fn client(listener: usize, peer: Option<SocketAddr>) -> Origin {
+        Origin::Client {
+            listener,
+            address: peer,
+            peer,
+        }
+    }
+
+    /// Of a client, as far as it is known.
     pub fn address(&self) -> Option<SocketAddr> {
         match self {
             Origin::Client { address, .. } => *address,
@@ -61,7 +77,11 @@ pub enum Output {
     Flush(ConnId),
     /// The driver answers with `closed`, at once or after flushing.
     Close(ConnId, Ending),
+    /// The driver answers with `opened`, once the connection stands with TLS and all, or with
+    /// `unreachable`; for one outside within the time that its target allows.
     Dial(Peer),
+    /// Forget this dial; no answer is wanted.
+    HangUp(DialId),
     /// Take in no more clients; the others stay.
     StopAccepting,
     /// Read the certificates anew, for connections to come; the driver answers with
@@ -84,6 +104,10 @@ pub trait Node {
     /// A connection stands. Its id stays valid until `closed`.
     fn opened(&mut self, conn: ConnId, origin: Origin, now: Now);
 
+    /// So many connections are accepted and will be `opened` once a proxy has said for whom they
+    /// are, unless they break off before.
+    fn arriving(&mut self, _count: usize) {}
+
     /// `bytes` arrived. The node may change them in place and keeps what it could not use yet.
     fn received(&mut self, conn: ConnId, bytes: &mut [u8], now: Now);
 
@@ -93,8 +117,13 @@ pub trait Node {
     /// The connection is gone, for whatever reason; called exactly once.
     fn closed(&mut self, conn: ConnId, now: Now);
 
-    /// Dialling failed.
-    fn unreachable(&mut self, peer: Peer, now: Now);
+    /// Where this dial leads; `None` when it was given up. Asked once, on `Output::Dial`.
+    fn target(&mut self, _dial: DialId) -> Option<Target> {
+        None
+    }
+
+    /// Dialling failed; `why` is for people.
+    fn unreachable(&mut self, peer: Peer, why: &str, now: Now);
 
     /// Certificates were read anew, or could not be and the old ones stay.
     fn certificates_read(&mut self, outcome: Result<(), String>);

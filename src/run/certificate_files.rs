@@ -204,6 +204,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+    use crate::config::secret::no_secrets;
 
     const NOW: u64 = 1_800_000_000;
 
@@ -241,7 +242,7 @@ mod tests {
                 text: format!("{listen}{tls}"),
                 program: Default::default(),
             };
-            Certificates::read(&source.config().unwrap(), &source)
+            Certificates::read(&source.config(&no_secrets).unwrap(), &source)
         }
 
         fn check(&self, tls: &str, expected: &[&str]) {

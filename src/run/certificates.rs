@@ -65,9 +65,9 @@ impl Certificates {
     }
 
     /// The same for another configuration: those who were here before need not be asked who they
-    /// are, so the secret of the tickets stays. What `former` holds is not touched.
+    /// are, so the secret of the tickets stays: `former`.
     pub fn open_again(
-        former: Option<&Certificates>,
+        former: Option<TicketSecret>,
         config: &Config,
         source: &Source,
     ) -> Result<Option<Certificates>, Failure> {
@@ -84,16 +84,18 @@ impl Certificates {
             config: config.clone(),
             source: source.clone(),
             files,
-            secret: former.map_or_else(
-                || TicketSecret::new(bytes, unix_seconds()),
-                |former| former.secret.clone(),
-            ),
+            secret: former.unwrap_or_else(|| TicketSecret::new(bytes, unix_seconds())),
             bundle: os::memory_file(&[]).map_err(fail)?,
             // At the first turn, when the log stands.
             look_at: Moment::from_micros(0),
         };
         certificates.write().map_err(fail)?;
         Ok(Some(certificates))
+    }
+
+    /// The secret of the tickets, for those who go on with it.
+    pub fn tickets(&self) -> TicketSecret {
+        self.secret.clone()
     }
 
     /// For workers, and for nobody else.

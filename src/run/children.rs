@@ -14,6 +14,7 @@ use crate::base::backoff::Backoff;
 use crate::base::dice::Dice;
 use crate::base::now::Moment;
 pub use crate::run::end::End;
+use crate::run::inheritance::Heir;
 use crate::run::replacing::{Outcome, Plan};
 
 /// A child that lived this long was well; its next death is a first one again.
@@ -105,6 +106,8 @@ pub struct Child {
     pub(super) reactors: u32,
     pub(super) ready: u32,
     pub(super) kill_at: Option<Moment>,
+    /// While it is starting: when it is to serve at the latest, and how long that is from its start.
+    pub(super) ready_by: Option<(Moment, Duration)>,
     /// Whether its next death is the first after a good life: that one is made good at once.
     pub(super) first_death: bool,
     pub(super) backoff: Backoff,
@@ -125,6 +128,7 @@ impl Child {
             reactors,
             ready: 0,
             kill_at: None,
+            ready_by: None,
             first_death: true,
             backoff: Backoff::new(RESTART_FIRST, RESTART_LONGEST),
         }
@@ -160,6 +164,7 @@ pub struct Children {
     pub(super) plan: Option<Plan>,
     pub(super) outcomes: VecDeque<Outcome>,
     dice: Dice,
+    start_patience: Option<Duration>,
     lives: u32,
     stopping: bool,
     finished: bool,
@@ -176,10 +181,77 @@ impl Children {
             plan: None,
             outcomes: VecDeque::new(),
             dice: Dice::new(seed),
+            start_patience: None,
             lives: 0,
             stopping: false,
             finished: false,
         }
+    }
+
+    /// Takes up the living children of the program before, in the order in which they are told;
+    /// `lives` were given out.
+    pub fn restore(
+        heirs: &[Heir],
+        threads: u32,
+        lives: u32,
+        seed: [u8; 16],
+        now: Moment,
+    ) -> Children {
+        let rows = heirs.iter().map(|heir| {
+            let reactors = match heir.role {
+                Role::Switchboard => 1,
+                Role::Worker => threads,
+            };
+            let mut row = Child::new(heir.role, heir.number, reactors, now);
+            row.phase = Phase::Running;
+            row.life = heir.life;
+            row.restarts = heir.restarts;
+            row.last_end = heir.last_end.clone().map(End::Condemned);
+            if let Some(left) = heir.leaves_within_ms {
+                row.duty = Duty::Leaves;
+                row.phase = Phase::Draining;
+                row.kill_at = Some(now + Duration::from_millis(left));
+            }
+            row
+        });
+        Children {
+            rows: rows.collect(),
+            lives,
+            ..Children::new(0, threads, seed, now)
+        }
+    }
+
+    /// The living children, for the program that takes over: the index, and how long it may still
+    /// let its clients go. `None` while anything else is under way.
+    pub fn leave(&self, now: Moment) -> Option<Vec<(usize, Option<u64>)>> {
+        if self.stopping || self.plan.is_some() || !self.actions.is_empty() {
+            return None;
+        }
+        let listed = self
+            .rows
+            .iter()
+            .enumerate()
+            .filter(|(_, row)| row.is_listed());
+        let heirs = listed.map(|(index, row)| match (row.duty, row.phase) {
+            (Duty::Serves, Phase::Running) if row.condemned.is_none() => Some((index, None)),
+            (Duty::Leaves, Phase::Draining) => {
+                let left = row.kill_at.map_or(LEAVE_PATIENCE, |at| at.since(now));
+                Some((index, Some(left.as_millis() as u64)))
+            }
+            _ => None,
+        });
+        heirs.collect()
+    }
+
+    /// How many lives were given out.
+    pub fn lives(&self) -> u32 {
+        self.lives
+    }
+
+    /// How long a child may take until it serves; `None` for ever. Successors have a limit of their
+    /// own.
+    pub fn set_start_patience(&mut self, patience: Option<Duration>) {
+        self.start_patience = patience;
     }
 
     /// The process exists.
@@ -190,6 +262,9 @@ impl Children {
         row.ready = 0;
         row.kill_at = None;
         row.condemned = None;
+        row.ready_by = self
+            .start_patience
+            .map(|patience| (now + patience, patience));
         self.plan_started(index, now);
     }
 
@@ -222,6 +297,8 @@ impl Children {
     pub fn handle_ended(&mut self, index: usize, end: End, now: Moment) {
         let row = &mut self.rows[index];
         row.kill_at = None;
+        // However long it took: it was never well.
+        let never_served = row.phase == Phase::Starting && row.condemned.is_some();
         let end = row.condemned.take().map_or(end, End::Condemned);
         if self.stopping {
             row.phase = Phase::Gone;
@@ -232,7 +309,7 @@ impl Children {
             return;
         }
         let row = &mut self.rows[index];
-        let never_ran = matches!(end, End::NotStarted(_));
+        let never_ran = never_served || matches!(end, End::NotStarted(_));
         if !never_ran && now.since(row.started_at) >= WELL_AFTER {
             row.backoff.reset();
             row.first_death = true;
@@ -285,6 +362,13 @@ impl Children {
     pub fn handle_elapsed(&mut self, now: Moment) {
         for index in 0..self.rows.len() {
             let row = &mut self.rows[index];
+            if row.phase == Phase::Starting
+                && let Some((_, patience)) = row.ready_by.take_if(|(by, _)| *by <= now)
+            {
+                let why = format!("not ready after {} s, killed", patience.as_secs());
+                self.condemn(index, why, now);
+            }
+            let row = &mut self.rows[index];
             if row.kill_at.is_some_and(|at| at <= now) {
                 // Once more every so often: a process may be out of reach for a while.
                 row.kill_at = Some(now + STOP_PATIENCE);
@@ -307,6 +391,10 @@ impl Children {
     pub fn deadline(&self) -> Option<Moment> {
         let due = |row: &Child| match row.phase {
             Phase::Waiting(at) => Some(at),
+            Phase::Starting => [row.kill_at, row.ready_by.map(|(by, _)| by)]
+                .into_iter()
+                .flatten()
+                .min(),
             _ => row.kill_at,
         };
         self.rows.iter().filter_map(due).min()

@@ -359,3 +359,101 @@ fn one_worker_alone_can_be_replaced_and_says_why() {
     );
     assert_eq!(outcome(&mut children), (1, None));
 }
+
+#[test]
+fn one_that_is_never_ready_is_killed_waits_and_says_why() {
+    let mut children = Children::new(1, 1, [0; 16], at(0));
+    children.set_start_patience(Some(Duration::from_secs(20)));
+    children.handle_elapsed(at(0));
+    children.handle_started(SWITCHBOARD, at(0));
+    children.handle_ready(SWITCHBOARD, at(0));
+    let mut now = 0;
+    for longest in [200, 400, 800] {
+        children.handle_started(WORKER, at(now));
+        actions(&mut children);
+        assert_eq!(children.deadline(), Some(at(now + 20_000)));
+        children.handle_elapsed(at(now + 19_999));
+        assert!(actions(&mut children).is_empty());
+        now += 20_000;
+        children.handle_elapsed(at(now));
+        assert_eq!(actions(&mut children), [Action::Kill(WORKER)]);
+        assert_eq!(children.deadline(), None, "it is told once");
+        // Twenty seconds of doing nothing are no good life.
+        die(&mut children, WORKER, now);
+        let wait = wait_ms(&children, WORKER, now);
+        assert!(
+            (longest / 2..=longest).contains(&wait),
+            "{wait} of {longest}"
+        );
+        let end = children.rows()[WORKER]
+            .last_end
+            .as_ref()
+            .map(End::to_string);
+        assert_eq!(end.as_deref(), Some("not ready after 20 s, killed"));
+        now += wait;
+        children.handle_elapsed(at(now));
+    }
+    children.handle_started(WORKER, at(now));
+    children.handle_ready(WORKER, at(now));
+    children.handle_elapsed(at(now + 30_000));
+    assert!(
+        actions(&mut children)
+            .iter()
+            .all(|it| *it == Action::Start(WORKER))
+    );
+}
+
+fn heir(role: Role, number: u32, leaves_within_ms: Option<u64>) -> Heir {
+    Heir {
+        pid: 7,
+        role,
+        number,
+        life: number + 3,
+        restarts: 2,
+        last_end: Some("exit code 1".to_string()),
+        leaves_within_ms,
+        links: Vec::new(),
+        pages: Vec::new(),
+        log: None,
+    }
+}
+
+#[test]
+fn children_of_the_program_before_are_taken_up_as_they_were_and_replaced() {
+    let heirs = [
+        heir(Role::Switchboard, 0, None),
+        heir(Role::Worker, 0, None),
+        heir(Role::Worker, 0, Some(5000)),
+    ];
+    let mut children = Children::restore(&heirs, 1, 9, [0; 16], at(0));
+    assert!(children.all_running());
+    assert_eq!(children.deadline(), Some(at(5000)));
+    assert_eq!(children.rows()[WORKER].restarts, 2);
+    assert_eq!(
+        children.leave(at(1000)),
+        Some(vec![(0, None), (1, None), (2, Some(4000))])
+    );
+    children.handle_replace_all(false, Duration::from_secs(2), at(0));
+    assert_eq!(
+        children.leave(at(0)),
+        None,
+        "not while somebody is replaced"
+    );
+    assert_eq!(actions(&mut children), [Action::Start(3)]);
+    assert_eq!(children.rows()[3].life, 10, "lives go on");
+}
+
+#[test]
+fn nothing_is_left_to_another_program_while_a_child_starts_or_waits_or_all_stop() {
+    let mut children = running();
+    assert_eq!(children.leave(at(0)).map(|it| it.len()), Some(3));
+    die(&mut children, WORKER, 100);
+    assert_eq!(children.leave(at(100)), None);
+    actions(&mut children);
+    children.handle_started(WORKER, at(100));
+    assert_eq!(children.leave(at(100)), None);
+    children.handle_ready(WORKER, at(100));
+    assert!(children.leave(at(100)).is_some());
+    children.handle_stop(None, at(200));
+    assert_eq!(children.leave(at(200)), None);
+}

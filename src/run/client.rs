@@ -47,6 +47,16 @@ pub fn reload(dir: &RunDir, graceful: bool) -> Result<Option<String>, Failure> {
     done(dir, &Command::Reload { graceful }, RELOAD_PATIENCE)
 }
 
+/// Has the program executed anew. `None` when no server runs.
+pub fn upgrade(dir: &RunDir, graceful: bool) -> Result<Option<String>, Failure> {
+    done(dir, &Command::Upgrade { graceful }, RELOAD_PATIENCE)
+}
+
+/// Has the log file opened again. `None` when no server runs.
+pub fn reopen(dir: &RunDir) -> Result<Option<String>, Failure> {
+    done(dir, &Command::Reopen, ANSWER_PATIENCE)
+}
+
 /// Closes a connection. `None` when no server runs.
 pub fn close(dir: &RunDir, id: &str) -> Result<Option<String>, Failure> {
     let id = id.to_string();

@@ -43,7 +43,11 @@ pub struct Connection {
     pub channels: u32,
     pub age_ms: u64,
     pub local: String,
+    /// The client's address, as far as it is known.
     pub remote: String,
+    /// The proxy who said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub via: Option<String>,
 }
 
 /// A connection among all of the server, as a person copies it: `PID-SLOT-NUMBER`.
@@ -149,9 +153,9 @@ impl Connection {
             slot,
             conn: row.conn,
         };
-        let transport = match scheme {
-            "https" | "wss" | "tls" | "ssl" => "tls",
-            "unix" => "unix",
+        let transport = match (scheme, row.protocol.as_str()) {
+            ("https" | "wss" | "tls" | "ssl", _) | ("", "tls-client" | "wss-client") => "tls",
+            ("unix", _) | ("", "unix-client") => "unix",
             _ => "tcp",
         };
         Connection {
@@ -170,6 +174,7 @@ impl Connection {
             age_ms: row.age_ms,
             local: local.to_string(),
             remote: row.remote,
+            via: Some(row.via).filter(|via| !via.is_empty()),
         }
     }
 
@@ -189,13 +194,16 @@ impl Connection {
             self.user.as_deref().map_or("-".to_string(), harmless),
             self.channels.to_string(),
             format!("{}s", self.age_ms / 1000),
-            self.local.clone(),
-            if self.remote.is_empty() {
-                "-".to_string()
-            } else {
-                self.remote.clone()
-            },
+            or_dash(&self.local),
+            or_dash(&self.remote),
         ]
+    }
+}
+
+fn or_dash(text: &str) -> String {
+    match text {
+        "" => "-".to_string(),
+        text => text.to_string(),
     }
 }
 
@@ -235,6 +243,18 @@ mod tests {
         for text in ["", "1", "1-2", "1-2-x", "1-2-3-4", "-1-2-3"] {
             assert_eq!(Id::parse(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn what_was_dialled_is_shown_with_its_transport_though_it_has_no_listener() {
+        let shown = |protocol: &str| {
+            let mut found = found(0, 1, 0);
+            found.row.protocol = protocol.to_string();
+            Connection::new(found, "")
+        };
+        let transports = ["ws-client", "wss-client", "unix-client"].map(|it| shown(it).transport);
+        assert_eq!(transports, ["tcp", "tls", "unix"]);
+        assert_eq!(shown("ws-client").cells()[13], "-");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::RawFd;
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use mio::{Interest, Registry, Token};
 use serde::{Deserialize, Serialize};
 
 use crate::base::now::Moment;
+use crate::run::inheritance::Keep;
 use crate::run::os;
 
 /// Commands at the same time. One more is turned away.
@@ -33,6 +35,13 @@ pub enum Command {
     },
     /// Answered when every worker was replaced, or the attempt was given up.
     Reload {
+        #[serde(default)]
+        graceful: bool,
+    },
+    /// Opens the log file again.
+    Reopen,
+    /// Executes the program anew. Answered like `Reload`, by the next program.
+    Upgrade {
         #[serde(default)]
         graceful: bool,
     },
@@ -94,13 +103,54 @@ impl Control {
         first: usize,
     ) -> io::Result<Control> {
         let _ = std::fs::remove_file(path);
-        let mut listener = UnixListener::bind(path)?;
+        Control::adopt(UnixListener::bind(path)?, registry, token, first)
+    }
+
+    /// With a listener that is open already.
+    pub fn adopt(
+        mut listener: UnixListener,
+        registry: &Registry,
+        token: Token,
+        first: usize,
+    ) -> io::Result<Control> {
         registry.register(&mut listener, token, Interest::READABLE)?;
         Ok(Control {
             listener,
             callers: BTreeMap::new(),
             next: first,
         })
+    }
+
+    /// Goes on with somebody who waits for an answer.
+    pub fn adopt_caller(
+        &mut self,
+        mut stream: UnixStream,
+        registry: &Registry,
+    ) -> io::Result<usize> {
+        let id = self.next;
+        let both = Interest::READABLE | Interest::WRITABLE;
+        registry.register(&mut stream, Token(id), both)?;
+        self.next += 1;
+        let caller = Caller {
+            stream,
+            input: Vec::new(),
+            output: Vec::new(),
+            deadline: None,
+        };
+        self.callers.insert(id, caller);
+        Ok(id)
+    }
+
+    /// The listener, for the program that takes over.
+    pub fn leave(&self, keep: &mut Keep) -> RawFd {
+        keep.note(&self.listener)
+    }
+
+    /// A caller, likewise; `None` when it has gone.
+    pub fn leave_caller(&self, id: usize, keep: &mut Keep) -> Option<RawFd> {
+        self.callers
+            .get(&id)
+            .map(|caller| keep.note(&caller.stream))
     }
 
     /// Takes in whoever waits.

@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::config::Config;
@@ -37,6 +37,25 @@ impl Ledger {
             cells,
             listeners,
         })
+    }
+
+    /// One that the program before left, with all that is counted in it.
+    pub fn adopt(file: OwnedFd, listeners: usize) -> io::Result<Ledger> {
+        let file = File::from(file);
+        let cells = os::share(&file, Cells::shared_len(listeners))?;
+        Ok(Ledger {
+            file,
+            cells,
+            listeners,
+        })
+    }
+
+    /// The page of a reactor that lives on.
+    pub fn adopt_page(&self, file: OwnedFd) -> Page {
+        Page {
+            file: File::from(file),
+            shared: self.cells,
+        }
     }
 
     pub fn file(&self) -> BorrowedFd<'_> {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use mio::net::UnixStream;
 
 use crate::base::counters::Counters;
+use crate::run::inheritance::{Keep, Pair};
 use crate::wire::bus_codec::{Extent, measure};
 use crate::wire::control::{ConnectionRow, Order, Report, Wanted};
 
@@ -68,6 +69,24 @@ impl Link {
             listed: None,
             closed: None,
             counters: Counters::default(),
+        }
+    }
+
+    /// Goes on with a pair that the program before had.
+    pub fn restore(stream: UnixStream, pair: Pair) -> Link {
+        Link {
+            input: pair.input,
+            listing: pair.listing,
+            ..Link::new(stream)
+        }
+    }
+
+    /// For the program that takes over.
+    pub fn leave(&self, keep: &mut Keep) -> Pair {
+        Pair {
+            fd: keep.note(&self.stream),
+            input: self.input.clone(),
+            listing: self.listing,
         }
     }
 

@@ -67,6 +67,22 @@ pub fn is_writable(dir: &Path) -> bool {
     unsafe { libc::access(path.as_ptr(), libc::W_OK | libc::X_OK) == 0 }
 }
 
+/// Rows and columns of a terminal.
+pub fn terminal_size(terminal: &impl AsRawFd) -> io::Result<(usize, usize)> {
+    let mut size = libc::winsize {
+        ws_row: 0,
+        ws_col: 0,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    // SAFETY: `size` is a live local of the type the call fills.
+    check(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCGWINSZ, &mut size) })?;
+    if size.ws_row == 0 || size.ws_col == 0 {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    Ok((size.ws_row.into(), size.ws_col.into()))
+}
+
 /// Raises the number of descriptors we may hold to what the system allows; returns it.
 pub fn raise_descriptor_limit() -> io::Result<u64> {
     let mut limit = libc::rlimit {

@@ -111,7 +111,8 @@ impl Children {
     /// A successor does not get for ever.
     pub(super) fn plan_started(&mut self, index: usize, now: Moment) {
         if self.rows[index].duty == Duty::Succeeds {
-            self.rows[index].kill_by(now + SUCCESSOR_PATIENCE);
+            let by = now + SUCCESSOR_PATIENCE;
+            self.rows[index].ready_by = Some((by, SUCCESSOR_PATIENCE));
         }
     }
 

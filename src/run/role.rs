@@ -2,7 +2,6 @@
 //! replaces it. Invariant: if one reactor fails, the process ends with a code that says so; a
 //! worker never lives on with half of its threads.
 
-use std::io::Read;
 use std::net::TcpListener;
 use std::os::fd::{AsFd, IntoRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -16,7 +15,6 @@ use crate::app::apps::Apps;
 use crate::app::cors::Cors;
 use crate::app::service::Services;
 use crate::config::Config;
-use crate::config::locate::Source;
 use crate::config::program::Program;
 use crate::config::url::Place;
 use crate::net::admission::Admission;
@@ -25,12 +23,12 @@ use crate::net::reactor::Reactor;
 use crate::net::sockets::{Listening, Sockets};
 use crate::node::Node;
 use crate::node::switchboard::{Switchboard, SwitchboardOptions};
-use crate::node::worker::{Listener, Worker, WorkerOptions};
-use crate::run::certificates;
+use crate::node::worker::{Forwarding, Listener, Worker, WorkerOptions};
 use crate::run::exit::ChildExit;
 use crate::run::handover::{Handover, SWITCHBOARD_NAME, listener_name, master_name};
-use crate::run::spawn::CONFIG_PATH;
-use crate::run::{ledger, log as log_writer, os, roots, stack};
+use crate::run::{
+    certificates, handed_config, ledger, log as log_writer, log_file, os, roots, stack,
+};
 
 /// A chat room to try the server with; it knows the demo app's secret.
 const DEMO_PAGE: &str = include_str!("../../examples/chat.html");
@@ -99,9 +97,12 @@ fn run(
     os::name_process(program.name.as_deref().unwrap_or("lineman"));
     os::restrict_new_files();
     let built = Handover::receive().and_then(|mut handover| {
-        let config = read_config(handover.take("config")?, program)?;
+        let config = handed_config::unpack(handover.take("config")?, program)?;
         log_writer::start(role, &config.log);
         log_writer::report_panics();
+        if let Ok(socket) = handover.take(log_file::DESCRIPTOR) {
+            log_file::follow(socket);
+        }
         if let Err(error) = stack::tell_when_asked() {
             log::warn!("a stuck thread will not tell where it stands: {error}");
         }
@@ -123,62 +124,6 @@ fn run(
     exit
 }
 
-fn read_config(file: OwnedFd, program: &Program) -> Result<Config, String> {
-    // All children share the descriptor's position, so it cannot be read from where it stands.
-    let file = std::fs::File::from(file);
-    let mut text = String::new();
-    let mut reader = FromStart { file: &file, at: 0 };
-    reader
-        .read_to_string(&mut text)
-        .map_err(|error| format!("the configuration: {error}"))?;
-    let path = std::env::var_os(CONFIG_PATH).map(PathBuf::from);
-    let program = program.clone();
-    let source = Source {
-        path,
-        text,
-        program,
-    };
-    source.config().map_err(|error| error.0)
-}
-
-struct FromStart<'a> {
-    file: &'a std::fs::File,
-    at: u64,
-}
-
-impl Read for FromStart<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        use std::os::unix::fs::FileExt;
-        let count = self.file.read_at(buffer, self.at)?;
-        self.at += count as u64;
-        Ok(count)
-    }
-}
-
-/// The listening sockets of one slot.
-fn listening(
-    config: &Config,
-    slot: u32,
-    handover: &mut Handover,
-) -> Result<Vec<Listening>, String> {
-    let mut listening = Vec::new();
-    let tables = config.listen.iter().enumerate();
-    for (index, listen) in tables.filter(|(_, it)| slot < config.slots(it)) {
-        let socket = handover.take(&listener_name(index, slot))?;
-        listening.push(match listen.url.place {
-            Place::Inet(_) => Listening::Clients {
-                index,
-                listener: TcpListener::from(socket),
-            },
-            Place::Unix(_) => Listening::LocalClients {
-                index,
-                listener: UnixListener::from(socket),
-            },
-        });
-    }
-    Ok(listening)
-}
-
 fn worker_reactor(
     (slot, life): (u32, u32),
     switchboard: &std::path::Path,
@@ -187,12 +132,8 @@ fn worker_reactor(
     (shared, tls_file): (&OwnedFd, Option<&OwnedFd>),
     lines_dropped: fn() -> u64,
 ) -> Result<Start, String> {
-    let listeners = config.listen.iter().map(|listen| Listener {
-        protocol: services.protocol(listen.handler, listen.url.scheme.protocol()),
-        handler: listen.handler,
-    });
     let sockets = Sockets {
-        listening: listening(config, slot, handover)?,
+        listening: client_sockets(slot, config, handover)?,
         master: Some(UnixStream::from(handover.take(&master_name(slot))?)),
         switchboard: Some(switchboard.to_path_buf()),
         admit: os::admit,
@@ -205,7 +146,7 @@ fn worker_reactor(
     let options = WorkerOptions {
         slot,
         life,
-        listeners: listeners.collect(),
+        listeners: listeners(config, services),
         apps: Apps::new(config.apps.clone()),
         demo_page: config.has_demo_app().then_some(DEMO_PAGE),
         services: services.clone(),
@@ -224,6 +165,48 @@ fn worker_reactor(
             clock,
         )
     }))
+}
+
+/// The slot's sockets of all listeners.
+fn client_sockets(
+    slot: u32,
+    config: &Config,
+    handover: &mut Handover,
+) -> Result<Vec<Listening>, String> {
+    let mut listening = Vec::new();
+    let tables = config.listen.iter().enumerate();
+    for (index, listen) in tables.filter(|(_, it)| slot < config.slots(it)) {
+        let socket = handover.take(&listener_name(index, slot))?;
+        let proxies = &listen.proxies;
+        let proxies = proxies.protocol.then(|| proxies.trusted.clone());
+        listening.push(match listen.url.place {
+            Place::Inet(_) => Listening::Clients {
+                index,
+                listener: TcpListener::from(socket),
+                proxies,
+            },
+            Place::Unix(_) => Listening::LocalClients {
+                index,
+                listener: UnixListener::from(socket),
+                proxies,
+            },
+        });
+    }
+    Ok(listening)
+}
+
+/// What the node has to know of each listener.
+fn listeners(config: &Config, services: &Services) -> Vec<Listener> {
+    let all = config.listen.iter();
+    let known = all.map(|listen| Listener {
+        protocol: services.protocol(listen.handler, listen.url.scheme.protocol()),
+        handler: listen.handler,
+        forwarding: listen.proxies.header.map(|header| Forwarding {
+            header,
+            trusted: listen.proxies.trusted.clone(),
+        }),
+    });
+    known.collect()
 }
 
 fn switchboard_reactor(

@@ -5,6 +5,7 @@
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, Permissions, TryLockError};
 use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -213,6 +214,14 @@ impl Lock {
         Ok(Some(Lock { file, path }))
     }
 
+    /// The lock on `dir` that this process holds already.
+    pub fn adopt(fd: OwnedFd, dir: &RunDir) -> Lock {
+        Lock {
+            file: File::from(fd),
+            path: dir.path().join("lock"),
+        }
+    }
+
     /// Lets go in the order in which the next one asks: the name first, then the lock itself.
     pub fn release(self) {
         let _ = fs::remove_file(&self.path);
@@ -221,6 +230,12 @@ impl Lock {
             let _ = fs::remove_dir(dir);
         }
         drop(self.file);
+    }
+}
+
+impl AsFd for Lock {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
     }
 }
 

@@ -10,7 +10,7 @@ use mio::net::UnixStream;
 use signal_hook::low_level;
 
 /// The signals the master listens to. SIGPIPE is ignored by the Rust runtime already.
-const WATCHED: &[c_int] = &[
+pub const WATCHED: &[c_int] = &[
     libc::SIGCHLD,
     libc::SIGTERM,
     libc::SIGINT,

@@ -4,24 +4,27 @@
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::process::Child;
 
 use crate::base::dice::Dice;
 use crate::config::Config;
 use crate::config::locate::Source;
 use crate::config::url::Place;
+use crate::net::tickets::TicketSecret;
 use crate::run::certificates::{self, Certificates};
+use crate::run::child_process::ChildProcess;
 use crate::run::children::Role;
 use crate::run::exit::{Exit, Failure};
+use crate::run::handed_config::{self, Packed};
 use crate::run::handover::{Activated, SWITCHBOARD_NAME, listener_name, master_name};
 use crate::run::identity::Identity;
+use crate::run::inheritance::{Heir, Inheritance, Keep, Listeners};
 use crate::run::ledger::{self, Ledger, Page, page_name};
 use crate::run::link::Link;
-use crate::run::os;
+use crate::run::log_file;
 use crate::run::role::seed;
 use crate::run::roots;
 use crate::run::rundir::RunDir;
@@ -31,16 +34,47 @@ use crate::run::status::ListenStatus;
 
 /// A living child as the master sees it.
 pub struct Process {
-    pub child: Child,
+    pub child: ChildProcess,
     /// One for each of its reactors.
     pub links: Vec<Link>,
+    /// Where it is sent a new log file, if the log goes to one.
+    pub log: Option<UnixStream>,
     /// The same; none for the switchboard. They end with the process.
     pub pages: Vec<Page>,
 }
 
+impl Process {
+    /// Goes on with a child of the program before. `fd` takes each descriptor.
+    pub fn resume(
+        heir: Heir,
+        ledger: &Ledger,
+        fd: &mut dyn FnMut(RawFd) -> Result<OwnedFd, String>,
+    ) -> Result<Process, String> {
+        let mut links = Vec::new();
+        for pair in heir.links {
+            let stream = mio::net::UnixStream::from_std(UnixStream::from(fd(pair.fd)?));
+            links.push(Link::restore(stream, pair));
+        }
+        let pages = heir
+            .pages
+            .into_iter()
+            .map(|page| Ok(ledger.adopt_page(fd(page)?)));
+        let pages: Result<Vec<Page>, String> = pages.collect();
+        Ok(Process {
+            child: ChildProcess::of(heir.pid),
+            links,
+            pages: pages?,
+            log: heir.log.map(fd).transpose()?.map(UnixStream::from),
+        })
+    }
+}
+
+/// What is opened anew, or was open before.
+type Held = (Vec<Slots>, UnixListener, Ledger, Option<Certificates>);
+
 /// What a child is given of the configuration.
 pub struct Given {
-    text: File,
+    config: Packed,
     certificates: Option<Certificates>,
 }
 
@@ -52,9 +86,11 @@ pub struct Site {
     /// The same as something to inherit, for children that may not look into our directory.
     inherited: Option<File>,
     launcher: Launcher,
-    ledger: Ledger,
+    pub ledger: Ledger,
     /// Of the listeners that speak TLS, if any does.
     pub certificates: Option<Certificates>,
+    /// Whether the log goes to a file, which may be rotated.
+    pub log_is_file: bool,
     workers: u32,
     threads: u32,
 }
@@ -67,8 +103,7 @@ impl Site {
         dir: &RunDir,
         activated: &mut Activated,
     ) -> Result<Site, Failure> {
-        let identity = Identity::of(config)?;
-        if let Some(identity) = &identity {
+        if let Some(identity) = Identity::of(config)? {
             identity.try_on()?;
         }
         roots::check(config)?;
@@ -87,28 +122,80 @@ impl Site {
                 }
             })
             .collect();
+        let slots = slots?;
         let switchboard = dir.switchboard_socket();
         let links = listen_unix(&switchboard)
             .map_err(|error| Failure::io(switchboard.display(), &error))?;
-        let inherited = identity.as_ref().map(|it| give_away(&switchboard, it));
-        let inherited = inherited.transpose();
-        let inherited = inherited.map_err(|error| Failure::io(switchboard.display(), &error))?;
-        let launcher = Launcher::new(source, identity)
-            .map_err(|error| Failure::io("cannot start other processes", &error))?;
         let key = Dice::new(seed().map_err(|why| Failure::new(Exit::Failed, why))?).next_u64();
         let ledger = Ledger::open(config.listen.len(), key)
             .map_err(|error| Failure::io("cannot share memory", &error))?;
+        Site::assemble(
+            config,
+            source,
+            switchboard,
+            (slots, links, ledger, certificates),
+        )
+    }
+
+    /// Goes on with what the program before left open. `fd` takes each descriptor.
+    pub fn resume(
+        config: &Config,
+        source: &Source,
+        dir: &RunDir,
+        left: &Inheritance,
+        fd: &mut dyn FnMut(RawFd) -> Result<OwnedFd, String>,
+    ) -> Result<Site, Failure> {
+        let fail = |why: String| Failure::new(Exit::Failed, why);
+        let tickets = left.tickets;
+        let tickets = tickets.map(|(epoch, bytes)| TicketSecret { epoch, bytes });
+        let certificates = Certificates::open_again(tickets, config, source)?;
+        let mut slots = Vec::new();
+        for (listen, left) in config.listen.iter().zip(&left.listeners) {
+            slots.push(Slots::resume(listen, left, config.slots(listen), fd).map_err(fail)?);
+        }
+        let links = UnixListener::from(fd(left.links).map_err(fail)?);
+        let switchboard = dir.switchboard_socket();
+        let ledger = Ledger::adopt(fd(left.ledger).map_err(fail)?, config.listen.len())
+            .map_err(|error| Failure::io("cannot share memory", &error))?;
+        Site::assemble(
+            config,
+            source,
+            switchboard,
+            (slots, links, ledger, certificates),
+        )
+    }
+
+    fn assemble(
+        config: &Config,
+        source: &Source,
+        switchboard: PathBuf,
+        (slots, links, ledger, certificates): Held,
+    ) -> Result<Site, Failure> {
+        let identity = Identity::of(config)?;
+        let inherited = identity.as_ref().map(|it| give_away(&switchboard, it));
+        let inherited = inherited.transpose();
+        let inherited = inherited.map_err(|error| Failure::io(switchboard.display(), &error))?;
+        let launcher = handed_config::pack(source, config)
+            .and_then(|config| Launcher::new(source, config, identity))
+            .map_err(|error| Failure::io("cannot start other processes", &error))?;
         Ok(Site {
-            slots: slots?,
+            slots,
             links,
             switchboard,
             inherited,
             launcher,
             ledger,
             certificates,
+            log_is_file: false,
             workers: config.workers,
             threads: config.threads,
         })
+    }
+
+    /// The sockets, for the program that takes over; `None` when they are closed.
+    pub fn leave(&self, keep: &mut Keep) -> Option<(Vec<Listeners>, RawFd)> {
+        let slots: Option<Vec<Listeners>> = self.slots.iter().map(|it| it.leave(keep)).collect();
+        Some((slots?, keep.note(&self.links)))
     }
 
     /// Where clients connect, with the real ports.
@@ -137,16 +224,22 @@ impl Site {
     /// Gives children this configuration from now on; returns the one they had.
     pub fn configure(&mut self, config: &Config, source: &Source) -> Result<Given, Failure> {
         roots::check(config)?;
-        let certificates = Certificates::open_again(self.certificates.as_ref(), config, source)?;
-        let text = os::memory_file(source.text.as_bytes())
+        let certificates = {
+            let tickets = self.certificates.as_ref().map(Certificates::tickets);
+            Certificates::open_again(tickets, config, source)?
+        };
+        let handed = handed_config::pack(source, config)
             .map_err(|error| Failure::io("cannot hold the configuration", &error))?;
-        Ok(self.give(Given { text, certificates }))
+        Ok(self.give(Given {
+            config: handed,
+            certificates,
+        }))
     }
 
     /// Gives children this from now on; returns what they had.
     pub fn give(&mut self, given: Given) -> Given {
         Given {
-            text: self.launcher.configure(given.text),
+            config: self.launcher.configure(given.config),
             certificates: std::mem::replace(&mut self.certificates, given.certificates),
         }
     }
@@ -188,12 +281,7 @@ impl Site {
             ("master".to_string(), theirs.as_fd()),
             ("links".to_string(), self.links.as_fd()),
         ];
-        let child = self.launcher.launch(&arguments, descriptors)?;
-        Ok(Process {
-            child,
-            links: vec![link(ours)?],
-            pages: Vec::new(),
-        })
+        self.launch(&arguments, descriptors, vec![link(ours)?])
     }
 
     fn start_worker(&self, number: u32, life: u32) -> io::Result<Process> {
@@ -230,11 +318,34 @@ impl Site {
         let (number, life) = (number.to_string(), life.to_string());
         let mut arguments = words(&["worker", "--number", &number, "--life", &life]);
         arguments.extend(words(&["--switchboard", &switchboard]));
-        let child = self.launcher.launch(&arguments, descriptors)?;
+        let process = self.launch(&arguments, descriptors, ours)?;
+        Ok(Process {
+            pages: pages.into_iter().map(|(_, page)| page).collect(),
+            ..process
+        })
+    }
+
+    fn launch(
+        &self,
+        arguments: &[String],
+        descriptors: Vec<(String, BorrowedFd<'_>)>,
+        links: Vec<Link>,
+    ) -> io::Result<Process> {
+        let mut descriptors = descriptors;
+        let pair = self.log_is_file.then(UnixStream::pair).transpose()?;
+        let (log, theirs) = pair.unzip();
+        if let Some(theirs) = &theirs {
+            descriptors.push((log_file::DESCRIPTOR.to_string(), theirs.as_fd()));
+        }
+        if let Some(ours) = &log {
+            ours.set_nonblocking(true)?;
+        }
+        let child = self.launcher.launch(arguments, descriptors)?.into();
         Ok(Process {
             child,
-            links: ours,
-            pages: pages.into_iter().map(|(_, page)| page).collect(),
+            links,
+            pages: Vec::new(),
+            log,
         })
     }
 }

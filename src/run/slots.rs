@@ -5,13 +5,14 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::config::Listen;
 use crate::config::url::{ListenUrl, Place};
 use crate::run::exit::{Exit, Failure};
+use crate::run::inheritance::{Keep, Listeners};
 use crate::run::socket_file::SocketFile;
 
 /// Connections the kernel completes for one slot while its reactor is busy or being replaced. The
@@ -69,6 +70,57 @@ impl Slots {
             count,
             sockets: Sockets::Activated(listener),
         })
+    }
+
+    /// Goes on with the sockets that the program before left open for `count` reactors. `fd` takes
+    /// each of them.
+    pub fn resume(
+        listen: &Listen,
+        left: &Listeners,
+        count: u32,
+        fd: &mut dyn FnMut(RawFd) -> Result<OwnedFd, String>,
+    ) -> Result<Slots, String> {
+        let mut url = listen.url.clone();
+        let sockets = match (left, &mut url.place) {
+            (Listeners::Own(fds), Place::Inet(address)) => {
+                let mut listeners = Vec::new();
+                for left in fds {
+                    let listener = left.map(&mut *fd).transpose()?.map(TcpListener::from);
+                    if let Some(Ok(real)) = listener.as_ref().map(TcpListener::local_addr) {
+                        *address = real;
+                    }
+                    listeners.push(listener);
+                }
+                Sockets::Own(listeners)
+            }
+            (Listeners::Shared(left, identity), Place::Unix(path)) => {
+                Sockets::Shared(SocketFile::adopt(fd(*left)?, path, *identity))
+            }
+            (Listeners::Activated(left), Place::Inet(_)) => {
+                Sockets::Activated(TcpListener::from(fd(*left)?))
+            }
+            _ => return Err(format!("what was left open is not for {url}")),
+        };
+        Ok(Slots {
+            url,
+            count,
+            sockets,
+        })
+    }
+
+    /// For the program that takes over; `None` once they are closed.
+    pub fn leave(&self, keep: &mut Keep) -> Option<Listeners> {
+        match &self.sockets {
+            Sockets::Own(listeners) => {
+                let fds = listeners
+                    .iter()
+                    .map(|it| it.as_ref().map(|it| keep.note(it)));
+                Some(Listeners::Own(fds.collect()))
+            }
+            Sockets::Shared(file) => Some(Listeners::Shared(keep.note(file), file.identity())),
+            Sockets::Activated(listener) => Some(Listeners::Activated(keep.note(listener))),
+            Sockets::Closed => None,
+        }
     }
 
     /// Takes the slot out of those among which the kernel spreads connections. What it had queued
@@ -175,6 +227,7 @@ fn explain(url: &ListenUrl, error: &io::Error) -> Failure {
 mod tests {
     use super::*;
     use crate::app::handler::Handler;
+    use crate::config::proxies::Proxies;
     use crate::config::url;
 
     fn open(url: &str, count: u32) -> Result<Slots, Failure> {
@@ -183,6 +236,7 @@ mod tests {
             handler: Handler::Echo,
             word: "echo".into(),
             tls: None,
+            proxies: Proxies::default(),
             workers: count,
             connections: 0,
             accepts_per_second: 0,

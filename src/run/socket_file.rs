@@ -4,7 +4,7 @@
 
 use std::fs::{self, Permissions};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -43,6 +43,20 @@ impl SocketFile {
                 &error,
             )
         })
+    }
+
+    /// A socket that this process has open already.
+    pub fn adopt(fd: OwnedFd, path: &Path, identity: (u64, u64)) -> SocketFile {
+        SocketFile {
+            socket: Socket::from(fd),
+            path: path.to_path_buf(),
+            identity,
+        }
+    }
+
+    /// Device and inode of the file.
+    pub fn identity(&self) -> (u64, u64) {
+        self.identity
     }
 }
 

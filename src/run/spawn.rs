@@ -2,7 +2,7 @@
 //! child is due or what its descriptors are for. Invariant: a child gets the descriptors named and
 //! no others, runs the very binary the master runs, and dies with the master.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use crate::config::locate::Source;
+use crate::run::handed_config::Packed;
 use crate::run::handover;
 use crate::run::identity::{self, Identity};
 use crate::run::notify;
@@ -21,9 +22,8 @@ use crate::run::signals::IGNORED_BY_CHILDREN;
 #[derive(Debug)]
 pub struct Launcher {
     binary: Binary,
-    /// The text of the configuration, so that a file changed meanwhile does not mix versions.
-    config: File,
-    config_path: Option<PathBuf>,
+    /// What `handed_config` packed, so that a file changed meanwhile does not mix versions.
+    config: Packed,
     /// Set when the program that embeds us is to be started again: how it was started.
     embedding: Option<Embedding>,
     master: u32,
@@ -31,8 +31,9 @@ pub struct Launcher {
     identity: Option<Identity>,
 }
 
-/// The variable that tells a child where the configuration came from, for its messages.
-pub const CONFIG_PATH: &str = "LINEMAN_CONFIG";
+/// The variables that children inherit, by how they begin: those that say how any program is run.
+/// The environment may hold secrets, and children are told all else.
+const INHERITED: &[&str] = &["LD_", "LLVM_PROFILE_FILE", "MIMALLOC_", "RUST_BACKTRACE"];
 
 /// The variable that tells a program that embeds the server which role it has, because its own
 /// command line belongs to it: the arguments that `lineman` would get, joined by `SEPARATOR`.
@@ -62,7 +63,11 @@ enum Binary {
 }
 
 impl Launcher {
-    pub fn new(source: &Source, identity: Option<Identity>) -> io::Result<Launcher> {
+    pub fn new(
+        source: &Source,
+        config: Packed,
+        identity: Option<Identity>,
+    ) -> io::Result<Launcher> {
         let embedding = source.program.name.clone().map(|name| Embedding {
             name,
             arguments: std::env::args_os().skip(1).collect(),
@@ -73,8 +78,7 @@ impl Launcher {
         };
         Ok(Launcher {
             binary,
-            config: os::memory_file(source.text.as_bytes())?,
-            config_path: source.path.clone(),
+            config,
             embedding,
             master: std::process::id(),
             identity,
@@ -82,19 +86,19 @@ impl Launcher {
     }
 
     /// Gives the next children another configuration; returns the former.
-    pub fn configure(&mut self, config: File) -> File {
+    pub fn configure(&mut self, config: Packed) -> Packed {
         std::mem::replace(&mut self.config, config)
     }
 
-    /// Starts `lineman ARGUMENTS`, or the embedding program in that role, with `descriptors`, the configuration added. To be called from
-    /// the master's main thread: Linux ties a child's life to the thread that forked it.
+    /// Starts `lineman ARGUMENTS`, or the embedding program in that role, with `descriptors`, the
+    /// configuration added. To be called from the master's main thread: Linux ties a child's life to the thread that forked it.
     pub fn launch(
         &self,
         arguments: &[String],
         descriptors: Vec<(String, BorrowedFd<'_>)>,
     ) -> io::Result<Child> {
         let mut descriptors = descriptors;
-        descriptors.push(("config".to_string(), self.config.as_fd()));
+        descriptors.push(("config".to_string(), self.config.file.as_fd()));
         // Numbers that the child's descriptors will take must not be in use for anything that the
         // child still needs on its way to exec: the sources, the binary, and the pipe on which the
         // standard library reports that exec failed. The first two are copied out of the way; the
@@ -110,24 +114,27 @@ impl Launcher {
         let (program, _open) = self.program(free)?;
         let mut command = Command::new(program);
         match &self.embedding {
-            None => command.arg0("lineman").args(arguments).env_remove(ROLE),
-            Some(embedding) => command
-                .arg0(&embedding.name)
-                .args(&embedding.arguments)
-                .env(ROLE, arguments.join(&SEPARATOR.to_string())),
+            None => command
+                .arg0("lineman")
+                .args(arguments)
+                .env_clear()
+                .envs(std::env::vars_os().filter(|(name, _)| is_inherited(name))),
+            Some(embedding) => {
+                // The environment is the program's own to use, but for what is meant for us.
+                let ours = self.config.variables.iter().map(String::as_str);
+                for name in ours.chain(notify::VARIABLES).chain(["LISTEN_PID"]) {
+                    command.env_remove(name);
+                }
+                command
+                    .arg0(&embedding.name)
+                    .args(&embedding.arguments)
+                    .env(ROLE, arguments.join(&SEPARATOR.to_string()))
+            }
         };
         command
             .envs(handover::environment(&names, self.master))
-            .env_remove("LISTEN_PID")
             .stdin(Stdio::null())
             .stdout(Stdio::null());
-        for name in notify::VARIABLES {
-            command.env_remove(name);
-        }
-        match &self.config_path {
-            Some(path) => command.env(CONFIG_PATH, path),
-            None => command.env_remove(CONFIG_PATH),
-        };
         self.prepare(&mut command, &sources);
         command.spawn()
     }
@@ -168,6 +175,11 @@ impl Launcher {
         // master were doing at the fork.
         unsafe { command.pre_exec(between) };
     }
+}
+
+fn is_inherited(name: &OsStr) -> bool {
+    let name = name.as_encoded_bytes();
+    INHERITED.iter().any(|it| name.starts_with(it.as_bytes()))
 }
 
 /// Opens descriptors until none below `free` is left.

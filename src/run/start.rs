@@ -2,9 +2,7 @@
 //! order of it: lock, limits, sockets, log. Does not know what the loop does. Invariant: whatever
 //! fails here fails before a client was accepted, and is told to whoever typed the command.
 
-use std::fs::File;
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 
 use crate::config::Config;
@@ -14,20 +12,23 @@ use crate::run::banner::Banner;
 use crate::run::daemon::{Detached, Readiness, detach};
 use crate::run::exit::{Exit, Failure};
 use crate::run::handover::Activated;
+use crate::run::log_file::LogFile;
 use crate::run::master::{About, Master};
 use crate::run::rundir::{Lock, RunDir};
 use crate::run::site::Site;
-use crate::run::{log as log_writer, os};
+use crate::run::{exec, log as log_writer, os, secrets};
 
 /// Runs `start`; with `daemon` it returns as soon as the server is ready.
 ///
 /// `asked` is the configuration file as typed. The program must have one thread.
 pub fn start(source: &Source, asked: Option<&Path>, daemon: bool) -> Result<Exit, Failure> {
+    // Before the working directory changes.
+    let program = exec::program();
     let config = source
-        .config()
+        .config(&secrets::fetch)
         .map_err(|error| Failure::new(Exit::BadConfig, error.0))?;
     if !daemon {
-        return serve(source, asked, config, None);
+        return serve(source, asked, config, program, None);
     }
     match detach().map_err(|error| Failure::io("cannot detach", &error))? {
         Detached::Command { code, text } => match Exit::from_code(code) {
@@ -37,7 +38,7 @@ pub fn start(source: &Source, asked: Option<&Path>, daemon: bool) -> Result<Exit
             }
             exit => Err(Failure::new(exit, text)),
         },
-        Detached::Daemon(readiness) => serve(source, asked, config, Some(readiness)),
+        Detached::Daemon(readiness) => serve(source, asked, config, program, Some(readiness)),
     }
 }
 
@@ -45,6 +46,7 @@ fn serve(
     source: &Source,
     asked: Option<&Path>,
     config: Config,
+    program: Option<PathBuf>,
     readiness: Option<Readiness>,
 ) -> Result<Exit, Failure> {
     os::restrict_new_files();
@@ -58,8 +60,16 @@ fn serve(
     let mut master = None;
     let activated = activated.map_err(|why| Failure::new(Exit::Failed, why));
     let daemon = readiness.is_some();
-    let prepared =
-        activated.and_then(|activated| prepare(source, asked, &config, (&dir, activated), daemon));
+    let prepared = activated.and_then(|activated| {
+        prepare(
+            source,
+            asked,
+            &config,
+            (&dir, &lock, program),
+            activated,
+            daemon,
+        )
+    });
     let exit = match prepared {
         Ok(prepared) => master
             .insert(prepared)
@@ -67,12 +77,17 @@ fn serve(
             .map_err(|error| Failure::io("the master's loop broke", &error)),
         Err(failure) => refuse(failure, readiness),
     };
+    end(&dir, lock, master);
+    exit
+}
+
+/// Lets go of everything, in the order in which the next server asks for it.
+pub(super) fn end(dir: &RunDir, lock: Lock, master: Option<Master>) {
     log_writer::flush();
     dir.clean();
     lock.release();
     // Its connections close with it, and by that `stop` knows that the next may start.
     drop(master);
-    exit
 }
 
 /// Tells the failure to whoever waits for it, which is one of two.
@@ -87,18 +102,19 @@ fn prepare(
     source: &Source,
     asked: Option<&Path>,
     config: &Config,
-    (dir, mut activated): (&RunDir, Activated),
+    (dir, lock, program): (&RunDir, &Lock, Option<PathBuf>),
+    mut activated: Activated,
     daemon: bool,
 ) -> Result<Master, Failure> {
     let descriptors = os::raise_descriptor_limit();
-    let site = Site::open(config, source, dir, &mut activated)?;
-    let own_log = daemon.then(|| dir.log_file());
-    let log_file = config.log.file.clone().or(own_log);
-    if let Some(path) = &log_file {
-        write_log_to(path)?;
-    }
-    log_writer::start("master", &config.log);
-    log_writer::report_panics();
+    let mut site = Site::open(config, source, dir, &mut activated)?;
+    let asked = asked.map(|path| path.display().to_string());
+    let about = equip(
+        &mut site,
+        (source, config),
+        (asked, daemon),
+        (dir, lock, program),
+    )?;
     if let Err(error) = descriptors {
         log::warn!("the number of descriptors stays as it is: {error}");
     }
@@ -110,6 +126,26 @@ fn prepare(
             "{address} was handed over, but no [[listen]] names it, so nobody listens there"
         );
     }
+    Master::new(site, about, config, dir, Clock::start())
+}
+
+/// Starts the log and puts together what is told of the server. `asked` is the configuration file
+/// as typed.
+pub(super) fn equip(
+    site: &mut Site,
+    (source, config): (&Source, &Config),
+    (asked, daemon): (Option<String>, bool),
+    (dir, lock, program): (&RunDir, &Lock, Option<PathBuf>),
+) -> Result<About, Failure> {
+    let own_log = daemon.then(|| dir.log_file());
+    let log_path = config.log.file.clone().or(own_log);
+    let log_file = log_path.clone().map(LogFile::open).transpose()?;
+    site.log_is_file = log_file.is_some();
+    // Until the master listens to them. The log's thread is never to take one: it would be lost when
+    // another program is executed.
+    exec::block_signals();
+    log_writer::start("master", &config.log);
+    log_writer::report_panics();
     let banner = Banner {
         program: std::env::args()
             .next()
@@ -121,31 +157,18 @@ fn prepare(
         workers: config.workers,
         threads: config.threads,
         listen: site.listen_status(config),
-        config: asked.map(|path| path.display().to_string()),
+        config: asked,
         config_name: source.name(),
         demo: config.has_demo_app(),
-        log_file: log_file.map(|path| path.display().to_string()),
+        log_file: log_path.map(|path| path.display().to_string()),
         daemon,
     };
-    let run_dir = dir.path().display().to_string();
-    let about = About {
+    Ok(About {
         banner,
-        run_dir,
+        run_dir: dir.path().display().to_string(),
         source: source.clone(),
-    };
-    Master::new(site, about, config, dir, Clock::start())
-}
-
-/// Puts the file in the place of standard error, for us and for all children, whatever writes
-/// there: even the last words of a library end up in the log.
-fn write_log_to(path: &PathBuf) -> Result<(), Failure> {
-    let explain = |error| Failure::io(format!("cannot write the log {}", path.display()), &error);
-    let mut options = File::options();
-    let file = options
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(explain)?;
-    os::place_at(file.as_raw_fd(), 2).map_err(explain)
+        log_file,
+        program,
+        lock: lock.as_fd().as_raw_fd(),
+    })
 }

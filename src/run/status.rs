@@ -9,9 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::counters::Counters;
 use crate::run::children::Role;
+use crate::run::rates::Rates;
 
 /// The whole server at one moment.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Status {
     pub version: String,
     /// `running` when every process is, else `starting` or `stopping`.
@@ -28,6 +29,9 @@ pub struct Status {
     pub master: MasterStatus,
     pub processes: Vec<ProcessStatus>,
     pub total: BTreeMap<String, u64>,
+    /// Known to whoever asks more than once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rates: Option<Rates>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,7 +109,7 @@ impl State {
 }
 
 /// One worker, or the switchboard.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ProcessStatus {
     pub pid: Option<u32>,
     pub role: Role,
@@ -118,6 +122,8 @@ pub struct ProcessStatus {
     /// How its predecessor ended.
     pub last_end: Option<String>,
     pub counters: BTreeMap<String, u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rates: Option<Rates>,
 }
 
 /// Counters under their names.
@@ -138,16 +144,47 @@ const HEADINGS: [&str; 9] = [
     "STATE",
 ];
 
+const RATE_HEADINGS: [&str; 3] = ["CONNS/S", "IN/S", "OUT/S"];
+/// Before this column the rates are shown: after the totals they belong to.
+const RATES_AT: usize = 7;
+
 impl Status {
-    /// For a terminal.
+    /// For a person.
     pub fn table(&self) -> String {
-        let mut text = self.header();
+        self.under_header(columns(&self.rows()))
+    }
+
+    /// The same with what happens each second.
+    pub fn table_with_rates(&self) -> String {
+        let mut cells = vec![RATE_HEADINGS.map(str::to_string), rate_cells(None)];
+        cells.extend(self.processes.iter().map(|process| match process.role {
+            Role::Worker => rate_cells(process.rates.as_ref()),
+            Role::Switchboard => rate_cells(None),
+        }));
+        cells.push(rate_cells(self.rates.as_ref()));
+        let both = self.rows().into_iter().zip(cells);
+        let rows: Vec<Vec<String>> = both
+            .map(|(row, cells)| {
+                let mut row = row.to_vec();
+                row.splice(RATES_AT..RATES_AT, cells);
+                row
+            })
+            .collect();
+        self.under_header(columns(&rows))
+    }
+
+    fn rows(&self) -> Vec<[String; 9]> {
         let mut rows = vec![HEADINGS.map(str::to_string), self.master_row()];
         rows.extend(self.processes.iter().map(ProcessStatus::row));
         rows.push(self.summary_row());
+        rows
+    }
+
+    fn under_header(&self, table: String) -> String {
+        let mut text = self.header();
         let rule = "-".repeat(text.lines().map(str::len).max().unwrap_or(0).clamp(60, 100));
         let _ = writeln!(text, "{rule}");
-        text.push_str(&columns(&rows));
+        text.push_str(&table);
         text
     }
 
@@ -245,6 +282,12 @@ impl ProcessStatus {
     }
 }
 
+fn rate_cells(rates: Option<&Rates>) -> [String; 3] {
+    let numbers = rates.map(|it| [it.accepted, it.messages_in, it.messages_out].map(Some));
+    let cell = |number: Option<f64>| number.map_or("-".to_string(), |it| format!("{it:.1}"));
+    numbers.unwrap_or_default().map(cell)
+}
+
 fn memory(bytes: Option<u64>) -> String {
     bytes.map_or("-".to_string(), |bytes| {
         format!("{:.1}M", bytes as f64 / 1_048_576.0)
@@ -261,17 +304,18 @@ fn uptime(seconds: u64) -> String {
     }
 }
 
-/// Aligns columns; the last one runs free.
-pub fn columns<const N: usize>(rows: &[[String; N]]) -> String {
+/// Aligns columns; the last one runs free. All rows are as long as the first.
+pub fn columns(rows: &[impl AsRef<[String]>]) -> String {
     let width = |column: usize| {
-        let widths = rows.iter().map(|row| row[column].chars().count());
+        let widths = rows.iter().map(|row| row.as_ref()[column].chars().count());
         widths.max().unwrap_or(0)
     };
-    let widths: Vec<usize> = (0..N).map(width).collect();
+    let count = rows.first().map_or(0, |row| row.as_ref().len());
+    let widths: Vec<usize> = (0..count).map(width).collect();
     let mut text = String::new();
     for row in rows {
         let mut line = String::new();
-        for (cell, width) in row.iter().zip(&widths) {
+        for (cell, width) in row.as_ref().iter().zip(&widths) {
             let _ = write!(line, "{cell:<width$}  ");
         }
         let _ = writeln!(text, "{}", line.trim_end());
@@ -280,10 +324,11 @@ pub fn columns<const N: usize>(rows: &[[String; N]]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn status() -> Status {
+    /// A server with one worker.
+    pub fn status() -> Status {
         let counters = Counters {
             connections: 3,
             messages_in: 9,
@@ -325,8 +370,10 @@ mod tests {
                 restarts: 2,
                 last_end: Some("exit code 1".into()),
                 counters: named(&counters),
+                rates: None,
             }],
             total: named(&counters),
+            rates: None,
         }
     }
 
@@ -351,6 +398,40 @@ mod tests {
         assert!(table.contains("http://127.0.0.1:1 (echo)"));
         assert!(table.contains("up 1 h 1 min"));
         assert!(table.contains("/etc/a.pem for a.example, *.b.example: 3 days left"));
+    }
+
+    #[test]
+    fn rates_have_columns_of_their_own_where_they_are_known() {
+        let mut status = status();
+        let row = |status: &Status, start: &str| {
+            let table = status.table_with_rates();
+            let line = table.lines().find(|line| line.starts_with(start));
+            let cells: Vec<String> = line
+                .unwrap()
+                .split_whitespace()
+                .map(str::to_string)
+                .collect();
+            cells.join(" ")
+        };
+        assert!(row(&status, "PID").ends_with("MSGS-OUT CONNS/S IN/S OUT/S RESTARTS STATE"));
+        assert!(row(&status, "11 ").contains("9 0 - - - 2 waiting"));
+        let rates = Rates {
+            accepted: 0.5,
+            messages_in: 1200.0,
+            messages_out: 3.0,
+        };
+        status.processes[0].rates = Some(rates);
+        status.rates = Some(rates);
+        assert!(row(&status, "11 ").contains("9 0 0.5 1200.0 3.0 2 waiting"));
+        assert_eq!(
+            row(&status, "10 "),
+            "10 master 1.0M - - - - - - - - running"
+        );
+        assert_eq!(
+            row(&status, "Summary"),
+            "Summary 2 processes 3.0M 3 0 9 0 0.5 1200.0 3.0 2"
+        );
+        assert!(!status.table().contains("CONNS/S"));
     }
 
     #[test]

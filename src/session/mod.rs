@@ -5,6 +5,7 @@
 pub mod framed;
 pub mod http;
 pub mod link;
+pub mod upgrade;
 pub mod websocket;
 mod websocket_message;
 
@@ -13,6 +14,8 @@ pub enum Session {
     /// Boxed: a WebSocket, which most connections become, needs a fraction of it.
     Http(Box<http::Http>),
     WebSocket(websocket::WebSocket),
+    /// We asked a server for a WebSocket and wait for its answer.
+    Upgrading(Box<upgrade::Upgrade>),
     /// Lines, frames or bytes.
     Framed(framed::Framed),
     /// To the switchboard.
@@ -22,8 +25,8 @@ pub enum Session {
 }
 
 impl Session {
-    /// Whether the peer is a client, not a process of ours.
-    pub fn is_client(&self) -> bool {
+    /// Whether the peer is a stranger, client or server, and not a process of ours.
+    pub fn is_foreign(&self) -> bool {
         !matches!(self, Session::Uplink | Session::Master)
     }
 }

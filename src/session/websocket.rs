@@ -1,4 +1,4 @@
-//! One WebSocket connection, server side (RFC 6455): Open → Closing → Ended. Frames in, whole
+//! One WebSocket connection, either end (RFC 6455): Open → Closing → Ended. Frames in, whole
 //! messages out; control frames, silence and the closing handshake are dealt with here. Knows
 //! nothing of what messages mean. Invariants: a message is handed out whole and, if it is text, is
 //! UTF-8; payload leaves the inbox as it comes; memory is held only for a message that is not whole.
@@ -6,12 +6,13 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use crate::base::bytes::{Inbox, Outbox};
+use crate::base::bytes::{Full, Inbox, Outbox};
 use crate::base::close::{Close, Violation};
+use crate::base::dice::Dice;
 use crate::base::now::{Moment, Now};
 use crate::session::websocket_message::{Message, deflated_bytes_max};
 use crate::wire::deflate::{History, Inflaters};
-use crate::wire::websocket::{self as wire, Control, Data, Header, OpCode};
+use crate::wire::websocket::{self as wire, Control, Data, Header, OpCode, Role};
 
 /// The bounds of one connection.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +37,8 @@ pub struct WebSocket {
     message: Option<Box<Message>>,
     /// Of a connection that may compress its messages: what they may refer to.
     deflate: Option<Box<History>>,
+    /// Where the keys of our frames come from, if we are the client.
+    masks: Option<Box<Dice>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +84,7 @@ pub enum Shut {
 }
 
 impl WebSocket {
+    /// We are the server.
     pub fn new(now: Now) -> WebSocket {
         WebSocket {
             life: Life::Open,
@@ -88,6 +92,15 @@ impl WebSocket {
             frame: None,
             message: None,
             deflate: None,
+            masks: None,
+        }
+    }
+
+    /// We are the client. `masks` has to be unpredictable (RFC 6455 section 10.3).
+    pub fn client(now: Now, masks: Dice) -> WebSocket {
+        WebSocket {
+            masks: Some(Box::new(masks)),
+            ..WebSocket::new(now)
         }
     }
 
@@ -130,7 +143,7 @@ impl WebSocket {
         if self.is_closing() {
             return Shut::Wait;
         }
-        if !say_close(close, out) {
+        if !self.say_close(close, out) {
             self.end();
             return Shut::Cut;
         }
@@ -150,7 +163,7 @@ impl WebSocket {
             return None;
         }
         let close = match self.life {
-            Life::Open => match wire::push_frame(out, wire::PING, &[]) {
+            Life::Open => match self.push(wire::PING, &[], out) {
                 Ok(()) => {
                     self.life = Life::Doubted { since: now.moment };
                     return None;
@@ -158,7 +171,7 @@ impl WebSocket {
                 Err(_) => Close::TooSlow,
             },
             Life::Doubted { .. } => {
-                say_close(&Close::Unheard, out);
+                self.say_close(&Close::Unheard, out);
                 Close::Unheard
             }
             Life::Closing { .. } | Life::Ended => Close::TooLate,
@@ -186,6 +199,30 @@ impl WebSocket {
         matches!(self.life, Life::Doubted { .. })
     }
 
+    fn role(&self) -> Role {
+        match self.masks {
+            Some(_) => Role::Client,
+            None => Role::Server,
+        }
+    }
+
+    /// Queues a frame of the protocol's own.
+    fn push(&mut self, opcode: OpCode, payload: &[u8], out: &mut Outbox) -> Result<(), Full> {
+        match &mut self.masks {
+            Some(masks) => wire::push_masked(out, opcode, masks.next_mask(), payload),
+            None => wire::push_frame(out, opcode, payload),
+        }
+    }
+
+    /// Queues the Close frame for this reason; false when there is none or no room for it.
+    fn say_close(&mut self, close: &Close, out: &mut Outbox) -> bool {
+        let Some((code, text)) = close.websocket() else {
+            return false;
+        };
+        let payload = wire::close_payload(code, &text);
+        self.push(wire::CLOSE, &payload, out).is_ok()
+    }
+
     fn end(&mut self) {
         self.life = Life::Ended;
         self.frame = None;
@@ -203,7 +240,7 @@ impl WebSocket {
     fn violated<'a>(&mut self, violation: Violation, out: &mut Outbox) -> WebSocketStep<'a> {
         let close = Close::Violation(violation);
         if !self.is_closing() {
-            say_close(&close, out);
+            self.say_close(&close, out);
         }
         self.end();
         WebSocketStep::Close(close)
@@ -222,7 +259,7 @@ impl WebSocket {
         if rest.is_empty() {
             return Ok(Some(WebSocketStep::Idle));
         }
-        let Some(header) = Header::parse(rest, self.deflate.is_some())? else {
+        let Some(header) = Header::parse(rest, self.deflate.is_some(), self.role())? else {
             return Ok(Some(WebSocketStep::Idle));
         };
         let whole = header.length <= (rest.len() - header.len) as u64;
@@ -362,7 +399,7 @@ impl WebSocket {
             // Section 5.5.1: nothing is sent after our Close frame.
             Control::Ping if !self.is_closing() => {
                 // Section 5.5.3: the PONG carries what the PING did.
-                if wire::push_frame(out, wire::PONG, payload).is_err() {
+                if self.push(wire::PONG, payload, out).is_err() {
                     self.end();
                     return Ok(Some(WebSocketStep::Close(Close::TooSlow)));
                 }
@@ -383,7 +420,7 @@ impl WebSocket {
         if !self.is_closing() {
             let answer = code.map(u16::to_be_bytes);
             let answer = answer.as_ref().map_or(&[][..], |code| &code[..]);
-            if wire::push_frame(out, wire::CLOSE, answer).is_err() {
+            if self.push(wire::CLOSE, answer, out).is_err() {
                 self.end();
                 return Ok(WebSocketStep::Close(Close::TooSlow));
             }
@@ -402,14 +439,6 @@ fn whole_message<'a>(data: Data, payload: &'a [u8]) -> Result<WebSocketStep<'a>,
         },
         _ => Ok(WebSocketStep::Binary(Cow::Borrowed(payload))),
     }
-}
-
-/// Queues the Close frame for this reason; false when there is none or no room for it.
-fn say_close(close: &Close, out: &mut Outbox) -> bool {
-    let Some((code, text)) = close.websocket() else {
-        return false;
-    };
-    wire::push_frame(out, wire::CLOSE, &wire::close_payload(code, &text)).is_ok()
 }
 
 #[cfg(test)]

@@ -3,9 +3,11 @@
 
 pub mod bus;
 pub mod bus_codec;
+pub mod bus_parts;
 pub mod control;
 pub mod deflate;
 pub mod deflate_offer;
+pub mod forwarded;
 pub mod frames;
 pub mod framing;
 pub mod http;
@@ -16,9 +18,12 @@ pub mod lines;
 pub mod numbers;
 pub mod origin;
 pub mod protocol;
+pub mod proxy;
 pub mod pusher;
 pub mod query;
 pub mod raw;
 pub mod sign;
+pub mod target;
 pub mod websocket;
+pub mod websocket_upgrade;
 pub mod x509;

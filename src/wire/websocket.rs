@@ -29,13 +29,22 @@ pub fn accept_key(key: &[u8]) -> String {
     derive_accept_key(key)
 }
 
-/// The header of a frame from a client.
+/// Which end of a connection we are: the client masks its frames, the server does not (RFC 6455
+/// section 5.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    Client,
+    Server,
+}
+
+/// The header of a frame from the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
     pub opcode: OpCode,
     pub is_final: bool,
     /// The message that begins is compressed (RFC 7692 section 6).
     pub is_deflated: bool,
+    /// All zeros from a server, which changes nothing.
     pub mask: [u8; 4],
     /// Of the payload. May be larger than memory.
     pub length: u64,
@@ -45,8 +54,8 @@ pub struct Header {
 
 impl Header {
     /// Reads a header from the front of `bytes`; `None` while it is not whole. `deflate`: messages
-    /// may be compressed.
-    pub fn parse(bytes: &[u8], deflate: bool) -> Result<Option<Header>, Violation> {
+    /// may be compressed. `role` is ours.
+    pub fn parse(bytes: &[u8], deflate: bool, role: Role) -> Result<Option<Header>, Violation> {
         let mut cursor = Cursor::new(bytes);
         let (header, length) = match FrameHeader::parse(&mut cursor) {
             Ok(Some(parsed)) => parsed,
@@ -62,8 +71,11 @@ impl Header {
             return Err(Violation::Protocol("Reserved bits are set"));
         }
         // Section 5.1.
-        let Some(mask) = header.mask else {
-            return Err(Violation::Protocol("Frame is not masked"));
+        let mask = match (role, header.mask) {
+            (Role::Server, Some(mask)) => mask,
+            (Role::Server, None) => return Err(Violation::Protocol("Frame is not masked")),
+            (Role::Client, None) => [0; 4],
+            (Role::Client, Some(_)) => return Err(Violation::Protocol("Frame is masked")),
         };
         // Section 5.2: the most significant bit is 0, and the shortest encoding is used.
         if length > i64::MAX as u64 {
@@ -159,22 +171,45 @@ fn write_frame(header: &FrameHeader, payload: &[u8], bytes: &mut Vec<u8>) {
     bytes.extend_from_slice(payload);
 }
 
-/// A frame as a client sends it: for tests, the simulation and the load generator.
+/// Queues a whole frame as a client sends it.
+pub fn push_masked(
+    out: &mut Outbox,
+    opcode: OpCode,
+    mask: [u8; 4],
+    payload: &[u8],
+) -> Result<(), Full> {
+    let header = masked_header(opcode, true, mask);
+    let size = header.len(payload.len() as u64) + payload.len();
+    out.push_with(size, |tail| write_masked(&header, mask, payload, tail))
+}
+
+/// A frame as a client sends it: for tests and the simulation.
 pub fn client_frame(opcode: OpCode, is_final: bool, mask: [u8; 4], payload: &[u8]) -> Vec<u8> {
-    let header = FrameHeader {
+    let header = masked_header(opcode, is_final, mask);
+    let mut bytes = Vec::with_capacity(header.len(payload.len() as u64) + payload.len());
+    write_masked(&header, mask, payload, &mut bytes);
+    bytes
+}
+
+fn masked_header(opcode: OpCode, is_final: bool, mask: [u8; 4]) -> FrameHeader {
+    FrameHeader {
         is_final,
         mask: Some(mask),
         ..server_header(opcode)
-    };
-    let mut bytes = Vec::with_capacity(header.len(payload.len() as u64) + payload.len());
-    write_frame(&header, payload, &mut bytes);
+    }
+}
+
+fn write_masked(header: &FrameHeader, mask: [u8; 4], payload: &[u8], bytes: &mut Vec<u8>) {
+    write_frame(header, payload, bytes);
     let payload_at = bytes.len() - payload.len();
     unmask(&mut bytes[payload_at..], mask, 0);
-    bytes
 }
 
 /// Masks or unmasks a part of a payload that begins `offset` bytes into it (RFC 6455 section 5.3).
 pub fn unmask(bytes: &mut [u8], mask: [u8; 4], offset: usize) {
+    if mask == [0; 4] {
+        return;
+    }
     let mut key = mask;
     key.rotate_left(offset % 4);
     let word = u32::from_ne_bytes(key);
@@ -252,18 +287,35 @@ mod tests {
         for size in [0, 1, 125, 126, 127, 65_535, 65_536, 70_000] {
             let payload = vec![7; size];
             let bytes = client_frame(BINARY, true, [1, 2, 3, 4], &payload);
-            let header = Header::parse(&bytes, false).expect("valid").expect("whole");
+            let header = Header::parse(&bytes, false, Role::Server);
+            let header = header.expect("valid").expect("whole");
             assert_eq!((header.opcode, header.length), (BINARY, size as u64));
             assert_eq!(bytes.len(), header.len + size);
             for cut in 0..header.len {
-                assert_eq!(Header::parse(&bytes[..cut], false), Ok(None));
+                assert_eq!(Header::parse(&bytes[..cut], false, Role::Server), Ok(None));
             }
             let mut out = Outbox::new(1 << 20);
             push_frame(&mut out, BINARY, &payload).expect("room");
             assert_eq!(out.len(), frame(BINARY, &payload).len());
             assert_eq!(super::payload(&frame(BINARY, &payload)), payload);
+            let mut out = Outbox::new(1 << 20);
+            push_masked(&mut out, BINARY, [1, 2, 3, 4], &payload).expect("room");
+            assert_eq!(out.front(bytes.len()), bytes);
         }
         assert_eq!(&text_frame("hi")[..], b"\x81\x02hi");
+    }
+
+    #[test]
+    fn each_role_refuses_the_frames_of_its_own_kind() {
+        let masked = client_frame(TEXT, true, [1, 2, 3, 4], b"hi");
+        let plain = text_frame("hi");
+        let parse = |bytes: &[u8], role| Header::parse(bytes, false, role).map(|it| it.is_some());
+        assert_eq!(parse(&masked, Role::Server), Ok(true));
+        assert_eq!(parse(&plain, Role::Client), Ok(true));
+        let unmasked = Violation::Protocol("Frame is not masked");
+        assert_eq!(parse(&plain, Role::Server), Err(unmasked));
+        let over = Violation::Protocol("Frame is masked");
+        assert_eq!(parse(&masked, Role::Client), Err(over));
     }
 
     #[test]

@@ -51,7 +51,9 @@ fn a_broken_link_answers_everybody_and_is_dialled_again_with_patience() {
         play.hand.pass(Duration::from_secs(2));
         assert_eq!(play.hand.take_outputs(), [], "one attempt at a time");
         let now = play.hand.now;
-        play.hand.node.unreachable(Peer::Switchboard, now);
+        play.hand
+            .node
+            .unreachable(Peer::Switchboard, "refused", now);
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use crate::app::application::Message;
 use crate::app::service::hosted::Pending;
-use crate::app::service::{Error, Worker};
+use crate::app::service::{Error, Remote, Worker};
 use crate::base::close::Close;
 use crate::base::ids::{ConnId, SocketId};
 use crate::base::names::ChannelKey;
@@ -35,9 +35,14 @@ impl<'a> Connection<'a> {
         &mut self.worker
     }
 
-    /// Where the peer is; `None` through a Unix socket.
+    /// Where a client is; `None` through a Unix socket, and for a server that was dialled.
     pub fn remote_address(&self) -> Option<SocketAddr> {
         self.worker.hosted.entry(self.id)?.address
+    }
+
+    /// The server at the other end of a connection that this side dialled.
+    pub fn remote(&self) -> Option<Remote> {
+        self.worker.hosted.entry(self.id)?.remote
     }
 
     /// The place of its listener in the configuration; `None` for one that was dialled.

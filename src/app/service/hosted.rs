@@ -8,20 +8,25 @@ use std::net::SocketAddr;
 use foldhash::fast::FixedState;
 
 use crate::app::application::{Application, Cx, Message, Unavailable};
+use crate::app::handler::Handler;
+use crate::app::service::remotes::{Remote, Remotes};
 use crate::app::service::timers::Timers;
 use crate::app::service::{Connection, Error, Service, Worker};
 use crate::base::close::Close;
-use crate::base::ids::{ConnId, SocketId};
+use crate::base::ids::{ConnId, DialId, SocketId};
 use crate::base::names::ChannelKey;
 use crate::base::now::Moment;
 use crate::wire::bus::{Answer, RefusalReason};
 use crate::wire::http::Request;
+use crate::wire::target::Target;
 
 /// What is known of one connection.
 #[derive(Default)]
 pub(super) struct Entry {
     pub address: Option<SocketAddr>,
     pub listener: Option<usize>,
+    /// The server at the other end, where this side dialled.
+    pub remote: Option<Remote>,
     /// Given with the first subscription: by it, publishing can leave this one out.
     pub socket_id: Option<SocketId>,
     /// `Service::connect` was called.
@@ -38,8 +43,10 @@ pub(super) struct Pending {
 
 /// The part of a hosted service that is lent to it.
 pub(super) struct Core {
+    pub handler: Handler,
     pub number: u32,
     pub timers: Timers,
+    pub remotes: Remotes,
     pub pending: VecDeque<Pending>,
     entries: HashMap<ConnId, Entry, FixedState>,
 }
@@ -72,10 +79,12 @@ pub struct Hosted {
 }
 
 impl Hosted {
-    pub fn new(service: Box<dyn Service>, number: u32) -> Hosted {
+    pub fn new(service: Box<dyn Service>, handler: Handler, number: u32) -> Hosted {
         let core = Core {
+            handler,
             number,
             timers: Timers::default(),
+            remotes: Remotes::default(),
             pending: VecDeque::new(),
             // Connection ids are ours, not a client's, so the hash needs no secret seed.
             entries: HashMap::with_hasher(FixedState::default()),
@@ -147,13 +156,17 @@ impl Application for Hosted {
     }
 
     fn deadline(&self) -> Option<Moment> {
-        self.core.timers.deadline()
+        let deadlines = [self.core.timers.deadline(), self.core.remotes.deadline()];
+        deadlines.into_iter().flatten().min()
     }
 
     fn elapsed(&mut self, cx: &mut Cx<'_>) {
         while let Some(timer) = self.core.timers.expire(cx.now) {
             self.with(cx, |service, worker| service.timer(worker, timer));
         }
+        let (handler, outlet) = (self.core.handler, &mut *cx.outlet);
+        let mut dial = |target: &Target| outlet.dial(handler, target);
+        while self.core.remotes.redial(cx.now, &mut dial) {}
     }
 
     fn located(
@@ -178,6 +191,24 @@ impl Application for Hosted {
 
     fn opened(&mut self, conn: ConnId, cx: &mut Cx<'_>) {
         self.connect(conn, cx);
+    }
+
+    fn reached(&mut self, conn: ConnId, dial: DialId, cx: &mut Cx<'_>) {
+        match self.core.remotes.reached(dial, conn, cx.now) {
+            Some(remote) => {
+                self.core.entries.entry(conn).or_default().remote = Some(remote);
+                self.connect(conn, cx);
+            }
+            None => cx.outlet.close(conn, Close::Done),
+        }
+    }
+
+    fn unreached(&mut self, dial: DialId, why: &str, cx: &mut Cx<'_>) {
+        if let Some(remote) = self.core.remotes.unreached(dial, cx.dice, cx.now) {
+            self.with(cx, |service, worker| {
+                service.unreached(worker, remote, why);
+            });
+        }
     }
 
     fn message(&mut self, conn: ConnId, message: Message<'_>, cx: &mut Cx<'_>) {
@@ -228,6 +259,9 @@ impl Application for Hosted {
         if let Some(socket_id) = socket_id {
             cx.hub.leave(socket_id);
         }
-        self.core.entries.remove(&conn);
+        let entry = self.core.entries.remove(&conn);
+        if let Some(remote) = entry.and_then(|entry| entry.remote) {
+            self.core.remotes.ended(remote, cx.dice, cx.now);
+        }
     }
 }

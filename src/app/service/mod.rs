@@ -6,6 +6,7 @@
 mod callbacks;
 mod connection;
 mod hosted;
+mod remotes;
 mod timers;
 mod worker;
 
@@ -16,12 +17,14 @@ use crate::app::handler::Handler;
 pub use crate::app::service::callbacks::Callbacks;
 pub use crate::app::service::connection::Connection;
 pub use crate::app::service::hosted::Hosted;
+pub use crate::app::service::remotes::Remote;
 pub use crate::app::service::timers::Timer;
 pub use crate::app::service::worker::Worker;
 pub use crate::base::close::Close;
 pub use crate::base::ids::ConnId;
 pub use crate::wire::http::{Request, Response};
 use crate::wire::protocol::{OwnFraming, Protocol};
+pub use crate::wire::target::Target;
 
 /// What went wrong on one connection without ending it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,6 +102,10 @@ pub trait Service {
     /// Told once for each that was told to `connect`. Nothing can be sent any more.
     fn close(&mut self, _conn: &mut Connection<'_>, _close: &Close) {}
 
+    /// A server that was asked for by `Worker::connect` or `keep_connected` could not be reached, for a
+    /// reason in words. One that is kept is dialled again after a pause.
+    fn unreached(&mut self, _worker: &mut Worker<'_>, _remote: Remote, _why: &str) {}
+
     /// A timer of `Worker::after`, `every` or `cron` is due.
     fn timer(&mut self, _worker: &mut Worker<'_>, _timer: Timer) {}
 }
@@ -142,7 +149,9 @@ impl Services {
 
     /// The services of the reactor in `slot`.
     pub fn start(&self, slot: u32) -> Vec<Hosted> {
-        let make = |served: &Served| Hosted::new((served.factory)(), slot);
-        self.0.iter().map(make).collect()
+        let make = |(index, served): (usize, &Served)| {
+            Hosted::new((served.factory)(), Handler::Service(index as u16), slot)
+        };
+        self.0.iter().enumerate().map(make).collect()
     }
 }

@@ -5,10 +5,13 @@ use std::time::Duration;
 use crate::app::application::{Cx, Message, Unavailable};
 use crate::app::service::connection::topic_key;
 use crate::app::service::hosted::Core;
+use crate::app::service::remotes::Left;
 use crate::app::service::timers::Schedule;
-use crate::app::service::{Connection, Timer};
+use crate::app::service::{Connection, Remote, Timer};
+use crate::base::close::Close;
 use crate::base::ids::{ConnId, SocketId};
 use crate::wire::bus::{Content, InfoWanted, Item};
+use crate::wire::target::Target;
 
 /// See the file's head.
 pub struct Worker<'a> {
@@ -79,6 +82,40 @@ impl<'a> Worker<'a> {
             exclude,
             info: InfoWanted::default(),
         })
+    }
+
+    /// Connects to a server. `Service::connect` follows, with a connection whose `remote` is what
+    /// this returned, or `Service::unreached`; never during this call. Everything else is as with a
+    /// client: `message`, `close`, back-pressure.
+    pub fn connect(&mut self, target: &Target) -> Remote {
+        self.dial(target, false)
+    }
+
+    /// The same for a server that is always wanted: whenever it was not reached, or the connection
+    /// ended, it is dialled again after a pause that grows from 0.1 to 30 seconds, with jitter, until
+    /// `disconnect`.
+    pub fn keep_connected(&mut self, target: &Target) -> Remote {
+        self.dial(target, true)
+    }
+
+    fn dial(&mut self, target: &Target, keep: bool) -> Remote {
+        let dial = self.cx.outlet.dial(self.hosted.handler, target);
+        self.hosted.remotes.add(target, dial, keep)
+    }
+
+    /// The connection to a server, if it stands.
+    pub fn remote(&mut self, remote: Remote) -> Option<Connection<'_>> {
+        let conn = self.hosted.remotes.conn(remote)?;
+        self.connection(conn)
+    }
+
+    /// Ends the connection to a server, or the attempt, and does not dial it again.
+    pub fn disconnect(&mut self, remote: Remote) {
+        match self.hosted.remotes.forget(remote) {
+            Some(Left::HangUp(dial)) => self.cx.outlet.hang_up(dial),
+            Some(Left::Close(conn)) => self.cx.outlet.close(conn, Close::Done),
+            None => {}
+        }
     }
 
     /// Calls `Service::timer` once, after `wait`.

@@ -70,6 +70,7 @@ impl Worker {
             turns: self.turns(clients, window, now),
             partings: VecDeque::new(),
         });
+        self.give_up_dials(now);
         self.drain_on(now);
     }
 
@@ -123,6 +124,7 @@ impl Worker {
             // Its next answer is the last; one that rests may not come at all.
             Session::Http(http) if http.is_resting() => self.end(conn, Close::Done, now),
             Session::Http(_) | Session::Uplink | Session::Master => {}
+            _ if self.dialled.contains_key(&conn) => self.shut(conn, Close::GoingAway, now),
             _ if seat.handler == Handler::Channels => self.shut(conn, Close::Replaced, now),
             _ => self.shut(conn, Close::GoingAway, now),
         }
@@ -147,8 +149,11 @@ impl Worker {
             return self.shared.cx(now).unsubscribe_all(conn);
         };
         let at = now.moment + GRACE;
-        for left in self.shared.hub.unsubscribe_all(conn) {
-            draining.partings.push_back((at, left));
+        let left = self.shared.hub.unsubscribe_all(conn);
+        // While the link is down nobody is to be told: the next one starts without them.
+        if self.shared.outgoing.uplink.conn().is_some() {
+            let partings = left.into_iter().map(|left| (at, left));
+            draining.partings.extend(partings);
         }
     }
 
@@ -157,6 +162,11 @@ impl Worker {
         if let Some(draining) = &mut self.draining {
             draining.partings.clear();
         }
+    }
+
+    /// Nothing new is begun.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.draining.is_some() || self.farewell.is_some()
     }
 
     pub(super) fn is_drained(&self) -> bool {

@@ -1,23 +1,22 @@
 //! The worker as `net` and the simulation drive it: what each event of a connection sets going.
 
-use std::net::SocketAddr;
-
 use crate::app::handler::Handler;
 use crate::base::bytes::Outbox;
 use crate::base::close::Close;
 use crate::base::counters::Counters;
 use crate::base::files::{FileFacts, NoFile};
-use crate::base::ids::ConnId;
+use crate::base::ids::{ConnId, DialId};
 use crate::base::now::{Moment, Now};
+use crate::node::worker::Worker;
 use crate::node::worker::drain::Draining;
 use crate::node::worker::seats::Facts;
-use crate::node::worker::{Listener, Worker};
 use crate::node::{Ending, Node, Origin, Output, Peer};
 use crate::session::Session;
 use crate::session::framed::Framed;
 use crate::session::http::Http;
 use crate::wire::control::Report;
 use crate::wire::protocol::Protocol;
+use crate::wire::target::Target;
 
 /// A client whose outbox holds more than this is not read from until it has drained: answers to
 /// what it asks do not pile up because it asks fast and reads slowly.
@@ -27,44 +26,44 @@ const PIPELINED_BYTES: usize = 64 * 1024;
 
 impl Worker {
     /// A client connected; what it is to speak is said by the listener.
-    fn welcome(
-        &mut self,
-        conn: ConnId,
-        (listener, address): (usize, Option<SocketAddr>),
-        now: Now,
-    ) {
-        let found = self.listeners.get(listener).copied();
-        let Listener { protocol, handler } = found.unwrap_or(Listener {
-            protocol: Protocol::Http,
-            handler: Handler::Channels,
+    fn welcome(&mut self, conn: ConnId, facts: Facts, now: Now) {
+        let found = self.listeners.get(usize::from(facts.listener));
+        let (protocol, handler) = found.map_or((Protocol::Http, Handler::Channels), |found| {
+            (found.protocol, found.handler)
         });
         self.shared.counters.accepted += 1;
         match protocol.framing() {
             None => {
-                let http = Session::Http(Box::new(Http::new(now)));
+                let mut http = Http::new(now);
+                if self.draining.is_some() {
+                    http.leave();
+                }
+                let http = Session::Http(Box::new(http));
                 self.seats.open(conn, handler, http);
-                self.locate(conn, listener, address, now);
+                self.locate(conn, facts, now);
             }
             Some(framing) => {
                 let framed = Session::Framed(Framed::new(framing, now));
                 self.seats.open(conn, handler, framed);
                 self.shared.outgoing.lines.speak(conn, protocol);
-                self.locate(conn, listener, address, now);
+                self.locate(conn, facts, now);
                 let application = self.handlers.of(handler);
                 application.connected(conn, &mut self.shared.cx(now));
                 self.carry_out(now);
+                self.schedule_leave(conn, now);
             }
         }
         self.arm(conn);
     }
 
     /// Notes where a client comes from, and tells its application.
-    fn locate(&mut self, conn: ConnId, listener: usize, address: Option<SocketAddr>, now: Now) {
+    fn locate(&mut self, conn: ConnId, facts: Facts, now: Now) {
         let Some(seat) = self.seats.get_mut(conn) else {
             return;
         };
         seat.known = true;
-        seat.facts = Facts::new(listener, address, now);
+        let (listener, address) = facts.place();
+        seat.facts = facts;
         let application = self.handlers.of(seat.handler);
         application.located(conn, listener, address, &mut self.shared.cx(now));
     }
@@ -80,6 +79,10 @@ impl Worker {
                     self.end(conn, Close::PeerGone, now);
                 }
             }
+            Session::Upgrading(_) => {
+                let why = "the server closed before it answered the WebSocket handshake";
+                self.upgrade_failed(conn, why, now);
+            }
             Session::WebSocket(_) | Session::Framed(_) => self.end(conn, Close::PeerGone, now),
             Session::Uplink | Session::Master => {
                 self.outputs.push_back(Output::Close(conn, Ending::Cut));
@@ -93,9 +96,13 @@ impl Node for Worker {
     fn opened(&mut self, conn: ConnId, origin: Origin, now: Now) {
         let lines = &mut self.shared.outgoing.lines;
         match origin {
-            Origin::Client { listener, address } => {
+            Origin::Client {
+                listener,
+                address,
+                peer,
+            } => {
                 lines.open(conn, self.shared.limits.outbox_bytes);
-                self.welcome(conn, (listener, address), now);
+                self.welcome(conn, Facts::new(listener, address, peer, now), now);
                 self.pace(conn, now);
             }
             Origin::Dialled(Peer::Switchboard) => {
@@ -103,6 +110,7 @@ impl Node for Worker {
                 self.seats.open(conn, Handler::Channels, Session::Uplink);
                 self.greet_switchboard(conn);
             }
+            Origin::Dialled(Peer::Outside(dial)) => self.take_over(conn, dial, now),
             Origin::Master => {
                 lines.open(conn, usize::MAX);
                 self.seats.open(conn, Handler::Channels, Session::Master);
@@ -113,9 +121,14 @@ impl Node for Worker {
         }
     }
 
+    fn arriving(&mut self, count: usize) {
+        self.arriving = count;
+        self.quit_if_empty();
+    }
+
     fn received(&mut self, conn: ConnId, bytes: &mut [u8], now: Now) {
         if let Some(seat) = self.seats.get_mut(conn)
-            && seat.session.is_client()
+            && seat.session.is_foreign()
         {
             seat.facts.bytes_in += bytes.len() as u64;
             self.shared.counters.bytes_in += bytes.len() as u64;
@@ -133,19 +146,20 @@ impl Node for Worker {
 
     fn closed(&mut self, conn: ConnId, now: Now) {
         self.retire(conn, &Close::PeerGone, now);
-        let session = self.seats.get(conn).map(|seat| match seat.session {
-            Session::Uplink => Some(Peer::Switchboard),
-            _ => None,
-        });
-        let is_client = session == Some(None) && self.master != Some(conn);
+        let session = self.seats.get(conn).map(|seat| &seat.session);
+        let is_uplink = matches!(session, Some(Session::Uplink));
+        // What never came to stand was not counted when it began either.
+        let is_counted =
+            session.is_some_and(|it| it.is_foreign() && !matches!(it, Session::Upgrading(_)));
         let undecided = self.seats.get(conn).is_some_and(|seat| !seat.counted);
         self.seats.close(conn);
+        self.dialled.remove(&conn);
         if let Some(outbox) = self
             .shared
             .outgoing
             .lines
             .outbox(conn)
-            .filter(|_| is_client)
+            .filter(|_| is_counted)
         {
             self.shared.counters.bytes_out += outbox.written();
             self.shared.counters.closed += 1;
@@ -156,7 +170,7 @@ impl Node for Worker {
         self.shared.outgoing.lines.close(conn);
         self.shared.outgoing.deflating.close(conn);
         self.forget_file(conn);
-        if session == Some(Some(Peer::Switchboard)) {
+        if is_uplink {
             self.link_lost(conn, now);
         } else if self.master == Some(conn) {
             // A worker without its master is of no use to anybody.
@@ -166,8 +180,19 @@ impl Node for Worker {
         self.quit_if_empty();
     }
 
-    fn unreachable(&mut self, _peer: Peer, now: Now) {
-        self.shared.outgoing.uplink.down(&mut self.shared.dice, now);
+    fn target(&mut self, dial: DialId) -> Option<Target> {
+        let found = self.shared.outgoing.dials.get_mut(dial);
+        found.map(|found| found.target.clone())
+    }
+
+    fn unreachable(&mut self, peer: Peer, why: &str, now: Now) {
+        match peer {
+            Peer::Switchboard => self.shared.outgoing.uplink.down(&mut self.shared.dice, now),
+            Peer::Outside(dial) => {
+                self.dial_failed(dial, why, now);
+                self.carry_out(now);
+            }
+        }
     }
 
     fn certificates_read(&mut self, outcome: Result<(), String>) {
@@ -202,6 +227,7 @@ impl Node for Worker {
         }
         self.give_up_gathering(now);
         self.begin_pieces(now);
+        self.tell_refusals(now);
         self.drain_on(now);
         self.handlers.elapsed(&mut self.shared, now);
         self.carry_out(now);
@@ -230,7 +256,10 @@ impl Node for Worker {
             Session::Uplink | Session::Master => true,
             _ if seat.held_back || seat.paused => false,
             _ if outgoing.uplink.is_congested(&outgoing.lines) => false,
-            Session::WebSocket(_) | Session::Framed(_) => {
+            // A service knows what its messages lead to and pauses whom it must. To wait here for the
+            // peer to read would lock up two sides that each wait for the other to be read.
+            Session::WebSocket(_) | Session::Framed(_) if seat.handler.is_service() => true,
+            Session::WebSocket(_) | Session::Framed(_) | Session::Upgrading(_) => {
                 outgoing.lines.waiting(conn) <= UNREAD_BYTES
             }
             Session::Http(http) => {
@@ -261,6 +290,7 @@ impl Node for Worker {
         let uplink = self.shared.outgoing.uplink.deadline();
         let draining = self.draining.as_ref().and_then(Draining::deadline);
         let gathering = self.gathering.deadline;
+        let dials = self.shared.outgoing.dials.deadline();
         let services = self.handlers.deadline();
         [
             self.wheel.deadline(),
@@ -269,6 +299,7 @@ impl Node for Worker {
             draining,
             gathering,
             self.sending.deadline,
+            dials,
             services,
         ]
         .into_iter()

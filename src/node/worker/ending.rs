@@ -86,7 +86,7 @@ impl Worker {
     /// The first reason counts: what a Close frame is answered with follows from it.
     fn count(&mut self, conn: ConnId, close: &Close) {
         if let Some(seat) = self.seats.get_mut(conn).filter(|seat| !seat.counted) {
-            seat.counted = seat.session.is_client();
+            seat.counted = seat.session.is_foreign();
             self.shared.counters.close(close);
         }
     }
@@ -98,6 +98,13 @@ impl Worker {
             let application = self.handlers.of(seat.handler);
             application.closed(conn, close, &mut self.shared.cx(now));
             self.part(conn, now);
+        }
+        if let Some(seat) = self.seats.get(conn)
+            && matches!(seat.session, Session::Upgrading(_))
+            && let Some(dialled) = self.dialled.get(&conn)
+        {
+            let why = "the connection ended before the WebSocket handshake was done";
+            self.dial_failed(dialled.dial, why, now);
         }
     }
 
@@ -111,6 +118,10 @@ impl Worker {
             Session::Http(http) => http.deadline(&self.shared.limits),
             Session::WebSocket(websocket) => websocket.deadline(&self.websocket),
             Session::Framed(framed) => framed.deadline(self.framed.of(seat.handler)),
+            Session::Upgrading(_) => {
+                let dial = self.dialled.get(&conn).map(|dialled| dialled.dial);
+                dial.and_then(|dial| self.shared.outgoing.dials.until(dial))
+            }
             Session::Uplink | Session::Master => None,
         };
         if let Some(deadline) = deadline.into_iter().chain(resume).min()
@@ -158,6 +169,7 @@ impl Worker {
                 }
                 None => None,
             },
+            Session::Upgrading(_) => return self.upgrade_elapsed(conn, now),
             Session::Uplink | Session::Master => None,
         };
         match close {
@@ -169,7 +181,7 @@ impl Worker {
         }
     }
 
-    /// Says goodbye to every client.
+    /// Says goodbye to everybody.
     pub(super) fn stop(&mut self, now: Now) {
         if self.farewell.is_some() {
             return;
@@ -177,9 +189,10 @@ impl Worker {
         self.farewell = Some(now.moment + FAREWELL);
         self.tell_services(Application::stopping, now);
         self.outputs.push_back(Output::StopAccepting);
+        self.give_up_dials(now);
         for conn in self.seats.ids() {
-            let client = self.seats.get(conn).map(|seat| seat.session.is_client());
-            if client == Some(true) {
+            let foreign = self.seats.get(conn).map(|seat| seat.session.is_foreign());
+            if foreign == Some(true) {
                 self.shut(conn, Close::GoingAway, now);
             }
         }
@@ -190,7 +203,9 @@ impl Worker {
         let own = usize::from(self.shared.outgoing.uplink.conn().is_some())
             + usize::from(self.master.is_some());
         let leaving = self.farewell.is_some() || self.is_drained();
-        if leaving && self.seats.count() <= own {
+        // Whoever was accepted is served, unless nobody is any more.
+        let awaited = self.farewell.is_none() && self.arriving > 0;
+        if leaving && !awaited && self.seats.count() <= own {
             self.quit();
         }
     }
@@ -211,6 +226,6 @@ fn count_late(session: &Session, counters: &mut Counters) {
         Session::Http(_) => counters.late_requests += 1,
         Session::WebSocket(_) => counters.late_closes += 1,
         Session::Framed(_) => counters.late_introductions += 1,
-        Session::Uplink | Session::Master => {}
+        Session::Upgrading(_) | Session::Uplink | Session::Master => {}
     }
 }

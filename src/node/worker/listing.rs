@@ -1,6 +1,8 @@
 //! What a worker tells of its connections, and closing one by its id. Does not know who asks.
 //! Invariant: an answer fits the bounds of a message, and says how many fitted the question.
 
+use std::net::SocketAddr;
+
 use crate::app::handler::Handler;
 use crate::base::close::Close;
 use crate::base::ids::ConnId;
@@ -8,7 +10,7 @@ use crate::base::now::Now;
 use crate::node::worker::Worker;
 use crate::node::worker::seats::Seat;
 use crate::session::Session;
-use crate::wire::control::{COLUMNS, ConnectionRow, Report, Wanted};
+use crate::wire::control::{COLUMNS, ConnectionRow, DIALLED, Report, Wanted};
 use crate::wire::protocol::Protocol;
 
 /// All rows of one answer. A row is some hundred bytes, so a thousand of them always fit.
@@ -47,6 +49,7 @@ impl Worker {
     fn row(&self, conn: ConnId, seat: &Seat, now: Now) -> Option<ConnectionRow> {
         let (protocol, status) = match &seat.session {
             Session::Uplink | Session::Master => return None,
+            Session::Upgrading(_) => ("", "upgrading"),
             Session::Http(http) if http.is_answering() => ("http", "answering"),
             Session::Http(http) if http.is_resting() => ("http", "idle"),
             Session::Http(_) => ("http", "reading"),
@@ -54,15 +57,21 @@ impl Worker {
             _ if seat.handler == Handler::Channels => ("pusher", "open"),
             _ => ("websocket", "open"),
         };
-        let status = match (seat.ended, seat.known || protocol == "http") {
+        let unknown = matches!(seat.session, Session::Http(_) | Session::Upgrading(_));
+        let status = match (seat.ended, seat.known || unknown) {
             (true, _) | (false, false) => "closing",
             (false, true) => status,
         };
+        let dialled = self.dialled.get(&conn);
+        let protocol = dialled.map_or(protocol, |dialled| dialled.scheme.client_word());
         let outgoing = &self.shared.outgoing.lines;
         let hub = &self.shared.hub;
         Some(ConnectionRow {
             conn: conn.to_u64(),
-            listener: u32::from(seat.facts.listener),
+            listener: match dialled {
+                Some(_) => DIALLED,
+                None => u32::from(seat.facts.listener),
+            },
             protocol: protocol.to_owned(),
             status: status.to_owned(),
             recv_queue: seat.leftover.len() as u64,
@@ -72,12 +81,23 @@ impl Worker {
             user: hub.user_of(conn).map(str::to_owned),
             channels: hub.channels_of(conn).count() as u32,
             age_ms: now.moment.since(seat.facts.since).as_millis() as u64,
-            remote: seat
-                .facts
-                .peer()
-                .map(|it| it.to_string())
-                .unwrap_or_default(),
+            remote: match dialled {
+                Some(dialled) => dialled.remote.clone(),
+                None => seat.facts.address().map(shown).unwrap_or_default(),
+            },
+            via: match seat.facts.via() {
+                None => String::new(),
+                Some(proxy) => proxy.map_or_else(|| "unix".to_owned(), shown),
+            },
         })
+    }
+}
+
+/// Without a port that nobody told.
+fn shown(address: SocketAddr) -> String {
+    match address.port() {
+        0 => address.ip().to_string(),
+        _ => address.to_string(),
     }
 }
 
@@ -107,11 +127,11 @@ fn choose(rows: impl Iterator<Item = ConnectionRow>, wanted: &Wanted) -> Report 
 
 fn row_bytes(row: &ConnectionRow) -> usize {
     let user = row.user.as_ref().map_or(0, String::len);
-    ROW_BYTES + row.protocol.len() + row.status.len() + row.remote.len() + user
+    ROW_BYTES + row.protocol.len() + row.status.len() + row.remote.len() + row.via.len() + user
 }
 
 fn mentions(row: &ConnectionRow, text: &str) -> bool {
-    let words = [&row.protocol, &row.status, &row.remote];
+    let words = [&row.protocol, &row.status, &row.remote, &row.via];
     let user = row.user.as_deref().unwrap_or("");
     words.iter().any(|word| word.contains(text)) || user.contains(text)
 }

@@ -6,6 +6,8 @@
 //! write is on the dirty list, and each with a deadline is on the wheel.
 
 mod deflating;
+mod dialling;
+mod dials;
 mod drain;
 mod driven;
 mod ending;
@@ -18,7 +20,7 @@ mod pacing;
 mod seats;
 mod uplink;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::app::application::{Application, Cx, Message};
@@ -36,10 +38,11 @@ use crate::base::counters::Counters;
 use crate::base::dice::Dice;
 use crate::base::ids::ConnId;
 use crate::base::limits::Limits;
+use crate::base::networks::Networks;
 use crate::base::now::{Moment, Now};
 use crate::base::wheel::Wheel;
-use crate::node::lines::Lines;
 use crate::node::worker::deflating::Deflating;
+use crate::node::worker::dialling::Dialled;
 use crate::node::worker::drain::Draining;
 use crate::node::worker::files::Sending;
 use crate::node::worker::gathering::Gathering;
@@ -54,6 +57,7 @@ use crate::session::http::{AfterAnswer, HttpStep};
 use crate::session::websocket::{WebSocket, WebSocketOptions, WebSocketStep};
 use crate::wire::deflate::Inflaters;
 use crate::wire::deflate_offer::DeflateOptions;
+use crate::wire::forwarded::ForwardingHeader;
 use crate::wire::http::Response;
 use crate::wire::protocol::Protocol;
 
@@ -62,10 +66,18 @@ use crate::wire::protocol::Protocol;
 const PING_AFTER_CLIENT: Duration = Duration::from_secs(10);
 
 /// What clients get on one listener.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
     pub protocol: Protocol,
     pub handler: Handler,
+    pub forwarding: Option<Forwarding>,
+}
+
+/// Who is believed about where requests come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forwarding {
+    pub header: ForwardingHeader,
+    pub trusted: Networks,
 }
 
 /// What a worker's reactor is made of.
@@ -91,7 +103,7 @@ pub struct WorkerOptions {
 
 pub(super) struct Handlers {
     channels: Channels,
-    echo: Echo,
+    echo: Box<dyn Application>,
     metrics: Metrics,
     files: Files,
     services: Vec<Hosted>,
@@ -106,7 +118,7 @@ impl Handlers {
     ) -> Handlers {
         Handlers {
             channels: Channels::new(apps, demo_page, dice),
-            echo: Echo,
+            echo: Box::new(Echo),
             metrics: Metrics,
             files: Files::default(),
             services,
@@ -116,19 +128,21 @@ impl Handlers {
     pub(super) fn of(&mut self, handler: Handler) -> &mut dyn Application {
         match handler {
             Handler::Channels => &mut self.channels,
-            Handler::Echo => &mut self.echo,
+            Handler::Echo => &mut *self.echo,
             Handler::Metrics => &mut self.metrics,
             Handler::Files => &mut self.files,
             Handler::Service(index) => &mut self.services[usize::from(index)],
         }
     }
 
-    /// When a service has something to do.
+    /// When an application has something to do.
     fn deadline(&self) -> Option<Moment> {
-        self.services.iter().filter_map(Hosted::deadline).min()
+        let services = self.services.iter().filter_map(Hosted::deadline);
+        services.chain(self.channels.deadline()).min()
     }
 
     fn elapsed(&mut self, shared: &mut Shared, now: Now) {
+        self.channels.elapsed(&mut shared.cx(now));
         let due = |service: &&mut Hosted| service.deadline().is_some_and(|at| at <= now.moment);
         for service in self.services.iter_mut().filter(due) {
             service.elapsed(&mut shared.cx(now));
@@ -212,6 +226,8 @@ pub struct Worker {
     pub(super) handlers: Handlers,
     pub(super) shared: Shared,
     pub(super) seats: Seats,
+    /// Of the seats, those that we dialled ourselves, servers of others.
+    dialled: BTreeMap<ConnId, Dialled>,
     wheel: Wheel,
     pub(super) outputs: VecDeque<Output>,
     /// The connection whose input is being taken up.
@@ -225,6 +241,8 @@ pub struct Worker {
     farewell: Option<Moment>,
     /// Set by Drain.
     draining: Option<Draining>,
+    /// Connections that are to be opened soon.
+    arriving: usize,
     gathering: Gathering,
     sending: Sending,
 }
@@ -244,16 +262,10 @@ impl Worker {
             seed,
         } = options;
         let mut dice = Dice::new(seed);
-        let outgoing = Outgoing {
-            lines: Lines::new(limits.outbox_bytes / 2),
-            uplink: Uplink::new(slot, life, &limits, now),
-            deflating: Deflating::new(deflate),
-            wishes: VecDeque::new(),
-            messages: 0,
-            policy: limits.outbox_policy,
-            dropped: 0,
-            scratch: Vec::new(),
-        };
+        let counted = apps.iter().filter(|app| app.subscription_counts);
+        let counted = counted.map(|app| app.id.clone()).collect();
+        let uplink = Uplink::new((slot, life), &limits, counted, now);
+        let outgoing = Outgoing::new(&limits, uplink, Deflating::new(deflate));
         let mut worker = Worker {
             listeners,
             websocket: websocket_options(&limits),
@@ -269,6 +281,7 @@ impl Worker {
                 outgoing,
             },
             seats: Seats::default(),
+            dialled: BTreeMap::new(),
             wheel: Wheel::new(now.moment),
             outputs: VecDeque::new(),
             advancing: None,
@@ -277,6 +290,7 @@ impl Worker {
             ready: false,
             farewell: None,
             draining: None,
+            arriving: 0,
             gathering: Gathering::default(),
             sending: Sending::default(),
         };
@@ -368,22 +382,23 @@ impl Worker {
 
     /// One step; whether there may be another.
     fn step(&mut self, conn: ConnId, inbox: &mut Inbox<'_>, now: Now) -> bool {
-        let Some(seat) = self.seats.live(conn) else {
-            return false;
-        };
         let shared = &mut self.shared;
-        let Some(out) = shared.outgoing.lines.outbox(conn) else {
+        let out = shared.outgoing.lines.outbox(conn);
+        let (Some(seat), Some(out)) = (self.seats.live(conn), out) else {
             return false;
         };
+        let application = self.handlers.of(seat.handler);
         match &mut seat.session {
             Session::Http(http) => match http.next(inbox, out, now, &shared.limits) {
                 HttpStep::Idle => return false,
                 HttpStep::Request(request) => {
                     shared.counters.http_requests += 1;
+                    if let Some((listener, address)) = seat.facts.hear(&request, &self.listeners) {
+                        application.located(conn, listener, address, &mut shared.cx(now));
+                    }
                     http.allow_origin(self.cors.allowed(&request));
                     http.agree(shared.outgoing.deflating.negotiate(&request));
                     seat.spend(now);
-                    let application = self.handlers.of(seat.handler);
                     application.request(conn, &request, &mut shared.cx(now));
                 }
                 HttpStep::Close(close) => self.end(conn, close, now),
@@ -403,10 +418,10 @@ impl Worker {
                 if seat.known {
                     seat.spend(now);
                     shared.counters.messages_in += 1;
-                    let application = self.handlers.of(seat.handler);
                     application.message(conn, message.as_message(), &mut shared.cx(now));
                 }
             }
+            Session::Upgrading(_) => return self.step_upgrade(conn, inbox, now),
             Session::Framed(framed) => {
                 let payload = match framed.next(inbox, now, self.framed.of(seat.handler)) {
                     FramedStep::Idle => return false,
@@ -418,7 +433,6 @@ impl Worker {
                 };
                 seat.spend(now);
                 shared.counters.messages_in += 1;
-                let application = self.handlers.of(seat.handler);
                 application.message(conn, payload.into(), &mut shared.cx(now));
             }
             Session::Uplink => return self.step_uplink(conn, inbox, now),
@@ -438,6 +452,8 @@ impl Worker {
                     Wish::Gather(conn) => self.gather(conn, now),
                     Wish::OpenFile(conn, path) => self.open_file(conn, path),
                     Wish::ReadFrom(conn, wanted) => self.read_from(conn, wanted),
+                    Wish::Dial(dial) => self.begin_dial(dial, now),
+                    Wish::HangUp(dial) => self.hang_up_dial(dial),
                 }
             }
             let filled = self.shared.outgoing.lines.take_filled();

@@ -4,18 +4,21 @@
 use std::collections::VecDeque;
 
 use crate::app::application::{Asked, Message, Outlet, Parcel, Unavailable};
+use crate::app::handler::Handler;
 use crate::base::bytes::Full;
 use crate::base::close::Close;
-use crate::base::ids::ConnId;
-use crate::base::limits::OutboxPolicy;
+use crate::base::ids::{ConnId, DialId};
+use crate::base::limits::{Limits, OutboxPolicy};
 use crate::base::now::Now;
 use crate::node::lines::Lines;
 use crate::node::worker::deflating::{Deflated, Deflating};
+use crate::node::worker::dials::Dials;
 use crate::node::worker::uplink::Uplink;
 use crate::wire::bus::{Item, Up};
 use crate::wire::framing::{Framing, Unsendable};
 use crate::wire::http::Response;
-use crate::wire::websocket;
+use crate::wire::target::Target;
+use crate::wire::websocket::{self, OpCode};
 
 /// A change of a session that an application asked for.
 pub enum Wish {
@@ -24,6 +27,8 @@ pub enum Wish {
     Close(ConnId, Close),
     Gather(ConnId),
     OpenFile(ConnId, String),
+    Dial(DialId),
+    HangUp(DialId),
     ReadFrom(ConnId, bool),
 }
 
@@ -32,6 +37,7 @@ pub struct Outgoing {
     pub lines: Lines,
     pub uplink: Uplink,
     pub deflating: Deflating,
+    pub dials: Dials,
     pub wishes: VecDeque<Wish>,
     /// Messages queued since the start.
     pub messages: u64,
@@ -50,6 +56,20 @@ const SCRATCH_BYTES: usize = 64 * 1024;
 const HEAD_BYTES: usize = 16;
 
 impl Outgoing {
+    pub fn new(limits: &Limits, uplink: Uplink, deflating: Deflating) -> Outgoing {
+        Outgoing {
+            lines: Lines::new(limits.outbox_bytes / 2),
+            uplink,
+            deflating,
+            dials: Dials::new(limits.dials),
+            wishes: VecDeque::new(),
+            messages: 0,
+            policy: limits.outbox_policy,
+            dropped: 0,
+            scratch: Vec::new(),
+        }
+    }
+
     /// Queues an event of a channel, or leaves it out for a client that reads too slowly. That is
     /// decided before the event is compressed, which the peer's context would remember.
     pub fn broadcast(&mut self, conn: ConnId, parcel: &Parcel<'_>) {
@@ -79,6 +99,14 @@ impl Outgoing {
         self.sent(conn, pushed);
     }
 
+    /// As the client of a WebSocket: a key for each frame, and no frame shared.
+    fn send_masked(&mut self, conn: ConnId, mask: [u8; 4], opcode: OpCode, payload: &[u8]) {
+        let pushed = self.lines.push(conn, |out| {
+            websocket::push_masked(out, opcode, mask, payload)
+        });
+        self.sent(conn, pushed);
+    }
+
     /// To leave the message out would be silent loss.
     fn unsendable(&mut self, conn: ConnId) {
         self.wishes.push_back(Wish::Close(conn, Close::Unsendable));
@@ -90,6 +118,9 @@ impl Outlet for Outgoing {
         let (opcode, payload) = (message.opcode(), message.payload());
         if let Some(framing) = self.lines.protocol(conn).framing() {
             return self.send_framed(conn, framing, payload);
+        }
+        if let Some(mask) = self.lines.next_mask(conn) {
+            return self.send_masked(conn, mask, opcode, payload);
         }
         let deflating = &mut self.deflating;
         let pushed = self
@@ -116,6 +147,9 @@ impl Outlet for Outgoing {
             Deflated::Own(payload) => lines.push(conn, |out| {
                 websocket::push_deflated(out, parcel.message().opcode(), payload)
             }),
+            Deflated::Not if lines.is_masked(conn) => {
+                return self.send(conn, parcel.message());
+            }
             Deflated::Not => match parcel.encoded(lines.protocol(conn)) {
                 Some(Ok(bytes)) => lines.push(conn, |out| out.push_shared(bytes)),
                 Some(Err(Unsendable)) => return self.unsendable(conn),
@@ -164,5 +198,17 @@ impl Outlet for Outgoing {
 
     fn open_file(&mut self, conn: ConnId, path: String) {
         self.wishes.push_back(Wish::OpenFile(conn, path));
+    }
+
+    fn dial(&mut self, handler: Handler, target: &Target) -> DialId {
+        let (dial, begun) = self.dials.begin(handler, target);
+        if begun {
+            self.wishes.push_back(Wish::Dial(dial));
+        }
+        dial
+    }
+
+    fn hang_up(&mut self, dial: DialId) {
+        self.wishes.push_back(Wish::HangUp(dial));
     }
 }

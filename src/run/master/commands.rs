@@ -66,6 +66,15 @@ impl Master {
             Command::Reload { graceful } => {
                 self.reload("lineman reload", graceful, Some(caller), now)
             }
+            Command::Upgrade { graceful } => self.upgrade(graceful, caller, now),
+            Command::Reopen => {
+                let done = match self.reopen_log() {
+                    Ok(true) => "the log goes on in a new file".to_string(),
+                    Ok(false) => "the log's file is the one it was".to_string(),
+                    Err(why) => return self.refuse(caller, &why, now),
+                };
+                self.control.answer(caller, &Done { done }, now);
+            }
             Command::Connections {
                 limit,
                 sort,
@@ -249,6 +258,7 @@ impl Master {
             },
             processes,
             total: named(&total),
+            rates: None,
         }
     }
 }
@@ -288,5 +298,6 @@ fn process_status(
         restarts: if serves { row.restarts } else { 0 },
         last_end: row.last_end.as_ref().filter(|_| serves).map(End::to_string),
         counters: named(&counters),
+        rates: None,
     }
 }

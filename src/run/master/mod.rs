@@ -4,13 +4,16 @@
 
 mod commands;
 mod scrape;
+mod upgrade;
 mod upkeep;
 
 use std::io::{self, Write};
+use std::os::fd::RawFd;
 use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Interest, Poll, Registry, Token};
 
 use crate::base::now::{Moment, Now};
 use crate::config::Config;
@@ -23,11 +26,14 @@ use crate::run::children::{
 };
 use crate::run::control::Control;
 use crate::run::daemon::Readiness;
+use crate::run::exec;
 use crate::run::exit::{Exit, Failure};
 use crate::run::link::Link;
+use crate::run::log_file::LogFile;
 use crate::run::master::commands::{Gathering, Survey};
 use crate::run::master::scrape::Scrapes;
-use crate::run::master::upkeep::{Beats, Renewal};
+use crate::run::master::upgrade::Trial;
+use crate::run::master::upkeep::{Beats, Renewal, start_patience};
 use crate::run::notify::Notify;
 use crate::run::role::seed;
 use crate::run::rundir::RunDir;
@@ -55,6 +61,12 @@ pub struct About {
     pub run_dir: String,
     /// Where the configuration came from, to be read again.
     pub source: Source,
+    /// `None` when the log goes to standard error as it is.
+    pub log_file: Option<LogFile>,
+    /// Where the program lies, to be executed anew.
+    pub program: Option<PathBuf>,
+    /// The lock on the run directory, open for as long as we run.
+    pub lock: RawFd,
 }
 
 /// Somebody waits to hear that the server is ready.
@@ -80,6 +92,7 @@ pub struct Master {
     scrapes: Scrapes,
     totals: Totals,
     renewal: Option<Renewal>,
+    trial: Option<Trial>,
     beats: Beats,
     notify: Notify,
     told_ready: bool,
@@ -95,19 +108,34 @@ impl Master {
         dir: &RunDir,
         clock: Clock,
     ) -> Result<Master, Failure> {
-        let fail = |error: io::Error| Failure::io("cannot set up the master", &error);
         let seed = seed().map_err(|why| Failure::new(Exit::Failed, why))?;
+        let now = clock.now().moment;
+        let children = Children::new(config.workers, config.threads, seed, now);
+        let path = dir.control_socket();
+        Master::assemble(site, about, config, (children, clock), |registry| {
+            Control::open(&path, registry, CONTROL, CALLERS)
+        })
+    }
+
+    fn assemble(
+        site: Site,
+        about: About,
+        config: &Config,
+        (mut children, clock): (Children, Clock),
+        open_control: impl FnOnce(&Registry) -> io::Result<Control>,
+    ) -> Result<Master, Failure> {
+        let fail = |error: io::Error| Failure::io("cannot set up the master", &error);
         let poll = Poll::new().map_err(fail)?;
         let mut signals = Signals::watch().map_err(fail)?;
+        exec::unblock_signals();
         let registry = poll.registry();
         registry
             .register(&mut signals.stream, SIGNALS, Interest::READABLE)
             .map_err(fail)?;
-        let path = dir.control_socket();
-        let control = Control::open(&path, registry, CONTROL, CALLERS)
-            .map_err(|error| Failure::io(path.display(), &error))?;
+        let control = open_control(registry)
+            .map_err(|error| Failure::io("cannot open the control socket", &error))?;
         let started = clock.now();
-        let children = Children::new(config.workers, config.threads, seed, started.moment);
+        children.set_start_patience(start_patience(config.watchdog));
         let processes = children.rows().iter().map(|_| None).collect();
         Ok(Master {
             poll,
@@ -125,6 +153,7 @@ impl Master {
             scrapes: Scrapes::default(),
             totals: Totals::default(),
             renewal: None,
+            trial: None,
             beats: Beats::new(config.watchdog, started.moment),
             notify: Notify::new(started.moment),
             told_ready: false,
@@ -143,6 +172,10 @@ impl Master {
         self.announcement = Some(Announcement { readiness, due });
         let config = self.about.banner.config_name.as_str();
         log::info!(version = env!("CARGO_PKG_VERSION"), config; "starting");
+        self.turn()
+    }
+
+    fn turn(&mut self) -> io::Result<Exit> {
         let mut events = Events::with_capacity(256);
         loop {
             let now = self.clock.now().moment;
@@ -183,6 +216,7 @@ impl Master {
                 .as_ref()
                 .map(|announcement| announcement.due),
             self.survey.as_ref().map(|survey| survey.due),
+            self.trial.as_ref().map(|trial| trial.due),
             self.gathering.as_ref().map(|gathering| gathering.due),
             Some(self.beats.due),
             self.notify.deadline(),
@@ -228,7 +262,6 @@ impl Master {
     /// New connections get the certificates that are on the disk now; nobody is disturbed.
     fn reload_certificates(&mut self) {
         let Some(certificates) = &mut self.site.certificates else {
-            log::info!("no listener has certificates to be read anew");
             return;
         };
         match certificates.reload() {
@@ -458,6 +491,9 @@ impl Master {
     }
 
     fn kill(&mut self, index: usize) {
+        if self.children.rows()[index].phase == Phase::Starting {
+            self.tell_threads(index);
+        }
         if let Some(process) = &mut self.processes[index] {
             let row = &self.children.rows()[index];
             match &row.condemned {

@@ -13,7 +13,9 @@ use crate::run::control::{Done, Failed};
 use crate::run::exit::{Exit, Failure};
 use crate::run::master::Master;
 use crate::run::os;
+use crate::run::pass_fd;
 use crate::run::replacing::Outcome;
+use crate::run::secrets;
 use crate::run::site::Given;
 use crate::run::stack;
 
@@ -23,12 +25,25 @@ const BEAT_EVERY: Duration = Duration::from_secs(2);
 /// one that cannot.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 /// Over how long a reload in a hurry lets clients go.
-const FAST_WINDOW: Duration = Duration::from_secs(2);
+pub(super) const FAST_WINDOW: Duration = Duration::from_secs(2);
 
 /// Whoever waits for a reload, and what to go back to if it fails at the first worker.
 pub(super) struct Renewal {
     callers: Vec<usize>,
     former: Option<Former>,
+    /// What it was, once it is done.
+    done: &'static str,
+}
+
+impl Renewal {
+    /// There is no way back from an upgrade.
+    pub fn upgrade(callers: Vec<usize>) -> Renewal {
+        Renewal {
+            callers,
+            former: None,
+            done: concat!("upgraded to ", env!("CARGO_PKG_VERSION")),
+        }
+    }
 }
 
 struct Former {
@@ -44,6 +59,11 @@ pub(super) struct Beats {
     missed_max: Option<u32>,
 }
 
+/// How long a child may take until it serves: it has more to do than one that serves already.
+pub(super) fn start_patience(watchdog: Option<Duration>) -> Option<Duration> {
+    watchdog.map(|limit| limit * 2)
+}
+
 impl Beats {
     pub fn new(watchdog: Option<Duration>, now: Moment) -> Beats {
         // Rounded up: silence is shorter than it looks by up to one beat.
@@ -56,21 +76,57 @@ impl Beats {
 }
 
 impl Master {
-    /// SIGHUP: where nothing but certificates can have changed, they are read anew and no
-    /// connection notices; else a reload.
+    /// SIGHUP: a reload if the configuration has changed. Else the log file is opened again and
+    /// certificates are read anew, and no connection notices.
     pub(super) fn hang_up(&mut self, now: Moment) {
-        let source = &self.about.source;
-        let found = Source::find(source.path.as_deref(), &source.program);
-        let unchanged = source.path.is_some() && found.is_ok_and(|it| it.text == source.text);
-        if unchanged && self.site.certificates.is_some() {
+        if self.is_config_unchanged() {
+            // Why it could not be is in the log, here and at a reload.
+            let _ = self.reopen_log();
             self.reload_certificates();
         } else {
             self.reload("SIGHUP", false, None, now);
         }
     }
 
+    /// After a rotation everybody goes on in the file that has the log's name now. Returns whether
+    /// that is another one, or why it stays the one it was.
+    pub(super) fn reopen_log(&mut self) -> Result<bool, String> {
+        let Some(log_file) = &mut self.about.log_file else {
+            return Ok(false);
+        };
+        match log_file.reopen() {
+            Ok(false) => return Ok(false),
+            Ok(true) => {}
+            Err(error) => {
+                let why = format!("the log goes on in the file it had: {error}");
+                log::error!("{why}");
+                return Err(why);
+            }
+        }
+        for (row, process) in self.children.rows().iter().zip(&self.processes) {
+            let sent = process.iter().flat_map(|it| &it.log);
+            for error in sent.filter_map(|it| pass_fd::send(it, log_file.file()).err()) {
+                log::warn!("{row} goes on in the log file it had: {error}");
+            }
+        }
+        log::info!("the log goes on in a new file");
+        Ok(true)
+    }
+
+    fn is_config_unchanged(&self) -> bool {
+        let source = &self.about.source;
+        let Some(path) = &source.path else {
+            return true;
+        };
+        let found = Source::find(Some(path), &source.program).ok();
+        let found = found.filter(|found| found.text == source.text);
+        let config = found.and_then(|found| found.config(&secrets::fetch).ok());
+        config.is_some_and(|config| config.kept == self.config.kept)
+    }
+
     /// Reads the configuration again and begins to replace all workers.
     pub(super) fn reload(&mut self, why: &str, graceful: bool, caller: Option<usize>, now: Moment) {
+        let _ = self.reopen_log();
         if let Err(failure) = self.renew(why, graceful, caller, now) {
             let message = failure.message.trim_end().to_string();
             log::error!("not reloaded, everything goes on as it was: {message}");
@@ -91,23 +147,7 @@ impl Master {
         caller: Option<usize>,
         now: Moment,
     ) -> Result<(), Failure> {
-        if self.children.is_stopping() {
-            return Err(Failure::new(Exit::Failed, "the server stops"));
-        }
-        let bad = |words: String| Failure::new(Exit::BadConfig, words);
-        let path = self.about.source.path.as_deref();
-        let source = match path {
-            Some(path) => Source::find(Some(path), &self.about.source.program)
-                .map_err(|error| bad(error.0))?,
-            None => self.about.source.clone(),
-        };
-        let config = source.config().map_err(|error| bad(error.0))?;
-        let fixed = diff::fixed(&self.config, &config);
-        if !fixed.is_empty() {
-            let names = fixed.join(", ");
-            let message = format!("{names}: cannot change while the server runs; use `restart`");
-            return Err(bad(message));
-        }
+        let (source, config) = self.read_again()?;
         let switchboard = diff::concerns_switchboard(&self.config, &config);
         let given = self.site.configure(&config, &source)?;
         let window = if graceful { config.drain } else { FAST_WINDOW };
@@ -123,12 +163,43 @@ impl Master {
             Some(renewal) => renewal.callers.extend(caller),
             None => {
                 let callers = caller.into_iter().collect();
-                self.renewal = Some(Renewal { callers, former });
+                self.renewal = Some(Renewal {
+                    callers,
+                    former,
+                    done: "reloaded",
+                });
             }
+        }
+        for warning in self.config.warnings() {
+            log::warn!("{warning}");
         }
         self.take_up_config(now);
         self.children.handle_replace_all(switchboard, window, now);
         Ok(())
+    }
+
+    /// The configuration as it is written now, if a running server can take it up.
+    pub(super) fn read_again(&self) -> Result<(Source, Config), Failure> {
+        if self.children.is_stopping() {
+            return Err(Failure::new(Exit::Failed, "the server stops"));
+        }
+        let bad = |words: String| Failure::new(Exit::BadConfig, words);
+        let path = self.about.source.path.as_deref();
+        let source = match path {
+            Some(path) => Source::find(Some(path), &self.about.source.program)
+                .map_err(|error| bad(error.0))?,
+            None => self.about.source.clone(),
+        };
+        let config = source
+            .config(&secrets::fetch)
+            .map_err(|error| bad(error.0))?;
+        let fixed = diff::fixed(&self.config, &config);
+        if !fixed.is_empty() {
+            let names = fixed.join(", ");
+            let message = format!("{names}: cannot change while the server runs; use `restart`");
+            return Err(bad(message));
+        }
+        Ok((source, config))
     }
 
     /// What the master itself does differently.
@@ -136,6 +207,8 @@ impl Master {
         log::set_max_level(self.config.log.level);
         self.about.banner.listen = self.site.listen_status(&self.config);
         self.beats.missed_max = Beats::new(self.config.watchdog, now).missed_max;
+        let patience = start_patience(self.config.watchdog);
+        self.children.set_start_patience(patience);
     }
 
     /// A plan has come to its end.
@@ -143,7 +216,10 @@ impl Master {
         let Outcome { replaced, failure } = outcome;
         let renewal = self.renewal.take();
         match failure {
-            None => log::info!(replaced; "reloaded"),
+            None => {
+                let done = renewal.as_ref().map_or("reloaded", |it| it.done);
+                log::info!(replaced; "{done}");
+            }
             Some(why) => log::error!(replaced; "reload given up: {why}"),
         }
         let Some(mut renewal) = renewal else {
@@ -165,7 +241,7 @@ impl Master {
         for caller in renewal.callers {
             match failure {
                 None => {
-                    let done = format!("reloaded: {replaced} processes replaced");
+                    let done = format!("{}: {replaced} processes replaced", renewal.done);
                     self.control.answer(caller, &Done { done }, now);
                 }
                 Some(why) => self.refuse(caller, why, now),
@@ -175,6 +251,7 @@ impl Master {
 
     /// Everything that is due.
     pub(super) fn look_after(&mut self, now: Moment) {
+        self.look_after_trial(now);
         while let Some(outcome) = self.children.poll_outcome() {
             self.conclude(&outcome, now);
         }
@@ -199,18 +276,26 @@ impl Master {
             return;
         };
         let seconds = u64::from(limit) * BEAT_EVERY.as_secs();
-        let row = &self.children.rows()[index];
-        if let Some(process) = &self.processes[index]
-            && row.condemned.is_none()
-        {
-            let pid = process.child.id();
-            for thread in os::threads_of(pid) {
-                log::error!(pid; "{row} is stuck: {thread}");
+        if self.children.rows()[index].condemned.is_none() {
+            self.tell_threads(index);
+            if let Some(process) = &self.processes[index] {
+                stack::ask(process.child.id());
             }
-            stack::ask(pid);
         }
         let why = format!("stuck: no sign of life for {seconds} s");
         self.children.condemn(index, why, now + LAST_WORDS);
+    }
+
+    /// What a child does that does not do what it should.
+    pub(super) fn tell_threads(&self, index: usize) {
+        let row = &self.children.rows()[index];
+        let Some(process) = &self.processes[index] else {
+            return;
+        };
+        let pid = process.child.id();
+        for thread in os::threads_of(pid) {
+            log::error!(pid; "{row} is stuck: {thread}");
+        }
     }
 
     fn weigh(&mut self, index: usize, now: Moment) {

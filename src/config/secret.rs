@@ -1,0 +1,221 @@
+//! Secrets that the file does not hold itself: how it says where each is kept. Fetches nothing:
+//! whoever reads a configuration brings somebody who can (`run/secrets.rs`). Invariant: no message
+//! repeats what was written, since it may be a secret in the wrong place.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::app::apps::Secret;
+use crate::config::check::Checker;
+use crate::config::load::RawApp;
+use crate::config::problem::Step::{Index, Key};
+
+/// Where a secret is kept, as in `{ env = "NAME" }`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Keeper {
+    /// The environment, by the name of a variable.
+    Env(String),
+    /// A file of its own.
+    File(PathBuf),
+    /// The service manager, by the name of a credential (systemd.exec(5), LoadCredential).
+    Credential(String),
+}
+
+impl Keeper {
+    /// A relative path starts at `base`.
+    fn under(&self, base: &Path) -> Keeper {
+        match self {
+            Keeper::File(path) => Keeper::File(base.join(path)),
+            other => other.clone(),
+        }
+    }
+}
+
+/// A secret that was fetched.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Fetched {
+    pub secret: Secret,
+    /// What an operator should know about how it is kept.
+    pub warning: Option<String>,
+}
+
+/// Why it was not, and what helps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    pub message: String,
+    pub hint: Option<&'static str>,
+}
+
+/// Gets a secret from where it is kept.
+pub type Fetch<'a> = dyn Fn(&Keeper) -> Result<Fetched, Fault> + 'a;
+
+/// Secrets by where they are kept: for those who read the same text and may not fetch themselves.
+pub type Kept = BTreeMap<Keeper, Secret>;
+
+/// A secret as written.
+#[derive(Debug)]
+pub(super) enum RawSecret {
+    Here(Secret),
+    Elsewhere(Keeper),
+}
+
+const EXPECTED: &str = "expected a string in quotes, { env = \"…\" }, { file = \"…\" } or \
+                        { credential = \"…\" }";
+
+impl<'de> Deserialize<'de> for RawSecret {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<RawSecret, D::Error> {
+        let expected = || serde::de::Error::custom(EXPECTED);
+        match toml::Value::deserialize(from)? {
+            toml::Value::String(text) => Ok(RawSecret::Here(Secret::new(text))),
+            table @ toml::Value::Table(_) => {
+                let keeper = Keeper::deserialize(table).map_err(|_| expected())?;
+                Ok(RawSecret::Elsewhere(keeper))
+            }
+            _ => Err(expected()),
+        }
+    }
+}
+
+/// The secrets of all apps, each where it is now known.
+#[derive(Default)]
+pub(super) struct Secrets {
+    /// By app; `None` where a problem was noted.
+    pub of_apps: Vec<Option<Secret>>,
+    pub kept: Kept,
+    pub warnings: Vec<String>,
+}
+
+/// Fetches what is kept elsewhere. Relative paths start at `base`.
+pub(super) fn fetch_all(
+    checker: &mut Checker<'_>,
+    apps: &[RawApp],
+    base: &Path,
+    fetch: &Fetch<'_>,
+) -> Secrets {
+    let mut secrets = Secrets::default();
+    for (index, app) in apps.iter().enumerate() {
+        let found = match &app.secret {
+            RawSecret::Here(secret) => Ok(secret.clone()),
+            RawSecret::Elsewhere(keeper) => {
+                let keeper = keeper.under(base);
+                fetch(&keeper).map(|fetched| {
+                    secrets.warnings.extend(fetched.warning);
+                    secrets.kept.insert(keeper, fetched.secret.clone());
+                    fetched.secret
+                })
+            }
+        };
+        if let Err(fault) = &found {
+            let path = [Key("apps"), Index(index), Key("secret")];
+            checker.problem(&path, fault.message.as_str(), fault.hint);
+        }
+        secrets.of_apps.push(found.ok());
+    }
+    secrets
+}
+
+/// For tests of text that holds all its secrets.
+#[cfg(test)]
+pub fn no_secrets(_: &Keeper) -> Result<Fetched, Fault> {
+    Err(Fault {
+        message: "nothing is kept".to_string(),
+        hint: None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::load::parse;
+    use crate::config::program::Program;
+
+    const ECHO: &str = "[[listen]]\nurl = \"http://127.0.0.1:0\"\nhandler = \"echo\"\n";
+
+    fn app(secret: &str) -> String {
+        format!("{ECHO}[[apps]]\nid = \"a\"\nkey = \"k\"\nsecret = {secret}\n")
+    }
+
+    fn fetch(keeper: &Keeper) -> Result<Fetched, Fault> {
+        match keeper {
+            Keeper::Env(name) if name == "EMPTY" => Ok(String::new()),
+            Keeper::Env(_) => Ok("from the environment".to_string()),
+            Keeper::File(path) => Ok(format!("from {}", path.display())),
+            Keeper::Credential(_) => Err(Fault {
+                message: "no credential".into(),
+                hint: Some("ask systemd"),
+            }),
+        }
+        .map(|text| Fetched {
+            secret: Secret::new(text),
+            warning: Some("careful".into()),
+        })
+    }
+
+    fn secret(written: &str) -> Result<String, String> {
+        let config = parse(
+            &app(written),
+            "f",
+            Path::new("/etc"),
+            &Program::default(),
+            &fetch,
+        );
+        let config = config.map_err(|error| error.0)?;
+        Ok(config.apps[0].secret.expose().to_string())
+    }
+
+    #[test]
+    fn a_secret_is_written_here_or_fetched_from_where_it_is_kept() {
+        assert_eq!(secret("\"here\"").unwrap(), "here");
+        assert_eq!(secret("{ env = \"A\" }").unwrap(), "from the environment");
+        assert_eq!(secret("{ file = \"s\" }").unwrap(), "from /etc/s");
+        assert_eq!(secret("{ file = \"/s\" }").unwrap(), "from /s");
+    }
+
+    #[test]
+    fn what_was_fetched_is_kept_for_those_who_cannot() {
+        let text = app("{ file = \"s\" }");
+        let config = parse(&text, "f", Path::new("/etc"), &Program::default(), &fetch).unwrap();
+        assert_eq!(config.warnings(), ["careful"]);
+        let handed = |keeper: &Keeper| {
+            let secret = config.kept[keeper].clone();
+            let warning = None;
+            Ok(Fetched { secret, warning })
+        };
+        let again = parse(&text, "f", Path::new("/etc"), &Program::default(), &handed).unwrap();
+        assert_eq!(again.apps, config.apps);
+    }
+
+    #[test]
+    fn all_that_cannot_be_fetched_is_told_at_once_with_line_and_hint() {
+        let two = app("{ credential = \"x\" }")
+            + "[[apps]]\nid = \"b\"\nkey = \"l\"\nsecret = { env = \"EMPTY\" }\n";
+        let told = parse(&two, "f", Path::new("/"), &Program::default(), &fetch)
+            .unwrap_err()
+            .0;
+        for part in [
+            "f:7: no credential",
+            "hint: ask systemd",
+            "f:11: the secret is empty",
+        ] {
+            assert!(told.contains(part), "no {part:?} in:\n{told}");
+        }
+    }
+
+    #[test]
+    fn a_table_of_another_shape_is_refused_without_repeating_it() {
+        for written in [
+            "{ environ = \"tiger\" }",
+            "{ env = \"tiger\", file = \"tiger\" }",
+            "{ env = 7 }",
+            "{}",
+            "[\"tiger\"]",
+        ] {
+            let told = secret(written).unwrap_err();
+            assert!(told.contains("f:7:") && told.contains("{ env"), "{told}");
+            assert!(!told.contains("tiger"), "{told}");
+        }
+    }
+}
