@@ -374,6 +374,7 @@ impl Children {
                 row.kill_at = Some(now + STOP_PATIENCE);
                 self.actions.push_back(Action::Kill(index));
             }
+            let row = &self.rows[index];
             if let Phase::Waiting(at) = row.phase
                 && at <= now
             {

@@ -377,7 +377,8 @@ fn one_that_is_never_ready_is_killed_waits_and_says_why() {
         now += 20_000;
         children.handle_elapsed(at(now));
         assert_eq!(actions(&mut children), [Action::Kill(WORKER)]);
-        assert_eq!(children.deadline(), None, "it is told once");
+        let again = at(now) + STOP_PATIENCE;
+        assert_eq!(children.deadline(), Some(again), "if it still lives then");
         // Twenty seconds of doing nothing are no good life.
         die(&mut children, WORKER, now);
         let wait = wait_ms(&children, WORKER, now);
