@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use serde_json::json;
 
 use crate::app::service::Services;
 use crate::config::Config;
@@ -16,7 +17,7 @@ use crate::config::program::Program;
 use crate::net::clock::unix_seconds;
 use crate::run::certificate_files::Certificates;
 use crate::run::connections::LIMIT_MAX;
-use crate::run::control::Command;
+use crate::run::control::{Command, Failed};
 use crate::run::exit::{EXIT_CODES, Exit, Failure};
 use crate::run::rundir::RunDir;
 use crate::run::start::start;
@@ -32,6 +33,9 @@ struct Cli {
     /// built in]
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Print one JSON object instead of words, also when it fails
+    #[arg(long, global = true)]
+    json: bool,
     #[command(subcommand)]
     verb: Option<Verb>,
 }
@@ -78,9 +82,6 @@ enum Verb {
     },
     /// Show what the server is doing
     Status {
-        /// One JSON object with everything
-        #[arg(long)]
-        json: bool,
         /// Again and again, with rates, until Ctrl-C; one line each time with --json
         #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1",
               value_parser = clap::value_parser!(u64).range(1..=3600))]
@@ -90,9 +91,6 @@ enum Verb {
     Connections {
         #[command(subcommand)]
         action: Option<ConnectionsVerb>,
-        /// One JSON object with everything
-        #[arg(long)]
-        json: bool,
         /// Order by this column: numbers from the largest, words from the smallest
         #[arg(long, value_name = "COLUMN", default_value = "id", value_parser = COLUMNS.to_vec())]
         sort: String,
@@ -181,8 +179,16 @@ impl Cli {
                 switchboard,
             } => role::worker((number, life), switchboard, program, services).into(),
             Verb::Switchboard { links } => role::switchboard(links, program).into(),
-            ref verb => match run_verb(verb, self.config.as_deref(), program) {
+            ref verb => match run_verb(verb, self.config.as_deref(), self.json, program) {
                 Ok(exit) => exit.into(),
+                Err(failure) if self.json => {
+                    let failed = Failed {
+                        error: failure.message.trim_end().to_string(),
+                        exit: failure.exit as u8,
+                    };
+                    println!("{}", json!(failed));
+                    failure.exit.into()
+                }
                 Err(failure) => {
                     let name = program.name.as_deref().unwrap_or("lineman");
                     eprintln!("{name}: {}", failure.message.trim_end());
@@ -193,8 +199,17 @@ impl Cli {
     }
 }
 
-fn run_verb(verb: &Verb, asked: Option<&Path>, program: &Program) -> Result<Exit, Failure> {
+fn run_verb(
+    verb: &Verb,
+    asked: Option<&Path>,
+    json: bool,
+    program: &Program,
+) -> Result<Exit, Failure> {
     match verb {
+        Verb::Start { .. } | Verb::Restart { .. } | Verb::Explain { .. } if json => {
+            let words = "this verb has no --json; `status --json` tells what runs";
+            return Err(Failure::new(Exit::Usage, words));
+        }
         // What they need was handed over, whatever lies on the disk now.
         Verb::Start {
             take_over: Some(left),
@@ -205,64 +220,76 @@ fn run_verb(verb: &Verb, asked: Option<&Path>, program: &Program) -> Result<Exit
     }
     let source =
         Source::find(asked, program).map_err(|error| Failure::new(Exit::BadConfig, error.0))?;
+    let dir = RunDir::of(&source);
     match verb {
         Verb::Start { daemon, .. } => start(&source, asked, *daemon),
-        Verb::Stop { graceful } => stop(&source, *graceful),
-        Verb::Reload { graceful } => told(&source, client::reload(&RunDir::of(&source), *graceful)),
-        Verb::Upgrade { graceful } => {
-            told(&source, client::upgrade(&RunDir::of(&source), *graceful))
-        }
-        Verb::Reopen => told(&source, client::reopen(&RunDir::of(&source))),
+        Verb::Stop { graceful } => stop(&source, json, *graceful),
+        Verb::Reload { graceful } => told(&source, json, client::reload(&dir, *graceful)),
+        Verb::Upgrade { graceful } => told(&source, json, client::upgrade(&dir, *graceful)),
+        Verb::Reopen => told(&source, json, client::reopen(&dir)),
         Verb::Restart { daemon, graceful } => {
             // A mistake in the file must not cost the server that runs.
             read(&source)?;
-            stop(&source, *graceful)?;
+            stop(&source, json, *graceful)?;
             start(&source, asked, *daemon)
         }
-        Verb::Status { json, watch: None } => status(&source, *json),
+        Verb::Status { watch: None } => status(&source, json),
         Verb::Status {
-            json,
             watch: Some(seconds),
-        } => watch(&source, *json, *seconds),
+        } => watch(&source, json, *seconds),
         Verb::Connections {
             action: Some(ConnectionsVerb::Close { id }),
             ..
-        } => told(&source, client::close(&RunDir::of(&source), id)),
+        } => told(&source, json, client::close(&dir, id)),
         Verb::Connections {
-            json,
             sort,
             limit,
             filter,
             ..
-        } => connections(&source, *json, (sort, *limit, filter)),
-        Verb::Check => check(&source),
+        } => connections(&source, json, (sort, *limit, filter)),
+        Verb::Check => check(&source, json),
         Verb::Explain { code } => explain(*code),
         Verb::TakeOverTrial | Verb::Worker { .. } | Verb::Switchboard { .. } => Ok(Exit::Usage),
     }
 }
 
-fn stop(source: &Source, graceful: bool) -> Result<Exit, Failure> {
-    match client::stop(&RunDir::of(source), graceful)? {
-        true => println!("stopped"),
-        false => println!("not running ({})", source.name()),
+fn stop(source: &Source, json: bool, graceful: bool) -> Result<Exit, Failure> {
+    if client::stop(&RunDir::of(source), graceful)? {
+        say(json, "stopped");
+    } else {
+        not_running(source, json);
     }
     Ok(Exit::Done)
 }
 
 /// Prints what was done, if a server was there to do it.
-fn told(source: &Source, done: Result<Option<String>, Failure>) -> Result<Exit, Failure> {
+fn told(
+    source: &Source,
+    json: bool,
+    done: Result<Option<String>, Failure>,
+) -> Result<Exit, Failure> {
     match done? {
         Some(words) => {
-            println!("{words}");
+            say(json, &words);
             Ok(Exit::Done)
         }
-        None => not_running(source),
+        None => Ok(not_running(source, json)),
     }
 }
 
-fn not_running(source: &Source) -> Result<Exit, Failure> {
-    println!("not running ({})", source.name());
-    Ok(Exit::NotRunning)
+fn say(json: bool, done: &str) {
+    match json {
+        true => println!("{}", json!({ "done": done })),
+        false => println!("{done}"),
+    }
+}
+
+fn not_running(source: &Source, json: bool) -> Exit {
+    match json {
+        true => println!("{}", json!({ "state": "stopped" })),
+        false => println!("not running ({})", source.name()),
+    }
+    Exit::NotRunning
 }
 
 fn connections(
@@ -278,24 +305,18 @@ fn connections(
     match client::connections(&RunDir::of(source), command)? {
         Some(list) if json => println!("{}", to_json(&list)?),
         Some(list) => print!("{}", list.table()),
-        None => return not_running(source),
+        None => return Ok(not_running(source, json)),
     }
     Ok(Exit::Done)
 }
 
 fn status(source: &Source, json: bool) -> Result<Exit, Failure> {
-    let status = client::status(&RunDir::of(source))?;
-    match (&status, json) {
-        (Some(status), true) => println!("{}", to_json(status)?),
-        (Some(status), false) => print!("{}", status.table()),
-        (None, true) => println!("{{\"state\":\"stopped\"}}"),
-        (None, false) => println!("not running ({})", source.name()),
+    match client::status(&RunDir::of(source))? {
+        Some(status) if json => println!("{}", to_json(&status)?),
+        Some(status) => print!("{}", status.table()),
+        None => return Ok(not_running(source, json)),
     }
-    Ok(if status.is_some() {
-        Exit::Done
-    } else {
-        Exit::NotRunning
-    })
+    Ok(Exit::Done)
 }
 
 fn watch(source: &Source, json: bool, seconds: u64) -> Result<Exit, Failure> {
@@ -320,10 +341,17 @@ fn explain(code: Option<u16>) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-fn check(source: &Source) -> Result<Exit, Failure> {
+fn check(source: &Source, json: bool) -> Result<Exit, Failure> {
     let (config, certificates) = read(source)?;
-    let warnings = config.warnings().into_iter();
-    for warning in warnings.chain(certificates.all_warnings(unix_seconds())) {
+    let warnings = config.warnings().into_iter().map(|it| it.to_string());
+    let expiring = certificates.all_warnings(unix_seconds());
+    let warnings = warnings.chain(expiring.into_iter().map(|it| it.to_string()));
+    if json {
+        let warnings: Vec<String> = warnings.collect();
+        println!("{}", json!({ "done": "ok", "warnings": warnings }));
+        return Ok(Exit::Done);
+    }
+    for warning in warnings {
         eprintln!("warning: {warning}");
     }
     println!("ok ({})", source.name());

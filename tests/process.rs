@@ -539,3 +539,56 @@ fn what_the_switchboard_said_before_it_died_is_heard() {
         until(&mut subscriber, &format!("\"event-{number}\""));
     }
 }
+
+#[test]
+fn every_verb_that_tells_something_tells_it_as_json_too() {
+    let place = Place::new(&format!("workers = 1\n{ECHO}"));
+    let told = |verb: &[&str], code: i32| -> serde_json::Value {
+        let output = place.run(&[verb, &["--json"]].concat());
+        let words = text(&output.stdout);
+        assert_eq!(output.status.code(), Some(code), "{verb:?}: {words}");
+        assert!(
+            output.stderr.is_empty(),
+            "{verb:?}: {}",
+            text(&output.stderr)
+        );
+        serde_json::from_str(&words).unwrap_or_else(|_| panic!("{verb:?}: {words}"))
+    };
+    let verbs = [
+        &["status"][..],
+        &["connections"],
+        &["reload"],
+        &["upgrade"],
+        &["reopen"],
+    ];
+    for verb in verbs {
+        assert_eq!(told(verb, 3)["state"], "stopped", "{verb:?}");
+    }
+    assert_eq!(told(&["stop"], 0)["state"], "stopped");
+    let checked = told(&["check"], 0);
+    assert_eq!(
+        (&checked["done"], checked["warnings"].is_array()),
+        (&"ok".into(), true)
+    );
+    assert_eq!(told(&["start"], 2)["exit"], 2);
+    assert_eq!(place.run(&["start", "-d"]).status.code(), Some(0));
+    assert_eq!(
+        told(&["reload"], 0)["done"],
+        "reloaded: 1 processes replaced"
+    );
+    let closed = told(&["connections", "close", "1-2-3"], 1);
+    assert!(
+        closed["error"].is_string() && closed["exit"] == 1,
+        "{closed}"
+    );
+    place.configure(&format!("wrokers = 1\n{ECHO}"));
+    for verb in ["check", "reload"] {
+        let failed = told(&[verb], 6);
+        let error = failed["error"].as_str().expect("words");
+        assert!(
+            error.contains("test.toml:2:") && failed["exit"] == 6,
+            "{failed}"
+        );
+    }
+    assert_eq!(told(&["stop"], 0)["done"], "stopped");
+}
