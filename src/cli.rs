@@ -15,6 +15,7 @@ use crate::config::locate::Source;
 use crate::config::problem::ConfigError;
 use crate::config::program::Program;
 use crate::net::clock::unix_seconds;
+use crate::realtime::registry::LinkId;
 use crate::run::certificate_files::Certificates;
 use crate::run::connections::LIMIT_MAX;
 use crate::run::control::{Command, Failed};
@@ -124,6 +125,8 @@ enum Verb {
     Switchboard {
         #[arg(long)]
         links: u32,
+        #[arg(long, value_name = "SLOT.LIFE", value_delimiter = ',')]
+        living: Vec<LinkId>,
     },
 }
 
@@ -178,7 +181,7 @@ impl Cli {
                 life,
                 switchboard,
             } => role::worker((number, life), switchboard, program, services).into(),
-            Verb::Switchboard { links } => role::switchboard(links, program).into(),
+            Verb::Switchboard { links, living } => role::switchboard(links, living, program).into(),
             ref verb => match run_verb(verb, self.config.as_deref(), self.json, program) {
                 Ok(exit) => exit.into(),
                 Err(failure) if self.json => {

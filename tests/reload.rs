@@ -16,6 +16,7 @@ const SIGHUP: i32 = 1;
 const SIGQUIT: i32 = 3;
 const SIGKILL: i32 = 9;
 const SIGUSR2: i32 = 12;
+const SIGCONT: i32 = 18;
 const SIGSTOP: i32 = 19;
 
 /// A WebSocket client that reads frames of the server.
@@ -336,6 +337,55 @@ fn a_changed_app_takes_effect_and_the_switchboard_stays() {
         pid_of(processes(&server.status(), "switchboard")[0]),
         switchboard
     );
+}
+
+/// A worker that leaves has clients for a long time, and its successor speaks in the same slot: a
+/// new switchboard must hear both before it answers 200.
+#[test]
+fn a_publish_reaches_clients_of_a_worker_that_leaves_though_the_switchboard_died() {
+    let rest = format!("{DEMO}[limits]\nsettle_ms = 30000\n");
+    let toml = on_fixed_ports(&format!("workers = 1\ndrain_seconds = 3600\n{rest}"));
+    let server = Server::start(&toml);
+    let address = server.address(0);
+    let leaving = worker_pids(&server)[0];
+    let mut subscriber = Socket::open(&address, "/app/demo-key?protocol=7").expect("a socket");
+    let until = |subscriber: &mut Socket, part: &str| {
+        while !words(&subscriber.frame().expect("a frame").1).contains(part) {}
+    };
+    let subscribe = br#"{"event":"pusher:subscribe","data":{"channel":"c"}}"#;
+    subscriber.send(1, subscribe).expect("sent");
+    until(&mut subscriber, "subscription_succeeded");
+    assert_eq!(run(&server, &["reload", "-g"]).0, Some(0));
+    server.kill(leaving, SIGSTOP);
+    let switchboard = || pid_of(processes(&server.status(), "switchboard")[0]);
+    let former = switchboard();
+    server.kill(former, SIGKILL);
+    wait_until("it is replaced", || ![0, former].contains(&switchboard()));
+
+    let mut publisher = TcpStream::connect(&address).expect("the successor listens");
+    let body = r#"{"name":"the-event","channel":"c","data":"x"}"#;
+    let mut publish = || {
+        let head = format!(
+            "POST /apps/demo/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer demo-secret\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        publisher.write_all(head.as_bytes()).expect("sent");
+        let mut answer = [0; 1024];
+        let soon = Some(Duration::from_millis(500));
+        publisher.set_read_timeout(soon).expect("a timeout");
+        let count = publisher.read(&mut answer).unwrap_or(0);
+        words(&answer[..count])
+    };
+    // Refused while the successor has no link yet; held as soon as it has.
+    let mut answer = String::new();
+    wait_until("it is linked", || {
+        answer = publish();
+        !answer.starts_with("HTTP/1.1 503")
+    });
+    assert_eq!(answer, "", "nothing is promised yet");
+    server.kill(leaving, SIGCONT);
+    until(&mut subscriber, "the-event");
 }
 
 /// How many sockets the large test holds: `LINEMAN_RELOAD_SOCKETS`, else 10,000 or what this

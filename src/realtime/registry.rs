@@ -5,7 +5,9 @@
 //! names, and with each link that holds some of them.
 
 use std::collections::{BTreeSet, HashMap};
+use std::fmt;
 use std::ops::Bound;
+use std::str::FromStr;
 
 use foldhash::quality::FixedState;
 
@@ -25,6 +27,25 @@ pub struct LinkId {
 impl LinkId {
     pub const fn new(slot: u32, life: u32) -> LinkId {
         LinkId { slot, life }
+    }
+}
+
+/// `SLOT.LIFE`, as the command line of a switchboard has it.
+impl fmt::Display for LinkId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.slot, self.life)
+    }
+}
+
+impl FromStr for LinkId {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<LinkId, Self::Err> {
+        let (slot, life) = text.split_once('.').ok_or("no SLOT.LIFE")?;
+        match (slot.parse(), life.parse()) {
+            (Ok(slot), Ok(life)) => Ok(LinkId { slot, life }),
+            _ => Err("SLOT and LIFE are numbers"),
+        }
     }
 }
 
@@ -399,6 +420,15 @@ mod tests {
         };
         assert_eq!(names(""), ["a", "b", "presence-x"]);
         assert_eq!(names("presence-"), ["presence-x"]);
+    }
+
+    #[test]
+    fn a_link_is_written_as_slot_and_life_and_nothing_else_is_read_as_one() {
+        let link = LinkId::new(3, 17);
+        assert_eq!(link.to_string().parse(), Ok(link));
+        for text in ["", "3", "3.", ".17", "3.17.1", "-3.17", "3.4294967296"] {
+            assert!(text.parse::<LinkId>().is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -405,6 +405,12 @@ impl Children {
         &self.rows
     }
 
+    /// The workers that have a process with clients, or may have.
+    pub fn living_workers(&self) -> impl Iterator<Item = &Child> {
+        let workers = self.rows.iter().filter(|row| row.role == Role::Worker);
+        workers.filter(|row| row.is_alive() || row.phase == Phase::Draining)
+    }
+
     pub fn is_stopping(&self) -> bool {
         self.stopping
     }

@@ -199,10 +199,16 @@ fn workers_are_replaced_one_by_one_and_the_old_drain_once_the_new_run() {
     assert_eq!(start_all(&mut children, 3), [Action::Drain(2, WINDOW)]);
     assert_eq!(outcome(&mut children), (2, None));
     assert!(!children.is_replacing());
+    // A new switchboard has to wait for all four.
+    let lives = |children: &Children| -> Vec<u32> {
+        children.living_workers().map(|row| row.life).collect()
+    };
+    assert_eq!(lives(&children), [2, 3, 4, 5]);
     for old in [WORKER, 2] {
         children.handle_ended(old, End::Exit(0), at(500));
         assert!(!children.rows()[old].is_listed());
     }
+    assert_eq!(lives(&children), [4, 5]);
     assert!(actions(&mut children).is_empty());
     // The rows of those that left are used again, and no life is lived twice.
     children.handle_replace_all(false, WINDOW, at(600));

@@ -24,6 +24,7 @@ use crate::net::sockets::{Listening, Sockets};
 use crate::node::Node;
 use crate::node::switchboard::{Switchboard, SwitchboardOptions};
 use crate::node::worker::{Forwarding, Listener, Worker, WorkerOptions};
+use crate::realtime::registry::LinkId;
 use crate::run::exit::ChildExit;
 use crate::run::handover::{Handover, SWITCHBOARD_NAME, listener_name, master_name};
 use crate::run::{
@@ -82,9 +83,9 @@ pub fn worker(
 }
 
 /// Runs `lineman switchboard`.
-pub fn switchboard(links: u32, program: &Program) -> ChildExit {
+pub fn switchboard(links: u32, living: Vec<LinkId>, program: &Program) -> ChildExit {
     run("switchboard", program, |config, handover| {
-        let start = switchboard_reactor(links, config, handover)?;
+        let start = switchboard_reactor((links, living), config, handover)?;
         Ok(vec![("reactor".to_string(), start)])
     })
 }
@@ -210,7 +211,7 @@ fn listeners(config: &Config, services: &Services) -> Vec<Listener> {
 }
 
 fn switchboard_reactor(
-    links: u32,
+    (links, living): (u32, Vec<LinkId>),
     config: &Config,
     handover: &mut Handover,
 ) -> Result<Start, String> {
@@ -226,14 +227,15 @@ fn switchboard_reactor(
         lines_dropped: log_writer::dropped,
         roots: Vec::new(),
     };
+    // Twice over, since a broken link and its successor may be here at once, and some for those
+    // who have not said yet who they are; beside them the workers that leave.
+    let connections_max = 2 * links as usize + living.len() + 16;
     let options = SwitchboardOptions {
         links_expected: links,
+        living,
         limits: config.limits.clone(),
         seed: seed()?,
     };
-    // Twice over, since a broken link and its successor may be here at once, and some for those
-    // who have not said yet who they are.
-    let connections_max = 2 * links as usize + 16;
     Ok(Box::new(move || {
         let clock = Clock::start();
         run_reactor(

@@ -14,9 +14,10 @@ use crate::config::Config;
 use crate::config::locate::Source;
 use crate::config::url::Place;
 use crate::net::tickets::TicketSecret;
+use crate::realtime::registry::LinkId;
 use crate::run::certificates::{self, Certificates};
 use crate::run::child_process::ChildProcess;
-use crate::run::children::Role;
+use crate::run::children::{Children, Role};
 use crate::run::exit::{Exit, Failure};
 use crate::run::handed_config::{self, Packed};
 use crate::run::handover::{Activated, SWITCHBOARD_NAME, listener_name, master_name};
@@ -211,12 +212,13 @@ impl Site {
     }
 
     /// Starts the process of one row of the table.
-    pub fn start(&mut self, role: Role, number: u32, life: u32) -> io::Result<Process> {
-        match role {
-            Role::Switchboard => self.start_switchboard(),
+    pub fn start(&mut self, children: &Children, index: usize) -> io::Result<Process> {
+        let row = &children.rows()[index];
+        match row.role {
+            Role::Switchboard => self.start_switchboard(children),
             Role::Worker => {
-                self.wake(number)?;
-                self.start_worker(number, life)
+                self.wake(row.number)?;
+                self.start_worker(row.number, row.life)
             }
         }
     }
@@ -270,18 +272,29 @@ impl Site {
         number * self.threads..(number + 1) * self.threads
     }
 
-    fn start_switchboard(&self) -> io::Result<Process> {
+    fn start_switchboard(&self, children: &Children) -> io::Result<Process> {
         let (ours, theirs) = UnixStream::pair()?;
-        let arguments = words(&[
-            "switchboard",
-            "--links",
-            &(self.workers * self.threads).to_string(),
-        ]);
+        let links = (self.workers * self.threads).to_string();
+        let mut arguments = words(&["switchboard", "--links", &links]);
+        let living = self.living(children);
+        if !living.is_empty() {
+            arguments.extend(words(&["--living", &living.join(",")]));
+        }
         let descriptors = vec![
             ("master".to_string(), theirs.as_fd()),
             ("links".to_string(), self.links.as_fd()),
         ];
         self.launch(&arguments, descriptors, vec![link(ours)?])
+    }
+
+    /// The links of the workers that live, those that leave among them.
+    fn living(&self, children: &Children) -> Vec<String> {
+        let workers = children.living_workers();
+        let links = workers.flat_map(|row| {
+            let slots = self.slots_of(row.number);
+            slots.map(|slot| LinkId::new(slot, row.life).to_string())
+        });
+        links.collect()
     }
 
     fn start_worker(&self, number: u32, life: u32) -> io::Result<Process> {

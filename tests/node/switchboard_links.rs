@@ -5,10 +5,11 @@ use std::time::Duration;
 use lineman::base::counters::Counters;
 use lineman::base::limits::Limits;
 use lineman::node::{Origin, Output};
+use lineman::realtime::registry::LinkId;
 use lineman::wire::bus::{Question, Up, VERSION};
 use lineman::wire::control::{Order, Report};
 
-use crate::switchboard_play::{Board, ask_whether_ready, hello, holding, join, publish};
+use crate::switchboard_play::{Board, ask_whether_ready, hello, hello_of, holding, join, publish};
 
 const ROOM: &str = "demo/presence-room";
 
@@ -37,6 +38,40 @@ fn nothing_is_answered_before_all_links_have_announced_what_they_hold() {
     assert!(told[2].starts_with("Deliver"), "{told:?}");
     assert!(told[3].contains("linked: 2, expected: 2"), "{told:?}");
     assert!(told[4].contains("Published"), "{told:?}");
+}
+
+#[test]
+fn a_successor_does_not_speak_for_the_worker_it_succeeds() {
+    let (old, new) = (LinkId::new(0, 1), LinkId::new(0, 2));
+    let mut board = Board::among(1, vec![old, new], Limits::default());
+    let heir = board.join_as(new);
+    board.hear(heir, &publish(1, ROOM, "\"a\""));
+    assert_eq!(board.kinds(heir), [""; 0], "it cannot know who subscribes");
+    let leaving = board.link();
+    board.hear(leaving, &hello_of(old));
+    board.hear(leaving, &holding(ROOM, &["alice"]));
+    board.hear(leaving, &Up::Announced);
+    assert_eq!(board.kinds(leaving), ["Welcome", "Roster", "Deliver"]);
+    assert_eq!(board.kinds(heir), ["Welcome", "Answer"]);
+}
+
+#[test]
+fn a_worker_that_leaves_and_whose_link_is_cut_is_waited_for_whoever_else_comes() {
+    let (old, new) = (LinkId::new(0, 1), LinkId::new(0, 2));
+    let mut board = Board::among(1, vec![old, new], Limits::default());
+    let (leaving, heir) = (board.join_as(old), board.join_as(new));
+    board.hear(leaving, &join(1, ROOM, "alice"));
+    board.hand.receive(leaving, &[255; 12]);
+    assert!(board.has_cut(leaving));
+    board.told(heir);
+    board.join_as(LinkId::new(0, 3));
+    board.hear(heir, &publish(2, ROOM, "\"a\""));
+    assert_eq!(board.kinds(heir), [""; 0], "alice is still there");
+    let again = board.link();
+    board.hear(again, &hello_of(old));
+    board.hear(again, &holding(ROOM, &["alice"]));
+    board.hear(again, &Up::Announced);
+    assert_eq!(board.kinds(again), ["Welcome", "Roster", "Deliver"]);
 }
 
 #[test]

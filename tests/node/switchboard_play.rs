@@ -4,6 +4,7 @@ use lineman::base::ids::{ConnId, SocketId};
 use lineman::base::limits::Limits;
 use lineman::node::switchboard::{Switchboard, SwitchboardOptions};
 use lineman::node::{Ending, Origin, Output};
+use lineman::realtime::registry::LinkId;
 use lineman::wire::bus::{Content, Down, Holding, InfoWanted, Item, Member, Question, Up, VERSION};
 
 use crate::hand::{Hand, start};
@@ -15,8 +16,14 @@ pub struct Board {
 impl Board {
     /// A switchboard that has just started and expects so many links.
     pub fn new(links_expected: u32, limits: Limits) -> Board {
+        Board::among(links_expected, Vec::new(), limits)
+    }
+
+    /// Likewise, started while workers live already.
+    pub fn among(links_expected: u32, living: Vec<LinkId>, limits: Limits) -> Board {
         let options = SwitchboardOptions {
             links_expected,
+            living,
             limits,
             seed: [6; 16],
         };
@@ -40,8 +47,13 @@ impl Board {
 
     /// A worker that holds nothing.
     pub fn join(&mut self, slot: u32) -> ConnId {
+        self.join_as(LinkId::new(slot, 0))
+    }
+
+    /// Likewise, one of several in its slot.
+    pub fn join_as(&mut self, id: LinkId) -> ConnId {
         let conn = self.link();
-        self.hear(conn, &hello(slot));
+        self.hear(conn, &hello_of(id));
         self.hear(conn, &Up::Announced);
         conn
     }
@@ -89,10 +101,14 @@ impl Board {
 }
 
 pub fn hello(slot: u32) -> Up<'static> {
+    hello_of(LinkId::new(slot, 0))
+}
+
+pub fn hello_of(LinkId { slot, life }: LinkId) -> Up<'static> {
     Up::Hello {
         version: VERSION,
         slot,
-        life: 0,
+        life,
         shard: 0,
         shards: 1,
         counted: Vec::new(),

@@ -21,6 +21,7 @@ use lineman::base::now::{Moment, Now};
 use lineman::node::switchboard::{Switchboard, SwitchboardOptions};
 use lineman::node::worker::{Listener, Worker, WorkerOptions};
 use lineman::node::{Ending, Node, Origin, Output, Peer};
+use lineman::realtime::registry::LinkId;
 use lineman::wire::control::Order;
 use lineman::wire::protocol::Protocol;
 
@@ -76,6 +77,7 @@ struct Pipe {
 }
 
 struct Process {
+    id: LinkId,
     node: Box<dyn Node>,
     pipes: BTreeMap<u32, (u32, usize)>,
     next_slot: u32,
@@ -151,17 +153,19 @@ impl World {
         assert!(self.processes[index].is_none(), "only the dead are started");
         let seed = self.dice.next_u128().to_le_bytes();
         self.lives += 1;
+        let id = LinkId::new(self.slot_of(index), self.lives);
         let node: Box<dyn Node> = if index == self.workers {
             let options = SwitchboardOptions {
                 links_expected: self.workers as u32,
+                living: self.processes.iter().flatten().map(|it| it.id).collect(),
                 limits: self.limits.clone(),
                 seed,
             };
             Box::new(Switchboard::new(options, self.now))
         } else {
             let options = WorkerOptions {
-                slot: self.slot_of(index),
-                life: self.lives,
+                slot: id.slot,
+                life: id.life,
                 listeners: LISTENERS.to_vec(),
                 apps: Apps::new([APP_ID, "quiet", "strict"].map(apps::app).to_vec()),
                 demo_page: None,
@@ -174,6 +178,7 @@ impl World {
             Box::new(Worker::new(options, self.now))
         };
         self.processes[index] = Some(Process {
+            id,
             node,
             pipes: BTreeMap::new(),
             next_slot: 0,

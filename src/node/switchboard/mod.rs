@@ -37,6 +37,9 @@ use crate::wire::control::{Order, Report};
 pub struct SwitchboardOptions {
     /// Reactors of all workers.
     pub links_expected: u32,
+    /// The links of all workers that live already: they may hold something. More than are expected
+    /// while slots are handed over.
+    pub living: Vec<LinkId>,
     pub limits: Limits,
     /// From the operating system's entropy.
     pub seed: [u8; 16],
@@ -88,6 +91,8 @@ pub struct Switchboard {
     pub(super) unanswered: VecDeque<Unanswered>,
     /// Until when announcements are waited for; `None` once settled.
     settling: Option<Moment>,
+    /// While settling: those whose workers live and may hold what we have not heard of yet.
+    awaited: BTreeSet<LinkId>,
     /// Frames held while settling, in the order they came.
     held: VecDeque<(ConnId, Vec<u8>)>,
     pub(super) counters: Counters,
@@ -97,6 +102,7 @@ impl Switchboard {
     pub fn new(options: SwitchboardOptions, now: Now) -> Switchboard {
         let SwitchboardOptions {
             links_expected,
+            living,
             limits,
             seed,
         } = options;
@@ -113,6 +119,7 @@ impl Switchboard {
             outputs: VecDeque::new(),
             unanswered: VecDeque::new(),
             settling: Some(now.moment + Duration::from_millis(limits.settle_ms)),
+            awaited: living.into_iter().collect(),
             held: VecDeque::new(),
             counters: Counters::default(),
             limits,
@@ -133,7 +140,7 @@ impl Switchboard {
     pub(super) fn send_frame(&mut self, conn: ConnId, frame: &[u8], now: Now) {
         if self.lines.push(conn, |out| out.push(frame)).is_err() {
             log::error!("link {conn} is hopelessly behind and starts over");
-            self.settle_again(now);
+            self.settle_again(conn, now);
             self.refuse_what_is_lost(conn);
             self.drop_link(conn, now);
         }
@@ -152,7 +159,11 @@ impl Switchboard {
         }
     }
 
-    pub(super) fn settle_again(&mut self, now: Now) {
+    /// Nothing more is promised until the worker whose link we cut has announced itself again.
+    fn settle_again(&mut self, conn: ConnId, now: Now) {
+        if let Some(Role::Announcing(id) | Role::Worker(id)) = self.link(conn).map(|it| it.role) {
+            self.awaited.insert(id);
+        }
         let patience = Duration::from_millis(self.limits.settle_ms);
         self.settling.get_or_insert(now.moment + patience);
     }
@@ -178,7 +189,7 @@ impl Switchboard {
             .link(conn)
             .is_some_and(|link| link.role != Role::Stranger)
         {
-            self.settle_again(now);
+            self.settle_again(conn, now);
             self.refuse_what_is_lost(conn);
         }
         self.drop_link(conn, now);
@@ -292,9 +303,10 @@ impl Switchboard {
                 if let Some(link) = self.link(conn) {
                     link.role = Role::Worker(id);
                 }
+                self.awaited.remove(&id);
                 match self.settling {
                     None => self.welcome(conn, id, now),
-                    Some(_) if self.announced() >= self.links_expected => self.settle(now),
+                    Some(_) if self.missing() == 0 => self.settle(now),
                     Some(_) => {}
                 }
                 Ok(())
@@ -306,12 +318,25 @@ impl Switchboard {
     /// Slots that have announced all they hold. One that is being handed over has two links and
     /// counts once.
     pub(super) fn announced(&self) -> u32 {
+        self.slots_announced().len() as u32
+    }
+
+    fn slots_announced(&self) -> BTreeSet<u32> {
         let links = self.links.iter().flatten().filter(|link| !link.ended);
         let slots = links.filter_map(|link| match link.role {
             Role::Worker(id) => Some(id.slot),
             _ => None,
         });
-        slots.collect::<BTreeSet<u32>>().len() as u32
+        slots.collect()
+    }
+
+    /// Announcements to wait for: of each link that may hold something, since the successor in its
+    /// slot does not speak for it, and one for each slot from which nobody is there.
+    fn missing(&self) -> usize {
+        let mut slots = self.slots_announced();
+        slots.extend(self.awaited.iter().map(|id| id.slot));
+        let empty = (self.links_expected as usize).saturating_sub(slots.len());
+        self.awaited.len() + empty
     }
 
     pub(super) fn is_settling(&self) -> bool {
@@ -327,6 +352,7 @@ impl Switchboard {
     /// Everybody has spoken, or had the time to: takes up what was held.
     fn settle(&mut self, now: Now) {
         self.settling = None;
+        self.awaited.clear();
         let mut workers: Vec<(LinkId, ConnId)> =
             self.by_id.iter().map(|(id, conn)| (*id, *conn)).collect();
         workers.sort_unstable();
@@ -468,8 +494,7 @@ impl Node for Switchboard {
 
     fn elapsed(&mut self, now: Now) {
         if self.settling.is_some_and(|until| until <= now.moment) {
-            let missing = self.links_expected.saturating_sub(self.announced());
-            log::warn!("settled without {missing} of {} links", self.links_expected);
+            log::warn!("settled without {} links", self.missing());
             self.settle(now);
         }
         self.tell_due_counts(now);

@@ -460,13 +460,13 @@ impl Master {
     }
 
     fn start(&mut self, index: usize, now: Moment) {
-        let row = &self.children.rows()[index];
-        let started = self.site.start(row.role, row.number, row.life);
+        let started = self.site.start(&self.children, index);
         if self.processes.len() <= index {
             self.processes.resize_with(index + 1, || None);
         }
         match started.and_then(|process| self.watch(index, process)) {
             Ok(process) => {
+                let row = &self.children.rows()[index];
                 log::debug!(pid = process.child.id(); "{row} started");
                 self.processes[index] = Some(process);
                 self.children.handle_started(index, now);
