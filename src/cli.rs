@@ -121,6 +121,13 @@ enum Verb {
     Switchboard {
         #[arg(long)]
         links: u32,
+        #[arg(long)]
+        courier: Option<PathBuf>,
+    },
+    #[command(hide = true)]
+    Courier {
+        #[arg(long)]
+        store: PathBuf,
     },
 }
 
@@ -175,7 +182,10 @@ impl Cli {
                 life,
                 switchboard,
             } => role::worker((number, life), switchboard, program, services).into(),
-            Verb::Switchboard { links } => role::switchboard(links, program).into(),
+            Verb::Switchboard { links, courier } => {
+                role::switchboard(links, courier, program).into()
+            }
+            Verb::Courier { store } => role::courier(store, program).into(),
             ref verb => match run_verb(verb, self.config.as_deref(), program) {
                 Ok(exit) => exit.into(),
                 Err(failure) => {
@@ -231,7 +241,10 @@ fn run_verb(verb: &Verb, asked: Option<&Path>, program: &Program) -> Result<Exit
             ..
         } => connections(&source, *json, (sort, *limit, filter)),
         Verb::Check => check(&source),
-        Verb::TakeOverTrial | Verb::Worker { .. } | Verb::Switchboard { .. } => Ok(Exit::Usage),
+        Verb::TakeOverTrial
+        | Verb::Worker { .. }
+        | Verb::Switchboard { .. }
+        | Verb::Courier { .. } => Ok(Exit::Usage),
     }
 }
 

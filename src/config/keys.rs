@@ -5,6 +5,7 @@
 use std::fmt::Write;
 
 use crate::base::limits::Limits;
+use crate::config::webhooks;
 
 /// One key.
 pub struct KeyRow {
@@ -263,6 +264,9 @@ pub const TABLES: &[TableRow] = &[
         active: "id = \"demo\"\nkey = \"demo-key\"\nsecret = \"demo-secret\"\n",
         optional: false,
     },
+    webhooks::APP_TABLE,
+    webhooks::TABLE,
+    webhooks::STORE_TABLE,
     TableRow {
         heading: "[http]",
         help: "What is said to browsers.",

@@ -20,6 +20,7 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use slab::Slab;
 
+use crate::base::addresses::is_public;
 use crate::base::ids::{ConnId, DialId};
 use crate::base::now::Moment;
 use crate::net::client_tls;
@@ -238,8 +239,17 @@ impl Dialler {
         registry: &Registry,
     ) {
         if let Some(found) = self.dials.get_mut(&dial) {
-            found.addresses = addresses.into_iter().collect();
-            self.try_next(dial, "its name has no address", now, registry);
+            let any = !found.target.is_public_only();
+            let mut why = "its name has no address";
+            let mut allowed = |address: &SocketAddr| {
+                let allowed = any || is_public(address.ip());
+                if !allowed {
+                    why = "it is a private address, which is not allowed here";
+                }
+                allowed
+            };
+            found.addresses = addresses.into_iter().filter(&mut allowed).collect();
+            self.try_next(dial, why, now, registry);
         }
     }
 

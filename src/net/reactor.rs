@@ -6,29 +6,32 @@
 //! carried out before the next is asked for. What a turn leaves undone (a full read, a full accept
 //! queue) is on a list, and the next wait does not block.
 
+mod reaching;
+
 use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use mio::net::UnixStream;
-use mio::{Events, Poll};
+use mio::{Events, Poll, Waker};
 
-use crate::base::ids::{ConnId, DialId};
+use crate::base::ids::ConnId;
 use crate::base::now::Now;
 use crate::net::acceptor::Accepting;
 use crate::net::acceptors::Acceptors;
 use crate::net::admission::{Permit, Refused, Resting};
 use crate::net::clock::Clock;
-use crate::net::connections::{Connections, Phase};
+use crate::net::connections::{Connections, Phase, token};
 use crate::net::deadlines::Deadlines;
-use crate::net::dialler::{Dialler, Outcome};
+use crate::net::dialler::Dialler;
 use crate::net::files::Files;
 use crate::net::secured::Handshake;
 use crate::net::sockets::{Sockets, Tls};
 use crate::net::stream::Stream;
 use crate::net::transport::{Buffers, Reading, Transport};
 use crate::node::{Ending, Node, Origin, Output, Peer};
+use crate::push::facts::Store;
 
 /// Read at most this much from one connection per turn.
 const SCRATCH_BYTES: usize = 64 * 1024;
@@ -42,6 +45,12 @@ const HANDSHAKES: usize = 16;
 /// How long a peer that was sent everything gets to close its side.
 const LINGER: Duration = Duration::from_secs(2);
 
+/// Events for it come from the store. Beyond what a slab of connections grows to.
+const STORE: ConnId = ConnId {
+    slot: u32::MAX,
+    generation: 0,
+};
+
 /// The links to the master and to the switchboard are not clients.
 const OWN_CONNECTIONS: usize = 2;
 
@@ -54,6 +63,8 @@ pub struct Reactor<N: Node> {
     acceptors: Acceptors,
     dialler: Dialler,
     switchboard: Option<PathBuf>,
+    courier: Option<PathBuf>,
+    store: Option<Box<dyn Store>>,
     buffers: Buffers,
     tls: Tls,
     lines_dropped: fn() -> u64,
@@ -88,6 +99,10 @@ impl<N: Node> Reactor<N> {
             connections_max.saturating_add(OWN_CONNECTIONS),
             poll.registry(),
         )?;
+        let store = match sockets.store {
+            Some(start) => Some(start(Waker::new(poll.registry(), token(STORE))?)?),
+            None => None,
+        };
         let mut reactor = Reactor {
             node,
             poll,
@@ -96,6 +111,8 @@ impl<N: Node> Reactor<N> {
             acceptors,
             dialler: Dialler::default(),
             switchboard: sockets.switchboard,
+            courier: sockets.courier,
+            store,
             buffers: Buffers::new(SCRATCH_BYTES),
             again: VecDeque::new(),
             handshakes: VecDeque::new(),
@@ -176,6 +193,7 @@ impl<N: Node> Reactor<N> {
         self.carry_out(now);
         self.accept(now);
         self.take_dialled(now);
+        self.take_stored(now);
         self.carry_out(now);
         self.ask_the_unwanted();
         self.cut_overdue(now);
@@ -397,7 +415,9 @@ impl<N: Node> Reactor<N> {
                         self.flush(conn, now);
                     }
                 }
-                Output::Dial(Peer::Switchboard) => self.dial_switchboard(now),
+                Output::Dial(peer @ (Peer::Switchboard | Peer::Courier)) => {
+                    self.dial_ours(peer, now);
+                }
                 Output::Dial(Peer::Outside(dial)) => {
                     if let Some(target) = self.node.target(dial) {
                         let registry = self.poll.registry();
@@ -422,6 +442,13 @@ impl<N: Node> Reactor<N> {
                     self.node.file_read(conn, self.files.read(conn, part), now);
                 }
                 Output::CloseFile(conn) => self.files.close(conn),
+                Output::AskStore => {
+                    if let (Some(store), Some(request)) =
+                        (&mut self.store, self.node.store_request())
+                    {
+                        store.ask(request);
+                    }
+                }
                 Output::Quit => self.quit = true,
             }
         }
@@ -434,56 +461,6 @@ impl<N: Node> Reactor<N> {
             self.acceptors.secure(&all);
         }
         Ok(())
-    }
-
-    fn dial_switchboard(&mut self, now: Now) {
-        let path = self.switchboard.as_ref();
-        let stream = match path {
-            Some(path) => UnixStream::connect(path),
-            None => Err(io::ErrorKind::NotFound.into()),
-        };
-        let added = stream.and_then(|stream| {
-            let transport = Transport::Plain(Stream::Unix(stream));
-            self.add(transport, Origin::Dialled(Peer::Switchboard), None, now)
-        });
-        if let Err(error) = added {
-            let why = error.to_string();
-            self.node.unreachable(Peer::Switchboard, &why, now);
-        }
-    }
-
-    /// Goes on with what is dialled outside. What an application dials in answer to an outcome is
-    /// looked at in the next turn.
-    fn take_dialled(&mut self, now: Now) {
-        let registry = self.poll.registry();
-        self.dialler.turn(now.moment, registry, &mut self.buffers);
-        for _ in 0..self.dialler.outcomes() {
-            if let Some((dial, outcome)) = self.dialler.next() {
-                self.dialled(dial, outcome, now);
-            }
-        }
-    }
-
-    fn dialled(&mut self, dial: DialId, outcome: Outcome, now: Now) {
-        let peer = Peer::Outside(dial);
-        match outcome {
-            Outcome::Failed(why) => self.node.unreachable(peer, &why, now),
-            Outcome::Reached {
-                transport,
-                mut early,
-                end,
-            } => match self.add(transport, Origin::Dialled(peer), None, now) {
-                Err(error) => self.node.unreachable(peer, &error.to_string(), now),
-                Ok(conn) => {
-                    if !early.is_empty() {
-                        self.node.received(conn, &mut early, now);
-                    }
-                    if end {
-                        self.ended(conn, now);
-                    }
-                }
-            },
-        }
     }
 
     /// Ends a connection now.

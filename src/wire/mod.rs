@@ -4,11 +4,13 @@
 pub mod bus;
 pub mod bus_codec;
 pub mod control;
+pub mod courier_bus;
 pub mod deflate;
 pub mod deflate_offer;
 pub mod frames;
 pub mod framing;
 pub mod http;
+pub mod http_answer;
 pub mod http_chunks;
 pub mod http_date;
 pub mod http_head;

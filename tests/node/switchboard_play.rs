@@ -18,6 +18,7 @@ impl Board {
         let options = SwitchboardOptions {
             links_expected,
             limits,
+            watched: Default::default(),
             seed: [6; 16],
         };
         Board {

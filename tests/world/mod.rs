@@ -150,6 +150,7 @@ impl World {
             let options = SwitchboardOptions {
                 links_expected: self.workers as u32,
                 limits: self.limits.clone(),
+                watched: Default::default(),
                 seed,
             };
             Box::new(Switchboard::new(options, self.now))
@@ -371,7 +372,11 @@ impl World {
                     process.node.file_opened(conn, Err(NoFile::Absent), now);
                 }
                 Some(Output::ReadFile(..) | Output::CloseFile(_)) => {}
-                Some(Output::Dial(Peer::Outside(_)) | Output::HangUp(_)) => {
+                Some(
+                    Output::Dial(Peer::Outside(_) | Peer::Courier)
+                    | Output::HangUp(_)
+                    | Output::AskStore,
+                ) => {
                     unreachable!("no handler of these workers dials")
                 }
                 Some(Output::StopAccepting | Output::ReadCertificates) => {}

@@ -19,9 +19,11 @@ impl Switchboard {
             }
             Up::Unsubscribe { channel, user_id } => {
                 let left = self.registry.unsubscribe(id, channel, user_id);
-                if let Some(user_id) = user_id.filter(|_| left) {
+                let user_id = user_id.filter(|_| left);
+                if let Some(user_id) = user_id {
                     self.tell_member_removed(channel, user_id, now);
                 }
+                self.report_left(channel, user_id, now);
             }
             Up::Publish { ticket, items } => self.publish(conn, ticket, &items, now),
             Up::Ask { ticket, question } => self.answer(conn, ticket, &question, now),
@@ -51,6 +53,8 @@ impl Switchboard {
                 |channel| Down::MemberAdded { channel, member },
             );
         }
+        let newcomer = member.filter(|_| joined.first_of_user);
+        self.report_joined(channel, newcomer.map(|member| member.user_id), now);
         let wants_roster = member.is_some() && joined.first_of_link;
         let roster = self.registry.members(channel).filter(|_| wants_roster);
         let roster = roster.map(|members| members.iter().collect());
@@ -81,7 +85,7 @@ impl Switchboard {
             self.deliver(item, &mut marks, now);
         }
         if ticket == 0 {
-            return;
+            return self.report_client_events(items);
         }
         let frame = Down::Answer {
             ticket,

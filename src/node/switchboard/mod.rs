@@ -8,6 +8,7 @@
 //! and has not announced itself again – nothing but announcements is taken up: the rest is held,
 //! since an incomplete registry would promise too much.
 
+mod courier;
 mod hear;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -22,6 +23,8 @@ use crate::base::ids::ConnId;
 use crate::base::limits::Limits;
 use crate::base::now::{Moment, Now};
 use crate::node::lines::Lines;
+use crate::node::switchboard::courier::Reporter;
+pub use crate::node::switchboard::courier::Watched;
 use crate::node::{Ending, Node, Origin, Output, Peer};
 use crate::realtime::registry::{LinkId, Registry};
 use crate::session::link::next_frame;
@@ -34,6 +37,8 @@ pub struct SwitchboardOptions {
     /// Reactors of all workers.
     pub links_expected: u32,
     pub limits: Limits,
+    /// Whose events are reported to the courier; without any there is none.
+    pub watched: Watched,
     /// From the operating system's entropy.
     pub seed: [u8; 16],
 }
@@ -55,6 +60,8 @@ enum Role {
     /// Said Hello; its announcements come.
     Announcing(LinkId),
     Worker(LinkId),
+    /// The one we dialled.
+    Courier,
 }
 
 /// A publish whose events are queued on links that the kernel has not taken them from yet.
@@ -78,7 +85,8 @@ pub struct Switchboard {
     pub(super) outputs: VecDeque<Output>,
     pub(super) unanswered: VecDeque<Unanswered>,
     /// Until when announcements are waited for; `None` once settled.
-    settling: Option<Moment>,
+    pub(super) settling: Option<Moment>,
+    reporter: Reporter,
     /// Frames held while settling, in the order they came.
     held: VecDeque<(ConnId, Vec<u8>)>,
     pub(super) counters: Counters,
@@ -89,6 +97,7 @@ impl Switchboard {
         let SwitchboardOptions {
             links_expected,
             limits,
+            watched,
             seed,
         } = options;
         let mut dice = Dice::new(seed);
@@ -101,6 +110,7 @@ impl Switchboard {
             outputs: VecDeque::new(),
             unanswered: VecDeque::new(),
             settling: Some(now.moment + Duration::from_millis(limits.settle_ms)),
+            reporter: Reporter::new(watched, &mut dice, now),
             held: VecDeque::new(),
             counters: Counters::default(),
             limits,
@@ -181,6 +191,7 @@ impl Switchboard {
                 self.obey(conn, Order::decode(frame)?);
                 Ok(())
             }
+            Role::Courier => self.hear_courier(conn, frame),
             Role::Stranger => self.greet(conn, Up::decode(frame)?, now),
             Role::Announcing(id) => self.take_announcement(conn, id, Up::decode(frame)?, now),
             Role::Worker(id) => {
@@ -264,6 +275,7 @@ impl Switchboard {
                     for member in added {
                         self.tell_member_added(id, holding.channel, member, now);
                     }
+                    self.report_all();
                 }
                 Ok(())
             }
@@ -316,6 +328,7 @@ impl Switchboard {
     /// Everybody has spoken, or had the time to: takes up what was held.
     fn settle(&mut self, now: Now) {
         self.settling = None;
+        self.report_all();
         let mut workers: Vec<(LinkId, ConnId)> =
             self.by_id.iter().map(|(id, conn)| (*id, *conn)).collect();
         workers.sort_unstable();
@@ -347,6 +360,7 @@ impl Switchboard {
         match role {
             Role::Master => self.outputs.push_back(Output::Quit),
             Role::Stranger => {}
+            Role::Courier => self.lose_courier(now),
             Role::Announcing(id) | Role::Worker(id) => {
                 self.counters.link_losses += 1;
                 self.by_id.remove(&id);
@@ -354,6 +368,7 @@ impl Switchboard {
                 for (key, user_id) in self.registry.drop_link(id) {
                     self.tell_member_removed(key.as_str(), &user_id, now);
                 }
+                self.report_all();
             }
         }
     }
@@ -388,6 +403,7 @@ impl Node for Switchboard {
         let role = match origin {
             Origin::Master => Role::Master,
             Origin::Link => Role::Stranger,
+            Origin::Dialled(Peer::Courier) => Role::Courier,
             Origin::Client { .. } | Origin::Dialled(_) => {
                 return self.outputs.push_back(Output::Close(conn, Ending::Cut));
             }
@@ -406,6 +422,9 @@ impl Node for Switchboard {
             leftover: Vec::new(),
             ended: false,
         });
+        if role == Role::Courier {
+            self.greet_courier(conn);
+        }
         if role == Role::Master {
             let frame = Report::Ready.encode();
             let pushed = self.lines.push(conn, |out| out.push(&frame));
@@ -450,7 +469,9 @@ impl Node for Switchboard {
         self.lines.close(conn);
     }
 
-    fn unreachable(&mut self, _peer: Peer, _why: &str, _now: Now) {}
+    fn unreachable(&mut self, _peer: Peer, _why: &str, now: Now) {
+        self.lose_courier(now);
+    }
 
     fn certificates_read(&mut self, _outcome: Result<(), String>) {}
 
@@ -460,6 +481,7 @@ impl Node for Switchboard {
             log::warn!("settled without {missing} of {} links", self.links_expected);
             self.settle(now);
         }
+        self.report_due(now);
     }
 
     /// Always: a link that is not read from could wait for one that waits for it.
@@ -472,6 +494,7 @@ impl Node for Switchboard {
     }
 
     fn poll_output(&mut self, now: Now) -> Option<Output> {
+        self.catch_up();
         loop {
             if let Some(output) = self.outputs.pop_front() {
                 return Some(output);
@@ -488,6 +511,9 @@ impl Node for Switchboard {
 
     fn deadline(&self) -> Option<Moment> {
         self.settling
+            .into_iter()
+            .chain(self.reporter.deadline())
+            .min()
     }
 
     fn counters(&mut self) -> &mut Counters {
