@@ -5,7 +5,7 @@
 mod receiver;
 mod support;
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
@@ -73,6 +73,22 @@ impl Client {
             let event: Value = serde_json::from_str(&line).ok()?;
             if event["event"] == name {
                 return Some(event);
+            }
+        }
+    }
+
+    /// Whether the server has ended the connection; what came before is dropped.
+    fn is_lost(&mut self) -> bool {
+        let stream = self.stream.get_ref();
+        stream.set_nonblocking(true).expect("a socket");
+        loop {
+            match self.stream.fill_buf() {
+                Ok([]) => return true,
+                Ok(bytes) => {
+                    let count = bytes.len();
+                    self.stream.consume(count);
+                }
+                Err(error) => return error.kind() != ErrorKind::WouldBlock,
             }
         }
     }
@@ -221,13 +237,7 @@ fn each_change_is_told_once_whoever_is_killed() {
         // Some leave while somebody is being replaced; those who were thrown out return.
         let left: Vec<String> = there.drain(..2).map(|(user, _)| user).collect();
         for (user, client) in &mut there {
-            client
-                .stream
-                .get_ref()
-                .set_nonblocking(true)
-                .expect("a socket");
-            let lost = matches!(client.stream.fill_buf(), Ok(bytes) if bytes.is_empty());
-            if lost || client.stream.get_ref().peer_addr().is_err() {
+            if client.is_lost() {
                 *client = joined(&address, ROOM, user);
             }
         }

@@ -55,6 +55,8 @@ pub struct Dialler {
     ready: VecDeque<ConnId>,
     /// Started with the first name.
     resolver: Option<Resolver>,
+    /// Made with the first who needs it.
+    waker: Option<Arc<Waker>>,
     outcomes: VecDeque<(DialId, Outcome)>,
 }
 
@@ -200,7 +202,7 @@ impl Dialler {
     fn resolve(&mut self, dial: DialId, host: &str, port: u16, registry: &Registry) {
         let started = match self.resolver.take() {
             Some(resolver) => Ok(resolver),
-            None => Waker::new(registry, token(RESOLVER)).and_then(Resolver::start),
+            None => self.waker(registry).and_then(Resolver::start),
         };
         let resolver = match started {
             Ok(resolver) => self.resolver.insert(resolver),
@@ -213,6 +215,15 @@ impl Dialler {
             (Err(why), _) => self.fail(dial, why.to_string()),
             (Ok(_), None) => {}
         }
+    }
+
+    /// There may be one waker for each poll, so others may share it.
+    pub fn waker(&mut self, registry: &Registry) -> io::Result<Arc<Waker>> {
+        let waker = match self.waker.take() {
+            Some(waker) => waker,
+            None => Arc::new(Waker::new(registry, token(RESOLVER))?),
+        };
+        Ok(Arc::clone(self.waker.insert(waker)))
     }
 
     fn resolved(&mut self, resolved: Resolved, now: Moment, registry: &Registry) {

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use mio::net::UnixStream;
-use mio::{Events, Poll, Waker};
+use mio::{Events, Poll};
 
 use crate::base::ids::ConnId;
 use crate::base::now::Now;
@@ -22,7 +22,7 @@ use crate::net::acceptor::Accepting;
 use crate::net::acceptors::Acceptors;
 use crate::net::admission::{Permit, Refused, Resting};
 use crate::net::clock::Clock;
-use crate::net::connections::{Connections, Phase, token};
+use crate::net::connections::{Connections, Phase};
 use crate::net::deadlines::Deadlines;
 use crate::net::dialler::Dialler;
 use crate::net::files::Files;
@@ -44,12 +44,6 @@ const ACCEPTS: usize = 64;
 const HANDSHAKES: usize = 16;
 /// How long a peer that was sent everything gets to close its side.
 const LINGER: Duration = Duration::from_secs(2);
-
-/// Events for it come from the store. Beyond what a slab of connections grows to.
-const STORE: ConnId = ConnId {
-    slot: u32::MAX,
-    generation: 0,
-};
 
 /// The links to the master and to the switchboard are not clients.
 const OWN_CONNECTIONS: usize = 2;
@@ -99,8 +93,9 @@ impl<N: Node> Reactor<N> {
             connections_max.saturating_add(OWN_CONNECTIONS),
             poll.registry(),
         )?;
+        let mut dialler = Dialler::default();
         let store = match sockets.store {
-            Some(start) => Some(start(Waker::new(poll.registry(), token(STORE))?)?),
+            Some(start) => Some(start(dialler.waker(poll.registry())?)?),
             None => None,
         };
         let mut reactor = Reactor {
@@ -109,7 +104,7 @@ impl<N: Node> Reactor<N> {
             clock,
             connections: Connections::new(),
             acceptors,
-            dialler: Dialler::default(),
+            dialler,
             switchboard: sockets.switchboard,
             courier: sockets.courier,
             store,

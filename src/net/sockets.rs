@@ -5,6 +5,7 @@ use std::io;
 use std::net::TcpListener as StdTcpListener;
 use std::os::unix::net::{UnixListener as StdUnixListener, UnixStream as StdUnixStream};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use mio::Waker;
@@ -57,7 +58,7 @@ pub struct Sockets {
 pub type ReadTls = Box<dyn Fn() -> Result<Vec<Option<ServerTls>>, String> + Send>;
 
 /// Opens a store that wakes the reactor when it has a reply.
-pub type StartStore = Box<dyn FnOnce(Waker) -> io::Result<Box<dyn Store>> + Send>;
+pub type StartStore = Box<dyn FnOnce(Arc<Waker>) -> io::Result<Box<dyn Store>> + Send>;
 
 /// TLS for some of the listeners.
 pub struct Tls {

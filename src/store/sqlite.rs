@@ -8,6 +8,7 @@
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -34,7 +35,7 @@ pub struct Sqlite {
 impl Sqlite {
     /// `waker` is used when there is a reply. What is wrong with the file is told in reply to
     /// `StoreRequest::Load`.
-    pub fn start(path: PathBuf, waker: Waker) -> std::io::Result<Sqlite> {
+    pub fn start(path: PathBuf, waker: Arc<Waker>) -> std::io::Result<Sqlite> {
         let (requests, asked) = bounded(REQUESTS);
         let (reply, replies) = bounded(REQUESTS);
         let work = move || {
@@ -202,7 +203,6 @@ fn member(subject: &Subject) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
-    use std::sync::Arc;
 
     use super::*;
 
@@ -307,7 +307,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let mut poll = mio::Poll::new().expect("a poll");
         let waker = Waker::new(poll.registry(), mio::Token(7)).expect("a waker");
-        let mut store = Sqlite::start(dir.path().join("a.db"), waker).expect("a thread");
+        let mut store = Sqlite::start(dir.path().join("a.db"), Arc::new(waker)).expect("a thread");
         store.ask(StoreRequest::Load);
         let mut events = mio::Events::with_capacity(4);
         poll.poll(&mut events, Some(Duration::from_secs(20)))
