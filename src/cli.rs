@@ -21,7 +21,7 @@ use crate::run::exit::{EXIT_CODES, Exit, Failure};
 use crate::run::rundir::RunDir;
 use crate::run::start::start;
 use crate::run::watch::{self, Form};
-use crate::run::{client, role, roots, secrets, spawn, take_over};
+use crate::run::{client, explain, role, roots, secrets, spawn, take_over};
 use crate::wire::control::COLUMNS;
 
 /// A connection server that speaks the Pusher Channels protocol.
@@ -106,6 +106,11 @@ enum Verb {
     },
     /// Read the configuration and report every mistake in it
     Check,
+    /// Say what an exit code, a WebSocket close code or a Pusher code means, and what to do about it
+    Explain {
+        /// Without it: all codes
+        code: Option<u16>,
+    },
     #[command(hide = true)]
     TakeOverTrial,
     #[command(hide = true)]
@@ -241,6 +246,7 @@ fn run_verb(verb: &Verb, asked: Option<&Path>, program: &Program) -> Result<Exit
             ..
         } => connections(&source, *json, (sort, *limit, filter)),
         Verb::Check => check(&source),
+        Verb::Explain { code } => explain(*code),
         Verb::TakeOverTrial
         | Verb::Worker { .. }
         | Verb::Switchboard { .. }
@@ -314,6 +320,17 @@ fn watch(source: &Source, json: bool, seconds: u64) -> Result<Exit, Failure> {
 fn to_json(status: &impl serde::Serialize) -> Result<String, Failure> {
     serde_json::to_string_pretty(status)
         .map_err(|error| Failure::new(Exit::Failed, error.to_string()))
+}
+
+fn explain(code: Option<u16>) -> Result<Exit, Failure> {
+    let Some(code) = code else {
+        print!("{}", explain::list());
+        return Ok(Exit::Done);
+    };
+    let unknown = || format!("{code} is no code of ours; `explain` alone lists them all");
+    let text = explain::explain(code).ok_or_else(|| Failure::new(Exit::Usage, unknown()))?;
+    print!("{text}");
+    Ok(Exit::Done)
 }
 
 fn check(source: &Source) -> Result<Exit, Failure> {

@@ -26,6 +26,13 @@ handler = "channels"
 id = "41"
 key = "client-test-key"
 secret = "client-test-secret"
+watchlists = true
+
+[[apps]]
+id = "42"
+key = "counting-key"
+secret = "counting-secret"
+subscription_counts = true
 
 [[apps]]
 id = "demo"
@@ -117,6 +124,16 @@ fn require(file: &str) {
 #[test]
 fn pusher_js_works_unchanged() {
     node("pusher-js.test.mjs");
+}
+
+#[test]
+fn users_sign_in_and_are_reached() {
+    node("users.test.mjs");
+}
+
+#[test]
+fn every_kind_of_channel_works_unchanged() {
+    node("kinds.test.mjs");
 }
 
 #[test]

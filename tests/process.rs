@@ -3,14 +3,17 @@
 
 mod support;
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use support::{DEMO, ECHO, Place, Server, get, is_alive, kill, pid_of, processes, wait_until};
+use support::{
+    DEMO, ECHO, PATIENCE, Place, Server, get, is_alive, kill, pid_of, processes, wait_until,
+};
+use tungstenite::WebSocket;
 
 const SIGHUP: i32 = 1;
 const SIGINT: i32 = 2;
@@ -18,6 +21,7 @@ const SIGQUIT: i32 = 3;
 const SIGKILL: i32 = 9;
 const SIGUSR1: i32 = 10;
 const SIGTERM: i32 = 15;
+const SIGCONT: i32 = 18;
 const SIGSTOP: i32 = 19;
 
 /// The promise for a process that was killed.
@@ -468,4 +472,70 @@ fn children_of_root_drop_to_the_user_and_are_linked_all_the_same() {
     let nobody = Place::new(&toml.replace("nobody", "no-such-user"));
     let started = nobody.run(&["start"]);
     assert_eq!(started.status.code(), Some(6), "{}", text(&started.stderr));
+}
+
+/// One event of ten kilobytes through whichever worker listens there; the status of the answer.
+fn publish(address: &str, name: &str) -> String {
+    let data = "x".repeat(10_000);
+    let body = format!(r#"{{"name":"{name}","channel":"c","data":"{data}"}}"#);
+    let head = format!(
+        "POST /apps/demo/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer demo-secret\r\n\
+         Connection: close\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    let mut stream = TcpStream::connect(address).expect("the server listens");
+    stream.write_all((head + &body).as_bytes()).expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    answer[..12].to_string()
+}
+
+fn until(socket: &mut WebSocket<TcpStream>, part: &str) {
+    while !socket.read().expect("a message").to_string().contains(part) {}
+}
+
+/// What was answered 200 lies in the kernel; a worker that learns of the death by writing must read
+/// it all the same.
+#[test]
+fn what_the_switchboard_said_before_it_died_is_heard() {
+    let first_only = "[[listen]]\nurl = \"http://127.0.0.1:0\"\nworkers = 1\n";
+    let server = Server::start(&two_workers(&format!("{first_only}{DEMO}")));
+    let status = server.status();
+    let second = pid_of(processes(&status, "worker")[1]);
+    let url = format!("ws://{}/app/demo-key?protocol=7", server.address(1));
+    let on_second = || {
+        let output = server.place.run(&["connections", "--json"]);
+        let list: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        let rows = list["connections"].as_array().expect("a list");
+        rows.iter().any(|row| row["pid"] == second)
+    };
+    let mut subscriber = loop {
+        let stream = TcpStream::connect(server.address(1)).expect("it listens");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        let (socket, _) = tungstenite::client(&url, stream).expect("a handshake");
+        if on_second() {
+            break socket;
+        }
+    };
+    let subscribe = |channel| {
+        let text = format!(r#"{{"event":"pusher:subscribe","data":{{"channel":"{channel}"}}}}"#);
+        tungstenite::Message::text(text)
+    };
+    until(&mut subscriber, "connection_established");
+    subscriber.send(subscribe("c")).expect("sent");
+    until(&mut subscriber, "subscription_succeeded");
+    kill(second, SIGSTOP);
+    for number in 0..12 {
+        let status = publish(&server.address(0), &format!("event-{number}"));
+        assert_eq!(status, "HTTP/1.1 200");
+    }
+    // So that the worker writes to the switchboard before it has read everything.
+    subscriber.send(subscribe("d")).expect("sent");
+    let switchboard = pid_of(processes(&status, "switchboard")[0]);
+    kill(switchboard, SIGKILL);
+    wait_for_replacement(&server, "switchboard", 0, switchboard);
+    kill(second, SIGCONT);
+    for number in 0..12 {
+        until(&mut subscriber, &format!("\"event-{number}\""));
+    }
 }

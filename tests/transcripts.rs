@@ -45,14 +45,20 @@ transcripts! {
     api_mistakes
     api_publish
     api_reads
+    api_users
+    authorize
+    cache_channels
+    cache_channels_full
     client_events
     client_events_refused
     connecting
     connecting_refused
     echo
+    encrypted
     heartbeat
     malformed
     outage
+    outage_users
     ping_pong
     presence
     presence_refused
@@ -62,7 +68,11 @@ transcripts! {
     public
     raw_clients
     raw_clients_refused
+    sign_in
+    sign_in_refused
+    subscription_counts
     too_big
+    watchlists
 }
 
 #[test]

@@ -4,13 +4,16 @@
 use std::fmt::Write;
 
 use crate::app::api_body::{
-    BadCall, Event, check_channel, has_users, parse_batch, parse_event, parse_info,
+    BadCall, Event, check_channel, check_user, has_users, parse_batch, parse_event, parse_info,
 };
 use crate::app::application::{Asked, Cx, Unavailable};
 use crate::app::apps::{App, Apps};
 use crate::app::probe::READ_METHODS;
 use crate::base::ids::ConnId;
-use crate::wire::bus::{Answer, ChannelCounts, InfoWanted, Question, RefusalReason};
+use crate::base::names::{is_cache, user_of};
+use crate::wire::bus::{
+    Answer, Cached, ChannelCounts, Content, InfoWanted, Item, Question, RefusalReason,
+};
 use crate::wire::http::{Request, Response};
 use crate::wire::pusher::json_string;
 use crate::wire::query::{decode_path, parse_query};
@@ -29,6 +32,7 @@ pub enum Call {
     Channels(InfoWanted),
     Channel(String, InfoWanted),
     Users,
+    Terminate,
 }
 
 /// Handles a request to `/apps/…`. The call to remember, unless it was answered at once.
@@ -50,13 +54,13 @@ fn handle(
 ) -> Result<Call, Response> {
     let path = request.path();
     let not_found = || Response::error(404, "There is nothing at this path");
-    let (app_id, rest) = path
+    let app_id = path
         .strip_prefix("/apps/")
-        .and_then(|path| path.split_once('/'))
-        .ok_or_else(not_found)?;
-    let app = apps
-        .by_id(app_id)
-        .ok_or_else(|| Response::error(404, "There is no app with this id"))?;
+        .and_then(|path| path.split_once('/'));
+    let named = app_id.map(|(app_id, rest)| (apps.by_id(app_id), rest));
+    if let Some((None, _)) = named {
+        return Err(Response::error(404, "There is no app with this id"));
+    }
     let query = parse_query(request.query())
         .ok_or_else(|| Response::error(400, "The query is not well-formed"))?;
     let signed = SignedRequest {
@@ -66,7 +70,12 @@ fn handle(
         body: request.body,
         unix_seconds: cx.now.unix_seconds(),
     };
+    let (app, rest) = match named {
+        Some((Some(app), rest)) => (app, rest),
+        _ => (app_of_key(path, &signed, apps)?, &path[1..]),
+    };
     authenticate(request, &signed, app)?;
+    let app_id = &app.id;
     let decoded = decode_path(rest).ok_or_else(not_found)?;
     let segments: Vec<&str> = decoded.split('/').collect();
     let call = match (request.method, &segments[..]) {
@@ -77,7 +86,12 @@ fn handle(
         ("GET" | "HEAD", ["channels"]) => read_channels(conn, app_id, &signed, cx),
         ("GET" | "HEAD", ["channels", name]) => read_channel(conn, app_id, name, &signed, cx),
         ("GET" | "HEAD", ["channels", name, "users"]) => read_users(conn, app_id, name, cx),
-        (_, ["events" | "batch_events"]) => return Err(wrong_method(PUBLISH_METHODS)),
+        ("POST", ["users", user_id, "terminate_connections"]) => {
+            terminate(conn, app_id, user_id, cx)
+        }
+        (_, ["events" | "batch_events"] | ["users", _, "terminate_connections"]) => {
+            return Err(wrong_method(PUBLISH_METHODS));
+        }
         (_, ["channels"] | ["channels", _] | ["channels", _, "users"]) => {
             return Err(wrong_method(READ_METHODS));
         }
@@ -90,16 +104,39 @@ fn handle(
     }
 }
 
+/// The Python SDK leaves `/apps/ID` out when it terminates a user's connections; the key tells the
+/// app.
+fn app_of_key<'a>(
+    path: &str,
+    signed: &SignedRequest<'_>,
+    apps: &'a Apps,
+) -> Result<&'a App, Response> {
+    if !(path.starts_with("/users/") && path.ends_with("/terminate_connections")) {
+        return Err(Response::error(404, "There is nothing at this path"));
+    }
+    let key = signed.parameter("auth_key");
+    let key = key.ok_or_else(|| unauthorised("auth_key is missing"))?;
+    let app = apps.by_key(key);
+    app.ok_or_else(|| unauthorised("auth_key does not belong to any app"))
+}
+
 fn wrong_method(allowed: &'static str) -> Response {
     crate::app::probe::method_not_allowed(allowed)
 }
 
 /// The `Allow` of a path, whether or not its app exists.
 pub fn allowed_methods(path: &str) -> Option<&'static str> {
-    let (_, rest) = path.strip_prefix("/apps/")?.split_once('/')?;
+    let rest = match path.strip_prefix("/apps/") {
+        Some(path) => path.split_once('/')?.1,
+        None => path
+            .strip_prefix('/')
+            .filter(|it| it.starts_with("users/"))?,
+    };
     let segments: Vec<&str> = rest.split('/').collect();
     match &segments[..] {
-        ["events" | "batch_events"] => Some(PUBLISH_METHODS),
+        ["events" | "batch_events"] | ["users", _, "terminate_connections"] => {
+            Some(PUBLISH_METHODS)
+        }
         ["channels"] | ["channels", _] | ["channels", _, "users"] => Some(READ_METHODS),
         _ => None,
     }
@@ -174,6 +211,10 @@ fn read_channels(
 ) -> Outcome {
     let info = parse_info(signed.parameter("info"))?;
     let prefix = signed.parameter("filter_by_prefix").unwrap_or("");
+    if info.cache {
+        let text = "info=cache is told of single channels only";
+        return Err(BadCall::new(400, text));
+    }
     if info.user_count && !has_users(prefix) {
         let text = "info=user_count needs filter_by_prefix=presence- or longer";
         return Err(BadCall::new(400, text));
@@ -198,6 +239,9 @@ fn read_channel(
             "user_count is known of presence channels only",
         ));
     }
+    if info.cache && !is_cache(name) {
+        return Err(BadCall::new(400, "cache is known of cache channels only"));
+    }
     let question = Question::Channel {
         channel: key.as_str(),
     };
@@ -220,6 +264,20 @@ fn read_users(conn: ConnId, app_id: &str, name: &str, cx: &mut Cx<'_>) -> Outcom
     Ok(asked.map(|()| Call::Users))
 }
 
+/// Every worker with connections of the user is told to close them.
+fn terminate(conn: ConnId, app_id: &str, user_id: &str, cx: &mut Cx<'_>) -> Outcome {
+    let key = check_user(app_id, user_id, cx.limits)?;
+    let item = Item {
+        channels: vec![key.as_str()],
+        content: Content::Dismissal,
+        user_id: None,
+        exclude: None,
+        info: InfoWanted::default(),
+    };
+    let asked = cx.outlet.ask(conn, Asked::Publish(vec![item]), cx.now);
+    Ok(asked.map(|()| Call::Terminate))
+}
+
 /// The response to a call whose answer came, or did not.
 pub fn respond(call: Call, answer: Result<Answer<'_>, Unavailable>, cx: &mut Cx<'_>) -> Response {
     let publishing = matches!(call, Call::Publish { .. });
@@ -238,20 +296,20 @@ pub fn respond(call: Call, answer: Result<Answer<'_>, Unavailable>, cx: &mut Cx<
                     body,
                     "{}:{}",
                     json_string(name),
-                    attributes(name, *counts, info)
+                    attributes_object(name, *counts, info)
                 );
             }
             body + "}}"
         }
-        (Call::Channel(name, info), Ok(Answer::Channel(counts))) => {
-            let rest = attributes(&name, counts, info);
-            let comma = if rest == "{}" { "" } else { "," };
-            format!(
-                "{{\"occupied\":{}{comma}{}",
-                counts.subscriptions > 0,
-                &rest[1..]
-            )
+        (Call::Channel(name, info), Ok(Answer::Channel { counts, cached })) => {
+            let mut fields = vec![format!("\"occupied\":{}", counts.subscriptions > 0)];
+            fields.extend(attributes(&name, counts, info));
+            if info.cache {
+                fields.push(format!("\"cache\":{}", cache(cached)));
+            }
+            format!("{{{}}}", fields.join(","))
         }
+        (Call::Terminate, Ok(Answer::Published(_))) => "{}".to_owned(),
         (Call::Users, Ok(Answer::Users(users))) => {
             let users: Vec<String> = users
                 .iter()
@@ -290,7 +348,7 @@ fn published(
             .iter()
             .map(|name| {
                 let counts = counts.next().unwrap_or_default();
-                (name.as_str(), attributes(name, counts, *info))
+                (name.as_str(), attributes_object(name, counts, *info))
             })
             .collect();
         of_channels
@@ -312,14 +370,28 @@ fn published(
     format!("{{\"channels\":{{{}}}}}", entries.join(","))
 }
 
-/// What was wanted and applies to the channel, as a JSON object.
-fn attributes(channel: &str, counts: ChannelCounts, info: InfoWanted) -> String {
+/// What was wanted and applies to the channel, as fields of a JSON object.
+fn attributes(channel: &str, counts: ChannelCounts, info: InfoWanted) -> Vec<String> {
     let mut fields = Vec::new();
     if info.user_count && has_users(channel) {
         fields.push(format!("\"user_count\":{}", counts.users));
     }
-    if info.subscription_count {
+    if info.subscription_count && user_of(channel).is_none() {
         fields.push(format!("\"subscription_count\":{}", counts.subscriptions));
     }
-    format!("{{{}}}", fields.join(","))
+    fields
+}
+
+fn attributes_object(channel: &str, counts: ChannelCounts, info: InfoWanted) -> String {
+    format!("{{{}}}", attributes(channel, counts, info).join(","))
+}
+
+/// What is kept of a cache channel.
+fn cache(cached: Option<Cached<'_>>) -> String {
+    cached.map_or_else(
+        || "null".to_owned(),
+        |Cached {
+             data, ttl_seconds, ..
+         }| format!("{{\"data\":{data},\"ttl\":{ttl_seconds}}}"),
+    )
 }

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use crate::base::ids::SocketId;
 use crate::base::limits::Limits;
-use crate::base::names::{ChannelKey, ChannelKind, is_event_name, is_name};
+use crate::base::names::{ChannelKey, ChannelKind, is_event_name, is_name, user_of};
 use crate::wire::bus::{Content, InfoWanted, Item};
 use crate::wire::pusher::{JsonString, json_string, parse_object};
 
@@ -133,12 +133,17 @@ fn check_event(app_id: &str, fields: EventFields<'_>, limits: &Limits) -> Result
                 .ok_or_else(|| BadCall::new(400, "socket_id must be like 123.456"))?,
         ),
     };
+    let info = parse_info(fields.info.as_deref())?;
+    if info.cache {
+        let text = "info=cache is told of single channels only";
+        return Err(BadCall::new(400, text));
+    }
     Ok(Event {
         keys: check_channels(app_id, fields.channels, fields.channel, limits)?,
         name: json_string(&name),
         data: data.json.into_owned(),
         exclude,
-        info: parse_info(fields.info.as_deref())?,
+        info,
     })
 }
 
@@ -159,15 +164,27 @@ fn check_channels(
     names.retain(|name| seen.insert(*name));
     names
         .into_iter()
-        .map(|name| check_channel(app_id, name, limits))
+        .map(|name| match user_of(name) {
+            Some(user_id) => check_user(app_id, user_id, limits),
+            None => check_channel(app_id, name, limits),
+        })
         .collect()
+}
+
+/// Checks a user id; the key of the channel that leads to the user.
+pub fn check_user(app_id: &str, user_id: &str, limits: &Limits) -> Result<ChannelKey, BadCall> {
+    if !is_name(user_id, limits.user_id_bytes) {
+        let text = format!(
+            "A user id is 1 to {} of A-Z a-z 0-9 _ - = @ , . ;",
+            limits.user_id_bytes
+        );
+        return Err(BadCall::new(400, text));
+    }
+    Ok(ChannelKey::of_user(app_id, user_id))
 }
 
 /// Checks a channel's name.
 pub fn check_channel(app_id: &str, name: &str, limits: &Limits) -> Result<ChannelKey, BadCall> {
-    if name.starts_with("#server-to-user-") {
-        return Err(BadCall::new(400, "Events to users are not available yet"));
-    }
     if !is_name(name, limits.channel_name_bytes) {
         let shown: String = name.chars().take(40).collect();
         let text = format!(
@@ -191,9 +208,11 @@ pub fn parse_info(info: Option<&str>) -> Result<InfoWanted, BadCall> {
         match attribute {
             "user_count" => wanted.user_count = true,
             "subscription_count" => wanted.subscription_count = true,
+            "cache" => wanted.cache = true,
             other => {
                 let shown: String = other.chars().take(40).collect();
-                let text = format!("info knows user_count and subscription_count, not {shown:?}");
+                let text =
+                    format!("info knows user_count, subscription_count and cache, not {shown:?}");
                 return Err(BadCall::new(400, text));
             }
         }

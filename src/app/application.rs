@@ -18,7 +18,8 @@ use crate::base::limits::Limits;
 use crate::base::names::ChannelKey;
 use crate::base::now::{Moment, Now};
 use crate::realtime::hub::{Hub, Left, NotSubscribed, Presence};
-use crate::wire::bus::{Answer, Item, Member, Question, RefusalReason, Up};
+use crate::realtime::watchlists::Changes;
+use crate::wire::bus::{Answer, Cached, Item, Member, Question, RefusalReason, Up};
 use crate::wire::framing::{Payload, Unsendable};
 use crate::wire::http::{Request, Response};
 use crate::wire::protocol::Protocol;
@@ -257,6 +258,25 @@ impl Cx<'_> {
         }
     }
 
+    /// The connection wants to know which of these users are online; what is known already.
+    pub fn watch(&mut self, conn: ConnId, list: Vec<ChannelKey>) -> Changes {
+        let (unknown, known) = self.hub.watchlists.watch(conn, list);
+        if !unknown.is_empty() {
+            let users = unknown.iter().map(ChannelKey::as_str).collect();
+            self.outlet.tell(&Up::Watch { users });
+        }
+        known
+    }
+
+    /// The connection has left.
+    pub fn unwatch(&mut self, conn: ConnId) {
+        let alone = self.hub.watchlists.unwatch(conn);
+        if !alone.is_empty() {
+            let users = alone.iter().map(ChannelKey::as_str).collect();
+            self.outlet.tell(&Up::Unwatch { users });
+        }
+    }
+
     fn tell_left(&mut self, left: &Left) {
         self.outlet.tell(&Up::Unsubscribe {
             channel: left.key.as_str(),
@@ -324,6 +344,16 @@ pub trait Application {
 
     /// The subscription stands; the channel's events follow.
     fn subscribed(&mut self, conn: ConnId, key: &ChannelKey, cx: &mut Cx<'_>);
+
+    /// Right after it: what is kept of the channel for newcomers.
+    fn recalled(
+        &mut self,
+        _conn: ConnId,
+        _key: &ChannelKey,
+        _last: Option<Cached<'_>>,
+        _cx: &mut Cx<'_>,
+    ) {
+    }
 
     /// The subscription was refused.
     fn refused(&mut self, conn: ConnId, key: &ChannelKey, reason: RefusalReason, cx: &mut Cx<'_>);

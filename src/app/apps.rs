@@ -35,6 +35,12 @@ pub struct App {
     pub secret: Secret,
     /// Whether clients may send `client-` events.
     pub client_events: bool,
+    /// Whether subscribers are told how many they are.
+    pub subscription_counts: bool,
+    /// Whether signed-in users are told of those on their watchlists.
+    pub watchlists: bool,
+    /// Within this time a client signs in, or joins a private or presence channel; 0 for ever.
+    pub authorize_seconds: u64,
     /// Of the pages that may connect; empty for any.
     pub origins: Vec<String>,
 }

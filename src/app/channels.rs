@@ -2,7 +2,7 @@
 //! and the probes. Protocol facts are Pusher's published ones; where servers differ, the reason
 //! for our choice stands beside it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use foldhash::quality::FixedState;
 
@@ -15,8 +15,9 @@ use crate::app::probe::{self, Probe, READ_METHODS};
 use crate::base::close::{Close, Violation};
 use crate::base::dice::Dice;
 use crate::base::ids::ConnId;
-use crate::base::names::ChannelKey;
-use crate::wire::bus::{Answer, RefusalReason};
+use crate::base::names::{ChannelKey, user_of};
+use crate::base::now::Moment;
+use crate::wire::bus::{Answer, Cached, RefusalReason};
 use crate::wire::http::{Request, Response};
 use crate::wire::pusher;
 use crate::wire::query::parse_query;
@@ -51,6 +52,8 @@ pub struct Channels {
     /// Shown at `/`, when there is something to try it with.
     demo_page: Option<&'static str>,
     states: HashMap<ConnId, State, FixedState>,
+    /// Who has not shown yet that his app's backend knows him, and until when he may.
+    unauthorised: BTreeSet<(Moment, ConnId)>,
 }
 
 impl Channels {
@@ -59,6 +62,7 @@ impl Channels {
             apps,
             demo_page,
             states: HashMap::with_hasher(FixedState::with_seed(dice.next_u64())),
+            unauthorised: BTreeSet::new(),
         }
     }
 
@@ -141,6 +145,8 @@ impl Channels {
         cx.hub.enter(conn, client.socket_id());
         let hello = pusher::connection_established(client.socket_id(), cx.limits.activity_seconds);
         cx.outlet.send(conn, Message::Text(&hello));
+        let until = client.authorize_by();
+        self.unauthorised.extend(until.map(|until| (until, conn)));
         self.states.insert(conn, State::Client(client));
     }
 }
@@ -199,12 +205,34 @@ impl Application for Channels {
 
     fn message(&mut self, conn: ConnId, message: Message<'_>, cx: &mut Cx<'_>) {
         match self.states.get_mut(&conn) {
-            Some(State::Client(client)) => client.message(conn, message, cx),
+            Some(State::Client(client)) => {
+                let until = client.authorize_by();
+                client.message(conn, message, cx);
+                if let Some(until) = until.filter(|_| client.authorize_by().is_none()) {
+                    self.unauthorised.remove(&(until, conn));
+                }
+            }
             Some(State::Stranger) => match self.introduce(message, cx) {
                 Ok(client) => self.establish(conn, client, cx),
                 Err(close) => cx.outlet.close(conn, close),
             },
             _ => {}
+        }
+    }
+
+    fn deadline(&self) -> Option<Moment> {
+        self.unauthorised.first().map(|(until, _)| *until)
+    }
+
+    fn elapsed(&mut self, cx: &mut Cx<'_>) {
+        while self.deadline().is_some_and(|until| until <= cx.now.moment) {
+            let Some((_, conn)) = self.unauthorised.pop_first() else {
+                return;
+            };
+            if let Some(State::Client(client)) = self.states.get(&conn) {
+                let close = Close::Unauthorised("Connection not authorized within timeout");
+                client::close(conn, close, client.protocol(), cx);
+            }
         }
     }
 
@@ -235,7 +263,22 @@ impl Application for Channels {
     }
 
     fn subscribed(&mut self, conn: ConnId, key: &ChannelKey, cx: &mut Cx<'_>) {
-        client::confirm(conn, key, cx);
+        if user_of(key.channel()).is_none() {
+            return client::confirm(conn, key, cx);
+        }
+        if let Some(State::Client(client)) = self.states.get_mut(&conn) {
+            client.signed_in(conn, cx);
+        }
+    }
+
+    fn recalled(
+        &mut self,
+        conn: ConnId,
+        key: &ChannelKey,
+        last: Option<Cached<'_>>,
+        cx: &mut Cx<'_>,
+    ) {
+        client::recall(conn, key.channel(), last, cx);
     }
 
     fn refused(&mut self, conn: ConnId, key: &ChannelKey, reason: RefusalReason, cx: &mut Cx<'_>) {
@@ -253,6 +296,9 @@ impl Application for Channels {
     fn closed(&mut self, conn: ConnId, _close: &Close, cx: &mut Cx<'_>) {
         if let Some(State::Client(client)) = self.states.remove(&conn) {
             cx.hub.leave(client.socket_id());
+            cx.unwatch(conn);
+            let until = client.authorize_by();
+            until.map(|until| self.unauthorised.remove(&(until, conn)));
         }
     }
 }

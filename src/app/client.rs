@@ -1,14 +1,20 @@
 //! One Pusher client: what it may say, what it is told. The rules of subscriptions, signatures and
 //! client events live here; who else is in a channel is the hub's and the registry's business.
 
+use std::time::Duration;
+
 use crate::app::application::{Cx, Message, Unavailable};
 use crate::app::apps::App;
+use crate::app::users::User;
 use crate::base::close::{Close, Violation};
 use crate::base::ids::{ConnId, SocketId};
-use crate::base::names::{ChannelKey, ChannelKind, is_event_name, is_name};
+use crate::base::names::{
+    ChannelKey, ChannelKind, is_cache, is_encrypted, is_event_name, is_name, user_of,
+};
+use crate::base::now::Moment;
 use crate::base::quota::Quota;
 use crate::realtime::hub::{NotSubscribed, Presence};
-use crate::wire::bus::{Content, InfoWanted, Item, RefusalReason};
+use crate::wire::bus::{Cached, Content, InfoWanted, Item, RefusalReason};
 use crate::wire::pusher::{self, ClientEvent, ClientMessage, Subscribe};
 use crate::wire::sign::{channel_text, is_signed};
 
@@ -16,11 +22,14 @@ const UNDELIVERED: &str = "Client event not delivered; try again";
 
 /// An established connection of the Pusher protocol.
 pub struct Client {
-    app: App,
+    pub(super) app: App,
     socket_id: SocketId,
     protocol: u8,
     bad_messages: u32,
     events: Quota,
+    pub(super) user: Option<Box<User>>,
+    pub(super) failed_signins: u32,
+    authorize_by: Option<Moment>,
 }
 
 /// Why a subscription fails: the three fields of the error event.
@@ -50,10 +59,14 @@ impl Refusal {
 
 impl Client {
     pub fn new(app: App, protocol: u8, cx: &mut Cx<'_>) -> Client {
+        let patience = Duration::from_secs(app.authorize_seconds);
         Client {
+            authorize_by: (!patience.is_zero()).then(|| cx.now.moment + patience),
             app,
             socket_id: SocketId::random(cx.dice),
             protocol,
+            user: None,
+            failed_signins: 0,
             bad_messages: 0,
             events: Quota::new(cx.limits.client_events_per_second, cx.now.moment),
         }
@@ -61,6 +74,16 @@ impl Client {
 
     pub fn socket_id(&self) -> SocketId {
         self.socket_id
+    }
+
+    pub fn protocol(&self) -> u8 {
+        self.protocol
+    }
+
+    /// Until when it has to sign in or to join a channel that needs a signature; `None` when it
+    /// has, or need not.
+    pub fn authorize_by(&self) -> Option<Moment> {
+        self.authorize_by
     }
 
     pub fn message(&mut self, conn: ConnId, message: Message<'_>, cx: &mut Cx<'_>) {
@@ -73,11 +96,12 @@ impl Client {
             Ok(ClientMessage::Pong) => {}
             Ok(ClientMessage::Subscribe(subscribe)) => self.subscribe(conn, &subscribe, cx),
             Ok(ClientMessage::Unsubscribe { channel }) => {
-                cx.unsubscribe(conn, &ChannelKey::new(&self.app.id, &channel));
+                // A sign-in lasts as long as the connection.
+                if user_of(&channel).is_none() {
+                    cx.unsubscribe(conn, &ChannelKey::new(&self.app.id, &channel));
+                }
             }
-            Ok(ClientMessage::SignIn) => {
-                self.complain(conn, None, "Sign-in is not available yet", cx);
-            }
+            Ok(ClientMessage::SignIn(signin)) => self.sign_in(conn, &signin, cx),
             Ok(ClientMessage::Event(event)) => {
                 if let Err((code, text)) = self.client_event(conn, &event, cx) {
                     self.complain(conn, code, &text, cx);
@@ -95,7 +119,7 @@ impl Client {
     }
 
     /// `pusher:error`; the connection stays.
-    fn complain(&self, conn: ConnId, code: Option<u16>, text: &str, cx: &mut Cx<'_>) {
+    pub(super) fn complain(&self, conn: ConnId, code: Option<u16>, text: &str, cx: &mut Cx<'_>) {
         cx.outlet
             .send(conn, Message::Text(&pusher::error(code, text)));
     }
@@ -114,12 +138,8 @@ impl Client {
         cx: &mut Cx<'_>,
     ) -> Result<(), Refusal> {
         let channel = subscribe.channel.as_str();
-        if channel.starts_with("#server-to-user-") {
-            return Err(Refusal::new(
-                "AuthError",
-                403,
-                "Sign-in is not available yet",
-            ));
+        if let Some(user_id) = user_of(channel) {
+            return self.join_own(conn, channel, user_id, cx);
         }
         if !is_name(channel, cx.limits.channel_name_bytes) {
             let text = format!(
@@ -133,7 +153,7 @@ impl Client {
             self.check_auth(subscribe)?;
         }
         let presence = match kind {
-            ChannelKind::Presence => Some(presence_of(subscribe, cx)?),
+            ChannelKind::Presence => Some(self.presence_of(subscribe, cx)?),
             _ => None,
         };
         let key = ChannelKey::new(&self.app.id, channel);
@@ -154,25 +174,53 @@ impl Client {
         }
     }
 
-    /// `auth` is `KEY:SIGNATURE`, the key one of this app's.
-    fn check_auth(&self, subscribe: &Subscribe) -> Result<(), Refusal> {
+    /// The channel of the signed-in user himself: he has it since he signed in.
+    fn join_own(
+        &self,
+        conn: ConnId,
+        channel: &str,
+        user_id: &str,
+        cx: &mut Cx<'_>,
+    ) -> Result<(), Refusal> {
+        let own = self.user.as_ref().is_some_and(|user| user.is(user_id));
+        if !own {
+            let text = "Only the user who has signed in may subscribe to this channel";
+            return Err(Refusal::new("AuthError", 403, text));
+        }
+        confirm(conn, &ChannelKey::new(&self.app.id, channel), cx);
+        Ok(())
+    }
+
+    /// Whether `auth` is `KEY:SIGNATURE` of the text, the key this app's. If so, its backend knows
+    /// the client.
+    pub(super) fn is_signed(&mut self, auth: &str, text: &str) -> bool {
+        let signed = auth.split_once(':').is_some_and(|(key, signature)| {
+            key == self.app.key && is_signed(self.app.secret.expose(), text, signature)
+        });
+        if signed {
+            self.authorize_by = None;
+        }
+        signed
+    }
+
+    fn check_auth(&mut self, subscribe: &Subscribe) -> Result<(), Refusal> {
         let channel = subscribe.channel.as_str();
         let auth = subscribe.auth.as_deref().filter(|auth| !auth.is_empty());
         let auth = auth.ok_or_else(|| {
             Refusal::auth(format!("Auth info required to subscribe to {channel}"))
         })?;
-        let (key, signature) = auth.split_once(':').ok_or_else(|| {
+        if !auth.contains(':') {
             let text = format!(
                 "Auth value for subscription to {channel} is invalid: should be of format 'key:signature'"
             );
-            Refusal::auth(text)
-        })?;
+            return Err(Refusal::auth(text));
+        }
         let text = channel_text(
             &self.socket_id.to_string(),
             channel,
             subscribe.channel_data.as_deref(),
         );
-        if key != self.app.key || !is_signed(self.app.secret.expose(), &text, signature) {
+        if !self.is_signed(auth, &text) {
             return Err(Refusal::auth(
                 "Invalid signature for this socket, channel and key",
             ));
@@ -188,6 +236,11 @@ impl Client {
         reason: RefusalReason,
         cx: &mut Cx<'_>,
     ) {
+        if user_of(key.channel()).is_some() {
+            self.user = None;
+            let text = "The server cannot sign in now; try again";
+            return self.complain(conn, None, text, cx);
+        }
         let refusal = match reason {
             RefusalReason::Full => {
                 let text = format!(
@@ -221,6 +274,35 @@ impl Client {
         }
     }
 
+    /// Reads and checks `channel_data`; without it, the signed-in user counts.
+    fn presence_of(&self, subscribe: &Subscribe, cx: &Cx<'_>) -> Result<Presence, Refusal> {
+        let presence = match (&subscribe.channel_data, &self.user) {
+            (None, Some(user)) => Some(user.presence()),
+            (data, _) => data
+                .as_deref()
+                .and_then(pusher::parse_channel_data)
+                .map(|data| Presence {
+                    user_id: data.user_id,
+                    user_info: data.user_info,
+                }),
+        };
+        let presence = presence.ok_or_else(|| {
+            Refusal::auth(
+                "channel_data must be a JSON string with a user_id, for presence channels",
+            )
+        })?;
+        let (id_max, info_max) = (cx.limits.user_id_bytes, cx.limits.presence_member_bytes);
+        if presence.user_id.len() > id_max {
+            let text = format!("user_id is longer than {id_max} bytes");
+            return Err(Refusal::limit(413, text));
+        }
+        if presence.user_info.len() > info_max {
+            let text = format!("user_info is longer than {info_max} bytes");
+            return Err(Refusal::limit(413, text));
+        }
+        Ok(presence)
+    }
+
     /// Checks and publishes; why not, as `pusher:error`.
     fn client_event(
         &mut self,
@@ -234,6 +316,9 @@ impl Client {
         }
         if !ChannelKind::of(&event.channel).needs_auth() {
             return rejected("only supported on private and presence channels");
+        }
+        if is_encrypted(&event.channel) {
+            return rejected("not supported on encrypted channels");
         }
         if !is_event_name(&event.event, cx.limits.event_name_bytes) {
             return rejected("the event's name is too long or not printable");
@@ -283,30 +368,16 @@ pub fn confirm(conn: ConnId, key: &ChannelKey, cx: &mut Cx<'_>) {
     cx.outlet.send(conn, Message::Text(&text));
 }
 
-/// Reads and checks `channel_data`.
-fn presence_of(subscribe: &Subscribe, cx: &Cx<'_>) -> Result<Presence, Refusal> {
-    let data = subscribe
-        .channel_data
-        .as_deref()
-        .and_then(pusher::parse_channel_data);
-    let data = data.ok_or_else(|| {
-        Refusal::auth("channel_data must be a JSON string with a user_id, for presence channels")
-    })?;
-    if data.user_id.len() > cx.limits.user_id_bytes {
-        let text = format!("user_id is longer than {} bytes", cx.limits.user_id_bytes);
-        return Err(Refusal::limit(413, text));
+/// What is kept of a cache channel, for who has just come.
+pub fn recall(conn: ConnId, channel: &str, last: Option<Cached<'_>>, cx: &mut Cx<'_>) {
+    if !is_cache(channel) {
+        return;
     }
-    if data.user_info.len() > cx.limits.presence_member_bytes {
-        let text = format!(
-            "user_info is longer than {} bytes",
-            cx.limits.presence_member_bytes
-        );
-        return Err(Refusal::limit(413, text));
-    }
-    Ok(Presence {
-        user_id: data.user_id,
-        user_info: data.user_info,
-    })
+    let text = match last {
+        Some(Cached { name, data, .. }) => pusher::event(channel, name, data, None),
+        None => pusher::cache_miss(channel),
+    };
+    cx.outlet.send(conn, Message::Text(&text));
 }
 
 /// Ends a connection with a reason. Before protocol 6 clients look for it in an event; from 6 on

@@ -16,3 +16,4 @@ pub mod media;
 pub mod metrics;
 pub mod probe;
 pub mod service;
+pub mod users;

@@ -173,6 +173,8 @@ counters! {
     tls_resumed: "Of these, handshakes that resumed an earlier session." => "tls_handshakes_resumed_total";
     tls_failed: "TLS handshakes that failed or took too long." => "tls_handshakes_failed_total";
     tls_late: "Of these, handshakes that took too long." => "tls_handshakes_late_total";
+    proxy_untrusted: "Connections refused because they came from elsewhere than trusted_proxies." => "proxy_untrusted_total";
+    proxy_failed: "Connections ended because no PROXY header came, or not in time." => "proxy_failed_total";
     deflated: "Messages that were compressed: a broadcast counts once for all who get the same." => "deflated_messages_total";
     deflated_in: "Bytes of these before." => "deflated_input_bytes_total";
     deflated_out: "Bytes of these after." => "deflated_output_bytes_total";

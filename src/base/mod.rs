@@ -12,6 +12,7 @@ pub mod histogram;
 pub mod ids;
 pub mod limits;
 pub mod names;
+pub mod networks;
 pub mod now;
 pub mod quota;
 pub mod tls_rules;

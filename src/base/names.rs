@@ -28,6 +28,26 @@ impl ChannelKind {
     }
 }
 
+/// Whether payloads are for the subscribers' eyes only (`private-encrypted-`).
+pub fn is_encrypted(channel: &str) -> bool {
+    channel.starts_with("private-encrypted-")
+}
+
+/// Whether the last event is kept for newcomers. Like the kind, the flavour stands at the start.
+pub fn is_cache(channel: &str) -> bool {
+    let prefixes = ["private-encrypted-", "private-", "presence-", ""];
+    let kind = prefixes.iter().find_map(|it| channel.strip_prefix(it));
+    kind.is_some_and(|rest| rest.starts_with("cache-"))
+}
+
+/// What leads to all connections of a signed-in user. `#` begins no other name.
+const USER_PREFIX: &str = "#server-to-user-";
+
+/// The user to whom the channel leads.
+pub fn user_of(channel: &str) -> Option<&str> {
+    channel.strip_prefix(USER_PREFIX)
+}
+
 /// ASCII letters, digits and `_-=@,.;`: the alphabet of channel names and user ids in Pusher.
 pub fn is_name(text: &str, bytes_max: usize) -> bool {
     !text.is_empty()
@@ -51,6 +71,11 @@ impl ChannelKey {
     pub fn new(app_id: &str, channel: &str) -> ChannelKey {
         debug_assert!(!app_id.contains('/'));
         ChannelKey(Arc::from(format!("{app_id}/{channel}")))
+    }
+
+    /// The channel that leads to a user of the app.
+    pub fn of_user(app_id: &str, user_id: &str) -> ChannelKey {
+        ChannelKey::new(app_id, &format!("{USER_PREFIX}{user_id}"))
     }
 
     /// Reads what `as_str` printed.
@@ -101,6 +126,26 @@ mod tests {
         ];
         for (name, kind) in kinds {
             assert_eq!(ChannelKind::of(name), kind, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_cache_flavour_follows_the_kind() {
+        for name in [
+            "cache-a",
+            "private-cache-a",
+            "private-encrypted-cache-a",
+            "presence-cache-a",
+        ] {
+            assert!(is_cache(name), "{name}");
+        }
+        for name in [
+            "my-cache-a",
+            "private-my-cache-a",
+            "cache",
+            "encrypted-cache-a",
+        ] {
+            assert!(!is_cache(name), "{name}");
         }
     }
 

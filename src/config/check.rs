@@ -15,7 +15,9 @@ use crate::config::problem::{Problem, Step, locate, nearest};
 use crate::config::program::Program;
 use crate::config::secret::{self, Fetch};
 use crate::config::url::{self, ListenUrl, Scheme};
-use crate::config::{Config, FilesRoot, Listen, LogFormat, LogOptions, limits, tls, webhooks};
+use crate::config::{
+    Config, FilesRoot, Listen, LogFormat, LogOptions, limits, proxies, tls, webhooks,
+};
 use crate::wire::deflate::{WINDOW_BITS_MAX, WINDOW_BITS_MIN};
 use crate::wire::deflate_offer::DeflateOptions;
 use crate::wire::origin::is_valid_entry;
@@ -116,6 +118,9 @@ pub(super) fn check(
             key: app.key.0,
             secret: secret?,
             client_events: app.client_events,
+            subscription_counts: app.subscription_counts,
+            watchlists: app.watchlists,
+            authorize_seconds: app.authorize_seconds,
             origins: app.origins,
         })
     });
@@ -230,12 +235,14 @@ fn check_listen(
         let tls = one.tls.as_ref();
         let tls = tls.map(|raw| tls::check(checker, index, raw, http));
         url.scheme = check_scheme(checker, &at("url"), url.scheme, tls.is_some());
+        let proxies = proxies::check(checker, index, one, &url);
         let root = check_root(checker, index, one, handler);
         listens.push(Listen {
             url,
             handler,
             word: one.handler.clone(),
             tls,
+            proxies,
             workers: if some > 0 { one.workers } else { workers },
             connections: one.connections,
             accepts_per_second: one.accepts_per_second,
@@ -337,6 +344,8 @@ fn check_apps(
             checker.problem(&at("key"), "this key is used twice", None);
         }
         check_origins(checker, &at("origins"), &app.origins);
+        let authorize = app.authorize_seconds;
+        checker.range(&at("authorize_seconds"), "it", authorize, 0, 86_400);
         let secret = secret.as_ref().map(Secret::expose);
         if secret == Some("") {
             let hint = "choose one, e.g. `openssl rand -hex 32`";

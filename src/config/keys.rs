@@ -141,6 +141,24 @@ pub const TABLES: &[TableRow] = &[
                 help: "The file that stands for a directory. Without it, index.html.",
             },
             KeyRow {
+                name: "trusted_proxies",
+                kind: "list of networks",
+                default: "[]",
+                help: "Who may say for whom a connection or a request is, by one of the two keys below: addresses and networks such as \"10.0.0.0/8\" or \"::1\"; \"unix\" is whoever reaches a unix:// socket. Name your proxies and nobody else: they are taken at their word.",
+            },
+            KeyRow {
+                name: "proxy_protocol",
+                kind: "true or false",
+                default: "false",
+                help: "Whether every connection begins with a PROXY header of version 1 or 2, before TLS. One that does not, or that comes from elsewhere than trusted_proxies, is ended.",
+            },
+            KeyRow {
+                name: "real_ip_header",
+                kind: "word",
+                default: "\"none\"",
+                help: "The header in which trusted_proxies say who a request is from: none, x-forwarded-for, or forwarded (RFC 7239). The rightmost address that is not theirs counts. Only one is believed, since a proxy passes on the other as the client wrote it.",
+            },
+            KeyRow {
                 name: "workers",
                 kind: "integer, up to workers",
                 default: "0",
@@ -253,6 +271,24 @@ pub const TABLES: &[TableRow] = &[
                 kind: "true or false",
                 default: "true",
                 help: "Whether clients may send client- events to each other on private and presence channels.",
+            },
+            KeyRow {
+                name: "subscription_counts",
+                kind: "true or false",
+                default: "false",
+                help: "Whether the subscribers of a channel are told how many they are, with each change; above 100 at most every 5 s. Not in presence channels.",
+            },
+            KeyRow {
+                name: "watchlists",
+                kind: "true or false",
+                default: "false",
+                help: "Whether a client that signs in with a watchlist is told which of these users are online, and of each change.",
+            },
+            KeyRow {
+                name: "authorize_seconds",
+                kind: "integer, 0 to 86_400",
+                default: "0",
+                help: "Within this time a client has to sign in or to join a private or presence channel. Then it is closed with 4009. 0: it need not.",
             },
             KeyRow {
                 name: "origins",
@@ -501,6 +537,9 @@ mod tests {
     fn every_key_the_loader_takes_has_a_row() {
         for table in TABLES {
             let above = match table.optional {
+                true if table.heading.starts_with("[[apps") => {
+                    "[[apps]]\nid = \"\"\nkey = \"\"\nsecret = \"\"\n"
+                }
                 true => "[[listen]]\nurl = \"\"\n",
                 false => "",
             };
@@ -518,6 +557,8 @@ mod tests {
                     "websocket",
                     "http",
                     "limits",
+                    "webhooks",
+                    "store",
                     "tls",
                     "sni",
                 ];

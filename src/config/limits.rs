@@ -51,6 +51,8 @@ pub(super) fn check(checker: &mut Checker<'_>, limits: &Limits) {
     );
     range("event_name_bytes", limits.event_name_bytes as u64, 1, 4096);
     range("user_id_bytes", limits.user_id_bytes as u64, 1, 4096);
+    range("watchlist_users", limits.watchlist_users as u64, 0, 10_000);
+    range("cache_seconds", limits.cache_seconds, 1, 86_400);
     range("event_channels", limits.event_channels as u64, 1, 10_000);
     range("batch_events", limits.batch_events as u64, 1, 10_000);
     check_fit(checker, limits);

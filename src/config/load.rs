@@ -89,6 +89,12 @@ pub(super) struct RawListen {
     pub index: Option<String>,
     pub tls: Option<RawTls>,
     #[serde(default)]
+    pub proxy_protocol: bool,
+    #[serde(default = "default_header")]
+    pub real_ip_header: String,
+    #[serde(default)]
+    pub trusted_proxies: Vec<String>,
+    #[serde(default)]
     pub workers: u32,
     #[serde(default)]
     pub connections: u64,
@@ -100,6 +106,10 @@ fn default_handler() -> String {
     "channels".into()
 }
 
+fn default_header() -> String {
+    "none".into()
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawApp {
@@ -108,6 +118,12 @@ pub(super) struct RawApp {
     pub secret: RawSecret,
     #[serde(default = "default_client_events")]
     pub client_events: bool,
+    #[serde(default)]
+    pub subscription_counts: bool,
+    #[serde(default)]
+    pub watchlists: bool,
+    #[serde(default)]
+    pub authorize_seconds: u64,
     #[serde(default)]
     pub origins: Vec<String>,
     #[serde(default)]

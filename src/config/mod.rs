@@ -10,6 +10,7 @@ pub mod load;
 pub mod locate;
 pub mod problem;
 pub mod program;
+pub mod proxies;
 pub mod secret;
 pub mod tls;
 pub mod url;
@@ -22,6 +23,7 @@ use crate::app::apps::App;
 use crate::app::handler::Handler;
 use crate::base::limits::Limits;
 use crate::base::tls_rules::ClientAuth;
+use crate::config::proxies::Proxies;
 use crate::config::secret::Kept;
 use crate::config::tls::ListenTls;
 use crate::config::url::ListenUrl;
@@ -107,6 +109,7 @@ pub struct Listen {
     /// The handler as it was written.
     pub word: String,
     pub tls: Option<ListenTls>,
+    pub proxies: Proxies,
     /// How many of the workers accept from it, counted from the first.
     pub workers: u32,
     /// At most so many in the whole server; zero: no bound of its own.

@@ -41,7 +41,7 @@ pub(super) const APP_TABLE: TableRow = TableRow {
             name: "events",
             kind: "list of words",
             default: "",
-            help: "What it is told: channel_occupied, channel_vacated, member_added, member_removed, client_event, subscription_count.",
+            help: "What it is told: channel_occupied, channel_vacated, member_added, member_removed, client_event, subscription_count, cache_miss.",
         },
         KeyRow {
             name: "channel_prefix",

@@ -9,8 +9,10 @@ use mio::event::Source;
 use mio::net::{TcpListener, UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
 
+use crate::base::networks::Networks;
 use crate::base::now::Moment;
 use crate::net::admission::{Permit, Resting};
+use crate::net::arrival::Arriving;
 use crate::net::sockets::Listening;
 use crate::net::stream::Stream;
 use crate::net::tls::ServerTls;
@@ -41,6 +43,8 @@ pub struct Acceptor {
     listener: Option<Listener>,
     /// What the connections to come are secured with.
     tls: Option<ServerTls>,
+    /// Only they may come, and say for whom.
+    proxies: Option<Networks>,
     /// There may be connections in the queue.
     ready: bool,
     /// Not asked until then.
@@ -53,6 +57,10 @@ pub struct Acceptor {
 pub enum Accepting {
     /// With what it was admitted by, if it is a client.
     Accepted(Transport, Origin, Option<Permit>),
+    /// The same from a proxy, which is to say for whom it is.
+    Arriving(Transport, Arriving, Option<Permit>),
+    /// It came from elsewhere than the listener's proxies and was turned away.
+    Untrusted(Option<SocketAddr>),
     /// The queue is empty; an event will tell.
     Nothing,
     /// The listener was asked for none and rests from now on; others may have some.
@@ -70,27 +78,29 @@ impl Acceptor {
         registry: &Registry,
         token: Token,
     ) -> io::Result<Acceptor> {
-        let mut listener = match listening {
-            Listening::Clients { index, listener } => {
+        let (mut listener, proxies) = match listening {
+            Listening::Clients {
+                index,
+                listener,
+                proxies,
+            } => {
                 listener.set_nonblocking(true)?;
-                Listener::Clients {
-                    index,
-                    listener: TcpListener::from_std(listener),
-                }
+                let listener = TcpListener::from_std(listener);
+                (Listener::Clients { index, listener }, proxies)
             }
-            Listening::LocalClients { index, listener } => {
+            Listening::LocalClients {
+                index,
+                listener,
+                proxies,
+            } => {
                 listener.set_nonblocking(true)?;
-                Listener::LocalClients {
-                    index,
-                    listener: UnixListener::from_std(listener),
-                }
+                let listener = UnixListener::from_std(listener);
+                (Listener::LocalClients { index, listener }, proxies)
             }
             Listening::Links { listener } => {
                 listener.set_nonblocking(true)?;
-                Listener::Links {
-                    listener: UnixListener::from_std(listener),
-                    admit,
-                }
+                let listener = UnixListener::from_std(listener);
+                (Listener::Links { listener, admit }, None)
             }
         };
         match &mut listener {
@@ -105,6 +115,7 @@ impl Acceptor {
         Ok(Acceptor {
             listener: Some(listener),
             tls: None,
+            proxies,
             ready: true,
             rests: None,
             full: false,
@@ -170,10 +181,7 @@ impl Acceptor {
                 .accept()
                 .and_then(|(stream, address)| tcp(stream, *index, address)),
             Listener::LocalClients { index, listener } => {
-                let origin = Origin::Client {
-                    listener: *index,
-                    address: None,
-                };
+                let origin = Origin::client(*index, None);
                 let accepted = listener.accept();
                 accepted.map(|(stream, _)| (Stream::Unix(stream), origin))
             }
@@ -188,10 +196,7 @@ impl Acceptor {
         match accepted {
             Ok((stream, origin)) => {
                 self.full = false;
-                match Transport::accepted(stream, self.tls.as_ref()) {
-                    Ok(transport) => Accepting::Accepted(transport, origin, None),
-                    Err(_) => Accepting::Lost,
-                }
+                self.welcome(stream, origin)
             }
             Err(error) => match error.kind() {
                 ErrorKind::WouldBlock => {
@@ -204,6 +209,21 @@ impl Acceptor {
                 | ErrorKind::NotConnected => Accepting::Lost,
                 _ => Accepting::Exhausted(error),
             },
+        }
+    }
+
+    fn welcome(&self, stream: Stream, origin: Origin) -> Accepting {
+        if let (Some(proxies), Origin::Client { peer, .. }) = (&self.proxies, origin)
+            && !proxies.contains(peer.map(|peer| peer.ip()))
+        {
+            return Accepting::Untrusted(peer);
+        }
+        match (Transport::accepted(stream, self.tls.as_ref()), origin) {
+            (Ok(transport), Origin::Client { listener, peer, .. }) if self.proxies.is_some() => {
+                Accepting::Arriving(transport, Arriving::new(listener, peer), None)
+            }
+            (Ok(transport), origin) => Accepting::Accepted(transport, origin, None),
+            (Err(_), _) => Accepting::Lost,
         }
     }
 
@@ -229,11 +249,7 @@ fn tcp(
     stream
         .set_nodelay(true)
         .map_err(|_| io::Error::from(ErrorKind::ConnectionAborted))?;
-    let origin = Origin::Client {
-        listener,
-        address: Some(address),
-    };
-    Ok((Stream::Tcp(stream), origin))
+    Ok((Stream::Tcp(stream), Origin::client(listener, Some(address))))
 }
 
 /// Only our own processes may link up.

@@ -2,7 +2,6 @@
 //! clients come too fast, none of them at the connection limit or when descriptors ran out.
 
 use std::io;
-use std::net::IpAddr;
 use std::os::unix::net::UnixStream as StdUnixStream;
 
 use mio::Registry;
@@ -14,6 +13,7 @@ use crate::net::admission::{Admission, Permit, Refused, Resting};
 use crate::net::connections::token;
 use crate::net::sockets::Listening;
 use crate::net::tls::ServerTls;
+use crate::node::Origin;
 
 /// Ids from this slot on are listeners; no slab grows that far.
 const FIRST_SLOT: u32 = u32::MAX - 1024;
@@ -71,8 +71,16 @@ impl Acceptors {
 
     /// The connection's address is known: whether it may stay. One that may not is to be closed,
     /// with the permit given back as ever.
-    pub fn identify(&self, permit: &mut Permit, address: IpAddr, now: Now) -> Result<(), Refused> {
-        self.admission.identify(permit, address, now)
+    pub fn identify(
+        &self,
+        permit: Option<&mut Permit>,
+        origin: &Origin,
+        now: Now,
+    ) -> Result<(), Refused> {
+        match (permit, origin.address()) {
+            (Some(permit), Some(address)) => self.admission.identify(permit, address.ip(), now),
+            _ => Ok(()),
+        }
     }
 
     /// An accepted connection is gone.
@@ -98,7 +106,9 @@ impl Acceptors {
             match admitted(acceptor, &self.admission, now) {
                 Accepting::Nothing => {}
                 accepting => {
-                    self.rests &= !matches!(accepting, Accepting::Accepted(..));
+                    let come =
+                        matches!(accepting, Accepting::Accepted(..) | Accepting::Arriving(..));
+                    self.rests &= !come;
                     return accepting;
                 }
             }
@@ -157,6 +167,10 @@ fn admitted(acceptor: &mut Acceptor, admission: &Admission, now: Now) -> Accepti
         Accepting::Accepted(transport, origin, _) => {
             admission.accepted(index, now);
             Accepting::Accepted(transport, origin, Some(permit))
+        }
+        Accepting::Arriving(transport, arriving, _) => {
+            admission.accepted(index, now);
+            Accepting::Arriving(transport, arriving, Some(permit))
         }
         other => {
             admission.leave(permit);

@@ -8,6 +8,7 @@ use slab::Slab;
 
 use crate::base::ids::ConnId;
 use crate::net::admission::Permit;
+use crate::net::arrival::Arriving;
 use crate::net::transport::Transport;
 
 pub struct Connection {
@@ -20,6 +21,15 @@ pub struct Connection {
     pub phase: Phase,
     /// Of one that was accepted, until it is gone.
     pub permit: Option<Permit>,
+    /// The node does not know of it yet. Apart, because few connections are so for long.
+    pub arriving: Option<Box<Arriving>>,
+}
+
+impl Connection {
+    /// Whether something is to come before the first byte for the node.
+    pub fn is_handshaking(&self) -> bool {
+        self.arriving.is_some() || self.transport.is_handshaking()
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -31,6 +41,14 @@ pub enum Phase {
     Lingering,
     /// Gone; its slot is freed at the end of the turn.
     Dead,
+}
+
+/// What is left of a connection that was ended.
+pub struct Killed {
+    /// What it was admitted with.
+    pub permit: Option<Permit>,
+    /// The node knew of it.
+    pub known: bool,
 }
 
 pub struct Connections {
@@ -61,7 +79,12 @@ impl Connections {
     }
 
     /// Takes one in and lets `registry` tell of it.
-    pub fn add(&mut self, mut transport: Transport, registry: &Registry) -> io::Result<ConnId> {
+    pub fn add(
+        &mut self,
+        mut transport: Transport,
+        arriving: Option<Arriving>,
+        registry: &Registry,
+    ) -> io::Result<ConnId> {
         self.generation = self.generation.wrapping_add(1);
         let entry = self.slots.vacant_entry();
         let conn = ConnId::new(entry.key() as u32, self.generation);
@@ -73,19 +96,22 @@ impl Connections {
             listed: false,
             phase: Phase::Open,
             permit: None,
+            arriving: arriving.map(Box::new),
         });
         Ok(conn)
     }
 
-    /// Ends one now; its slot stays taken until `free_dead`. What it was admitted with, if it
-    /// lived.
-    pub fn kill(&mut self, conn: ConnId, registry: &Registry) -> Option<Option<Permit>> {
+    /// Ends one now, if it lives; its slot stays taken until `free_dead`.
+    pub fn kill(&mut self, conn: ConnId, registry: &Registry) -> Option<Killed> {
         let connection = self.get(conn)?;
         connection.phase = Phase::Dead;
         connection.transport.deregister(registry);
-        let permit = connection.permit.take();
+        let killed = Killed {
+            permit: connection.permit.take(),
+            known: connection.arriving.is_none(),
+        };
         self.dead.push(conn);
-        Some(permit)
+        Some(killed)
     }
 
     /// Whether there were any.

@@ -1,9 +1,11 @@
 //! The operating system's side of a role: sockets, readiness, time. It moves bytes and knows no
-//! protocol; of the node it knows the trait.
+//! protocol but those that come before the first byte of a client: the PROXY header, and TLS. Of
+//! the node it knows the trait.
 
 mod acceptor;
 mod acceptors;
 pub mod admission;
+mod arrival;
 mod client_tls;
 pub mod clock;
 mod connections;

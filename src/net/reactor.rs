@@ -6,6 +6,7 @@
 //! carried out before the next is asked for. What a turn leaves undone (a full read, a full accept
 //! queue) is on a list, and the next wait does not block.
 
+mod entering;
 mod reaching;
 
 use std::collections::VecDeque;
@@ -18,9 +19,7 @@ use mio::{Events, Poll};
 
 use crate::base::ids::ConnId;
 use crate::base::now::Now;
-use crate::net::acceptor::Accepting;
 use crate::net::acceptors::Acceptors;
-use crate::net::admission::{Permit, Refused, Resting};
 use crate::net::clock::Clock;
 use crate::net::connections::{Connections, Phase};
 use crate::net::deadlines::Deadlines;
@@ -35,10 +34,10 @@ use crate::push::facts::Store;
 
 /// Read at most this much from one connection per turn.
 const SCRATCH_BYTES: usize = 64 * 1024;
+/// Reads from a peer that takes nothing more; the kernel holds less.
+const LAST_READS: usize = 64;
 /// Events taken per wait.
 const EVENTS: usize = 1024;
-/// Connections accepted per turn, so that a storm does not starve those who are here.
-const ACCEPTS: usize = 64;
 /// Steps of handshakes computed per turn, for the same reason: each costs as much as the messages
 /// of a hundred others. The rest wait their turn in the order in which they came.
 const HANDSHAKES: usize = 16;
@@ -54,6 +53,8 @@ pub struct Reactor<N: Node> {
     poll: Poll,
     clock: Clock,
     connections: Connections,
+    /// Of which the node does not know yet.
+    arriving: usize,
     acceptors: Acceptors,
     dialler: Dialler,
     switchboard: Option<PathBuf>,
@@ -65,7 +66,7 @@ pub struct Reactor<N: Node> {
     files: Files,
     /// To be read from again although no event came.
     again: VecDeque<ConnId>,
-    /// The same for those in a handshake, which are read from a few in each turn.
+    /// The same for those in a handshake or arriving, which are read from a few in each turn.
     handshakes: VecDeque<ConnId>,
     /// When to cut those still in a handshake.
     handshakes_due: Deadlines,
@@ -103,6 +104,7 @@ impl<N: Node> Reactor<N> {
             poll,
             clock,
             connections: Connections::new(),
+            arriving: 0,
             acceptors,
             dialler,
             switchboard: sockets.switchboard,
@@ -184,6 +186,8 @@ impl<N: Node> Reactor<N> {
         {
             self.node.elapsed(now);
         }
+        self.cut_overdue(now);
+        self.cut_handshakes(now);
         // Before anybody is taken in: a node that quits because nobody is left must not get guests.
         self.carry_out(now);
         self.accept(now);
@@ -191,8 +195,6 @@ impl<N: Node> Reactor<N> {
         self.take_stored(now);
         self.carry_out(now);
         self.ask_the_unwanted();
-        self.cut_overdue(now);
-        self.cut_handshakes(now);
         self.free_dead();
         let took = self.clock.now().moment.since(now.moment);
         let counters = self.node.counters();
@@ -218,32 +220,6 @@ impl<N: Node> Reactor<N> {
         Some(earliest.since(now.moment))
     }
 
-    fn add(
-        &mut self,
-        transport: Transport,
-        origin: Origin,
-        permit: Option<Permit>,
-        now: Now,
-    ) -> io::Result<ConnId> {
-        let handshaking = transport.is_handshaking();
-        let added = self.connections.add(transport, self.poll.registry());
-        let conn = match added {
-            Ok(conn) => conn,
-            Err(error) => {
-                self.give_back(permit);
-                return Err(error);
-            }
-        };
-        if let Some(connection) = self.connections.get(conn) {
-            connection.permit = permit;
-        }
-        if handshaking {
-            self.handshakes_due.begin(conn, now.moment);
-        }
-        self.node.opened(conn, origin, now);
-        Ok(conn)
-    }
-
     fn mark_unread(&mut self, conn: ConnId) {
         if let Some(connection) = self.connections.get(conn) {
             connection.unread = true;
@@ -255,7 +231,7 @@ impl<N: Node> Reactor<N> {
         let Some(connection) = self.connections.get(conn) else {
             return false;
         };
-        if !connection.transport.is_handshaking() {
+        if !connection.is_handshaking() {
             return false;
         }
         if !connection.listed {
@@ -333,7 +309,9 @@ impl<N: Node> Reactor<N> {
     fn read_again(&mut self, conn: ConnId, now: Now) {
         if let Some(connection) = self.connections.get(conn) {
             connection.listed = false;
-            if connection.unread {
+            if connection.arriving.is_some() {
+                self.arrive(conn, now);
+            } else if connection.unread {
                 // Whether an end follows is not known here: look until the kernel says so.
                 self.read(conn, true, now);
             }
@@ -367,7 +345,7 @@ impl<N: Node> Reactor<N> {
         };
         let buffers = &mut self.buffers;
         if connection.transport.flush(outbox, buffers).is_err() {
-            return self.kill(conn, now);
+            return self.lose(conn, now);
         }
         let drained = outbox.take_awaited();
         if outbox.is_empty() && connection.phase == Phase::Draining {
@@ -380,6 +358,20 @@ impl<N: Node> Reactor<N> {
         if drained {
             self.node.drained(conn, now);
         }
+    }
+
+    /// The peer takes nothing more. What it said before is heard all the same: events of a link
+    /// that broke were promised to somebody.
+    fn lose(&mut self, conn: ConnId, now: Now) {
+        self.mark_unread(conn);
+        for _ in 0..LAST_READS {
+            let connection = self.connections.get(conn);
+            if !connection.is_some_and(|connection| connection.unread) {
+                break;
+            }
+            self.read(conn, true, now);
+        }
+        self.kill(conn, now);
     }
 
     /// Everything was written: ends our side and waits for the peer to do the same, so that no
@@ -460,16 +452,17 @@ impl<N: Node> Reactor<N> {
 
     /// Ends a connection now.
     fn kill(&mut self, conn: ConnId, now: Now) {
-        if let Some(permit) = self.connections.kill(conn, self.poll.registry()) {
-            self.give_back(permit);
-            self.files.close(conn);
-            self.node.closed(conn, now);
-        }
-    }
-
-    fn give_back(&self, permit: Option<Permit>) {
-        if let Some(permit) = permit {
-            self.acceptors.leave(permit);
+        let Some(killed) = self.connections.kill(conn, self.poll.registry()) else {
+            return;
+        };
+        self.give_back(killed.permit);
+        self.files.close(conn);
+        match killed.known {
+            true => self.node.closed(conn, now),
+            false => {
+                self.arriving -= 1;
+                self.node.arriving(self.arriving);
+            }
         }
     }
 
@@ -490,13 +483,17 @@ impl<N: Node> Reactor<N> {
         }
     }
 
-    /// Ends handshakes that take too long, and forgets those that are over.
+    /// Ends handshakes and arrivals that take too long, and forgets those that are over.
     fn cut_handshakes(&mut self, now: Now) {
         while let Some(conn) = self.handshakes_due.overdue(now.moment, |conn| {
             let connection = self.connections.get(conn);
-            connection.is_some_and(|connection| connection.transport.is_handshaking())
+            connection.is_some_and(|connection| connection.is_handshaking())
         }) {
-            Handshake::Late.count(self.node.counters());
+            let connection = self.connections.get(conn);
+            match connection.is_some_and(|connection| connection.arriving.is_some()) {
+                true => self.node.counters().proxy_failed += 1,
+                false => Handshake::Late.count(self.node.counters()),
+            }
             self.kill(conn, now);
         }
     }
@@ -504,53 +501,6 @@ impl<N: Node> Reactor<N> {
     fn free_dead(&mut self) {
         if self.connections.free_dead() {
             self.acceptors.resume();
-        }
-    }
-
-    fn accept(&mut self, now: Now) {
-        for _ in 0..ACCEPTS {
-            match self.acceptors.accept(self.connections.len(), now) {
-                Accepting::Accepted(transport, origin, permit) => {
-                    self.admit(transport, origin, permit, now);
-                }
-                Accepting::Rests(Resting::Full) => self.node.counters().listener_full += 1,
-                Accepting::Rests(Resting::Paced(_)) => self.node.counters().listener_paced += 1,
-                Accepting::Lost => {}
-                Accepting::Nothing => break,
-                Accepting::Exhausted(error) => return self.pause_accepting(&error, now),
-            }
-        }
-    }
-
-    /// Takes in a connection that was accepted, unless its address has had enough.
-    fn admit(
-        &mut self,
-        transport: Transport,
-        origin: Origin,
-        mut permit: Option<Permit>,
-        now: Now,
-    ) {
-        let refused = match (&mut permit, origin.address()) {
-            (Some(permit), Some(address)) => self.acceptors.identify(permit, address.ip(), now),
-            _ => Ok(()),
-        };
-        match refused {
-            Ok(()) => {
-                if let Err(error) = self.add(transport, origin, permit, now) {
-                    self.pause_accepting(&error, now);
-                }
-                return;
-            }
-            Err(Refused::Connections) => self.node.counters().refused_connections += 1,
-            Err(Refused::Rate) => self.node.counters().refused_rate += 1,
-        }
-        self.give_back(permit);
-    }
-
-    fn pause_accepting(&mut self, reason: &io::Error, now: Now) {
-        let connections = self.connections.len();
-        if self.acceptors.pause(reason, connections, now.moment) {
-            self.node.counters().accept_pauses += 1;
         }
     }
 }

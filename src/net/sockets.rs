@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use mio::Waker;
 
+use crate::base::networks::Networks;
 use crate::net::admission::Admission;
 use crate::net::files::Root;
 use crate::net::tls::ServerTls;
@@ -17,15 +18,18 @@ use crate::push::facts::Store;
 
 /// A listening socket to accept from, opened by the master.
 pub enum Listening {
-    /// `index`: of the listener in the configuration.
+    /// `index`: of the listener in the configuration. `proxies`: only they may connect, and begin
+    /// with a PROXY header.
     Clients {
         index: usize,
         listener: StdTcpListener,
+        proxies: Option<Networks>,
     },
     /// The same through a Unix socket, which other reactors accept from too.
     LocalClients {
         index: usize,
         listener: StdUnixListener,
+        proxies: Option<Networks>,
     },
     /// For other processes of ours.
     Links { listener: StdUnixListener },

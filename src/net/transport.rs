@@ -76,7 +76,7 @@ impl Transport {
         }
     }
 
-    fn stream_mut(&mut self) -> &mut Stream {
+    pub fn stream_mut(&mut self) -> &mut Stream {
         match self {
             Transport::Plain(stream) => stream,
             Transport::Tls(secured) => secured.stream_mut(),

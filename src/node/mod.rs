@@ -31,7 +31,11 @@ pub enum Origin {
     /// Accepted from a client on the listener with this index in the configuration.
     Client {
         listener: usize,
+        /// The client's own address, as far as it is known.
         address: Option<SocketAddr>,
+        /// The other end of the socket: the same, or a proxy that said so. `None` through a Unix
+        /// socket.
+        peer: Option<SocketAddr>,
     },
     /// Accepted from another process of ours.
     Link,
@@ -42,7 +46,16 @@ pub enum Origin {
 }
 
 impl Origin {
-    /// Of a client, where the socket has one.
+    /// A client without a proxy, or with one that says nothing.
+    pub fn client(listener: usize, peer: Option<SocketAddr>) -> Origin {
+        Origin::Client {
+            listener,
+            address: peer,
+            peer,
+        }
+    }
+
+    /// Of a client, as far as it is known.
     pub fn address(&self) -> Option<SocketAddr> {
         match self {
             Origin::Client { address, .. } => *address,
@@ -95,6 +108,10 @@ pub enum Output {
 pub trait Node {
     /// A connection stands. Its id stays valid until `closed`.
     fn opened(&mut self, conn: ConnId, origin: Origin, now: Now);
+
+    /// So many connections are accepted and will be `opened` once a proxy has said for whom they
+    /// are, unless they break off before.
+    fn arriving(&mut self, _count: usize) {}
 
     /// `bytes` arrived. The node may change them in place and keeps what it could not use yet.
     fn received(&mut self, conn: ConnId, bytes: &mut [u8], now: Now);

@@ -17,17 +17,19 @@ pub enum Kind {
     MemberRemoved,
     ClientEvent,
     SubscriptionCount,
+    CacheMiss,
 }
 
 impl Kind {
     /// With the word for each.
-    pub const ALL: [(&'static str, Kind); 6] = [
+    pub const ALL: [(&'static str, Kind); 7] = [
         ("channel_occupied", Kind::ChannelOccupied),
         ("channel_vacated", Kind::ChannelVacated),
         ("member_added", Kind::MemberAdded),
         ("member_removed", Kind::MemberRemoved),
         ("client_event", Kind::ClientEvent),
         ("subscription_count", Kind::SubscriptionCount),
+        ("cache_miss", Kind::CacheMiss),
     ];
 
     pub fn word(self) -> &'static str {
@@ -86,6 +88,7 @@ pub enum Event<'a> {
         user_id: Option<&'a str>,
     },
     SubscriptionCount(u64),
+    CacheMiss,
 }
 
 impl Event<'_> {
@@ -97,6 +100,7 @@ impl Event<'_> {
             Event::MemberRemoved(_) => Kind::MemberRemoved,
             Event::Client { .. } => Kind::ClientEvent,
             Event::SubscriptionCount(_) => Kind::SubscriptionCount,
+            Event::CacheMiss => Kind::CacheMiss,
         }
     }
 
@@ -104,7 +108,7 @@ impl Event<'_> {
     pub fn json(&self, channel: &str) -> String {
         let (name, channel) = (self.kind().word(), quoted(channel));
         let rest = match self {
-            Event::ChannelOccupied | Event::ChannelVacated => String::new(),
+            Event::ChannelOccupied | Event::ChannelVacated | Event::CacheMiss => String::new(),
             Event::MemberAdded(id) | Event::MemberRemoved(id) => {
                 format!(",\"user_id\":{}", quoted(id))
             }
@@ -216,7 +220,8 @@ mod tests {
                 r#"{"name":"client_event","channel":"x\"y","event":"client-a","data":"{\"b\":1}","socket_id":"1.2","user_id":"u"}"#,
             ),
         ];
-        for (event, expected) in table {
+        let miss = r#"{"name":"cache_miss","channel":"x\"y"}"#;
+        for (event, expected) in table.into_iter().chain([(Event::CacheMiss, miss)]) {
             assert_eq!(event.json("x\"y"), expected);
         }
         assert_eq!(

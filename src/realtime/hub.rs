@@ -13,6 +13,7 @@ use crate::base::dice::Dice;
 use crate::base::ids::{ConnId, SocketId};
 use crate::base::names::ChannelKey;
 use crate::realtime::roster::Roster;
+use crate::realtime::watchlists::Watchlists;
 use crate::wire::bus::{Holding, Member};
 
 /// The user a presence subscription stands for.
@@ -30,6 +31,8 @@ struct Channel {
     pending: u32,
     /// Of a presence channel, once the switchboard told it.
     roster: Option<Box<Roster>>,
+    /// How many subscribe in the whole server, as all subscribers here were told.
+    counted: Option<u64>,
 }
 
 struct Subscription {
@@ -72,6 +75,7 @@ pub struct Hub {
     subscriptions: Vec<Vec<Subscription>>,
     pending: HashMap<u64, (ConnId, ChannelKey), FixedState>,
     sockets: HashMap<SocketId, ConnId, FixedState>,
+    pub watchlists: Watchlists,
     next_ticket: u64,
     confirmed: u64,
     per_connection_max: usize,
@@ -86,6 +90,7 @@ impl Hub {
             subscriptions: Vec::new(),
             pending: HashMap::with_hasher(hasher.clone()),
             sockets: HashMap::with_hasher(hasher),
+            watchlists: Watchlists::new(dice),
             next_ticket: 1,
             confirmed: 0,
             per_connection_max,
@@ -164,6 +169,7 @@ impl Hub {
         subscription.state = Standing::Confirmed(channel.subscribers.len());
         channel.pending -= 1;
         channel.subscribers.push(conn);
+        channel.counted = None;
         self.confirmed += 1;
         Some((conn, key))
     }
@@ -241,6 +247,15 @@ impl Hub {
                 .as_ref()
                 .map(|presence| presence.user_id.as_str()),
         )
+    }
+
+    /// The switchboard says how many subscribe; whether that is news to somebody here.
+    pub fn count(&mut self, key: &str, subscriptions: u64) -> bool {
+        let Some(channel) = self.names.get(key) else {
+            return false;
+        };
+        let told = self.channels[*channel].counted.replace(subscriptions);
+        told != Some(subscriptions)
     }
 
     pub fn roster(&self, key: &str) -> Option<&Roster> {
@@ -349,6 +364,7 @@ impl Hub {
             subscribers: Vec::new(),
             pending: 0,
             roster: None,
+            counted: None,
         });
         self.names.insert(key.clone(), index);
         index

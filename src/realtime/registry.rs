@@ -1,14 +1,16 @@
 //! The truth about channels over all workers: which links have subscribers, how many, and who is
 //! present. It knows neither connections nor protocols; a link is a number.
 //!
-//! Invariant: a channel is listed exactly while it has subscriptions.
+//! Invariant: a channel is listed exactly while it has subscriptions, in the table, among the sorted
+//! names, and with each link that holds some of them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::ops::Bound;
 
 use foldhash::quality::FixedState;
 
 use crate::base::dice::Dice;
-use crate::base::names::ChannelKey;
+use crate::base::names::{ChannelKey, user_of};
 use crate::realtime::members::{Members, add_count, take_count};
 use crate::wire::bus::{ChannelCounts, Holding, Member};
 
@@ -46,16 +48,32 @@ pub struct Joined {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChannelFull;
 
+/// What ended with a link.
+#[derive(Debug, Default)]
+pub struct Dropped {
+    /// Presence users for whom it held the last connection.
+    pub users: Vec<(ChannelKey, String)>,
+    /// The channels it had subscribers of.
+    pub channels: BTreeSet<ChannelKey>,
+}
+
 /// All channels that have subscribers somewhere.
 pub struct Registry {
     channels: HashMap<ChannelKey, Channel, FixedState>,
+    /// So that an app's channels are found without looking at those of others.
+    names: BTreeSet<ChannelKey>,
+    /// Likewise a link's.
+    held: HashMap<LinkId, BTreeSet<ChannelKey>, FixedState>,
     members_max: usize,
 }
 
 impl Registry {
     pub fn new(members_max: usize, dice: &mut Dice) -> Registry {
+        let hasher = FixedState::with_seed(dice.next_u64());
         Registry {
-            channels: HashMap::with_hasher(FixedState::with_seed(dice.next_u64())),
+            channels: HashMap::with_hasher(hasher.clone()),
+            names: BTreeSet::new(),
+            held: HashMap::with_hasher(hasher),
             members_max,
         }
     }
@@ -73,11 +91,9 @@ impl Registry {
         {
             return Err(ChannelFull);
         }
-        let Some(channel) = self.channel_mut(key) else {
+        let Some((channel, first_of_link)) = self.count(link, key, 1) else {
             return Err(ChannelFull);
         };
-        let first_of_link = channel.interest.iter().all(|(holder, _)| *holder != link);
-        add_count(&mut channel.interest, link, 1);
         let first_of_user = member.is_some_and(|member| {
             let members = channel.members.get_or_insert_default();
             members.add(link, member, 1)
@@ -100,8 +116,13 @@ impl Registry {
             (Some(user_id), Some(members)) => members.remove(link, user_id),
             _ => false,
         };
+        let link_left = channel.interest.iter().all(|(holder, _)| *holder != link);
         if channel.interest.is_empty() {
             self.channels.remove(key);
+            self.names.remove(key);
+        }
+        if let Some(held) = self.held.get_mut(&link).filter(|_| link_left) {
+            held.remove(key);
         }
         left
     }
@@ -112,10 +133,9 @@ impl Registry {
         if holding.subscriptions == 0 {
             return Vec::new();
         }
-        let Some(channel) = self.channel_mut(holding.channel) else {
+        let Some((channel, _)) = self.count(link, holding.channel, holding.subscriptions) else {
             return Vec::new();
         };
-        add_count(&mut channel.interest, link, holding.subscriptions);
         let mut added = Vec::new();
         for (member, count) in &holding.members {
             let members = channel.members.get_or_insert_default();
@@ -126,19 +146,25 @@ impl Registry {
         added
     }
 
-    /// Forgets a worker; the channels and users for whom it held the last connection. Looks at
-    /// every channel: the death of a worker is rare.
-    pub fn drop_link(&mut self, link: LinkId) -> Vec<(ChannelKey, String)> {
-        let mut gone = Vec::new();
-        self.channels.retain(|key, channel| {
+    /// Forgets a worker.
+    pub fn drop_link(&mut self, link: LinkId) -> Dropped {
+        let channels = self.held.remove(&link).unwrap_or_default();
+        let mut users = Vec::new();
+        for key in &channels {
+            let Some(channel) = self.channels.get_mut(key) else {
+                continue;
+            };
             channel.interest.retain(|(holder, _)| *holder != link);
             if let Some(members) = &mut channel.members {
                 let left = members.drop_link(link);
-                gone.extend(left.into_iter().map(|user_id| (key.clone(), user_id)));
+                users.extend(left.into_iter().map(|user_id| (key.clone(), user_id)));
             }
-            !channel.interest.is_empty()
-        });
-        gone
+            if channel.interest.is_empty() {
+                self.channels.remove(key);
+                self.names.remove(key);
+            }
+        }
+        Dropped { users, channels }
     }
 
     /// The links with subscribers.
@@ -153,32 +179,36 @@ impl Registry {
             .map_or_else(ChannelCounts::default, Channel::counts)
     }
 
+    pub fn is_occupied(&self, key: &str) -> bool {
+        self.channels.contains_key(key)
+    }
+
     pub fn members(&self, key: &str) -> Option<&Members> {
         self.channels.get(key)?.members.as_deref()
     }
 
-    /// Names and counts of an app's channels that start with `prefix`, sorted by name.
+    /// Names and counts of an app's channels that start with `prefix`, sorted by name. What leads
+    /// to users is no channel to the outside.
     pub fn list(&self, app_id: &str, prefix: &str) -> Vec<(&str, ChannelCounts)> {
-        let mut listed: Vec<_> = self
-            .channels
-            .iter()
-            .filter(|(key, _)| key.app_id() == app_id && key.channel().starts_with(prefix))
-            .map(|(key, channel)| (key.channel(), channel.counts()))
-            .collect();
-        listed.sort_unstable_by_key(|(name, _)| *name);
-        listed
+        let start = format!("{app_id}/{prefix}");
+        let from = (Bound::Included(start.as_str()), Bound::Unbounded);
+        self.names
+            .range::<str, _>(from)
+            .take_while(|key| key.as_str().starts_with(&start))
+            .filter(|key| user_of(key.channel()).is_none())
+            .map(|key| (key.channel(), self.counts(key.as_str())))
+            .collect()
     }
 
-    /// Presence channels a link has subscribers of.
+    /// Channels a link has subscribers of, sorted.
+    pub fn held(&self, link: LinkId) -> impl Iterator<Item = &ChannelKey> {
+        self.held.get(&link).into_iter().flatten()
+    }
+
+    /// The presence channels among them.
     pub fn presence_of(&self, link: LinkId) -> impl Iterator<Item = (&ChannelKey, &Members)> {
-        self.channels.iter().filter_map(move |(key, channel)| {
-            let held = channel.interest.iter().any(|(holder, _)| *holder == link);
-            channel
-                .members
-                .as_deref()
-                .filter(|_| held)
-                .map(|members| (key, members))
-        })
+        self.held(link)
+            .filter_map(|key| Some((key, self.members(key.as_str())?)))
     }
 
     /// Every channel, in no order.
@@ -195,13 +225,21 @@ impl Registry {
         self.channels.is_empty()
     }
 
-    /// `None` for a key that names no app or no channel.
-    fn channel_mut(&mut self, key: &str) -> Option<&mut Channel> {
-        if !self.channels.contains_key(key) {
-            self.channels
-                .insert(ChannelKey::parse(key)?, Channel::default());
+    /// Counts a link's subscriptions; whether these are its first of the channel. `None` for a key
+    /// that names no app or no channel.
+    fn count(&mut self, link: LinkId, key: &str, count: u32) -> Option<(&mut Channel, bool)> {
+        let channel = self.channels.get(key);
+        let holds = |channel: &Channel| channel.interest.iter().any(|(holder, _)| *holder == link);
+        let first_of_link = !channel.is_some_and(holds);
+        if first_of_link {
+            let key = ChannelKey::parse(key)?;
+            self.held.entry(link).or_default().insert(key.clone());
+            self.names.insert(key.clone());
+            self.channels.entry(key).or_default();
         }
-        self.channels.get_mut(key)
+        let channel = self.channels.get_mut(key)?;
+        add_count(&mut channel.interest, link, count);
+        Some((channel, first_of_link))
     }
 }
 
@@ -280,12 +318,14 @@ mod tests {
         registry.subscribe(A, "demo/public", None).expect("room");
         let gone = registry.drop_link(A);
         assert_eq!(
-            gone,
+            gone.users,
             [(
                 ChannelKey::new("demo", "presence-room"),
                 "only-a".to_owned()
             )]
         );
+        assert_eq!(gone.channels.len(), 2);
+        assert_eq!(registry.list("demo", "").len(), registry.len());
         assert_eq!(registry.len(), 1);
         assert_eq!(registry.interested(KEY).collect::<Vec<_>>(), [B]);
     }
@@ -347,7 +387,13 @@ mod tests {
     #[test]
     fn listing_keeps_to_the_app_and_the_prefix() {
         let mut registry = registry();
-        for key in ["one/b", "one/a", "one/presence-x", "two/a"] {
+        for key in [
+            "one/b",
+            "one/a",
+            "one/presence-x",
+            "one/#server-to-user-1",
+            "two/a",
+        ] {
             registry.subscribe(A, key, None).expect("room");
         }
         let names = |prefix| {

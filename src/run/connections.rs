@@ -43,7 +43,11 @@ pub struct Connection {
     pub channels: u32,
     pub age_ms: u64,
     pub local: String,
+    /// The client's address, as far as it is known.
     pub remote: String,
+    /// The proxy who said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub via: Option<String>,
 }
 
 /// A connection among all of the server, as a person copies it: `PID-SLOT-NUMBER`.
@@ -170,6 +174,7 @@ impl Connection {
             age_ms: row.age_ms,
             local: local.to_string(),
             remote: row.remote,
+            via: Some(row.via).filter(|via| !via.is_empty()),
         }
     }
 

@@ -148,7 +148,7 @@ mod tests {
             told.contains("version 999") && told.contains("restart"),
             "{told}"
         );
-        assert!(read("{\"version\":1}").contains("makes no sense"));
+        assert!(read("{\"version\":2}").contains("makes no sense"));
         assert!(read("").contains("makes no sense"));
     }
 }

@@ -22,6 +22,7 @@ pub mod daemon;
 pub mod end;
 pub mod exec;
 pub mod exit;
+pub mod explain;
 pub mod handed_config;
 pub mod handover;
 pub mod identity;

@@ -24,7 +24,7 @@ use crate::net::sockets::{Listening, Sockets};
 use crate::node::Node;
 use crate::node::courier::{Courier, CourierOptions};
 use crate::node::switchboard::{Switchboard, SwitchboardOptions, Watched};
-use crate::node::worker::{Listener, Worker, WorkerOptions};
+use crate::node::worker::{Forwarding, Listener, Worker, WorkerOptions};
 use crate::push::lanes::LANES;
 use crate::run::exit::ChildExit;
 use crate::run::handover::{COURIER_NAME, Handover, SWITCHBOARD_NAME, listener_name, master_name};
@@ -134,30 +134,6 @@ fn run(
     exit
 }
 
-/// The listening sockets of one slot.
-fn listening(
-    config: &Config,
-    slot: u32,
-    handover: &mut Handover,
-) -> Result<Vec<Listening>, String> {
-    let mut listening = Vec::new();
-    let tables = config.listen.iter().enumerate();
-    for (index, listen) in tables.filter(|(_, it)| slot < config.slots(it)) {
-        let socket = handover.take(&listener_name(index, slot))?;
-        listening.push(match listen.url.place {
-            Place::Inet(_) => Listening::Clients {
-                index,
-                listener: TcpListener::from(socket),
-            },
-            Place::Unix(_) => Listening::LocalClients {
-                index,
-                listener: UnixListener::from(socket),
-            },
-        });
-    }
-    Ok(listening)
-}
-
 fn worker_reactor(
     (slot, life): (u32, u32),
     switchboard: &std::path::Path,
@@ -166,12 +142,8 @@ fn worker_reactor(
     (shared, tls_file): (&OwnedFd, Option<&OwnedFd>),
     lines_dropped: fn() -> u64,
 ) -> Result<Start, String> {
-    let listeners = config.listen.iter().map(|listen| Listener {
-        protocol: services.protocol(listen.handler, listen.url.scheme.protocol()),
-        handler: listen.handler,
-    });
     let sockets = Sockets {
-        listening: listening(config, slot, handover)?,
+        listening: client_sockets(slot, config, handover)?,
         master: Some(UnixStream::from(handover.take(&master_name(slot))?)),
         switchboard: Some(switchboard.to_path_buf()),
         courier: None,
@@ -186,7 +158,7 @@ fn worker_reactor(
     let options = WorkerOptions {
         slot,
         life,
-        listeners: listeners.collect(),
+        listeners: listeners(config, services),
         apps: Apps::new(config.apps.clone()),
         demo_page: config.has_demo_app().then_some(DEMO_PAGE),
         services: services.clone(),
@@ -205,6 +177,48 @@ fn worker_reactor(
             clock,
         )
     }))
+}
+
+/// The slot's sockets of all listeners.
+fn client_sockets(
+    slot: u32,
+    config: &Config,
+    handover: &mut Handover,
+) -> Result<Vec<Listening>, String> {
+    let mut listening = Vec::new();
+    let tables = config.listen.iter().enumerate();
+    for (index, listen) in tables.filter(|(_, it)| slot < config.slots(it)) {
+        let socket = handover.take(&listener_name(index, slot))?;
+        let proxies = &listen.proxies;
+        let proxies = proxies.protocol.then(|| proxies.trusted.clone());
+        listening.push(match listen.url.place {
+            Place::Inet(_) => Listening::Clients {
+                index,
+                listener: TcpListener::from(socket),
+                proxies,
+            },
+            Place::Unix(_) => Listening::LocalClients {
+                index,
+                listener: UnixListener::from(socket),
+                proxies,
+            },
+        });
+    }
+    Ok(listening)
+}
+
+/// What the node has to know of each listener.
+fn listeners(config: &Config, services: &Services) -> Vec<Listener> {
+    let all = config.listen.iter();
+    let known = all.map(|listen| Listener {
+        protocol: services.protocol(listen.handler, listen.url.scheme.protocol()),
+        handler: listen.handler,
+        forwarding: listen.proxies.header.map(|header| Forwarding {
+            header,
+            trusted: listen.proxies.trusted.clone(),
+        }),
+    });
+    known.collect()
 }
 
 fn switchboard_reactor(

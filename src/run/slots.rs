@@ -227,6 +227,7 @@ fn explain(url: &ListenUrl, error: &io::Error) -> Failure {
 mod tests {
     use super::*;
     use crate::app::handler::Handler;
+    use crate::config::proxies::Proxies;
     use crate::config::url;
 
     fn open(url: &str, count: u32) -> Result<Slots, Failure> {
@@ -235,6 +236,7 @@ mod tests {
             handler: Handler::Echo,
             word: "echo".into(),
             tls: None,
+            proxies: Proxies::default(),
             workers: count,
             connections: 0,
             accepts_per_second: 0,

@@ -4,94 +4,28 @@
 
 use crate::base::ids::SocketId;
 use crate::wire::bus_codec::{Garbled, Reader, Writer};
+pub use crate::wire::bus_parts::{
+    Answer, Cached, ChannelCounts, Content, Holding, InfoWanted, Item, Member, Question,
+    RefusalReason,
+};
 
 /// Raised with every change of a message.
-pub const VERSION: u32 = 3;
-
-/// One user of a presence channel as its first connection described it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Member<'a> {
-    pub user_id: &'a str,
-    /// JSON; `null` when none was given.
-    pub user_info: &'a str,
-}
-
-/// Which numbers the publisher or reader asked for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct InfoWanted {
-    pub user_count: bool,
-    pub subscription_count: bool,
-}
-
-impl InfoWanted {
-    pub fn any(self) -> bool {
-        self.user_count || self.subscription_count
-    }
-}
-
-/// What subscribers are to get.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Content<'a> {
-    /// An event of a Pusher channel. Name and data are JSON strings, quotes included: escaped once,
-    /// by the accepting worker.
-    Event { name: &'a str, data: &'a str },
-    /// Passed on as it is.
-    Text(&'a str),
-    /// Likewise.
-    Binary(&'a [u8]),
-}
-
-/// One event for one or more channels.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Item<'a> {
-    /// `ChannelKey`s.
-    pub channels: Vec<&'a str>,
-    pub content: Content<'a>,
-    /// The sender of a client event in a presence channel.
-    pub user_id: Option<&'a str>,
-    /// The connection that is not to receive it.
-    pub exclude: Option<SocketId>,
-    pub info: InfoWanted,
-}
-
-/// How many connections of one user, and how many of a channel, a worker holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Holding<'a> {
-    pub channel: &'a str,
-    pub subscriptions: u32,
-    pub members: Vec<(Member<'a>, u32)>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Question<'a> {
-    /// Occupied channels of an app whose name starts with `prefix`.
-    Channels {
-        app_id: &'a str,
-        prefix: &'a str,
-    },
-    Channel {
-        channel: &'a str,
-    },
-    /// User ids of a presence channel.
-    Users {
-        channel: &'a str,
-    },
-    /// Whether every worker is linked.
-    Ready,
-}
+pub const VERSION: u32 = 4;
 
 /// Worker to switchboard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Up<'a> {
     /// Always first. `slot` is the reactor's place among all reactors of the server, `life` tells
     /// the processes apart that hold it one after the other, and for a while together; `shards` is
-    /// how many switchboards the worker believes in and `shard` which one it dialled.
+    /// how many switchboards the worker believes in and `shard` which one it dialled. `counted` are
+    /// the ids of the apps whose clients are told how many subscribe to a channel.
     Hello {
         version: u32,
         slot: u32,
         life: u32,
         shard: u32,
         shards: u32,
+        counted: Vec<&'a str>,
     },
     /// After Hello, for each channel: what the worker held before this link. Replaces whatever
     /// the switchboard knew from this reactor's former link.
@@ -117,43 +51,16 @@ pub enum Up<'a> {
         ticket: u64,
         question: Question<'a>,
     },
-}
-
-/// What the switchboard knows of one channel.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ChannelCounts {
-    pub users: u64,
-    pub subscriptions: u64,
-}
-
-/// Why the switchboard does not do as it was asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RefusalReason {
-    /// A presence channel has `limits.presence_members` users.
-    Full,
-    /// A worker that has subscribers does not keep up, so delivery cannot be promised.
-    Congested,
-    /// `limits.held_messages` wait for a new switchboard to settle.
-    Settling,
-    /// The answer would be longer than `limits.bus_message_bytes`.
-    TooLong,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer<'a> {
-    /// One entry per channel of each item that wanted info, in the order of the call. Sent when
-    /// the kernel has the event on the link of every worker with subscribers.
-    Published(Vec<ChannelCounts>),
-    /// Names without the app, sorted.
-    Channels(Vec<(&'a str, ChannelCounts)>),
-    /// Zero subscriptions: not occupied.
-    Channel(ChannelCounts),
-    Users(Vec<&'a str>),
-    Ready {
-        linked: u32,
-        expected: u32,
+    /// Some connection wants to know whether these users are signed in. `Standings` of all of them
+    /// follows, and of each whose standing changes. A user is named by the key of the channel that
+    /// leads to him.
+    Watch {
+        users: Vec<&'a str>,
     },
-    Refused(RefusalReason),
+    /// Nobody here wants to know any more.
+    Unwatch {
+        users: Vec<&'a str>,
+    },
 }
 
 /// Switchboard to worker.
@@ -163,11 +70,12 @@ pub enum Down<'a> {
     Welcome,
     /// From here on in this stream the subscriber receives the channel's events. `roster` is
     /// sent when this is the worker's first subscription of a presence channel; later changes
-    /// follow as `MemberAdded` and `MemberRemoved`.
+    /// follow as `MemberAdded` and `MemberRemoved`. `cached` comes before all events that follow.
     Subscribed {
         ticket: u64,
         channel: &'a str,
         roster: Option<Vec<Member<'a>>>,
+        cached: Option<Cached<'a>>,
     },
     Refused {
         ticket: u64,
@@ -196,214 +104,27 @@ pub enum Down<'a> {
     Undelivered {
         sender: SocketId,
     },
+    /// How many subscribe to a channel of a counted app now.
+    Counted {
+        channel: &'a str,
+        subscriptions: u64,
+    },
+    /// Whether these watched users are signed in.
+    Standings {
+        users: Vec<(&'a str, bool)>,
+    },
 }
 
-impl<'a> Member<'a> {
-    fn write(&self, to: &mut Writer) {
-        to.text(self.user_id).text(self.user_info);
-    }
-
-    fn read(from: &mut Reader<'a>) -> Result<Member<'a>, Garbled> {
-        Ok(Member {
-            user_id: from.text()?,
-            user_info: from.text()?,
-        })
-    }
+fn write_texts(to: &mut Writer, texts: &[&str]) {
+    to.list(texts, |to, text| {
+        to.text(text);
+    });
 }
 
-impl InfoWanted {
-    fn write(self, to: &mut Writer) {
-        to.u8(u8::from(self.user_count) | u8::from(self.subscription_count) << 1);
-    }
-
-    fn read(from: &mut Reader<'_>) -> Result<InfoWanted, Garbled> {
-        let bits = from.u8()?;
-        Ok(InfoWanted {
-            user_count: bits & 1 != 0,
-            subscription_count: bits & 2 != 0,
-        })
-    }
-}
-
-impl<'a> Content<'a> {
-    /// Bytes it adds to a message.
-    pub fn len(self) -> usize {
-        match self {
-            Content::Event { name, data } => name.len() + data.len(),
-            Content::Text(text) => text.len(),
-            Content::Binary(bytes) => bytes.len(),
-        }
-    }
-
-    pub fn is_empty(self) -> bool {
-        self.len() == 0
-    }
-
-    fn write(self, to: &mut Writer) {
-        match self {
-            Content::Event { name, data } => to.u8(0).text(name).text(data),
-            Content::Text(text) => to.u8(1).text(text),
-            Content::Binary(bytes) => to.u8(2).bytes(bytes),
-        };
-    }
-
-    fn read(from: &mut Reader<'a>) -> Result<Content<'a>, Garbled> {
-        Ok(match from.u8()? {
-            0 => Content::Event {
-                name: from.text()?,
-                data: from.text()?,
-            },
-            1 => Content::Text(from.text()?),
-            2 => Content::Binary(from.bytes()?),
-            _ => return Err(Garbled),
-        })
-    }
-}
-
-impl<'a> Item<'a> {
-    fn write(&self, to: &mut Writer) {
-        to.list(&self.channels, |to, channel| {
-            to.text(channel);
-        });
-        self.content.write(to);
-        to.option(self.user_id, |to, user_id| {
-            to.text(user_id);
-        });
-        to.option(self.exclude, |to, id| {
-            to.socket_id(id);
-        });
-        self.info.write(to);
-    }
-
-    fn read(from: &mut Reader<'a>) -> Result<Item<'a>, Garbled> {
-        Ok(Item {
-            channels: from.list(Reader::text)?,
-            content: Content::read(from)?,
-            user_id: from.option(Reader::text)?,
-            exclude: from.option(Reader::socket_id)?,
-            info: InfoWanted::read(from)?,
-        })
-    }
-}
-
-impl<'a> Holding<'a> {
-    fn write(&self, to: &mut Writer) {
-        to.text(self.channel).u32(self.subscriptions);
-        to.list(&self.members, |to, (member, count)| {
-            member.write(to);
-            to.u32(*count);
-        });
-    }
-
-    fn read(from: &mut Reader<'a>) -> Result<Holding<'a>, Garbled> {
-        Ok(Holding {
-            channel: from.text()?,
-            subscriptions: from.u32()?,
-            members: from.list(|from| Ok((Member::read(from)?, from.u32()?)))?,
-        })
-    }
-}
-
-impl<'a> Question<'a> {
-    fn write(&self, to: &mut Writer) {
-        match self {
-            Question::Channels { app_id, prefix } => to.u8(0).text(app_id).text(prefix),
-            Question::Channel { channel } => to.u8(1).text(channel),
-            Question::Users { channel } => to.u8(2).text(channel),
-            Question::Ready => to.u8(3),
-        };
-    }
-
-    fn read(from: &mut Reader<'a>) -> Result<Question<'a>, Garbled> {
-        Ok(match from.u8()? {
-            0 => Question::Channels {
-                app_id: from.text()?,
-                prefix: from.text()?,
-            },
-            1 => Question::Channel {
-                channel: from.text()?,
-            },
-            2 => Question::Users {
-                channel: from.text()?,
-            },
-            3 => Question::Ready,
-            _ => return Err(Garbled),
-        })
-    }
-}
-
-impl ChannelCounts {
-    fn write(&self, to: &mut Writer) {
-        to.u64(self.users).u64(self.subscriptions);
-    }
-
-    fn read(from: &mut Reader<'_>) -> Result<ChannelCounts, Garbled> {
-        Ok(ChannelCounts {
-            users: from.u64()?,
-            subscriptions: from.u64()?,
-        })
-    }
-}
-
-impl RefusalReason {
-    const ALL: [RefusalReason; 4] = [
-        RefusalReason::Full,
-        RefusalReason::Congested,
-        RefusalReason::Settling,
-        RefusalReason::TooLong,
-    ];
-
-    fn write(self, to: &mut Writer) {
-        to.u8(self as u8);
-    }
-
-    fn read(from: &mut Reader<'_>) -> Result<RefusalReason, Garbled> {
-        let index = usize::from(from.u8()?);
-        RefusalReason::ALL.get(index).copied().ok_or(Garbled)
-    }
-}
-
-impl<'a> Answer<'a> {
-    fn write(&self, to: &mut Writer) {
-        match self {
-            Answer::Published(counts) => {
-                to.u8(0).list(counts, |to, counts| counts.write(to));
-            }
-            Answer::Channels(channels) => {
-                to.u8(1).list(channels, |to, (name, counts)| {
-                    to.text(name);
-                    counts.write(to);
-                });
-            }
-            Answer::Channel(counts) => counts.write(to.u8(2)),
-            Answer::Users(users) => {
-                to.u8(3).list(users, |to, user| {
-                    to.text(user);
-                });
-            }
-            Answer::Ready { linked, expected } => {
-                to.u8(4).u32(*linked).u32(*expected);
-            }
-            Answer::Refused(reason) => reason.write(to.u8(5)),
-        }
-    }
-
-    fn read(from: &mut Reader<'a>) -> Result<Answer<'a>, Garbled> {
-        Ok(match from.u8()? {
-            0 => Answer::Published(from.list(ChannelCounts::read)?),
-            1 => {
-                Answer::Channels(from.list(|from| Ok((from.text()?, ChannelCounts::read(from)?)))?)
-            }
-            2 => Answer::Channel(ChannelCounts::read(from)?),
-            3 => Answer::Users(from.list(Reader::text)?),
-            4 => Answer::Ready {
-                linked: from.u32()?,
-                expected: from.u32()?,
-            },
-            5 => Answer::Refused(RefusalReason::read(from)?),
-            _ => return Err(Garbled),
-        })
-    }
+fn frame_of_texts(kind: u8, texts: &[&str]) -> Vec<u8> {
+    let mut to = Writer::new(kind);
+    write_texts(&mut to, texts);
+    to.finish()
 }
 
 impl<'a> Up<'a> {
@@ -416,10 +137,11 @@ impl<'a> Up<'a> {
                 life,
                 shard,
                 shards,
+                counted,
             } => {
                 let mut to = Writer::new(0);
                 to.u32(*version).u32(*slot).u32(*life);
-                to.u32(*shard).u32(*shards);
+                write_texts(to.u32(*shard).u32(*shards), counted);
                 to.finish()
             }
             Up::Announce(holding) => {
@@ -456,6 +178,8 @@ impl<'a> Up<'a> {
                 question.write(to.u64(*ticket));
                 to.finish()
             }
+            Up::Watch { users } => frame_of_texts(7, users),
+            Up::Unwatch { users } => frame_of_texts(8, users),
         }
     }
 
@@ -470,6 +194,7 @@ impl<'a> Up<'a> {
                 life: from.u32()?,
                 shard: from.u32()?,
                 shards: from.u32()?,
+                counted: from.list(Reader::text)?,
             },
             1 => Up::Announce(Holding::read(from)?),
             2 => Up::Announced,
@@ -490,6 +215,12 @@ impl<'a> Up<'a> {
                 ticket: from.u64()?,
                 question: Question::read(from)?,
             },
+            7 => Up::Watch {
+                users: from.list(Reader::text)?,
+            },
+            8 => Up::Unwatch {
+                users: from.list(Reader::text)?,
+            },
             _ => return Err(Garbled),
         };
         from.end()?;
@@ -507,11 +238,13 @@ impl<'a> Down<'a> {
                 ticket,
                 channel,
                 roster,
+                cached,
             } => {
                 to.u64(*ticket).text(channel);
                 to.option(roster.as_deref(), |to, members| {
                     to.list(members, |to, member| member.write(to));
                 });
+                to.option(*cached, |to, cached| cached.write(to));
             }
             Down::Refused {
                 ticket,
@@ -533,6 +266,17 @@ impl<'a> Down<'a> {
             Down::Undelivered { sender } => {
                 to.socket_id(*sender);
             }
+            Down::Counted {
+                channel,
+                subscriptions,
+            } => {
+                to.text(channel).u64(*subscriptions);
+            }
+            Down::Standings { users } => {
+                to.list(users, |to, (user, online)| {
+                    to.text(user).u8(u8::from(*online));
+                });
+            }
         }
         to.finish()
     }
@@ -548,6 +292,8 @@ impl<'a> Down<'a> {
             Down::Roster { .. } => 6,
             Down::Answer { .. } => 7,
             Down::Undelivered { .. } => 8,
+            Down::Counted { .. } => 9,
+            Down::Standings { .. } => 10,
         }
     }
 
@@ -561,6 +307,7 @@ impl<'a> Down<'a> {
                 ticket: from.u64()?,
                 channel: from.text()?,
                 roster: from.option(|from| from.list(Member::read))?,
+                cached: from.option(Cached::read)?,
             },
             2 => Down::Refused {
                 ticket: from.u64()?,
@@ -586,6 +333,13 @@ impl<'a> Down<'a> {
             },
             8 => Down::Undelivered {
                 sender: from.socket_id()?,
+            },
+            9 => Down::Counted {
+                channel: from.text()?,
+                subscriptions: from.u64()?,
+            },
+            10 => Down::Standings {
+                users: from.list(|from| Ok((from.text()?, from.u8()? != 0)))?,
             },
             _ => return Err(Garbled),
         };

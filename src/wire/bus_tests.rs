@@ -8,6 +8,12 @@ const MEMBER: Member<'_> = Member {
     user_info: "{\"a\":1}",
 };
 
+const CACHED: Cached<'_> = Cached {
+    name: "\"e\"",
+    data: "\"d\"",
+    ttl_seconds: 1800,
+};
+
 fn item() -> Item<'static> {
     Item {
         channels: vec!["demo/a", "demo/b"],
@@ -20,6 +26,7 @@ fn item() -> Item<'static> {
         info: InfoWanted {
             user_count: false,
             subscription_count: true,
+            cache: true,
         },
     }
 }
@@ -37,6 +44,7 @@ fn ups() -> Vec<Up<'static>> {
             life: 8,
             shard: 0,
             shards: 1,
+            counted: vec!["demo", "other"],
         },
         Up::Announce(holding),
         Up::Announced,
@@ -72,26 +80,51 @@ fn ups() -> Vec<Up<'static>> {
             ticket: 8,
             question: Question::Ready,
         },
+        Up::Watch {
+            users: vec!["demo/#server-to-user-1"],
+        },
+        Up::Unwatch {
+            users: vec!["demo/#server-to-user-1"],
+        },
     ]
 }
 
-fn downs() -> Vec<Down<'static>> {
+fn answers() -> Vec<Down<'static>> {
     let counts = ChannelCounts {
         users: 1,
         subscriptions: 2,
     };
     let answer = |answer| Down::Answer { ticket: 5, answer };
     vec![
+        answer(Answer::Published(vec![counts, counts])),
+        answer(Answer::Channels(vec![("a", counts)])),
+        answer(Answer::Channel {
+            counts,
+            cached: Some(CACHED),
+        }),
+        answer(Answer::Users(vec!["u1", "u2"])),
+        answer(Answer::Ready {
+            linked: 1,
+            expected: 2,
+        }),
+        answer(Answer::Refused(RefusalReason::Congested)),
+    ]
+}
+
+fn downs() -> Vec<Down<'static>> {
+    vec![
         Down::Welcome,
         Down::Subscribed {
             ticket: 1,
             channel: "demo/a",
             roster: Some(vec![MEMBER]),
+            cached: None,
         },
         Down::Subscribed {
             ticket: 1,
             channel: "demo/a",
             roster: None,
+            cached: Some(CACHED),
         },
         Down::Refused {
             ticket: 1,
@@ -111,18 +144,23 @@ fn downs() -> Vec<Down<'static>> {
             channel: "demo/a",
             members: vec![MEMBER, MEMBER],
         },
-        answer(Answer::Published(vec![counts, counts])),
-        answer(Answer::Channels(vec![("a", counts)])),
-        answer(Answer::Channel(counts)),
-        answer(Answer::Users(vec!["u1", "u2"])),
-        answer(Answer::Ready {
-            linked: 1,
-            expected: 2,
-        }),
-        answer(Answer::Refused(RefusalReason::Congested)),
         Down::Undelivered {
             sender: SocketId::from_halves(3, 4),
         },
+        Down::Counted {
+            channel: "demo/a",
+            subscriptions: 7,
+        },
+        Down::Standings {
+            users: vec![
+                ("demo/#server-to-user-1", true),
+                ("demo/#server-to-user-2", false),
+            ],
+        },
+        Down::Deliver(Item {
+            content: Content::Dismissal,
+            ..item()
+        }),
     ]
 }
 
@@ -131,7 +169,7 @@ fn every_message_survives_the_trip() {
     for message in ups() {
         assert_eq!(Up::decode(&message.encode()), Ok(message));
     }
-    for message in downs() {
+    for message in downs().into_iter().chain(answers()) {
         assert_eq!(Down::decode(&message.encode()), Ok(message));
     }
 }

@@ -76,7 +76,10 @@ pub struct ConnectionRow {
     pub user: Option<String>,
     pub channels: u32,
     pub age_ms: u64,
+    /// The client's address.
     pub remote: String,
+    /// The proxy who said so; empty without one.
+    pub via: String,
 }
 
 /// Reactor to master.
@@ -247,7 +250,7 @@ impl ConnectionRow {
         ] {
             to.u64(number);
         }
-        for word in [&self.protocol, &self.status, &self.remote] {
+        for word in [&self.protocol, &self.status, &self.remote, &self.via] {
             to.text(word);
         }
         to.option(self.user.as_deref(), |to, user| {
@@ -268,6 +271,7 @@ impl ConnectionRow {
             protocol: from.text()?.to_owned(),
             status: from.text()?.to_owned(),
             remote: from.text()?.to_owned(),
+            via: from.text()?.to_owned(),
             user: from.option(Reader::text)?.map(str::to_owned),
         })
     }
@@ -323,6 +327,7 @@ mod tests {
             conn: 9,
             protocol: "websocket".into(),
             user: Some("u".into()),
+            via: "unix".into(),
             age_ms: 4,
             ..ConnectionRow::default()
         };

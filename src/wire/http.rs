@@ -42,13 +42,19 @@ impl<'a> Request<'a> {
         self.headers(name).next()
     }
 
-    /// All fields of that name, in order.
+    /// All fields of that name, in order; those that are not UTF-8 left out.
     pub fn headers(&self, name: &str) -> impl Iterator<Item = &'a str> {
+        let values = self.raw_headers(name);
+        values.filter_map(|value| std::str::from_utf8(value).ok())
+    }
+
+    /// All fields of that name, in order, whatever bytes they hold.
+    pub fn raw_headers(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
         let lines = self.lines.split(|&byte| byte == b'\n');
         lines.filter_map(move |line| {
             let (found, value) = line.split_at_checked(name.len())?;
             let is_it = value.first() == Some(&b':') && found.eq_ignore_ascii_case(name.as_bytes());
-            is_it.then(|| std::str::from_utf8(value[1..].trim_ascii()).ok())?
+            is_it.then(|| value[1..].trim_ascii())
         })
     }
 

@@ -3,10 +3,12 @@
 
 pub mod bus;
 pub mod bus_codec;
+pub mod bus_parts;
 pub mod control;
 pub mod courier_bus;
 pub mod deflate;
 pub mod deflate_offer;
+pub mod forwarded;
 pub mod frames;
 pub mod framing;
 pub mod http;
@@ -18,6 +20,7 @@ pub mod lines;
 pub mod numbers;
 pub mod origin;
 pub mod protocol;
+pub mod proxy;
 pub mod pusher;
 pub mod query;
 pub mod raw;

@@ -39,6 +39,11 @@ pub fn channel_text(socket_id: &str, channel: &str, channel_data: Option<&str>) 
     }
 }
 
+/// What a backend signs to let a connection act as a user.
+pub fn user_text(socket_id: &str, user_data: &str) -> String {
+    format!("{socket_id}::user::{user_data}")
+}
+
 /// Why a signed request is not believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SignatureFault {

@@ -164,6 +164,23 @@ class PythonServerSdk(unittest.TestCase):
         with self.assertRaises(PusherBadRequest):
             server_sdk().users_info(fresh("public"))
 
+    def test_a_user_is_reached_and_his_connections_are_ended(self):
+        user_id = fresh("ann")
+        sdk = server_sdk()
+        people = [self.subscriber() for _ in range(4)]
+        for person in people:
+            auth = sdk.authenticate_user(person.socket_id, {"id": user_id})
+            person.socket.send(json.dumps({"event": "pusher:signin", "data": auth}))
+            person.wait("pusher:signin_success")
+        self.assertEqual(sdk.send_to_user(user_id, "hint", {"n": 1}), {})
+        for person in people:
+            self.assertEqual(json.loads(person.wait("hint")["data"]), {"n": 1})
+        # The SDK leaves /apps/ID out of the path.
+        self.assertEqual(sdk.terminate_user_connections(user_id), {})
+        for person in people:
+            opcode, frame = person.socket.recv_data()
+            self.assertEqual((opcode, frame[:2]), (0x8, (4009).to_bytes(2, "big")))
+
     def test_a_wrong_secret_is_refused(self):
         for call in (
             lambda sdk: sdk.trigger(fresh("safe"), "e", "x"),

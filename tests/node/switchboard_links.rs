@@ -134,6 +134,7 @@ fn another_version_and_another_division_are_not_understood() {
             life: 0,
             shard: 0,
             shards: 1,
+            counted: Vec::new(),
         },
         Up::Hello {
             version: VERSION,
@@ -141,6 +142,7 @@ fn another_version_and_another_division_are_not_understood() {
             life: 0,
             shard: 0,
             shards: 2,
+            counted: Vec::new(),
         },
         Up::Hello {
             version: VERSION,
@@ -148,6 +150,7 @@ fn another_version_and_another_division_are_not_understood() {
             life: 0,
             shard: 1,
             shards: 1,
+            counted: Vec::new(),
         },
         Up::Announced,
         ask_whether_ready(1),

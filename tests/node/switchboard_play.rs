@@ -96,6 +96,7 @@ pub fn hello(slot: u32) -> Up<'static> {
         life: 0,
         shard: 0,
         shards: 1,
+        counted: Vec::new(),
     }
 }
 

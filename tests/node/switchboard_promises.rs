@@ -209,9 +209,6 @@ fn an_answer_too_long_for_a_link_says_so() {
 #[test]
 fn a_client_has_no_business_here() {
     let (mut board, _, _) = Board::of_two(Limits::default());
-    let client = board.hand.open(Origin::Client {
-        listener: 0,
-        address: None,
-    });
+    let client = board.hand.open(Origin::client(0, None));
     assert!(board.has_cut(client));
 }

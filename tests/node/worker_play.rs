@@ -43,6 +43,9 @@ impl Play {
                 key: "demo-key".into(),
                 secret: Secret::new("demo-secret".into()),
                 client_events: true,
+                subscription_counts: false,
+                watchlists: false,
+                authorize_seconds: 0,
                 origins: Vec::new(),
             }]),
             demo_page: Some("<title>demo</title>"),
@@ -66,6 +69,7 @@ impl Play {
             life: 0,
             shard: 0,
             shards: 1,
+            counted: Vec::new(),
         };
         assert_eq!(Up::decode(&greeting[0]), Ok(hello));
         assert_eq!(Up::decode(&greeting[1]), Ok(Up::Announced));
@@ -85,8 +89,7 @@ impl Play {
     }
 
     pub fn open(&mut self, listener: usize) -> ConnId {
-        let address = None;
-        let conn = self.hand.open(Origin::Client { listener, address });
+        let conn = self.hand.open(Origin::client(listener, None));
         self.clients.insert(conn, Client::new(0, Speech::Http));
         conn
     }
@@ -145,6 +148,7 @@ impl Play {
             ticket,
             channel,
             roster,
+            cached: None,
         });
     }
 

@@ -63,10 +63,7 @@ fn an_answer_for_a_connection_that_is_gone_reaches_nobody() {
     play.hand.lose(asker);
     // Somebody else sits on the same chair, and asks too.
     let next = ConnId::new(asker.slot, asker.generation + 1);
-    let origin = Origin::Client {
-        listener: 0,
-        address: None,
-    };
+    let origin = Origin::client(0, None);
     play.hand.open_as(next, origin);
     play.clients.insert(next, Client::new(0, Speech::Http));
     play.send(next, &read_channels());
@@ -184,7 +181,13 @@ fn an_answer_of_the_wrong_kind_promises_nothing() {
     let mut play = Play::new(Limits::default());
     let conn = play.open(0);
     play.send(conn, &publish("1"));
-    play.tell(&answer(1, Answer::Channel(ChannelCounts::default())));
+    play.tell(&answer(
+        1,
+        Answer::Channel {
+            counts: ChannelCounts::default(),
+            cached: None,
+        },
+    ));
     assert_eq!(play.statuses(conn), [503]);
     play.send(conn, &publish("2"));
     play.tell(&answer(2, Answer::Refused(RefusalReason::Congested)));

@@ -123,6 +123,7 @@ fn play(limits: Limits) -> Play {
     let listener = Listener {
         protocol: Protocol::Lines,
         handler: Handler::Service(0),
+        forwarding: None,
     };
     let play = Play::serving(limits, services, vec![listener]);
     assert_eq!(calls(), ["start 3"]);
@@ -130,10 +131,8 @@ fn play(limits: Limits) -> Play {
 }
 
 fn open(play: &mut Play) -> ConnId {
-    let conn = play.hand.open(Origin::Client {
-        listener: LISTENERS.len(),
-        address: Some("192.0.2.1:7".parse().expect("an address")),
-    });
+    let peer = "192.0.2.1:7".parse().expect("an address");
+    let conn = play.hand.open(Origin::client(LISTENERS.len(), Some(peer)));
     assert_eq!(calls(), ["connect Some(192.0.2.1:7)"]);
     conn
 }
@@ -163,6 +162,7 @@ fn a_topic_is_a_channel_that_no_app_can_have() {
         ticket: 1,
         channel: "~/room",
         roster: None,
+        cached: None,
     });
     assert_eq!(calls(), ["subscribed room"]);
     play.tell(&deliver(Content::Text("hi")));

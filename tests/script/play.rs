@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use super::requests::{Signing, request};
 use super::{Step, notation};
-use crate::world::client::{Heard, Speech, signature, text, upgrade};
-use crate::world::{KEY, World};
+use crate::world::client::{Heard, Speech, signature, signature_with, text, upgrade};
+use crate::world::{APP_ID, KEY, World};
 
 const MASK: [u8; 4] = [0x12, 0x34, 0x56, 0x78];
 /// As the world opens them.
@@ -21,6 +21,8 @@ const PATH: &str = "/app/demo-key?protocol=7";
 #[derive(Default)]
 struct Player {
     client: usize,
+    /// Whose key it connected with.
+    app: String,
     /// Of the next request.
     signing: Signing,
     /// Of the last answer.
@@ -119,7 +121,7 @@ impl Play {
         let client = self.client(name)?;
         let message = match serde_json::from_str::<Value>(&filled) {
             Ok(mut message) if message["data"]["auth"] == "$auth" => {
-                self.sign(client, &mut message["data"]);
+                self.sign(name, client, &mut message["data"]);
                 message.to_string()
             }
             _ => filled,
@@ -130,7 +132,7 @@ impl Play {
     }
 
     /// Puts in what the customer's backend would answer for this channel and channel_data.
-    fn sign(&self, client: usize, data: &mut Value) {
+    fn sign(&self, name: &str, client: usize, data: &mut Value) {
         let socket_id = self.world.clients[client].socket_id.clone();
         let mut text = socket_id.unwrap_or_default();
         for part in ["channel", "channel_data"] {
@@ -139,7 +141,13 @@ impl Play {
                 text.push_str(part);
             }
         }
-        data["auth"] = json!(format!("{KEY}:{}", signature(&text)));
+        if let Some(user_data) = data["user_data"].as_str() {
+            text.push_str("::user::");
+            text.push_str(user_data);
+        }
+        let app = &self.players[name].app;
+        let signature = signature_with(&format!("{app}-secret"), &text);
+        data["auth"] = json!(format!("{app}-key:{signature}"));
     }
 
     fn act(&mut self, name: &str, rest: &str) -> Done {
@@ -161,6 +169,13 @@ impl Play {
         let frame = |opcode, payload: &[u8]| client_frame(opcode, true, MASK, payload);
         match verb {
             "subscribe" => return self.subscribe(name, rest),
+            "sign-in" => {
+                let data = json!({"auth": "$auth", "user_data": rest});
+                let message = json!({"event": "pusher:signin", "data": data}).to_string();
+                self.say(name, &message)?;
+                self.world.carry_all();
+                return self.expect_event(name, "pusher:signin_success");
+            }
             "unsubscribe" => {
                 let message = json!({"event": "pusher:unsubscribe", "data": {"channel": rest}});
                 self.world.send(client, &text(&message.to_string()));
@@ -188,6 +203,7 @@ impl Play {
     fn open(&mut self, name: &str, worker: usize, listener: usize) {
         let player = Player {
             client: self.world.connect(worker, listener),
+            app: APP_ID.to_owned(),
             ..Player::default()
         };
         self.players.insert(name.to_owned(), player);
@@ -207,6 +223,9 @@ impl Play {
             }
         }
         self.open(name, worker, listener);
+        if let Some((app, _)) = path.trim_start_matches("/app/").split_once("-key") {
+            self.player(name).app = app.to_owned();
+        }
         let client = self.client(name)?;
         if is_api(name) || self.world.clients[client].speech != Speech::Http {
             return Ok(());
@@ -229,7 +248,7 @@ impl Play {
         }
         let client = self.client(name)?;
         if channel.starts_with("private-") || channel.starts_with("presence-") {
-            self.sign(client, &mut data);
+            self.sign(name, client, &mut data);
         }
         let message = json!({"event": "pusher:subscribe", "data": data}).to_string();
         let bytes = self.world.clients[client].speech.message(&message);

@@ -57,7 +57,9 @@ fn signed(
     signing: &Signing,
     unix_seconds: i64,
 ) -> Result<String, String> {
-    if !target.starts_with("/apps") || signing.0.iter().any(|(k, _)| k == "none" || k == "bearer") {
+    if !(target.starts_with("/apps") || target.starts_with("/users"))
+        || signing.0.iter().any(|(k, _)| k == "none" || k == "bearer")
+    {
         return Ok(target.to_owned());
     }
     let (path, query) = target.split_once('?').unwrap_or((target, ""));

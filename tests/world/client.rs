@@ -280,8 +280,20 @@ pub fn subscription(socket_id: &str, channel: &str, user_id: Option<&str>) -> St
 }
 
 pub fn signature(text: &str) -> String {
-    let key = hmac::Key::new(hmac::HMAC_SHA256, SECRET.as_bytes());
+    signature_with(SECRET, text)
+}
+
+pub fn signature_with(secret: &str, text: &str) -> String {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
     data_encoding::HEXLOWER.encode(hmac::sign(&key, text.as_bytes()).as_ref())
+}
+
+/// A sign-in with a watchlist.
+pub fn sign_in(socket_id: &str, user_id: &str, watchlist: &[&str]) -> String {
+    let user_data = json!({"id": user_id, "watchlist": watchlist}).to_string();
+    let auth = signature(&format!("{socket_id}::user::{user_data}"));
+    let data = json!({"auth": format!("{KEY}:{auth}"), "user_data": user_data});
+    json!({"event": "pusher:signin", "data": data}).to_string()
 }
 
 /// A call of the HTTP API with the secret as bearer token.

@@ -4,12 +4,13 @@
 
 #![allow(dead_code)] // each test program uses its part
 
+pub mod apps;
 pub mod client;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use lineman::app::apps::{App, Apps, Secret};
+use lineman::app::apps::Apps;
 use lineman::app::cors::Cors;
 use lineman::app::handler::Handler;
 use lineman::base::dice::Dice;
@@ -39,7 +40,11 @@ pub const LISTENERS: [Listener; 5] = [
 ];
 
 const fn listener(protocol: Protocol, handler: Handler) -> Listener {
-    Listener { protocol, handler }
+    Listener {
+        protocol,
+        handler,
+        forwarding: None,
+    }
 }
 
 /// 2026-01-01, so that signatures have a plausible clock.
@@ -155,18 +160,11 @@ impl World {
             };
             Box::new(Switchboard::new(options, self.now))
         } else {
-            let app = |name: &str, client_events| App {
-                id: name.into(),
-                key: format!("{name}-key"),
-                secret: Secret::new(format!("{name}-secret")),
-                client_events,
-                origins: Vec::new(),
-            };
             let options = WorkerOptions {
                 slot: self.slot_of(index),
                 life: self.lives,
                 listeners: LISTENERS.to_vec(),
-                apps: Apps::new(vec![app(APP_ID, true), app("quiet", false)]),
+                apps: Apps::new([APP_ID, "quiet", "strict"].map(apps::app).to_vec()),
                 demo_page: None,
                 services: Default::default(),
                 limits: self.limits.clone(),
@@ -266,14 +264,7 @@ impl World {
             _ => Speech::Http,
         };
         self.clients.push(Client::new(index, speech));
-        self.join(
-            End::Client(index),
-            worker,
-            Origin::Client {
-                listener,
-                address: None,
-            },
-        );
+        self.join(End::Client(index), worker, Origin::client(listener, None));
         index
     }
 

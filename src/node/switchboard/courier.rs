@@ -13,10 +13,12 @@ use std::time::Duration;
 use crate::base::backoff::Backoff;
 use crate::base::dice::Dice;
 use crate::base::ids::ConnId;
+use crate::base::names::{is_cache, user_of};
 use crate::base::now::{Moment, Now};
 use crate::node::switchboard::Switchboard;
 use crate::node::{Output, Peer};
 use crate::push::webhook::{Event, Kind};
+use crate::realtime::counting::Counting;
 use crate::realtime::registry::Registry;
 use crate::wire::bus::{Content, Item};
 use crate::wire::bus_codec::Garbled;
@@ -30,9 +32,9 @@ const PIECE: usize = 256;
 /// The wait after a dial that failed; it doubles from there.
 const DIAL_FIRST: Duration = Duration::from_millis(50);
 const DIAL_LONGEST: Duration = Duration::from_secs(1);
-/// Channels with more subscribers than this have their counts told this often (Pusher).
-const CROWD: u64 = 100;
-const CROWD_EVERY: Duration = Duration::from_secs(5);
+/// An empty cache channel is told this often; of more channels than this, each time.
+const MISS_EVERY: Duration = Duration::from_secs(3);
+const MISSES_MAX: usize = 4096;
 
 /// Apps with webhooks, and what their endpoints want that happens often.
 pub type Watched = BTreeMap<String, Vec<Kind>>;
@@ -50,8 +52,9 @@ pub(super) struct Reporter {
     kept_bytes: usize,
     /// A snapshot is due.
     behind: bool,
-    /// Channels whose count changed and is told later.
-    counts: BTreeMap<String, Moment>,
+    counting: Counting,
+    /// Cache channels that were told to be empty, and until when that is not told again.
+    misses: BTreeMap<String, Moment>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -82,7 +85,8 @@ impl Reporter {
             kept: VecDeque::new(),
             kept_bytes: 0,
             behind: true,
-            counts: BTreeMap::new(),
+            counting: Counting::new(dice),
+            misses: BTreeMap::new(),
         }
     }
 
@@ -93,12 +97,12 @@ impl Reporter {
         kinds.is_some_and(|kinds| kinds.contains(&kind))
     }
 
-    /// Of an app that has webhooks.
+    /// Of an app that has webhooks. What is sent to one user is no channel to others (Pusher).
     fn watches(&self, key: &str) -> bool {
-        !self.watched.is_empty()
-            && key
-                .split_once('/')
-                .is_some_and(|(app, _)| self.watched.contains_key(app))
+        let parts = key.split_once('/').filter(|_| self.link != Link::Off);
+        parts.is_some_and(|(app, channel)| {
+            self.watched.contains_key(app) && user_of(channel).is_none()
+        })
     }
 
     pub(super) fn deadline(&self) -> Option<Moment> {
@@ -106,7 +110,7 @@ impl Reporter {
             Link::Resting(at) => Some(at),
             _ => None,
         };
-        self.counts.values().copied().chain(dial).min()
+        self.counting.deadline().into_iter().chain(dial).min()
     }
 
     /// The snapshot as frames.
@@ -144,7 +148,8 @@ impl Switchboard {
         if user_id.is_some() {
             self.note(key, true, user_id);
         }
-        self.count_changed(key, now);
+        self.cache_missed(key, now);
+        self.subscriptions_changed(key, now);
     }
 
     /// A subscription ended. `user_id`: of one who is not there any more.
@@ -157,7 +162,7 @@ impl Switchboard {
         }
         match self.registry.counts(key).subscriptions {
             0 => self.note(key, false, None),
-            _ => self.count_changed(key, now),
+            _ => self.subscriptions_changed(key, now),
         }
     }
 
@@ -186,23 +191,36 @@ impl Switchboard {
         }
     }
 
-    fn count_changed(&mut self, key: &str, now: Now) {
-        // Presence channels count users instead (Pusher).
+    /// A cache channel that has nothing for its newcomer is told once for all who come together.
+    fn cache_missed(&mut self, key: &str, now: Now) {
+        let wanted = self.reporter.wants(key, Kind::CacheMiss)
+            && key.split_once('/').is_some_and(|(_, it)| is_cache(it))
+            && self.cache.get(key, now.moment).is_none();
+        if !wanted {
+            return;
+        }
+        let misses = &mut self.reporter.misses;
+        if misses.len() >= MISSES_MAX {
+            misses.retain(|_, until| *until > now.moment);
+        }
+        if misses.get(key).is_some_and(|until| *until > now.moment) {
+            return;
+        }
+        if misses.len() < MISSES_MAX {
+            misses.insert(key.to_string(), now.moment + MISS_EVERY);
+        }
+        self.pass(key, Event::CacheMiss);
+    }
+
+    fn subscriptions_changed(&mut self, key: &str, now: Now) {
+        // Presence channels have users instead (Pusher).
         let presence = key.contains("/presence-");
         if presence || !self.reporter.wants(key, Kind::SubscriptionCount) {
             return;
         }
         let count = self.registry.counts(key).subscriptions;
-        match count > CROWD {
-            true => {
-                let counts = &mut self.reporter.counts;
-                let due = now.moment + CROWD_EVERY;
-                counts.entry(key.to_string()).or_insert(due);
-            }
-            false => {
-                self.reporter.counts.remove(key);
-                self.pass(key, Event::SubscriptionCount(count));
-            }
+        if self.reporter.counting.changed(key, count, now.moment) {
+            self.pass(key, Event::SubscriptionCount(count));
         }
     }
 
@@ -220,7 +238,7 @@ impl Switchboard {
                 user_id,
             },
         };
-        self.keep(report.encode());
+        self.keep_report(report.encode());
     }
 
     fn pass(&mut self, key: &str, event: Event<'_>) {
@@ -231,11 +249,11 @@ impl Switchboard {
             channel: key,
             json: &event.json(channel),
         };
-        self.keep(report.encode());
+        self.keep_report(report.encode());
     }
 
     /// Keeps one numbered report, and sends it if somebody listens.
-    fn keep(&mut self, frame: Vec<u8>) {
+    fn keep_report(&mut self, frame: Vec<u8>) {
         let reporter = &mut self.reporter;
         let full = reporter.kept.len() >= REPORTS_MAX;
         if full || reporter.kept_bytes + frame.len() > BYTES_MAX {
@@ -318,18 +336,9 @@ impl Switchboard {
             self.reporter.link = Link::Dialling;
             self.outputs.push_back(Output::Dial(Peer::Courier));
         }
-        let counts = &mut self.reporter.counts;
-        let due: Vec<String> = counts
-            .iter()
-            .filter(|(_, at)| **at <= now.moment)
-            .map(|(key, _)| key.clone())
-            .collect();
-        for key in due {
-            self.reporter.counts.remove(&key);
-            let count = self.registry.counts(&key).subscriptions;
-            if count > 0 {
-                self.pass(&key, Event::SubscriptionCount(count));
-            }
+        while let Some(key) = self.reporter.counting.next_due(now.moment) {
+            let count = self.registry.counts(key.as_str()).subscriptions;
+            self.pass(key.as_str(), Event::SubscriptionCount(count));
         }
     }
 }

@@ -2,10 +2,11 @@
 //! questions.
 
 use crate::base::ids::ConnId;
+use crate::base::names::is_cache;
 use crate::base::now::Now;
 use crate::node::switchboard::{Switchboard, Unanswered};
 use crate::realtime::registry::LinkId;
-use crate::wire::bus::{Answer, Down, Item, Member, Question, RefusalReason, Up};
+use crate::wire::bus::{Answer, Content, Down, Item, Member, Question, RefusalReason, Up};
 
 impl Switchboard {
     pub(super) fn hear(&mut self, conn: ConnId, id: LinkId, message: Up<'_>, now: Now) {
@@ -18,15 +19,23 @@ impl Switchboard {
                 self.subscribe(conn, id, (ticket, channel), member, now);
             }
             Up::Unsubscribe { channel, user_id } => {
+                let was_occupied = self.registry.is_occupied(channel);
                 let left = self.registry.unsubscribe(id, channel, user_id);
                 let user_id = user_id.filter(|_| left);
                 if let Some(user_id) = user_id {
                     self.tell_member_removed(channel, user_id, now);
                 }
+                self.tell_occupancy(channel, was_occupied, now);
                 self.report_left(channel, user_id, now);
             }
             Up::Publish { ticket, items } => self.publish(conn, ticket, &items, now),
             Up::Ask { ticket, question } => self.answer(conn, ticket, &question, now),
+            Up::Watch { users } => self.watch(conn, id, &users, now),
+            Up::Unwatch { users } => {
+                for user in users {
+                    self.watching.unwatch(id, user);
+                }
+            }
             // A worker greets and announces once per link.
             Up::Hello { .. } | Up::Announce(_) | Up::Announced => {}
         }
@@ -40,6 +49,7 @@ impl Switchboard {
         member: Option<Member<'_>>,
         now: Now,
     ) {
+        let was_occupied = self.registry.is_occupied(channel);
         let Ok(joined) = self.registry.subscribe(id, channel, member) else {
             let reason = RefusalReason::Full;
             return self.refuse_subscription(conn, ticket, channel, reason, now);
@@ -53,8 +63,6 @@ impl Switchboard {
                 |channel| Down::MemberAdded { channel, member },
             );
         }
-        let newcomer = member.filter(|_| joined.first_of_user);
-        self.report_joined(channel, newcomer.map(|member| member.user_id), now);
         let wants_roster = member.is_some() && joined.first_of_link;
         let roster = self.registry.members(channel).filter(|_| wants_roster);
         let roster = roster.map(|members| members.iter().collect());
@@ -62,9 +70,14 @@ impl Switchboard {
             ticket,
             channel,
             roster,
+            cached: self.cache.get(channel, now.moment),
         }
         .encode();
         self.send_frame(conn, &frame, now);
+        // After it, so that the newcomer is told too.
+        self.tell_occupancy(channel, was_occupied, now);
+        let newcomer = member.filter(|_| joined.first_of_user);
+        self.report_joined(channel, newcomer.map(|member| member.user_id), now);
     }
 
     /// All events of the call, or none.
@@ -84,9 +97,12 @@ impl Switchboard {
             }
             self.deliver(item, &mut marks, now);
         }
+        // Clients publish without a ticket, and what they say is not kept (Pusher: events that
+        // were triggered through the HTTP API only).
         if ticket == 0 {
             return self.report_client_events(items);
         }
+        items.iter().for_each(|item| self.keep(item, now));
         let frame = Down::Answer {
             ticket,
             answer: Answer::Published(counts),
@@ -103,6 +119,18 @@ impl Switchboard {
                 frame,
                 marks,
             });
+        }
+    }
+
+    /// Keeps the event for those who subscribe to its cache channels later.
+    fn keep(&mut self, item: &Item<'_>, now: Now) {
+        let Content::Event { name, data } = item.content else {
+            return;
+        };
+        for key in &item.channels {
+            if key.split_once('/').is_some_and(|(_, it)| is_cache(it)) {
+                self.cache.put(key, name, data, now.moment);
+            }
         }
     }
 
@@ -190,7 +218,12 @@ impl Switchboard {
                     now,
                 );
             }
-            Up::Hello { .. } | Up::Announce(_) | Up::Announced | Up::Unsubscribe { .. } => {}
+            Up::Hello { .. }
+            | Up::Announce(_)
+            | Up::Announced
+            | Up::Unsubscribe { .. }
+            | Up::Watch { .. }
+            | Up::Unwatch { .. } => {}
         }
     }
 
@@ -215,7 +248,10 @@ impl Switchboard {
             Question::Channels { app_id, prefix } => {
                 Answer::Channels(self.registry.list(app_id, prefix))
             }
-            Question::Channel { channel } => Answer::Channel(self.registry.counts(channel)),
+            Question::Channel { channel } => Answer::Channel {
+                counts: self.registry.counts(channel),
+                cached: self.cache.get(channel, now.moment),
+            },
             Question::Users { channel } => {
                 let members = self.registry.members(channel);
                 Answer::Users(
@@ -237,46 +273,6 @@ impl Switchboard {
             frame = Down::Answer { ticket, answer }.encode();
         }
         self.send_frame(conn, &frame, now);
-    }
-
-    pub(super) fn tell_member_added(
-        &mut self,
-        id: LinkId,
-        channel: &str,
-        member: Member<'_>,
-        now: Now,
-    ) {
-        self.tell_links(channel, Some(id), now, |channel| Down::MemberAdded {
-            channel,
-            member,
-        });
-    }
-
-    pub(super) fn tell_member_removed(&mut self, channel: &str, user_id: &str, now: Now) {
-        self.tell_links(channel, None, now, |channel| Down::MemberRemoved {
-            channel,
-            user_id,
-        });
-    }
-
-    /// Tells every link with subscribers of the channel, but one.
-    fn tell_links<'a>(
-        &mut self,
-        channel: &'a str,
-        except: Option<LinkId>,
-        now: Now,
-        message: impl Fn(&'a str) -> Down<'a>,
-    ) {
-        let frame = message(channel).encode();
-        let links: Vec<ConnId> = self
-            .registry
-            .interested(channel)
-            .filter(|id| Some(*id) != except)
-            .filter_map(|id| self.by_id.get(&id).copied())
-            .collect();
-        for conn in links {
-            self.send_frame(conn, &frame, now);
-        }
     }
 }
 

@@ -10,6 +10,7 @@
 
 mod courier;
 mod hear;
+mod telling;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
@@ -26,7 +27,10 @@ use crate::node::lines::Lines;
 use crate::node::switchboard::courier::Reporter;
 pub use crate::node::switchboard::courier::Watched;
 use crate::node::{Ending, Node, Origin, Output, Peer};
+use crate::realtime::cache::Cache;
+use crate::realtime::counting::Counting;
 use crate::realtime::registry::{LinkId, Registry};
+use crate::realtime::watching::Watching;
 use crate::session::link::next_frame;
 use crate::wire::bus::{Answer, Down, RefusalReason, Up, VERSION};
 use crate::wire::bus_codec::Garbled;
@@ -44,9 +48,11 @@ pub struct SwitchboardOptions {
 }
 
 /// One connection.
-struct Link {
+pub(super) struct Link {
     generation: u32,
     role: Role,
+    /// Apps whose clients are told how many they are, as its Hello said.
+    pub(super) counted: Vec<String>,
     /// The start of a frame.
     leftover: Vec<u8>,
     ended: bool,
@@ -79,8 +85,11 @@ pub struct Switchboard {
     pub(super) limits: Limits,
     pub(super) links_expected: u32,
     pub(super) registry: Registry,
+    pub(super) cache: Cache,
+    pub(super) counting: Counting,
+    pub(super) watching: Watching,
     pub(super) lines: Lines,
-    links: Vec<Option<Link>>,
+    pub(super) links: Vec<Option<Link>>,
     pub(super) by_id: HashMap<LinkId, ConnId, FixedState>,
     pub(super) outputs: VecDeque<Output>,
     pub(super) unanswered: VecDeque<Unanswered>,
@@ -104,6 +113,9 @@ impl Switchboard {
         Switchboard {
             links_expected,
             registry: Registry::new(limits.presence_members, &mut dice),
+            cache: Cache::new(&limits, &mut dice),
+            counting: Counting::new(&mut dice),
+            watching: Watching::new(&mut dice),
             lines: Lines::new(usize::MAX),
             links: Vec::new(),
             by_id: HashMap::default(),
@@ -201,8 +213,13 @@ impl Switchboard {
                 }
                 let message = Up::decode(frame)?;
                 let full = self.held.len() >= self.limits.held_messages;
-                // An unsubscription cannot be refused; there are no more than subscriptions.
-                if full && !matches!(message, Up::Unsubscribe { .. }) {
+                // What tells of a change cannot be refused; there is no more of it than there are
+                // subscriptions and users watched.
+                let tells = matches!(
+                    message,
+                    Up::Unsubscribe { .. } | Up::Watch { .. } | Up::Unwatch { .. }
+                );
+                if full && !tells {
                     self.turn_away(conn, &message, now);
                 } else {
                     self.held.push_back((conn, frame.to_vec()));
@@ -246,6 +263,7 @@ impl Switchboard {
             life,
             shard: 0,
             shards: 1,
+            counted,
         } = message
         else {
             return Err(Garbled);
@@ -256,6 +274,7 @@ impl Switchboard {
         }
         if let Some(link) = self.link(conn) {
             link.role = Role::Announcing(id);
+            link.counted = counted.into_iter().map(str::to_owned).collect();
         }
         self.by_id.insert(id, conn);
         Ok(())
@@ -270,11 +289,13 @@ impl Switchboard {
     ) -> Result<(), Garbled> {
         match message {
             Up::Announce(holding) => {
+                let was_occupied = self.registry.is_occupied(holding.channel);
                 let added = self.registry.announce(id, &holding);
-                if self.settling.is_none() {
+                if !self.is_settling() {
                     for member in added {
                         self.tell_member_added(id, holding.channel, member, now);
                     }
+                    self.tell_occupancy(holding.channel, was_occupied, now);
                     self.report_all();
                 }
                 Ok(())
@@ -305,24 +326,14 @@ impl Switchboard {
         slots.collect::<BTreeSet<u32>>().len() as u32
     }
 
-    /// Tells a worker that it is heard from now on, and the truth about its presence channels.
+    pub(super) fn is_settling(&self) -> bool {
+        self.settling.is_some()
+    }
+
+    /// Tells a worker that it is heard from now on, and what is true.
     fn welcome(&mut self, conn: ConnId, id: LinkId, now: Now) {
         self.send(conn, &Down::Welcome, now);
-        let rosters: Vec<Vec<u8>> = self
-            .registry
-            .presence_of(id)
-            .map(|(key, members)| {
-                let members = members.iter().collect();
-                Down::Roster {
-                    channel: key.as_str(),
-                    members,
-                }
-                .encode()
-            })
-            .collect();
-        for frame in rosters {
-            self.send_frame(conn, &frame, now);
-        }
+        self.tell_truth(conn, id, now);
     }
 
     /// Everybody has spoken, or had the time to: takes up what was held.
@@ -365,9 +376,9 @@ impl Switchboard {
                 self.counters.link_losses += 1;
                 self.by_id.remove(&id);
                 self.held.retain(|(holder, _)| *holder != conn);
-                for (key, user_id) in self.registry.drop_link(id) {
-                    self.tell_member_removed(key.as_str(), &user_id, now);
-                }
+                self.watching.drop_link(id);
+                let dropped = self.registry.drop_link(id);
+                self.tell_dropped(&dropped, now);
                 self.report_all();
             }
         }
@@ -419,6 +430,7 @@ impl Node for Switchboard {
         self.links[slot] = Some(Link {
             generation,
             role,
+            counted: Vec::new(),
             leftover: Vec::new(),
             ended: false,
         });
@@ -481,6 +493,7 @@ impl Node for Switchboard {
             log::warn!("settled without {missing} of {} links", self.links_expected);
             self.settle(now);
         }
+        self.tell_due_counts(now);
         self.report_due(now);
     }
 
@@ -510,10 +523,10 @@ impl Node for Switchboard {
     }
 
     fn deadline(&self) -> Option<Moment> {
-        self.settling
-            .into_iter()
-            .chain(self.reporter.deadline())
-            .min()
+        let counting = self.counting.deadline();
+        let reporting = self.reporter.deadline();
+        let due = self.settling.into_iter().chain(counting);
+        due.chain(reporting).min()
     }
 
     fn counters(&mut self) -> &mut Counters {

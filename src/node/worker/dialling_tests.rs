@@ -104,6 +104,7 @@ impl Side {
             listeners: vec![Listener {
                 protocol: Protocol::Http,
                 handler: Handler::Echo,
+                forwarding: None,
             }],
             apps: Apps::new(Vec::new()),
             demo_page: None,
@@ -298,10 +299,7 @@ fn a_worker_speaks_websocket_with_another_however_the_bytes_are_cut() {
         client.dial("ws://server.example/");
         assert_eq!(client.outputs, [Output::Dial(PEER)]);
         client.open(Origin::Dialled(PEER));
-        server.open(Origin::Client {
-            listener: 0,
-            address: None,
-        });
+        server.open(Origin::client(0, None));
         carry(&mut client, &mut server, cut);
         let expected = ["reached 1", "hello", "hello", &long, &long];
         assert!(client.told() == expected, "cut {cut}");
@@ -530,10 +528,7 @@ fn a_dial_beyond_a_bound_fails_in_the_next_turn_and_the_others_go_on() {
         let origin = Origin::Dialled(Peer::Outside(DialId(u64::from(number))));
         side.worker.opened(conn, origin, side.now);
     }
-    let origin = Origin::Client {
-        listener: 0,
-        address: None,
-    };
+    let origin = Origin::client(0, None);
     side.worker.opened(ConnId::new(3, 1), origin, side.now);
     side.dial("tcp://a.example:1");
     side.turn();

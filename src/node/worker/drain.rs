@@ -149,8 +149,11 @@ impl Worker {
             return self.shared.cx(now).unsubscribe_all(conn);
         };
         let at = now.moment + GRACE;
-        for left in self.shared.hub.unsubscribe_all(conn) {
-            draining.partings.push_back((at, left));
+        let left = self.shared.hub.unsubscribe_all(conn);
+        // While the link is down nobody is to be told: the next one starts without them.
+        if self.shared.outgoing.uplink.conn().is_some() {
+            let partings = left.into_iter().map(|left| (at, left));
+            draining.partings.extend(partings);
         }
     }
 

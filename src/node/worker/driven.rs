@@ -1,7 +1,5 @@
 //! The worker as `net` and the simulation drive it: what each event of a connection sets going.
 
-use std::net::SocketAddr;
-
 use crate::app::handler::Handler;
 use crate::base::bytes::Outbox;
 use crate::base::close::Close;
@@ -9,9 +7,9 @@ use crate::base::counters::Counters;
 use crate::base::files::{FileFacts, NoFile};
 use crate::base::ids::{ConnId, DialId};
 use crate::base::now::{Moment, Now};
+use crate::node::worker::Worker;
 use crate::node::worker::drain::Draining;
 use crate::node::worker::seats::Facts;
-use crate::node::worker::{Listener, Worker};
 use crate::node::{Ending, Node, Origin, Output, Peer};
 use crate::session::Session;
 use crate::session::framed::Framed;
@@ -28,44 +26,44 @@ const PIPELINED_BYTES: usize = 64 * 1024;
 
 impl Worker {
     /// A client connected; what it is to speak is said by the listener.
-    fn welcome(
-        &mut self,
-        conn: ConnId,
-        (listener, address): (usize, Option<SocketAddr>),
-        now: Now,
-    ) {
-        let found = self.listeners.get(listener).copied();
-        let Listener { protocol, handler } = found.unwrap_or(Listener {
-            protocol: Protocol::Http,
-            handler: Handler::Channels,
+    fn welcome(&mut self, conn: ConnId, facts: Facts, now: Now) {
+        let found = self.listeners.get(usize::from(facts.listener));
+        let (protocol, handler) = found.map_or((Protocol::Http, Handler::Channels), |found| {
+            (found.protocol, found.handler)
         });
         self.shared.counters.accepted += 1;
         match protocol.framing() {
             None => {
-                let http = Session::Http(Box::new(Http::new(now)));
+                let mut http = Http::new(now);
+                if self.draining.is_some() {
+                    http.leave();
+                }
+                let http = Session::Http(Box::new(http));
                 self.seats.open(conn, handler, http);
-                self.locate(conn, listener, address, now);
+                self.locate(conn, facts, now);
             }
             Some(framing) => {
                 let framed = Session::Framed(Framed::new(framing, now));
                 self.seats.open(conn, handler, framed);
                 self.shared.outgoing.lines.speak(conn, protocol);
-                self.locate(conn, listener, address, now);
+                self.locate(conn, facts, now);
                 let application = self.handlers.of(handler);
                 application.connected(conn, &mut self.shared.cx(now));
                 self.carry_out(now);
+                self.schedule_leave(conn, now);
             }
         }
         self.arm(conn);
     }
 
     /// Notes where a client comes from, and tells its application.
-    fn locate(&mut self, conn: ConnId, listener: usize, address: Option<SocketAddr>, now: Now) {
+    fn locate(&mut self, conn: ConnId, facts: Facts, now: Now) {
         let Some(seat) = self.seats.get_mut(conn) else {
             return;
         };
         seat.known = true;
-        seat.facts = Facts::new(listener, address, now);
+        let (listener, address) = facts.place();
+        seat.facts = facts;
         let application = self.handlers.of(seat.handler);
         application.located(conn, listener, address, &mut self.shared.cx(now));
     }
@@ -98,9 +96,13 @@ impl Node for Worker {
     fn opened(&mut self, conn: ConnId, origin: Origin, now: Now) {
         let lines = &mut self.shared.outgoing.lines;
         match origin {
-            Origin::Client { listener, address } => {
+            Origin::Client {
+                listener,
+                address,
+                peer,
+            } => {
                 lines.open(conn, self.shared.limits.outbox_bytes);
-                self.welcome(conn, (listener, address), now);
+                self.welcome(conn, Facts::new(listener, address, peer, now), now);
                 self.pace(conn, now);
             }
             Origin::Dialled(Peer::Switchboard) => {
@@ -119,6 +121,11 @@ impl Node for Worker {
                 self.outputs.push_back(Output::Close(conn, Ending::Cut))
             }
         }
+    }
+
+    fn arriving(&mut self, count: usize) {
+        self.arriving = count;
+        self.quit_if_empty();
     }
 
     fn received(&mut self, conn: ConnId, bytes: &mut [u8], now: Now) {

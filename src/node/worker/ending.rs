@@ -203,7 +203,9 @@ impl Worker {
         let own = usize::from(self.shared.outgoing.uplink.conn().is_some())
             + usize::from(self.master.is_some());
         let leaving = self.farewell.is_some() || self.is_drained();
-        if leaving && self.seats.count() <= own {
+        // Whoever was accepted is served, unless nobody is any more.
+        let awaited = self.farewell.is_none() && self.arriving > 0;
+        if leaving && !awaited && self.seats.count() <= own {
             self.quit();
         }
     }

@@ -2,7 +2,9 @@
 //! tell it, and the fan-out of what was delivered.
 
 use crate::app::application::{Message, Outlet, Parcel, Unavailable};
+use crate::app::users;
 use crate::base::bytes::Inbox;
+use crate::base::close::Close;
 use crate::base::ids::ConnId;
 use crate::base::names::ChannelKey;
 use crate::base::now::Now;
@@ -12,6 +14,12 @@ use crate::session::link::next_frame;
 use crate::wire::bus::{Content, Down, Item, Member, Up};
 use crate::wire::control::{Order, Report};
 use crate::wire::pusher;
+
+/// Why the connections of a user are closed when the app's backend asks for it.
+const DISMISSED: &str = "Connections of this user were terminated";
+
+/// In one message, which is far from `limits.bus_message_bytes` then.
+const WATCHED_AT_ONCE: usize = 256;
 
 impl Worker {
     /// The link stands: says who we are and everything we hold, then asks again what was not
@@ -33,6 +41,11 @@ impl Worker {
                 lines,
             );
         });
+        let watched: Vec<&str> = hub.watchlists.users().map(ChannelKey::as_str).collect();
+        for users in watched.chunks(WATCHED_AT_ONCE) {
+            let users = users.to_vec();
+            uplink.tell(&Up::Watch { users }, lines);
+        }
     }
 
     /// Whoever waits for an answer gets none.
@@ -136,6 +149,7 @@ impl Worker {
                 ticket,
                 channel,
                 roster,
+                cached,
             } => {
                 let confirmed = self.shared.hub.confirm(ticket, channel, roster.as_deref());
                 if let Some((conn, key)) = confirmed
@@ -143,6 +157,7 @@ impl Worker {
                 {
                     let application = self.handlers.of(seat.handler);
                     application.subscribed(conn, &key, &mut self.shared.cx(now));
+                    application.recalled(conn, &key, cached, &mut self.shared.cx(now));
                 }
             }
             Down::Refused { ticket, reason, .. } => {
@@ -174,6 +189,26 @@ impl Worker {
                     application.undelivered(conn, &mut self.shared.cx(now));
                 }
             }
+            Down::Counted {
+                channel,
+                subscriptions,
+            } => self.told_count(channel, subscriptions),
+            Down::Standings { users } => self.told_standings(&users, now),
+        }
+    }
+
+    fn told_count(&mut self, key: &str, subscriptions: u64) {
+        let news = self.shared.hub.count(key, subscriptions);
+        if let Some((_, channel)) = key.split_once('/').filter(|_| news) {
+            let text = pusher::subscription_count(channel, subscriptions);
+            self.tell_subscribers(key, &text);
+        }
+    }
+
+    fn told_standings(&mut self, standings: &[(&str, bool)], now: Now) {
+        let told = self.shared.hub.watchlists.learn(standings);
+        for (conn, changes) in told {
+            users::tell_changes(conn, &changes, &mut self.shared.cx(now));
         }
     }
 
@@ -196,6 +231,12 @@ impl Worker {
                 }
                 Content::Text(text) => Parcel::text(text),
                 Content::Binary(bytes) => Parcel::new(Message::Binary(bytes)),
+                Content::Dismissal => {
+                    for conn in subscribers {
+                        shared.outgoing.close(*conn, Close::Unauthorised(DISMISSED));
+                    }
+                    continue;
+                }
             };
             for conn in subscribers.iter().filter(|conn| Some(**conn) != excluded) {
                 shared.outgoing.broadcast(*conn, &parcel);

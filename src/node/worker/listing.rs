@@ -1,6 +1,8 @@
 //! What a worker tells of its connections, and closing one by its id. Does not know who asks.
 //! Invariant: an answer fits the bounds of a message, and says how many fitted the question.
 
+use std::net::SocketAddr;
+
 use crate::app::handler::Handler;
 use crate::base::close::Close;
 use crate::base::ids::ConnId;
@@ -81,12 +83,21 @@ impl Worker {
             age_ms: now.moment.since(seat.facts.since).as_millis() as u64,
             remote: match dialled {
                 Some(dialled) => dialled.remote.clone(),
-                None => {
-                    let peer = seat.facts.peer();
-                    peer.map(|it| it.to_string()).unwrap_or_default()
-                }
+                None => seat.facts.address().map(shown).unwrap_or_default(),
+            },
+            via: match seat.facts.via() {
+                None => String::new(),
+                Some(proxy) => proxy.map_or_else(|| "unix".to_owned(), shown),
             },
         })
+    }
+}
+
+/// Without a port that nobody told.
+fn shown(address: SocketAddr) -> String {
+    match address.port() {
+        0 => address.ip().to_string(),
+        _ => address.to_string(),
     }
 }
 
@@ -116,11 +127,11 @@ fn choose(rows: impl Iterator<Item = ConnectionRow>, wanted: &Wanted) -> Report 
 
 fn row_bytes(row: &ConnectionRow) -> usize {
     let user = row.user.as_ref().map_or(0, String::len);
-    ROW_BYTES + row.protocol.len() + row.status.len() + row.remote.len() + user
+    ROW_BYTES + row.protocol.len() + row.status.len() + row.remote.len() + row.via.len() + user
 }
 
 fn mentions(row: &ConnectionRow, text: &str) -> bool {
-    let words = [&row.protocol, &row.status, &row.remote];
+    let words = [&row.protocol, &row.status, &row.remote, &row.via];
     let user = row.user.as_deref().unwrap_or("");
     words.iter().any(|word| word.contains(text)) || user.contains(text)
 }

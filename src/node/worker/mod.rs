@@ -38,6 +38,7 @@ use crate::base::counters::Counters;
 use crate::base::dice::Dice;
 use crate::base::ids::ConnId;
 use crate::base::limits::Limits;
+use crate::base::networks::Networks;
 use crate::base::now::{Moment, Now};
 use crate::base::wheel::Wheel;
 use crate::node::worker::deflating::Deflating;
@@ -56,6 +57,7 @@ use crate::session::http::{AfterAnswer, HttpStep};
 use crate::session::websocket::{WebSocket, WebSocketOptions, WebSocketStep};
 use crate::wire::deflate::Inflaters;
 use crate::wire::deflate_offer::DeflateOptions;
+use crate::wire::forwarded::ForwardingHeader;
 use crate::wire::http::Response;
 use crate::wire::protocol::Protocol;
 
@@ -64,10 +66,18 @@ use crate::wire::protocol::Protocol;
 const PING_AFTER_CLIENT: Duration = Duration::from_secs(10);
 
 /// What clients get on one listener.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
     pub protocol: Protocol,
     pub handler: Handler,
+    pub forwarding: Option<Forwarding>,
+}
+
+/// Who is believed about where requests come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forwarding {
+    pub header: ForwardingHeader,
+    pub trusted: Networks,
 }
 
 /// What a worker's reactor is made of.
@@ -125,12 +135,14 @@ impl Handlers {
         }
     }
 
-    /// When a service has something to do.
+    /// When an application has something to do.
     fn deadline(&self) -> Option<Moment> {
-        self.services.iter().filter_map(Hosted::deadline).min()
+        let services = self.services.iter().filter_map(Hosted::deadline);
+        services.chain(self.channels.deadline()).min()
     }
 
     fn elapsed(&mut self, shared: &mut Shared, now: Now) {
+        self.channels.elapsed(&mut shared.cx(now));
         let due = |service: &&mut Hosted| service.deadline().is_some_and(|at| at <= now.moment);
         for service in self.services.iter_mut().filter(due) {
             service.elapsed(&mut shared.cx(now));
@@ -229,6 +241,8 @@ pub struct Worker {
     farewell: Option<Moment>,
     /// Set by Drain.
     draining: Option<Draining>,
+    /// Connections that are to be opened soon.
+    arriving: usize,
     gathering: Gathering,
     sending: Sending,
 }
@@ -248,7 +262,9 @@ impl Worker {
             seed,
         } = options;
         let mut dice = Dice::new(seed);
-        let uplink = Uplink::new(slot, life, &limits, now);
+        let counted = apps.iter().filter(|app| app.subscription_counts);
+        let counted = counted.map(|app| app.id.clone()).collect();
+        let uplink = Uplink::new((slot, life), &limits, counted, now);
         let outgoing = Outgoing::new(&limits, uplink, Deflating::new(deflate));
         let mut worker = Worker {
             listeners,
@@ -274,6 +290,7 @@ impl Worker {
             ready: false,
             farewell: None,
             draining: None,
+            arriving: 0,
             gathering: Gathering::default(),
             sending: Sending::default(),
         };
@@ -365,22 +382,23 @@ impl Worker {
 
     /// One step; whether there may be another.
     fn step(&mut self, conn: ConnId, inbox: &mut Inbox<'_>, now: Now) -> bool {
-        let Some(seat) = self.seats.live(conn) else {
-            return false;
-        };
         let shared = &mut self.shared;
-        let Some(out) = shared.outgoing.lines.outbox(conn) else {
+        let out = shared.outgoing.lines.outbox(conn);
+        let (Some(seat), Some(out)) = (self.seats.live(conn), out) else {
             return false;
         };
+        let application = self.handlers.of(seat.handler);
         match &mut seat.session {
             Session::Http(http) => match http.next(inbox, out, now, &shared.limits) {
                 HttpStep::Idle => return false,
                 HttpStep::Request(request) => {
                     shared.counters.http_requests += 1;
+                    if let Some((listener, address)) = seat.facts.hear(&request, &self.listeners) {
+                        application.located(conn, listener, address, &mut shared.cx(now));
+                    }
                     http.allow_origin(self.cors.allowed(&request));
                     http.agree(shared.outgoing.deflating.negotiate(&request));
                     seat.spend(now);
-                    let application = self.handlers.of(seat.handler);
                     application.request(conn, &request, &mut shared.cx(now));
                 }
                 HttpStep::Close(close) => self.end(conn, close, now),
@@ -400,7 +418,6 @@ impl Worker {
                 if seat.known {
                     seat.spend(now);
                     shared.counters.messages_in += 1;
-                    let application = self.handlers.of(seat.handler);
                     application.message(conn, message.as_message(), &mut shared.cx(now));
                 }
             }
@@ -416,7 +433,6 @@ impl Worker {
                 };
                 seat.spend(now);
                 shared.counters.messages_in += 1;
-                let application = self.handlers.of(seat.handler);
                 application.message(conn, payload.into(), &mut shared.cx(now));
             }
             Session::Uplink => return self.step_uplink(conn, inbox, now),

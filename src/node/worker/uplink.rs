@@ -46,10 +46,17 @@ pub struct Uplink {
     tickets_max: usize,
     patience: Duration,
     bytes_max: usize,
+    /// Apps whose clients are told how many they are.
+    counted: Vec<String>,
 }
 
 impl Uplink {
-    pub fn new(slot: u32, life: u32, limits: &Limits, now: Now) -> Uplink {
+    pub fn new(
+        (slot, life): (u32, u32),
+        limits: &Limits,
+        counted: Vec<String>,
+        now: Now,
+    ) -> Uplink {
         Uplink {
             state: State::Down(now.moment),
             slot,
@@ -61,6 +68,7 @@ impl Uplink {
             tickets_max: limits.questions,
             patience: Duration::from_secs(limits.question_seconds),
             bytes_max: limits.link_bytes,
+            counted,
         }
     }
 
@@ -92,8 +100,10 @@ impl Uplink {
             life: self.life,
             shard: 0,
             shards: 1,
+            counted: self.counted.iter().map(String::as_str).collect(),
         };
-        self.tell(&hello, lines);
+        let frame = hello.encode();
+        self.push(&frame, lines);
     }
 
     pub fn welcomed(&mut self) {
@@ -121,9 +131,12 @@ impl Uplink {
 
     /// Tells our state; nothing while the link is down, as the next one starts with all of it.
     pub fn tell(&mut self, message: &Up<'_>, lines: &mut Lines) {
+        self.push(&message.encode(), lines);
+    }
+
+    fn push(&self, frame: &[u8], lines: &mut Lines) {
         if let Some(conn) = self.conn() {
-            let frame = message.encode();
-            let pushed = lines.push(conn, |out| out.push(&frame));
+            let pushed = lines.push(conn, |out| out.push(frame));
             debug_assert!(pushed.is_ok(), "the link's outbox has no limit of its own");
         }
     }
