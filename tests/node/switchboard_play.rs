@@ -2,7 +2,7 @@
 
 use lineman::base::ids::{ConnId, SocketId};
 use lineman::base::limits::Limits;
-use lineman::node::switchboard::{Switchboard, SwitchboardOptions};
+use lineman::node::switchboard::{Switchboard, SwitchboardOptions, Watched};
 use lineman::node::{Ending, Origin, Output};
 use lineman::wire::bus::{Content, Down, Holding, InfoWanted, Item, Member, Question, Up, VERSION};
 
@@ -15,10 +15,15 @@ pub struct Board {
 impl Board {
     /// A switchboard that has just started and expects so many links.
     pub fn new(links_expected: u32, limits: Limits) -> Board {
+        Board::watching(links_expected, limits, Watched::default())
+    }
+
+    /// The same with a courier to report to.
+    pub fn watching(links_expected: u32, limits: Limits, watched: Watched) -> Board {
         let options = SwitchboardOptions {
             links_expected,
             limits,
-            watched: Default::default(),
+            watched,
             seed: [6; 16],
         };
         Board {
