@@ -212,6 +212,26 @@ fn nobody_is_refused_through_a_reload_and_plain_sockets_are_told_1001() {
 }
 
 #[test]
+fn workers_are_replaced_one_by_one_and_the_new_one_serves_before_the_old_one_lets_go() {
+    let server = Server::start(&on_fixed_ports(&format!("workers = 3\n{ECHO}")));
+    let before = server.stderr().len();
+    assert_eq!(run(&server, &["reload"]).0, Some(0));
+    wait_until("all have let go", || {
+        server.stderr().matches("lets its clients go").count() == 3
+    });
+    let log = server.stderr()[before..].to_string();
+    let steps = log.lines().filter_map(|line| {
+        let (_, words) = line.split_once("] worker ")?;
+        let (number, step) = words.split_once(' ')?;
+        let step = ["runs", "lets"].iter().find(|it| step.starts_with(**it))?;
+        Some(format!("{number} {step}"))
+    });
+    let steps: Vec<String> = steps.collect();
+    let expected = ["0 runs", "0 lets", "1 runs", "1 lets", "2 runs", "2 lets"];
+    assert_eq!(steps, expected, "{log}");
+}
+
+#[test]
 fn pusher_clients_are_told_4200_evenly_over_the_window_and_can_come_back_at_once() {
     let toml = format!("workers = 1\ndrain_seconds = 3\n{DEMO}");
     let server = Server::start(&on_fixed_ports(&toml));
@@ -269,6 +289,19 @@ fn a_wrong_configuration_changes_nothing_and_says_why() {
         &on_fixed_ports(&format!("workers = 2\n{DEMO}")),
         "listen.url: cannot change",
     );
+    refused(
+        &on_fixed_ports(&format!("{toml}{ECHO}")),
+        "the number of [[listen]] tables: cannot change",
+    );
+    let fewer = "handler = \"channels\"\nworkers = 1";
+    refused(
+        &toml.replace("handler = \"channels\"", fewer),
+        "listen.workers: cannot change",
+    );
+    refused(
+        &format!("user = \"nobody\"\ngroup = \"nogroup\"\n{toml}[log]\nfile = \"x.log\"\n"),
+        "user, group, log.file: cannot change",
+    );
     assert_eq!(worker_pids(&server), before);
     server.kill(server.pid(), SIGHUP);
     wait_until("the log tells", || server.stderr().contains("not reloaded"));
@@ -305,10 +338,28 @@ fn a_changed_app_takes_effect_and_the_switchboard_stays() {
     );
 }
 
-/// How many sockets the large test holds: `LINEMAN_RELOAD_SOCKETS`, 2,000 without it.
+/// How many sockets the large test holds: `LINEMAN_RELOAD_SOCKETS`, else 10,000 or what this
+/// process may have, once it has raised its limit as the server does.
 fn socket_count() -> usize {
     let asked = std::env::var("LINEMAN_RELOAD_SOCKETS").ok();
-    asked.and_then(|text| text.parse().ok()).unwrap_or(2000)
+    asked
+        .and_then(|text| text.parse().ok())
+        .unwrap_or_else(|| (raised_descriptor_limit() - 500).min(10_000))
+}
+
+/// Through the system's own program for it, so that tests need no `unsafe`.
+fn raised_descriptor_limit() -> usize {
+    let limits = std::fs::read_to_string("/proc/self/limits").expect("limits");
+    let files = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"));
+    let hard = files.and_then(|line| line.split_whitespace().nth(4));
+    let hard = hard.expect("a hard limit");
+    let mut raise = std::process::Command::new("prlimit");
+    raise.args(["--pid", &std::process::id().to_string()]);
+    raise.arg(format!("--nofile={hard}:{hard}"));
+    assert!(raise.status().expect("prlimit runs").success());
+    hard.parse().unwrap_or(usize::MAX)
 }
 
 #[test]

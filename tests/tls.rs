@@ -125,7 +125,12 @@ fn echoes(socket: &mut WebSocket<Tls>, text: &str) {
 /// One GET; the whole answer. The orderly end of it is checked by reading to the end: without
 /// close_notify, that is an error.
 fn get(stream: &mut Tls) -> std::io::Result<String> {
-    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    get_at(stream, "/healthz")
+}
+
+fn get_at(stream: &mut Tls, path: &str) -> std::io::Result<String> {
+    let head = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    stream.write_all(head.as_bytes())?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     Ok(answer)
@@ -428,6 +433,36 @@ fn certificates_change_under_open_connections() {
     let status = server.status();
     for worker in processes(&status, "worker") {
         assert_eq!(worker["restarts"], 0);
+    }
+}
+
+#[test]
+fn a_reload_takes_up_certificates_and_configuration_together() {
+    let (server, authority) = start(2, "", "");
+    let address = server.address(0);
+    let mut config = authority.client(rustls::ALL_VERSIONS, None);
+    config.resumption = Resumption::disabled();
+    let config = Arc::new(config);
+    let shown = || {
+        let mut stream = dial(&address, &config, "localhost");
+        let answer = get_at(&mut stream, "/").expect("an answer");
+        let chain = stream.conn.peer_certificates().expect("a certificate");
+        (chain[0].to_vec(), answer)
+    };
+    let (old, answer) = shown();
+    assert!(answer.contains("POST something"), "{answer}");
+    authority.issue_into(&server.place, "first", "localhost");
+    let toml = std::fs::read_to_string(server.place.config()).expect("written before");
+    let toml = toml.replace("handler = \"echo\"", "handler = \"channels\"");
+    let app = "[[apps]]\nid = \"1\"\nkey = \"k\"\nsecret = \"s\"\n";
+    std::fs::write(server.place.config(), toml + app).expect("written");
+    let output = server.place.run(&["reload"]);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(server.status()["listen"][0]["handler"], "channels");
+    // Both workers, most likely.
+    for _ in 0..10 {
+        let (new, answer) = shown();
+        assert!(new != old && !answer.contains("POST something"), "{answer}");
     }
 }
 

@@ -292,12 +292,12 @@ impl Children {
         self.rows[index].kill_by(now + STOP_PATIENCE);
     }
 
-    /// It is to die now, for this reason.
-    pub fn condemn(&mut self, index: usize, why: String) {
+    /// It is to die at this moment, for this reason.
+    pub fn condemn(&mut self, index: usize, why: String, at: Moment) {
         let row = &mut self.rows[index];
         if row.condemned.is_none() {
             row.condemned = Some(why);
-            self.actions.push_back(Action::Kill(index));
+            row.kill_by(at);
         }
     }
 
@@ -370,16 +370,17 @@ impl Children {
     pub fn handle_elapsed(&mut self, now: Moment) {
         for index in 0..self.rows.len() {
             let row = &mut self.rows[index];
-            if row.kill_at.is_some_and(|at| at <= now) {
-                // Once more every so often: a process may be out of reach for a while.
-                row.kill_at = Some(now + STOP_PATIENCE);
-                self.actions.push_back(Action::Kill(index));
-            }
             if row.phase == Phase::Starting
                 && let Some((_, patience)) = row.ready_by.take_if(|(by, _)| *by <= now)
             {
                 let why = format!("not ready after {} s, killed", patience.as_secs());
-                self.condemn(index, why);
+                self.condemn(index, why, now);
+            }
+            let row = &mut self.rows[index];
+            if row.kill_at.is_some_and(|at| at <= now) {
+                // Once more every so often: a process may be out of reach for a while.
+                row.kill_at = Some(now + STOP_PATIENCE);
+                self.actions.push_back(Action::Kill(index));
             }
             let row = &self.rows[index];
             if let Phase::Waiting(at) = row.phase

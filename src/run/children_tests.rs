@@ -331,8 +331,11 @@ fn who_drains_for_too_long_is_killed() {
 #[test]
 fn one_that_is_condemned_is_killed_once_and_its_end_has_our_words() {
     let mut children = running();
-    children.condemn(WORKER, "stuck".into());
-    children.condemn(WORKER, "again".into());
+    children.condemn(WORKER, "stuck".into(), at(5));
+    children.condemn(WORKER, "again".into(), at(3));
+    children.handle_elapsed(at(4));
+    assert_eq!(actions(&mut children), []);
+    children.handle_elapsed(at(5));
     assert_eq!(actions(&mut children), [Action::Kill(WORKER)]);
     die(&mut children, WORKER, 10);
     let end = children.rows()[WORKER].last_end.as_ref();
@@ -374,7 +377,8 @@ fn one_that_is_never_ready_is_killed_waits_and_says_why() {
         now += 20_000;
         children.handle_elapsed(at(now));
         assert_eq!(actions(&mut children), [Action::Kill(WORKER)]);
-        assert_eq!(children.deadline(), None, "it is told once");
+        let again = at(now) + STOP_PATIENCE;
+        assert_eq!(children.deadline(), Some(again), "if it still lives then");
         // Twenty seconds of doing nothing are no good life.
         die(&mut children, WORKER, now);
         let wait = wait_ms(&children, WORKER, now);

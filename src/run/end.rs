@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::run::exit::ChildExit;
+
 /// How a process ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
@@ -16,7 +18,10 @@ pub enum End {
 impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            End::Exit(code) => write!(f, "exit code {code}"),
+            End::Exit(code) => {
+                write!(f, "exit code {code}")?;
+                ChildExit::words(*code).map_or(Ok(()), |words| write!(f, ": {words}"))
+            }
             End::Signal(signal) => {
                 write!(f, "killed by signal {signal} ({})", signal_name(*signal))
             }
@@ -51,5 +56,7 @@ mod tests {
     fn an_end_is_told_in_words() {
         assert_eq!(End::Signal(9).to_string(), "killed by signal 9 (SIGKILL)");
         assert_eq!(End::Exit(1).to_string(), "exit code 1");
+        let bug = End::Exit(12).to_string();
+        assert_eq!(bug, "exit code 12: a bug, the log says where");
     }
 }

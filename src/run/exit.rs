@@ -54,6 +54,26 @@ pub enum ChildExit {
     ReactorFailed = 11,
     /// A reactor met a bug.
     ReactorPanicked = 12,
+    /// A reactor was stuck, and has told where.
+    Stuck = 13,
+}
+
+impl ChildExit {
+    /// What a code of a child means; `None` for one that is not ours.
+    pub fn words(code: i32) -> Option<&'static str> {
+        let all = [
+            (ChildExit::Ordered, "as ordered"),
+            (ChildExit::NoHandover, "it was started by hand"),
+            (
+                ChildExit::ReactorFailed,
+                "a reactor gave up, the log says why",
+            ),
+            (ChildExit::ReactorPanicked, "a bug, the log says where"),
+            (ChildExit::Stuck, "it was stuck"),
+        ];
+        let found = all.iter().find(|(exit, _)| *exit as i32 == code);
+        found.map(|(_, words)| *words)
+    }
 }
 
 /// The table for `--help`.

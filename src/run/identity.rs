@@ -7,7 +7,7 @@ use std::io;
 
 use crate::config::Config;
 use crate::run::exit::{Exit, Failure};
-use crate::run::os;
+use crate::run::os::{self, Forked};
 
 /// Supplementary groups of one user; the kernel allows more, nobody has them.
 const GROUPS_MAX: usize = 1024;
@@ -57,6 +57,29 @@ impl Identity {
             gid,
             groups: groups(name, gid),
         }))
+    }
+
+    /// Whether a child of ours could put it on: one does, and ends. A server whose children cannot
+    /// come to be must not start. The process must have one thread.
+    pub fn try_on(&self) -> Result<(), Failure> {
+        // SAFETY: the server has one thread until its log starts, which is after its sockets.
+        let code = match unsafe { os::fork() } {
+            Ok(Forked::Child) => {
+                let refused = self.put_on().err().and_then(|error| error.raw_os_error());
+                // The numbers of errors are small; one that is not still is none of success.
+                os::exit_at_once(refused.map_or(0, |code| u8::try_from(code).unwrap_or(u8::MAX)))
+            }
+            Ok(Forked::Parent(pid)) => os::wait_for(pid),
+            Err(error) => return Err(Failure::io("cannot try the user's rights", &error)),
+        };
+        if code == Some(0) {
+            return Ok(());
+        }
+        let why = code.map_or("killed".to_string(), |code| {
+            io::Error::from_raw_os_error(code).to_string()
+        });
+        let message = format!("the workers cannot become user \"{}\": {why}", self.name);
+        Err(Failure::new(Exit::NotPermitted, message))
     }
 
     /// Gives up every right but these. Safe to call between fork and exec.

@@ -46,6 +46,7 @@ pub mod site;
 pub mod slots;
 pub mod socket_file;
 pub mod spawn;
+pub mod stack;
 pub mod start;
 pub mod status;
 pub mod take_over;

@@ -352,6 +352,17 @@ fn thread_words(task: &Path) -> String {
     )
 }
 
+/// Sends a signal to one thread of a child of ours. It may be gone, which is as good.
+pub fn signal_thread(pid: u32, thread: u32, signal: c_int) {
+    #[cfg(target_os = "linux")]
+    // SAFETY: plain numbers. The child was not waited for, so nobody else has its number.
+    unsafe {
+        libc::syscall(libc::SYS_tgkill, pid, thread, signal);
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (pid, thread, signal);
+}
+
 /// What is left of the calling process after `fork`.
 pub enum Forked {
     Parent(c_int),
@@ -370,13 +381,14 @@ pub unsafe fn fork() -> io::Result<Forked> {
     }
 }
 
-/// Waits for a child made by `fork` to end.
-pub fn wait_for(pid: c_int) {
+/// Waits for a child made by `fork` to end. Returns its exit code; `None` when a signal ended it.
+pub fn wait_for(pid: c_int) -> Option<c_int> {
     let mut status = 0;
     // SAFETY: `status` is a live local.
     while unsafe { libc::waitpid(pid, &mut status, 0) } < 0
         && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted
     {}
+    libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status))
 }
 
 /// Leaves the terminal and the process group behind.

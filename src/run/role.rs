@@ -28,7 +28,9 @@ use crate::node::worker::{Forwarding, Listener, Worker, WorkerOptions};
 use crate::push::lanes::LANES;
 use crate::run::exit::ChildExit;
 use crate::run::handover::{COURIER_NAME, Handover, SWITCHBOARD_NAME, listener_name, master_name};
-use crate::run::{certificates, handed_config, ledger, log as log_writer, log_file, os, roots};
+use crate::run::{
+    certificates, handed_config, ledger, log as log_writer, log_file, os, roots, stack,
+};
 use crate::store::sqlite::Sqlite;
 
 /// A chat room to try the server with; it knows the demo app's secret.
@@ -115,6 +117,9 @@ fn run(
         log_writer::report_panics();
         if let Ok(socket) = handover.take(log_file::DESCRIPTOR) {
             log_file::follow(socket);
+        }
+        if let Err(error) = stack::tell_when_asked() {
+            log::warn!("a stuck thread will not tell where it stands: {error}");
         }
         let starts = build(&config, &mut handover)?;
         if starts.is_empty() {

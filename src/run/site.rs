@@ -112,6 +112,9 @@ impl Site {
         dir: &RunDir,
         activated: &mut Activated,
     ) -> Result<Site, Failure> {
+        if let Some(identity) = Identity::of(config)? {
+            identity.try_on()?;
+        }
         roots::check(config)?;
         let certificates = Certificates::open(config, source)?;
         let slots: Result<Vec<Slots>, Failure> = config

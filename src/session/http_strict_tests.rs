@@ -250,6 +250,7 @@ fn chunks_are_joined() {
         ("1\r\na\r\nA\r\n0123456789\r\n0000\r\n\r\n", "a0123456789"),
         ("000000000000000a\r\n0123456789\r\n0\r\n\r\n", "0123456789"),
         ("2;a\r\n\r\n\r\n0;b=\"c\"\r\n\r\n", "\r\n"),
+        ("2;a=\";\\\"\" ; b\r\nab\r\n0\r\n\r\n", "ab"),
         ("2; a=b ;c\r\nab\r\n0\r\nX: y\r\nZ:\r\n\r\n", "ab"),
     ];
     for (body, told) in table {
@@ -273,6 +274,11 @@ fn chunk_framing_has_one_reading() {
         "1;\r\na\r\n0\r\n\r\n",
         "1;a;\r\na\r\n0\r\n\r\n",
         "1;=a\r\na\r\n0\r\n\r\n",
+        "1;a=\r\na\r\n0\r\n\r\n",
+        "1;a b\r\na\r\n0\r\n\r\n",
+        "1;a=\"\r\na\r\n0\r\n\r\n",
+        "1;a=\"\\\"\r\na\r\n0\r\n\r\n",
+        "1;a=\"b\"c\r\na\r\n0\r\n\r\n",
         "1;a\nb\r\na\r\n0\r\n\r\n",
         "1;a\rb\r\na\r\n0\r\n\r\n",
         "1;a\0\r\na\r\n0\r\n\r\n",

@@ -3,7 +3,7 @@
 //! `Chunks` found whole, and what `Chunks` accepts has one reading.
 
 use crate::wire::http::Refusal;
-use crate::wire::http_head::{HEAD_BYTES_MAX, Lines};
+use crate::wire::http_head::{HEAD_BYTES_MAX, Lines, is_token_byte};
 
 /// A chunk's size and its extensions, with the CRLF. No extension is known to us.
 const SIZE_LINE_BYTES: usize = 256;
@@ -140,7 +140,7 @@ impl SizeLine {
                 Err(Refusal::bad("Chunk extension is too long"))
             }
             [b'\r'] => Ok(None),
-            [b'\r', b'\n', ..] if extension_is_named(&window[digits..end]) => {
+            [b'\r', b'\n', ..] if extension_is_well_formed(&window[digits..end]) => {
                 let hex = std::str::from_utf8(&window[..digits]).map_err(|_| INVALID)?;
                 let size = u64::from_str_radix(hex, 16).map_err(|_| INVALID)?;
                 Ok(Some(SizeLine { size, len: end + 2 }))
@@ -154,14 +154,42 @@ fn is_extension(byte: u8) -> bool {
     byte == b'\t' || (byte >= b' ' && byte != 0x7f)
 }
 
-/// RFC 9112 section 7.1.1: a name follows each `;`.
-fn extension_is_named(extension: &[u8]) -> bool {
-    match extension.strip_prefix(b";") {
-        Some(rest) => rest.split(|&b| b == b';').all(|part| {
-            let first = part.trim_ascii().first();
-            first.is_some_and(|b| *b > b' ' && !b"=\",".contains(b))
-        }),
-        None => extension.is_empty(),
+/// RFC 9112 section 7.1.1: `*( ";" name [ "=" ( token / quoted-string ) ] )`, blanks between. A
+/// quotation mark that is never closed would hide the end of the line from a reader who looks for
+/// another one.
+fn extension_is_well_formed(extension: &[u8]) -> bool {
+    let mut rest = extension;
+    while let Some(named) = rest.strip_prefix(b";") {
+        let Some(after) = behind_token(named.trim_ascii_start()) else {
+            return false;
+        };
+        rest = after.trim_ascii_start();
+        if let Some(value) = rest.strip_prefix(b"=") {
+            let value = value.trim_ascii_start();
+            let Some(after) = behind_quoted(value).or_else(|| behind_token(value)) else {
+                return false;
+            };
+            rest = after.trim_ascii_start();
+        }
+    }
+    rest.is_empty()
+}
+
+/// RFC 9110 section 5.6.2.
+fn behind_token(text: &[u8]) -> Option<&[u8]> {
+    let length = text.iter().take_while(|b| is_token_byte(b)).count();
+    (length > 0).then(|| &text[length..])
+}
+
+/// RFC 9110 section 5.6.4.
+fn behind_quoted(text: &[u8]) -> Option<&[u8]> {
+    let mut rest = text.strip_prefix(b"\"")?;
+    loop {
+        rest = match rest {
+            [b'"', after @ ..] => return Some(after),
+            [b'\\', _, after @ ..] | [_, after @ ..] => after,
+            [] => return None,
+        };
     }
 }
 

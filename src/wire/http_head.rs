@@ -483,17 +483,21 @@ fn same(token: &[u8], name: &str) -> bool {
     token.eq_ignore_ascii_case(name.as_bytes())
 }
 
+/// Of what names in fields are made (RFC 9110 section 5.6.2).
+pub(super) fn is_token_byte(byte: &u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte)
+}
+
 /// `chunked` and nothing else (RFC 9112 section 6.1). Well-formed codings that are not known are
 /// answered 501; a list that is broken, or has `chunked` anywhere but once at its end, 400.
 fn check_coding(value: &[u8]) -> Result<(), Refusal> {
     if same(value, "chunked") {
         return Ok(());
     }
-    let letter = |b: &u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b);
     let count = tokens(value).count();
     for (index, token) in tokens(value).enumerate() {
         let misplaced = same(token, "chunked") && index + 1 != count;
-        if token.is_empty() || misplaced || !token.iter().all(letter) {
+        if token.is_empty() || misplaced || !token.iter().all(is_token_byte) {
             return Err(Refusal::bad("Invalid Transfer-Encoding"));
         }
     }

@@ -17,9 +17,13 @@ use crate::run::pass_fd;
 use crate::run::replacing::Outcome;
 use crate::run::secrets;
 use crate::run::site::Given;
+use crate::run::stack;
 
 /// Signs of life are asked for this often.
 const BEAT_EVERY: Duration = Duration::from_secs(2);
+/// How long a process that is stuck has to write down where. It ends as soon as it has; this is for
+/// one that cannot.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 /// Over how long a reload in a hurry lets clients go.
 pub(super) const FAST_WINDOW: Duration = Duration::from_secs(2);
 
@@ -201,6 +205,7 @@ impl Master {
     /// What the master itself does differently.
     fn take_up_config(&mut self, now: Moment) {
         log::set_max_level(self.config.log.level);
+        self.about.banner.listen = self.site.listen_status(&self.config);
         self.beats.missed_max = Beats::new(self.config.watchdog, now).missed_max;
         let patience = start_patience(self.config.watchdog);
         self.children.set_start_patience(patience);
@@ -256,12 +261,12 @@ impl Master {
         // Counted from now: when we were held up ourselves, nobody is to pay for it.
         self.beats.due = now + BEAT_EVERY;
         for index in 0..self.processes.len() {
-            self.listen_for_life(index);
+            self.listen_for_life(index, now);
             self.weigh(index, now);
         }
     }
 
-    fn listen_for_life(&mut self, index: usize) {
+    fn listen_for_life(&mut self, index: usize, now: Moment) {
         let phase = self.children.rows()[index].phase;
         if !matches!(phase, Phase::Running | Phase::Draining) {
             return;
@@ -273,9 +278,12 @@ impl Master {
         let seconds = u64::from(limit) * BEAT_EVERY.as_secs();
         if self.children.rows()[index].condemned.is_none() {
             self.tell_threads(index);
+            if let Some(process) = &self.processes[index] {
+                stack::ask(process.child.id());
+            }
         }
-        let why = format!("stuck: no sign of life for {seconds} s, killed");
-        self.children.condemn(index, why);
+        let why = format!("stuck: no sign of life for {seconds} s");
+        self.children.condemn(index, why, now + LAST_WORDS);
     }
 
     /// What a child does that does not do what it should.
