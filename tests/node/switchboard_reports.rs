@@ -87,6 +87,7 @@ fn client_events_counts_and_misses_are_passed_on_and_publishes_are_not() {
     let worker = board.join(0);
     receipt(&mut board, courier, Receipt::Heard { sequence: 0 });
     reports(&mut board, courier);
+    board.told(worker);
     board.subscribe(worker, "demo/cache-x");
     board.subscribe(worker, "demo/cache-x");
     let items = vec![item("demo/cache-x", "\"d\"")];

@@ -1,6 +1,7 @@
 //! A web server that receives webhooks, as simple as can be: a thread for each connection. It keeps
 //! what came, and behaves as it is told.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
@@ -93,13 +94,16 @@ impl Receiver {
 
     /// The events of all requests that were answered well.
     pub fn events(&self) -> Vec<Value> {
-        let mut events = Vec::new();
-        for request in self.requests().iter().filter(|request| request.fine) {
-            let body: Value = serde_json::from_str(&request.body).expect("JSON");
-            assert!(body["time_ms"].is_u64(), "{body}");
-            events.extend(body["events"].as_array().expect("a list").iter().cloned());
-        }
-        events
+        events_of(self.requests())
+    }
+
+    /// The same without requests that came before, byte for byte: what a sender repeats that was
+    /// killed before it could note the answer.
+    pub fn distinct_events(&self) -> Vec<Value> {
+        let mut seen = BTreeSet::new();
+        let mut requests = self.requests();
+        requests.retain(|request| request.fine && seen.insert(request.body.clone()));
+        events_of(requests)
     }
 
     /// Waits until there are so many events.
@@ -111,6 +115,16 @@ impl Receiver {
         });
         events
     }
+}
+
+fn events_of(requests: Vec<Request>) -> Vec<Value> {
+    let mut events = Vec::new();
+    for request in requests.iter().filter(|request| request.fine) {
+        let body: Value = serde_json::from_str(&request.body).expect("JSON");
+        assert!(body["time_ms"].is_u64(), "{body}");
+        events.extend(body["events"].as_array().expect("a list").iter().cloned());
+    }
+    events
 }
 
 fn serve(stream: TcpStream, seen: &Mutex<Seen>) {
