@@ -127,6 +127,13 @@ enum Verb {
         links: u32,
         #[arg(long, value_name = "SLOT.LIFE", value_delimiter = ',')]
         living: Vec<LinkId>,
+        #[arg(long)]
+        courier: Option<PathBuf>,
+    },
+    #[command(hide = true)]
+    Courier {
+        #[arg(long)]
+        store: PathBuf,
     },
 }
 
@@ -181,7 +188,12 @@ impl Cli {
                 life,
                 switchboard,
             } => role::worker((number, life), switchboard, program, services).into(),
-            Verb::Switchboard { links, living } => role::switchboard(links, living, program).into(),
+            Verb::Switchboard {
+                links,
+                living,
+                courier,
+            } => role::switchboard((links, living), courier, program).into(),
+            Verb::Courier { store } => role::courier(store, program).into(),
             ref verb => match run_verb(verb, self.config.as_deref(), self.json, program) {
                 Ok(exit) => exit.into(),
                 Err(failure) if self.json => {
@@ -252,7 +264,10 @@ fn run_verb(
         } => connections(&source, json, (sort, *limit, filter)),
         Verb::Check => check(&source, json),
         Verb::Explain { code } => explain(*code),
-        Verb::TakeOverTrial | Verb::Worker { .. } | Verb::Switchboard { .. } => Ok(Exit::Usage),
+        Verb::TakeOverTrial
+        | Verb::Worker { .. }
+        | Verb::Switchboard { .. }
+        | Verb::Courier { .. } => Ok(Exit::Usage),
     }
 }
 

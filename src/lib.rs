@@ -10,10 +10,12 @@
 //! - [`base`]: time, chance, ids, names, byte queues, limits, endings, counts
 //! - [`wire`]: bytes to values and back
 //! - [`realtime`]: channels and who is in them
+//! - [`push`]: what the customer's servers are told
 //! - [`session`]: one state machine per protocol
 //! - [`app`]: what a message means
 //! - [`node`]: a whole role without its sockets
 //! - [`net`]: the reactor: sockets, readiness, time
+//! - [`store`]: what must survive a crash
 //! - [`config`]: one file to one checked value
 //! - [`run`]: processes, signals, what each verb of the command line does
 //! - [`cli`]: the command line
@@ -25,10 +27,12 @@ pub mod cli;
 pub mod config;
 pub mod net;
 pub mod node;
+pub mod push;
 pub mod realtime;
 pub mod run;
 pub mod server;
 pub mod session;
+pub mod store;
 pub mod wire;
 
 pub use app::service::{

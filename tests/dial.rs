@@ -168,6 +168,8 @@ fn ends_beside(given_up: &[Target], targets: &[Target]) -> Vec<String> {
         listening: Vec::new(),
         master: None,
         switchboard: None,
+        courier: None,
+        store: None,
         admit: |_| false,
         lines_dropped: || 0,
         roots: Vec::new(),

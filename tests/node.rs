@@ -1,8 +1,10 @@
-//! The two roles played by hand, one node at a time: what their neighbours say too late, twice or
+//! The roles played by hand, one node at a time: what their neighbours say too late, twice or
 //! wrongly, which neither a transcript nor a simulation brings about.
 
 mod world;
 
+#[path = "node/courier.rs"]
+mod courier;
 #[path = "node/hand.rs"]
 mod hand;
 #[path = "node/switchboard_links.rs"]
@@ -11,6 +13,8 @@ mod switchboard_links;
 mod switchboard_play;
 #[path = "node/switchboard_promises.rs"]
 mod switchboard_promises;
+#[path = "node/switchboard_reports.rs"]
+mod switchboard_reports;
 #[path = "node/worker_channels.rs"]
 mod worker_channels;
 #[path = "node/worker_links.rs"]

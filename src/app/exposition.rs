@@ -182,8 +182,9 @@ fn kind(name: &str) -> &'static str {
 fn has(by: By, whose: Whose) -> bool {
     match whose {
         Whose::Master => by == By::All,
-        Whose::Switchboard => by != By::Workers,
-        Whose::Worker(_) => by != By::Switchboard,
+        Whose::Switchboard => !matches!(by, By::Workers | By::Courier),
+        Whose::Courier => !matches!(by, By::Workers | By::Switchboard),
+        Whose::Worker(_) => !matches!(by, By::Switchboard | By::Courier),
     }
 }
 
@@ -193,7 +194,8 @@ fn labels(by: By, whose: Whose, own: &str) -> String {
     let process = match whose {
         Whose::Master => "process=\"master\"".to_string(),
         Whose::Switchboard if several => "process=\"switchboard\"".to_string(),
-        Whose::Switchboard => String::new(),
+        Whose::Courier if several => "process=\"courier\"".to_string(),
+        Whose::Switchboard | Whose::Courier => String::new(),
         Whose::Worker(number) if several => format!("process=\"worker\",worker=\"{number}\""),
         Whose::Worker(number) => format!("worker=\"{number}\""),
     };
@@ -266,7 +268,7 @@ pub fn reference_page() -> String {
 fn label_names(by: By) -> &'static str {
     match by {
         By::Workers => "worker",
-        By::Switchboard => "",
+        By::Switchboard | By::Courier => "",
         By::Both | By::All => "process,worker",
     }
 }

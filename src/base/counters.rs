@@ -16,6 +16,7 @@ use crate::base::histogram::Histogram;
 pub enum By {
     Workers,
     Switchboard,
+    Courier,
     /// Workers and switchboard.
     Both,
     /// The master too.
@@ -180,6 +181,12 @@ counters! {
     channels: "Channels with subscribers, as the switchboard knows them." => "channels" by Switchboard;
     links: "Workers' links to the switchboard, open now; the switchboard counts them." => "links" by Switchboard;
     link_losses: "Such links that ended or broke." by Switchboard;
+    reports_lost: "Events for webhooks that the switchboard did not keep because the courier was too far behind." by Switchboard;
+    webhooks_sent: "Webhooks delivered: requests answered with 2xx." by Courier;
+    webhooks_failed: "Attempts to deliver a webhook that failed." by Courier;
+    webhooks_given_up: "Webhooks given up because no attempt succeeded in time, or because their endpoint is not configured any more." by Courier;
+    webhooks_dropped: "Events that were not taken for an endpoint for which too much waits." by Courier;
+    webhooks_waiting: "Webhooks stored and not delivered yet." => "webhooks_waiting" by Courier;
     slow_turns: "Reactor turns longer than 20 ms." by Both;
     log_lines_dropped: "Lines of the log that nobody took." by All;
     [histograms]

@@ -1,6 +1,7 @@
 //! What every layer above may rely on: time, chance, ids, names, byte queues, limits, endings and
 //! counts. Pure: nothing here opens a socket, reads a clock or holds a global.
 
+pub mod addresses;
 pub mod backoff;
 pub mod bytes;
 pub mod close;

@@ -15,7 +15,9 @@ use crate::config::problem::{Problem, Step, locate, nearest};
 use crate::config::program::Program;
 use crate::config::secret::{self, Fetch};
 use crate::config::url::{self, ListenUrl, Scheme};
-use crate::config::{Config, FilesRoot, Listen, LogFormat, LogOptions, limits, proxies, tls};
+use crate::config::{
+    Config, FilesRoot, Listen, LogFormat, LogOptions, limits, proxies, tls, webhooks,
+};
 use crate::wire::deflate::{WINDOW_BITS_MAX, WINDOW_BITS_MIN};
 use crate::wire::deflate_offer::DeflateOptions;
 use crate::wire::origin::is_valid_entry;
@@ -101,6 +103,7 @@ pub(super) fn check(
     let listen = check_listen(&mut checker, &raw.listen, (workers, program));
     let secrets = secret::fetch_all(&mut checker, &raw.apps, base, fetch);
     check_apps(&mut checker, &raw, &listen, &secrets.of_apps);
+    let webhooks = webhooks::check(&mut checker, &raw);
     let deflate = check_websocket(&mut checker, &raw.websocket);
     let at = [Key("http"), Key("cors_origins")];
     check_origins(&mut checker, &at, &raw.http.cors_origins);
@@ -133,6 +136,8 @@ pub(super) fn check(
         log,
         listen,
         apps: apps.collect(),
+        webhooks,
+        store_dir: raw.store.dir,
         limits: raw.limits,
         deflate,
         cors_origins: raw.http.cors_origins,

@@ -1,7 +1,7 @@
 //! What a new configuration changes for a server that runs with another one. Owns which settings
 //! can change then and which need a restart; does not carry anything out. Pure.
 
-use crate::config::Config;
+use crate::config::{Config, webhooks};
 
 /// Names of settings that differ and that a running server cannot take up.
 pub fn fixed(old: &Config, new: &Config) -> Vec<&'static str> {
@@ -28,13 +28,17 @@ pub fn fixed(old: &Config, new: &Config) -> Vec<&'static str> {
         both.any(|(old, new)| old.workers != new.workers),
         "listen.workers",
     );
+    compare(old.store_dir != new.store_dir, "store.dir");
+    let first_or_last = old.webhooks.is_empty() != new.webhooks.is_empty();
+    compare(first_or_last, "the first or last [[apps.webhooks]]");
     names
 }
 
-/// Whether the switchboard has to know: it is replaced only then, since everybody waits for it
-/// meanwhile.
+/// Whether the switchboard, and the courier if there is one, have to know: they are replaced only
+/// then, since everybody waits for them meanwhile.
 pub fn concerns_switchboard(old: &Config, new: &Config) -> bool {
-    old.limits != new.limits || old.log != new.log
+    let webhooks = webhooks::differ((&old.webhooks, &old.apps), (&new.webhooks, &new.apps));
+    old.limits != new.limits || old.log != new.log || webhooks
 }
 
 #[cfg(test)]

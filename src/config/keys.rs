@@ -5,6 +5,7 @@
 use std::fmt::Write;
 
 use crate::base::limits::Limits;
+use crate::config::webhooks;
 
 /// One key.
 pub struct KeyRow {
@@ -299,6 +300,9 @@ pub const TABLES: &[TableRow] = &[
         active: "id = \"demo\"\nkey = \"demo-key\"\nsecret = \"demo-secret\"\n",
         optional: false,
     },
+    webhooks::APP_TABLE,
+    webhooks::TABLE,
+    webhooks::STORE_TABLE,
     TableRow {
         heading: "[http]",
         help: "What is said to browsers.",
@@ -533,6 +537,9 @@ mod tests {
     fn every_key_the_loader_takes_has_a_row() {
         for table in TABLES {
             let above = match table.optional {
+                true if table.heading.starts_with("[[apps") => {
+                    "[[apps]]\nid = \"\"\nkey = \"\"\nsecret = \"\"\n"
+                }
                 true => "[[listen]]\nurl = \"\"\n",
                 false => "",
             };
@@ -550,6 +557,8 @@ mod tests {
                     "websocket",
                     "http",
                     "limits",
+                    "webhooks",
+                    "store",
                     "tls",
                     "sni",
                 ];

@@ -13,6 +13,7 @@ use crate::config::problem::{ConfigError, Problem, render};
 use crate::config::program::Program;
 use crate::config::secret::{Fetch, RawSecret};
 use crate::config::tls::RawTls;
+use crate::config::webhooks::{RawStore, RawWebhook, RawWebhooks};
 use crate::config::{Config, LogFormat};
 
 /// The file as written, before anyone asked whether it makes sense.
@@ -32,6 +33,8 @@ pub(super) struct RawConfig {
     pub apps: Vec<RawApp>,
     pub websocket: RawWebSocket,
     pub http: RawHttp,
+    pub webhooks: RawWebhooks,
+    pub store: RawStore,
     pub limits: Limits,
 }
 
@@ -51,6 +54,8 @@ impl Default for RawConfig {
             apps: Vec::new(),
             websocket: RawWebSocket::default(),
             http: RawHttp::default(),
+            webhooks: RawWebhooks::default(),
+            store: RawStore::default(),
             limits: Limits::default(),
         }
     }
@@ -121,6 +126,8 @@ pub(super) struct RawApp {
     pub authorize_seconds: u64,
     #[serde(default)]
     pub origins: Vec<String>,
+    #[serde(default)]
+    pub webhooks: Vec<RawWebhook>,
 }
 
 fn default_client_events() -> bool {
@@ -194,6 +201,7 @@ pub fn parse(
     for root in config.listen.iter_mut().filter_map(|it| it.root.as_mut()) {
         root.dir = base.join(&root.dir);
     }
+    config.store_dir = config.store_dir.map(|dir| base.join(dir));
     config.log.file = config.log.file.map(|path| base.join(path));
     for tls in config.listen.iter_mut().filter_map(|it| it.tls.as_mut()) {
         tls.resolve(base);

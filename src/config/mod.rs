@@ -14,6 +14,7 @@ pub mod proxies;
 pub mod secret;
 pub mod tls;
 pub mod url;
+mod webhooks;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -26,6 +27,7 @@ use crate::config::proxies::Proxies;
 use crate::config::secret::Kept;
 use crate::config::tls::ListenTls;
 use crate::config::url::ListenUrl;
+use crate::push::webhook::Webhook;
 use crate::wire::deflate_offer::DeflateOptions;
 
 /// Everything the configuration file says, with defaults filled in.
@@ -50,6 +52,10 @@ pub struct Config {
     pub log: LogOptions,
     pub listen: Vec<Listen>,
     pub apps: Vec<App>,
+    /// Of all apps; without any there is no courier.
+    pub webhooks: Vec<Webhook>,
+    /// Where the database lies; `None` leaves the choice to `run`.
+    pub store_dir: Option<PathBuf>,
     pub limits: Limits,
     /// `None`: WebSocket messages are not compressed.
     pub deflate: Option<DeflateOptions>,
@@ -83,7 +89,8 @@ impl Config {
             )
         };
         let kept = self.secret_warnings.iter().cloned();
-        kept.chain(open.map(words)).collect()
+        let clear = webhooks::warnings(&self.webhooks);
+        kept.chain(open.map(words)).chain(clear).collect()
     }
 
     /// Whether the app is there that the demo page and the banner's curl line speak of.

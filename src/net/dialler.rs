@@ -20,6 +20,7 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use slab::Slab;
 
+use crate::base::addresses::is_public;
 use crate::base::ids::{ConnId, DialId};
 use crate::base::now::Moment;
 use crate::net::client_tls;
@@ -54,6 +55,8 @@ pub struct Dialler {
     ready: VecDeque<ConnId>,
     /// Started with the first name.
     resolver: Option<Resolver>,
+    /// Made with the first who needs it.
+    waker: Option<Arc<Waker>>,
     outcomes: VecDeque<(DialId, Outcome)>,
 }
 
@@ -199,7 +202,7 @@ impl Dialler {
     fn resolve(&mut self, dial: DialId, host: &str, port: u16, registry: &Registry) {
         let started = match self.resolver.take() {
             Some(resolver) => Ok(resolver),
-            None => Waker::new(registry, token(RESOLVER)).and_then(Resolver::start),
+            None => self.waker(registry).and_then(Resolver::start),
         };
         let resolver = match started {
             Ok(resolver) => self.resolver.insert(resolver),
@@ -212,6 +215,15 @@ impl Dialler {
             (Err(why), _) => self.fail(dial, why.to_string()),
             (Ok(_), None) => {}
         }
+    }
+
+    /// There may be one waker for each poll, so others may share it.
+    pub fn waker(&mut self, registry: &Registry) -> io::Result<Arc<Waker>> {
+        let waker = match self.waker.take() {
+            Some(waker) => waker,
+            None => Arc::new(Waker::new(registry, token(RESOLVER))?),
+        };
+        Ok(Arc::clone(self.waker.insert(waker)))
     }
 
     fn resolved(&mut self, resolved: Resolved, now: Moment, registry: &Registry) {
@@ -238,8 +250,17 @@ impl Dialler {
         registry: &Registry,
     ) {
         if let Some(found) = self.dials.get_mut(&dial) {
-            found.addresses = addresses.into_iter().collect();
-            self.try_next(dial, "its name has no address", now, registry);
+            let any = !found.target.is_public_only();
+            let mut why = "its name has no address";
+            let mut allowed = |address: &SocketAddr| {
+                let allowed = any || is_public(address.ip());
+                if !allowed {
+                    why = "it is a private address, which is not allowed here";
+                }
+                allowed
+            };
+            found.addresses = addresses.into_iter().filter(&mut allowed).collect();
+            self.try_next(dial, why, now, registry);
         }
     }
 

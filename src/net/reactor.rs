@@ -7,6 +7,7 @@
 //! queue) is on a list, and the next wait does not block.
 
 mod entering;
+mod reaching;
 
 use std::collections::VecDeque;
 use std::io;
@@ -16,19 +17,20 @@ use std::time::Duration;
 use mio::net::UnixStream;
 use mio::{Events, Poll};
 
-use crate::base::ids::{ConnId, DialId};
+use crate::base::ids::ConnId;
 use crate::base::now::Now;
 use crate::net::acceptors::Acceptors;
 use crate::net::clock::Clock;
 use crate::net::connections::{Connections, Phase};
 use crate::net::deadlines::Deadlines;
-use crate::net::dialler::{Dialler, Outcome};
+use crate::net::dialler::Dialler;
 use crate::net::files::Files;
 use crate::net::secured::Handshake;
 use crate::net::sockets::{Sockets, Tls};
 use crate::net::stream::Stream;
 use crate::net::transport::{Buffers, Reading, Transport};
 use crate::node::{Ending, Node, Origin, Output, Peer};
+use crate::push::facts::Store;
 
 /// Read at most this much from one connection per turn.
 const SCRATCH_BYTES: usize = 64 * 1024;
@@ -56,6 +58,8 @@ pub struct Reactor<N: Node> {
     acceptors: Acceptors,
     dialler: Dialler,
     switchboard: Option<PathBuf>,
+    courier: Option<PathBuf>,
+    store: Option<Box<dyn Store>>,
     buffers: Buffers,
     tls: Tls,
     lines_dropped: fn() -> u64,
@@ -90,6 +94,11 @@ impl<N: Node> Reactor<N> {
             connections_max.saturating_add(OWN_CONNECTIONS),
             poll.registry(),
         )?;
+        let mut dialler = Dialler::default();
+        let store = match sockets.store {
+            Some(start) => Some(start(dialler.waker(poll.registry())?)?),
+            None => None,
+        };
         let mut reactor = Reactor {
             node,
             poll,
@@ -97,8 +106,10 @@ impl<N: Node> Reactor<N> {
             connections: Connections::new(),
             arriving: 0,
             acceptors,
-            dialler: Dialler::default(),
+            dialler,
             switchboard: sockets.switchboard,
+            courier: sockets.courier,
+            store,
             buffers: Buffers::new(SCRATCH_BYTES),
             again: VecDeque::new(),
             handshakes: VecDeque::new(),
@@ -181,6 +192,7 @@ impl<N: Node> Reactor<N> {
         self.carry_out(now);
         self.accept(now);
         self.take_dialled(now);
+        self.take_stored(now);
         self.carry_out(now);
         self.ask_the_unwanted();
         self.free_dead();
@@ -390,7 +402,9 @@ impl<N: Node> Reactor<N> {
                         self.flush(conn, now);
                     }
                 }
-                Output::Dial(Peer::Switchboard) => self.dial_switchboard(now),
+                Output::Dial(peer @ (Peer::Switchboard | Peer::Courier)) => {
+                    self.dial_ours(peer, now);
+                }
                 Output::Dial(Peer::Outside(dial)) => {
                     if let Some(target) = self.node.target(dial) {
                         let registry = self.poll.registry();
@@ -415,6 +429,13 @@ impl<N: Node> Reactor<N> {
                     self.node.file_read(conn, self.files.read(conn, part), now);
                 }
                 Output::CloseFile(conn) => self.files.close(conn),
+                Output::AskStore => {
+                    if let (Some(store), Some(request)) =
+                        (&mut self.store, self.node.store_request())
+                    {
+                        store.ask(request);
+                    }
+                }
                 Output::Quit => self.quit = true,
             }
         }
@@ -427,56 +448,6 @@ impl<N: Node> Reactor<N> {
             self.acceptors.secure(&all);
         }
         Ok(())
-    }
-
-    fn dial_switchboard(&mut self, now: Now) {
-        let path = self.switchboard.as_ref();
-        let stream = match path {
-            Some(path) => UnixStream::connect(path),
-            None => Err(io::ErrorKind::NotFound.into()),
-        };
-        let added = stream.and_then(|stream| {
-            let transport = Transport::Plain(Stream::Unix(stream));
-            self.add(transport, Origin::Dialled(Peer::Switchboard), None, now)
-        });
-        if let Err(error) = added {
-            let why = error.to_string();
-            self.node.unreachable(Peer::Switchboard, &why, now);
-        }
-    }
-
-    /// Goes on with what is dialled outside. What an application dials in answer to an outcome is
-    /// looked at in the next turn.
-    fn take_dialled(&mut self, now: Now) {
-        let registry = self.poll.registry();
-        self.dialler.turn(now.moment, registry, &mut self.buffers);
-        for _ in 0..self.dialler.outcomes() {
-            if let Some((dial, outcome)) = self.dialler.next() {
-                self.dialled(dial, outcome, now);
-            }
-        }
-    }
-
-    fn dialled(&mut self, dial: DialId, outcome: Outcome, now: Now) {
-        let peer = Peer::Outside(dial);
-        match outcome {
-            Outcome::Failed(why) => self.node.unreachable(peer, &why, now),
-            Outcome::Reached {
-                transport,
-                mut early,
-                end,
-            } => match self.add(transport, Origin::Dialled(peer), None, now) {
-                Err(error) => self.node.unreachable(peer, &error.to_string(), now),
-                Ok(conn) => {
-                    if !early.is_empty() {
-                        self.node.received(conn, &mut early, now);
-                    }
-                    if end {
-                        self.ended(conn, now);
-                    }
-                }
-            },
-        }
     }
 
     /// Ends a connection now.

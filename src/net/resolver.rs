@@ -41,7 +41,7 @@ pub type Wanted = Arc<()>;
 
 impl Resolver {
     /// `waker` is used when there is an answer.
-    pub fn start(waker: Waker) -> io::Result<Resolver> {
+    pub fn start(waker: Arc<Waker>) -> io::Result<Resolver> {
         let (questions, asked) = bounded::<Question>(NAMES);
         // The thread waits while nobody takes the answers.
         let (answer, answers) = bounded(NAMES);

@@ -1,15 +1,20 @@
 //! What a reactor starts with: the sockets that were handed to its process, and how to secure what
 //! it accepts. Values only; `reactor` brings them to life.
 
+use std::io;
 use std::net::TcpListener as StdTcpListener;
 use std::os::unix::net::{UnixListener as StdUnixListener, UnixStream as StdUnixStream};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
+
+use mio::Waker;
 
 use crate::base::networks::Networks;
 use crate::net::admission::Admission;
 use crate::net::files::Root;
 use crate::net::tls::ServerTls;
+use crate::push::facts::Store;
 
 /// A listening socket to accept from, opened by the master.
 pub enum Listening {
@@ -36,6 +41,10 @@ pub struct Sockets {
     pub master: Option<StdUnixStream>,
     /// Where `Peer::Switchboard` is dialled.
     pub switchboard: Option<PathBuf>,
+    /// Where `Peer::Courier` is dialled.
+    pub courier: Option<PathBuf>,
+    /// What `Output::AskStore` asks, for the node that has one.
+    pub store: Option<StartStore>,
     /// Whether the peer of an accepted link is a process of ours.
     pub admit: fn(&StdUnixStream) -> bool,
     pub tls: Tls,
@@ -51,6 +60,9 @@ pub struct Sockets {
 
 /// Reads what the listeners with TLS are secured with, by their index.
 pub type ReadTls = Box<dyn Fn() -> Result<Vec<Option<ServerTls>>, String> + Send>;
+
+/// Opens a store that wakes the reactor when it has a reply.
+pub type StartStore = Box<dyn FnOnce(Arc<Waker>) -> io::Result<Box<dyn Store>> + Send>;
 
 /// TLS for some of the listeners.
 pub struct Tls {

@@ -1,6 +1,7 @@
 //! A whole role without its sockets. `net` drives a node with what sockets do, a simulation drives
 //! the same node with what it imagines; the node decides everything and performs nothing.
 
+pub mod courier;
 mod lines;
 pub mod switchboard;
 pub mod worker;
@@ -12,12 +13,14 @@ use crate::base::counters::Counters;
 use crate::base::files::{FileFacts, FilePart, NoFile};
 use crate::base::ids::{ConnId, DialId};
 use crate::base::now::{Moment, Now};
+use crate::push::facts::{StoreReply, StoreRequest};
 use crate::wire::target::Target;
 
 /// Whom a node may dial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Peer {
     Switchboard,
+    Courier,
     /// A server of somebody else's; `Node::target` tells where.
     Outside(DialId),
 }
@@ -93,11 +96,13 @@ pub enum Output {
     ReadFile(ConnId, FilePart),
     /// The connection's file is not needed any more.
     CloseFile(ConnId),
+    /// Hand what `store_request` tells to the store; the driver answers with `stored`.
+    AskStore,
     /// End the reactor.
     Quit,
 }
 
-/// One role: a worker or the switchboard.
+/// One role: a worker, the switchboard or the courier.
 ///
 /// Every call may produce outputs; the driver drains them with `poll_output` before it waits.
 pub trait Node {
@@ -139,6 +144,14 @@ pub trait Node {
 
     /// The bytes that `Output::ReadFile` asked for; `None`: the file is not what it was.
     fn file_read(&mut self, _conn: ConnId, _bytes: Option<&[u8]>, _now: Now) {}
+
+    /// What the store is asked. Asked once, on `Output::AskStore`.
+    fn store_request(&mut self) -> Option<StoreRequest> {
+        None
+    }
+
+    /// What came of it.
+    fn stored(&mut self, _reply: StoreReply, _now: Now) {}
 
     /// `deadline` has passed.
     fn elapsed(&mut self, now: Now);

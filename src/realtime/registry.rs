@@ -232,6 +232,12 @@ impl Registry {
             .filter_map(|key| Some((key, self.members(key.as_str())?)))
     }
 
+    /// Every channel, in no order.
+    pub fn all(&self) -> impl Iterator<Item = (&ChannelKey, Option<&Members>)> {
+        let channels = self.channels.iter();
+        channels.map(|(key, channel)| (key, channel.members.as_deref()))
+    }
+
     pub fn len(&self) -> usize {
         self.channels.len()
     }

@@ -14,6 +14,8 @@ pub struct Banner {
     pub user: String,
     pub workers: u32,
     pub threads: u32,
+    /// Whether there is one.
+    pub courier: bool,
     pub listen: Vec<ListenStatus>,
     /// The configuration as it must be given again; `None` when it is found by itself.
     pub config: Option<String>,
@@ -64,6 +66,9 @@ impl Banner {
         let mut rows = vec![heading];
         rows.push(row("master", "-", "-", "1".to_string()));
         rows.push(row("switchboard", "-", "-", "1".to_string()));
+        if self.courier {
+            rows.push(row("courier", "-", "-", "1".to_string()));
+        }
         for listen in &self.listen {
             rows.push(row("worker", &listen.url, &listen.handler, workers.clone()));
         }
@@ -136,6 +141,7 @@ mod tests {
             user: "nobody".into(),
             workers: 2,
             threads: 1,
+            courier: false,
             listen: vec![listen],
             config: Some("my file.toml".into()),
             config_name: "/x/a.toml".into(),

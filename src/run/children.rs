@@ -1,7 +1,7 @@
 //! The table of children: what each one is doing, and what the master has to do when one changes.
 //! Decides restarts, back-off and the order of stopping; `replacing.rs` decides how living ones are
 //! replaced. Forks nothing, kills nothing, reads no clock. Invariants: each row has at most one
-//! process; each place (the switchboard, or a worker's number) has exactly one row that serves it,
+//! process; each place (the switchboard, the courier, or a worker's number) has exactly one row that serves it,
 //! beside which there may be its successor and those that leave.
 
 use std::collections::VecDeque;
@@ -33,6 +33,7 @@ pub const LEAVE_PATIENCE: Duration = Duration::from_secs(10);
 pub enum Role {
     Switchboard,
     Worker,
+    Courier,
 }
 
 impl Role {
@@ -40,6 +41,7 @@ impl Role {
         match self {
             Role::Switchboard => "switchboard",
             Role::Worker => "worker",
+            Role::Courier => "courier",
         }
     }
 }
@@ -151,7 +153,7 @@ impl Child {
 impl fmt::Display for Child {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.role {
-            Role::Switchboard => f.write_str("switchboard"),
+            Role::Switchboard | Role::Courier => f.write_str(self.role.word()),
             Role::Worker => write!(f, "worker {}", self.number),
         }
     }
@@ -188,6 +190,12 @@ impl Children {
         }
     }
 
+    /// The same with a courier, which ends last.
+    pub fn with_courier(mut self, now: Moment) -> Children {
+        self.rows.push(Child::new(Role::Courier, 0, 1, now));
+        self
+    }
+
     /// Takes up the living children of the program before, in the order in which they are told;
     /// `lives` were given out.
     pub fn restore(
@@ -199,7 +207,7 @@ impl Children {
     ) -> Children {
         let rows = heirs.iter().map(|heir| {
             let reactors = match heir.role {
-                Role::Switchboard => 1,
+                Role::Switchboard | Role::Courier => 1,
                 Role::Worker => threads,
             };
             let mut row = Child::new(heir.role, heir.number, reactors, now);
@@ -436,7 +444,7 @@ impl Children {
 
     fn stop_next(&mut self, now: Moment) {
         let ending = |row: &Child| matches!(row.phase, Phase::Stopping | Phase::Draining);
-        for role in [Role::Worker, Role::Switchboard] {
+        for role in [Role::Worker, Role::Switchboard, Role::Courier] {
             let of_role = |row: &&Child| row.role == role;
             if self.rows.iter().filter(of_role).any(Child::is_alive) {
                 for index in 0..self.rows.len() {

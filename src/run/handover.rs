@@ -117,6 +117,8 @@ impl Handover {
 
 /// The socket of the switchboard, for workers that cannot look it up by its path.
 pub const SWITCHBOARD_NAME: &str = "switchboard";
+/// That of the courier, for the switchboard.
+pub const COURIER_NAME: &str = "courier";
 
 /// Listening sockets that a service manager opened for us.
 #[derive(Debug, Default)]

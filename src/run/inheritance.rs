@@ -15,7 +15,7 @@ use crate::run::os;
 
 /// To be raised with any change of the shape, of `wire/control`, which the new master speaks with
 /// the old children, and of the cells in `net/admission`, which both count in.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// What a program says in its trial if it can take over. Another one may well end without a fault
 /// whatever it is told.
@@ -36,6 +36,8 @@ pub struct Inheritance {
     pub caller: Option<RawFd>,
     pub listeners: Vec<Listeners>,
     pub links: RawFd,
+    /// The same for the courier, if there is one.
+    pub courier: Option<RawFd>,
     pub ledger: RawFd,
     /// The epoch and the secret of the session tickets.
     pub tickets: Option<(u64, [u8; 32])>,
@@ -146,7 +148,7 @@ mod tests {
             told.contains("version 999") && told.contains("restart"),
             "{told}"
         );
-        assert!(read("{\"version\":1}").contains("makes no sense"));
+        assert!(read("{\"version\":2}").contains("makes no sense"));
         assert!(read("").contains("makes no sense"));
     }
 }

@@ -17,6 +17,7 @@ pub mod children;
 pub mod client;
 pub mod connections;
 pub mod control;
+mod courier_post;
 pub mod daemon;
 pub mod end;
 pub mod exec;

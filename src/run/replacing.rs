@@ -30,9 +30,9 @@ pub(super) struct Plan {
 }
 
 impl Children {
-    /// Replaces all workers, and before them the switchboard if that is wanted: that one has no
-    /// successor beside it, since there is one truth; it ends, and the next one asks the workers
-    /// what they hold. Replacements under way are done again, since they may not know what changed.
+    /// Replaces all workers, and the switchboard, and the courier if there is one, if that is wanted:
+    /// these have no successor beside them, since there is one truth; each ends, and the next one
+    /// asks for what it has to know. Replacements under way are done again, since they may not know what changed.
     pub fn handle_replace_all(&mut self, switchboard: bool, window: Duration, now: Moment) {
         if self.is_stopping() {
             return;
@@ -44,8 +44,9 @@ impl Children {
             .collect();
         match &mut self.plan {
             Some(plan) => {
-                if plan.queue.contains(&(Role::Switchboard, 0)) && !switchboard {
-                    queue.push_front((Role::Switchboard, 0));
+                let before = plan.queue.iter().rev();
+                for place in before.filter(|place| place.0 != Role::Worker && !switchboard) {
+                    queue.push_front(*place);
                 }
                 plan.queue = queue;
                 plan.window = window;
@@ -219,7 +220,7 @@ impl Children {
                     self.rows[index].backoff.reset();
                     None
                 }
-                Phase::Starting | Phase::Running if place.0 == Role::Switchboard => {
+                Phase::Starting | Phase::Running if place.0 != Role::Worker => {
                     self.stop_row(index, now);
                     Some(index)
                 }

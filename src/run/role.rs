@@ -22,14 +22,17 @@ use crate::net::clock::Clock;
 use crate::net::reactor::Reactor;
 use crate::net::sockets::{Listening, Sockets};
 use crate::node::Node;
-use crate::node::switchboard::{Switchboard, SwitchboardOptions};
+use crate::node::courier::{Courier, CourierOptions};
+use crate::node::switchboard::{Switchboard, SwitchboardOptions, Watched};
 use crate::node::worker::{Forwarding, Listener, Worker, WorkerOptions};
+use crate::push::lanes::LANES;
 use crate::realtime::registry::LinkId;
 use crate::run::exit::ChildExit;
-use crate::run::handover::{Handover, SWITCHBOARD_NAME, listener_name, master_name};
+use crate::run::handover::{COURIER_NAME, Handover, SWITCHBOARD_NAME, listener_name, master_name};
 use crate::run::{
     certificates, handed_config, ledger, log as log_writer, log_file, os, roots, stack,
 };
+use crate::store::sqlite::Sqlite;
 
 /// A chat room to try the server with; it knows the demo app's secret.
 const DEMO_PAGE: &str = include_str!("../../examples/chat.html");
@@ -82,10 +85,26 @@ pub fn worker(
     })
 }
 
-/// Runs `lineman switchboard`.
-pub fn switchboard(links: u32, living: Vec<LinkId>, program: &Program) -> ChildExit {
+/// Runs `lineman courier`.
+pub fn courier(store: PathBuf, program: &Program) -> ChildExit {
+    run("courier", program, |config, handover| {
+        let start = courier_reactor(store, config, handover)?;
+        Ok(vec![("reactor".to_string(), start)])
+    })
+}
+
+/// Runs `lineman switchboard`. `courier`: its socket, if there is one.
+pub fn switchboard(
+    (links, living): (u32, Vec<LinkId>),
+    courier: Option<PathBuf>,
+    program: &Program,
+) -> ChildExit {
     run("switchboard", program, |config, handover| {
-        let start = switchboard_reactor((links, living), config, handover)?;
+        let courier = match handover.take(COURIER_NAME) {
+            Ok(fd) => Some(PathBuf::from(format!("/proc/self/fd/{}", fd.into_raw_fd()))),
+            Err(_) => courier,
+        };
+        let start = switchboard_reactor((links, living, courier), config, handover)?;
         Ok(vec![("reactor".to_string(), start)])
     })
 }
@@ -137,6 +156,8 @@ fn worker_reactor(
         listening: client_sockets(slot, config, handover)?,
         master: Some(UnixStream::from(handover.take(&master_name(slot))?)),
         switchboard: Some(switchboard.to_path_buf()),
+        courier: None,
+        store: None,
         admit: os::admit,
         tls: certificates::reactor_tls(config, tls_file)?,
         admission: ledger::admission(config, shared.as_fd(), slot, handover)?,
@@ -211,7 +232,7 @@ fn listeners(config: &Config, services: &Services) -> Vec<Listener> {
 }
 
 fn switchboard_reactor(
-    (links, living): (u32, Vec<LinkId>),
+    (links, living, courier): (u32, Vec<LinkId>, Option<PathBuf>),
     config: &Config,
     handover: &mut Handover,
 ) -> Result<Start, String> {
@@ -220,6 +241,8 @@ fn switchboard_reactor(
         listening: vec![Listening::Links { listener }],
         master: Some(UnixStream::from(handover.take("master")?)),
         switchboard: None,
+        courier,
+        store: None,
         admit: os::admit,
         tls: certificates::no_tls(&config.limits),
         admission: Admission::open(),
@@ -234,6 +257,7 @@ fn switchboard_reactor(
         links_expected: links,
         living,
         limits: config.limits.clone(),
+        watched: watched(config),
         seed: seed()?,
     };
     Ok(Box::new(move || {
@@ -244,6 +268,49 @@ fn switchboard_reactor(
             connections_max,
             clock,
         )
+    }))
+}
+
+/// What the switchboard has to report.
+fn watched(config: &Config) -> Watched {
+    let mut watched = Watched::new();
+    for webhook in &config.webhooks {
+        let kinds = watched.entry(webhook.app_id.clone()).or_default();
+        kinds.extend(&webhook.kinds);
+    }
+    watched
+}
+
+fn courier_reactor(
+    store: PathBuf,
+    config: &Config,
+    handover: &mut Handover,
+) -> Result<Start, String> {
+    let listener = UnixListener::from(handover.take("links")?);
+    let sockets = Sockets {
+        listening: vec![Listening::Links { listener }],
+        master: Some(UnixStream::from(handover.take("master")?)),
+        switchboard: None,
+        courier: None,
+        store: Some(Box::new(|waker| Ok(Box::new(Sqlite::start(store, waker)?)))),
+        admit: os::admit,
+        tls: certificates::no_tls(&config.limits),
+        admission: Admission::open(),
+        write: Duration::from_secs(config.limits.write_seconds),
+        lines_dropped: log_writer::dropped,
+        roots: Vec::new(),
+    };
+    let options = CourierOptions {
+        webhooks: config.webhooks.clone(),
+        apps: Apps::new(config.apps.clone()),
+        limits: config.limits.clone(),
+        seed: seed()?,
+    };
+    // One for each lane, a switchboard and its successor, and some that have not said who they are.
+    let connections_max = config.webhooks.len() * usize::from(LANES) + 16;
+    Ok(Box::new(move || {
+        let clock = Clock::start();
+        run_reactor(Courier::new(options), sockets, connections_max, clock)
     }))
 }
 

@@ -53,6 +53,25 @@ impl RunDir {
         self.path.join("switchboard.sock")
     }
 
+    pub fn courier_socket(&self) -> PathBuf {
+        self.path.join("courier.sock")
+    }
+
+    /// Where the database lies: `configured`, else what a service manager made for us, else where
+    /// root keeps such things, else here.
+    pub fn store_dir(&self, configured: Option<&Path>, own_run_dir: bool) -> PathBuf {
+        let name = self.path.file_name().unwrap_or_default();
+        let managed = managed_base(std::env::var_os("STATE_DIRECTORY").as_deref());
+        match (configured, managed) {
+            (Some(dir), _) => dir.to_path_buf(),
+            (None, Some(base)) => base.join(name),
+            _ if os::effective_uid() == 0 && !own_run_dir => {
+                Path::new("/var/lib/lineman").join(name)
+            }
+            _ => self.path.join("store"),
+        }
+    }
+
     pub fn log_file(&self) -> PathBuf {
         self.path.join("lineman.log")
     }
@@ -80,7 +99,12 @@ impl RunDir {
 
     /// Removes what a stopped server leaves; a log file stays, and the directory with it.
     pub fn clean(&self) {
-        for socket in [self.control_socket(), self.switchboard_socket()] {
+        let ours = [
+            self.control_socket(),
+            self.switchboard_socket(),
+            self.courier_socket(),
+        ];
+        for socket in ours {
             let _ = fs::remove_file(socket);
         }
     }

@@ -18,9 +18,10 @@ use crate::realtime::registry::LinkId;
 use crate::run::certificates::{self, Certificates};
 use crate::run::child_process::ChildProcess;
 use crate::run::children::{Children, Role};
+use crate::run::courier_post::CourierPost;
 use crate::run::exit::{Exit, Failure};
 use crate::run::handed_config::{self, Packed};
-use crate::run::handover::{Activated, SWITCHBOARD_NAME, listener_name, master_name};
+use crate::run::handover::{Activated, COURIER_NAME, SWITCHBOARD_NAME, listener_name, master_name};
 use crate::run::identity::Identity;
 use crate::run::inheritance::{Heir, Inheritance, Keep, Listeners};
 use crate::run::ledger::{self, Ledger, Page, page_name};
@@ -71,7 +72,13 @@ impl Process {
 }
 
 /// What is opened anew, or was open before.
-type Held = (Vec<Slots>, UnixListener, Ledger, Option<Certificates>);
+type Held = (
+    Vec<Slots>,
+    UnixListener,
+    Ledger,
+    Option<Certificates>,
+    Option<CourierPost>,
+);
 
 /// What a child is given of the configuration.
 pub struct Given {
@@ -86,6 +93,8 @@ pub struct Site {
     switchboard: PathBuf,
     /// The same as something to inherit, for children that may not look into our directory.
     inherited: Option<File>,
+    /// Of the courier, if there is one.
+    courier: Option<CourierPost>,
     launcher: Launcher,
     pub ledger: Ledger,
     /// Of the listeners that speak TLS, if any does.
@@ -127,6 +136,10 @@ impl Site {
         let switchboard = dir.switchboard_socket();
         let links = listen_unix(&switchboard)
             .map_err(|error| Failure::io(switchboard.display(), &error))?;
+        let courier = match config.webhooks.is_empty() {
+            true => None,
+            false => Some(CourierPost::open(config, dir)?),
+        };
         let key = Dice::new(seed().map_err(|why| Failure::new(Exit::Failed, why))?).next_u64();
         let ledger = Ledger::open(config.listen.len(), key)
             .map_err(|error| Failure::io("cannot share memory", &error))?;
@@ -134,7 +147,7 @@ impl Site {
             config,
             source,
             switchboard,
-            (slots, links, ledger, certificates),
+            (slots, links, ledger, certificates, courier),
         )
     }
 
@@ -155,6 +168,14 @@ impl Site {
             slots.push(Slots::resume(listen, left, config.slots(listen), fd).map_err(fail)?);
         }
         let links = UnixListener::from(fd(left.links).map_err(fail)?);
+        let courier = match left.courier {
+            Some(courier) => Some(CourierPost::resume(
+                fd(courier).map_err(fail)?,
+                config,
+                dir,
+            )?),
+            None => None,
+        };
         let switchboard = dir.switchboard_socket();
         let ledger = Ledger::adopt(fd(left.ledger).map_err(fail)?, config.listen.len())
             .map_err(|error| Failure::io("cannot share memory", &error))?;
@@ -162,7 +183,7 @@ impl Site {
             config,
             source,
             switchboard,
-            (slots, links, ledger, certificates),
+            (slots, links, ledger, certificates, courier),
         )
     }
 
@@ -170,7 +191,7 @@ impl Site {
         config: &Config,
         source: &Source,
         switchboard: PathBuf,
-        (slots, links, ledger, certificates): Held,
+        (slots, links, ledger, certificates, courier): Held,
     ) -> Result<Site, Failure> {
         let identity = Identity::of(config)?;
         let inherited = identity.as_ref().map(|it| give_away(&switchboard, it));
@@ -184,6 +205,7 @@ impl Site {
             links,
             switchboard,
             inherited,
+            courier,
             launcher,
             ledger,
             certificates,
@@ -194,9 +216,10 @@ impl Site {
     }
 
     /// The sockets, for the program that takes over; `None` when they are closed.
-    pub fn leave(&self, keep: &mut Keep) -> Option<(Vec<Listeners>, RawFd)> {
+    pub fn leave(&self, keep: &mut Keep) -> Option<(Vec<Listeners>, RawFd, Option<RawFd>)> {
         let slots: Option<Vec<Listeners>> = self.slots.iter().map(|it| it.leave(keep)).collect();
-        Some((slots?, keep.note(&self.links)))
+        let courier = self.courier.as_ref().map(|it| keep.note(&it.links));
+        Some((slots?, keep.note(&self.links), courier))
     }
 
     /// Where clients connect, with the real ports.
@@ -216,6 +239,7 @@ impl Site {
         let row = &children.rows()[index];
         match row.role {
             Role::Switchboard => self.start_switchboard(children),
+            Role::Courier => self.start_courier(),
             Role::Worker => {
                 self.wake(row.number)?;
                 self.start_worker(row.number, row.life)
@@ -280,10 +304,27 @@ impl Site {
         if !living.is_empty() {
             arguments.extend(words(&["--living", &living.join(",")]));
         }
-        let descriptors = vec![
+        let mut descriptors = vec![
             ("master".to_string(), theirs.as_fd()),
             ("links".to_string(), self.links.as_fd()),
         ];
+        if let Some(courier) = &self.courier {
+            arguments.extend(words(&["--courier", &courier.socket.display().to_string()]));
+            let inherited = courier.inherited.iter();
+            descriptors.extend(inherited.map(|it| (COURIER_NAME.to_string(), it.as_fd())));
+        }
+        self.launch(&arguments, descriptors, vec![link(ours)?])
+    }
+
+    fn start_courier(&self) -> io::Result<Process> {
+        let courier = self.courier.as_ref().ok_or(io::ErrorKind::NotFound)?;
+        let (ours, theirs) = UnixStream::pair()?;
+        let store = courier.store.display().to_string();
+        let descriptors = vec![
+            ("master".to_string(), theirs.as_fd()),
+            ("links".to_string(), courier.links.as_fd()),
+        ];
+        let arguments = words(&["courier", "--store", &store]);
         self.launch(&arguments, descriptors, vec![link(ours)?])
     }
 
@@ -365,7 +406,7 @@ impl Site {
 
 /// Lets the children connect although they may not enter our directory: the socket is theirs, and
 /// they reach it through a descriptor that stands for its name.
-fn give_away(path: &Path, to: &Identity) -> io::Result<File> {
+pub(super) fn give_away(path: &Path, to: &Identity) -> io::Result<File> {
     std::os::unix::fs::chown(path, Some(to.uid), Some(to.gid))?;
     let mut options = File::options();
     #[cfg(target_os = "linux")]
@@ -382,7 +423,7 @@ fn link(stream: UnixStream) -> io::Result<Link> {
     Ok(Link::new(mio::net::UnixStream::from_std(stream)))
 }
 
-fn listen_unix(path: &Path) -> io::Result<UnixListener> {
+pub(super) fn listen_unix(path: &Path) -> io::Result<UnixListener> {
     // Left by a server that was killed; the lock says that nobody uses it now.
     let _ = std::fs::remove_file(path);
     let listener = UnixListener::bind(path)?;

@@ -159,7 +159,7 @@ impl Status {
         let mut cells = vec![RATE_HEADINGS.map(str::to_string), rate_cells(None)];
         cells.extend(self.processes.iter().map(|process| match process.role {
             Role::Worker => rate_cells(process.rates.as_ref()),
-            Role::Switchboard => rate_cells(None),
+            Role::Switchboard | Role::Courier => rate_cells(None),
         }));
         cells.push(rate_cells(self.rates.as_ref()));
         let both = self.rows().into_iter().zip(cells);
@@ -252,12 +252,12 @@ impl ProcessStatus {
     fn row(&self) -> [String; 9] {
         let number = |name: &str| match self.role {
             Role::Worker => self.counters.get(name).copied().unwrap_or(0).to_string(),
-            Role::Switchboard => "-".to_string(),
+            Role::Switchboard | Role::Courier => "-".to_string(),
         };
         [
             self.pid.map_or("-".to_string(), |pid| pid.to_string()),
             match self.role {
-                Role::Switchboard => "switchboard".to_string(),
+                Role::Switchboard | Role::Courier => self.role.word().to_string(),
                 Role::Worker => format!("worker {}", self.number),
             },
             memory(self.memory_bytes),

@@ -2,6 +2,7 @@
 //! an `Inbox`, writes what the protocol itself answers into an `Outbox`, and hands up what it
 //! understood. It knows neither sockets nor what messages mean.
 
+pub mod caller;
 pub mod framed;
 pub mod http;
 pub mod link;

@@ -17,6 +17,7 @@ pub struct Numbers {
 pub enum Whose {
     Master,
     Switchboard,
+    Courier,
     /// By its number.
     Worker(u32),
 }
@@ -58,6 +59,7 @@ impl ProcessNumbers {
             Whose::Master => (0, 0),
             Whose::Switchboard => (1, 0),
             Whose::Worker(number) => (2, number),
+            Whose::Courier => (3, 0),
         };
         to.u8(kind)
             .u32(number)
@@ -78,6 +80,7 @@ impl ProcessNumbers {
             (0, _) => Whose::Master,
             (1, _) => Whose::Switchboard,
             (2, number) => Whose::Worker(number),
+            (3, _) => Whose::Courier,
             _ => return Err(Garbled),
         };
         Ok(ProcessNumbers {

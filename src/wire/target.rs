@@ -22,6 +22,10 @@ pub enum TargetScheme {
     WebSocketTls,
     Text,
     Frame,
+    /// Requests and answers; not in `ALL`, since a service that connects has nobody to ask them.
+    Http,
+    /// `Http` over TLS.
+    HttpTls,
 }
 
 impl TargetScheme {
@@ -44,6 +48,8 @@ impl TargetScheme {
             TargetScheme::WebSocketTls => "wss",
             TargetScheme::Text => "text",
             TargetScheme::Frame => "frame",
+            TargetScheme::Http => "http",
+            TargetScheme::HttpTls => "https",
         }
     }
 
@@ -57,6 +63,8 @@ impl TargetScheme {
             TargetScheme::WebSocketTls => "wss-client",
             TargetScheme::Text => "text-client",
             TargetScheme::Frame => "frame-client",
+            TargetScheme::Http => "http-client",
+            TargetScheme::HttpTls => "https-client",
         }
     }
 
@@ -64,24 +72,28 @@ impl TargetScheme {
     pub fn protocol(self) -> Protocol {
         match self {
             TargetScheme::Tcp | TargetScheme::Tls | TargetScheme::Unix => Protocol::Raw,
-            TargetScheme::WebSocket | TargetScheme::WebSocketTls => Protocol::Http,
+            TargetScheme::WebSocket
+            | TargetScheme::WebSocketTls
+            | TargetScheme::Http
+            | TargetScheme::HttpTls => Protocol::Http,
             TargetScheme::Text => Protocol::Lines,
             TargetScheme::Frame => Protocol::Frames,
         }
     }
 
     pub fn is_websocket(self) -> bool {
-        self.default_port().is_some()
+        matches!(self, TargetScheme::WebSocket | TargetScheme::WebSocketTls)
     }
 
     pub fn is_secured(self) -> bool {
-        matches!(self, TargetScheme::Tls | TargetScheme::WebSocketTls)
+        use TargetScheme::*;
+        matches!(self, Tls | WebSocketTls | HttpTls)
     }
 
     fn default_port(self) -> Option<u16> {
         match self {
-            TargetScheme::WebSocket => Some(80),
-            TargetScheme::WebSocketTls => Some(443),
+            TargetScheme::WebSocket | TargetScheme::Http => Some(80),
+            TargetScheme::WebSocketTls | TargetScheme::HttpTls => Some(443),
             _ => None,
         }
     }
@@ -139,6 +151,7 @@ pub struct Target {
     server_name: Option<String>,
     ca_file: Option<String>,
     connect_within: Duration,
+    public_only: bool,
 }
 
 impl Target {
@@ -172,7 +185,27 @@ impl Target {
         if scheme == TargetScheme::Unix {
             return Target::unix(path);
         }
-        if !scheme.is_websocket() && !path.is_empty() {
+        Target::with_path(scheme, authority, path)
+    }
+
+    /// Reads `http://HOST/PATH` or `https://HOST/PATH`; errors as from `parse`.
+    pub fn parse_web(url: &str) -> Result<Target, String> {
+        let schemes = [("http", "ws"), ("https", "wss")];
+        let (word, rest) = url.split_once("://").unwrap_or((url, ""));
+        let scheme = schemes
+            .iter()
+            .find(|(own, _)| word.eq_ignore_ascii_case(own));
+        let (own, like) = scheme.ok_or("the URL begins with neither https:// nor http://")?;
+        let mut target = Target::parse(&format!("{like}://{rest}"))?;
+        target.scheme = match *own {
+            "https" => TargetScheme::HttpTls,
+            _ => TargetScheme::Http,
+        };
+        Ok(target)
+    }
+
+    fn with_path(scheme: TargetScheme, authority: &str, path: &str) -> Result<Target, String> {
+        if scheme.default_port().is_none() && !path.is_empty() {
             let word = scheme.word();
             return Err(format!("{word}:// takes HOST:PORT and no path"));
         }
@@ -204,6 +237,7 @@ impl Target {
             server_name: None,
             ca_file: None,
             connect_within: CONNECT_WITHIN,
+            public_only: false,
         }
     }
 
@@ -263,6 +297,17 @@ impl Target {
     pub fn with_connect_within(mut self, time: Duration) -> Target {
         self.connect_within = time;
         self
+    }
+
+    /// Addresses that are not of the public internet are not connected to, whatever name leads to
+    /// them (`base/addresses`).
+    pub fn with_public_only(mut self) -> Target {
+        self.public_only = true;
+        self
+    }
+
+    pub fn is_public_only(&self) -> bool {
+        self.public_only
     }
 
     pub fn scheme(&self) -> TargetScheme {

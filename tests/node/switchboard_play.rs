@@ -2,7 +2,7 @@
 
 use lineman::base::ids::{ConnId, SocketId};
 use lineman::base::limits::Limits;
-use lineman::node::switchboard::{Switchboard, SwitchboardOptions};
+use lineman::node::switchboard::{Switchboard, SwitchboardOptions, Watched};
 use lineman::node::{Ending, Origin, Output};
 use lineman::realtime::registry::LinkId;
 use lineman::wire::bus::{Content, Down, Holding, InfoWanted, Item, Member, Question, Up, VERSION};
@@ -16,15 +16,25 @@ pub struct Board {
 impl Board {
     /// A switchboard that has just started and expects so many links.
     pub fn new(links_expected: u32, limits: Limits) -> Board {
-        Board::among(links_expected, Vec::new(), limits)
+        Board::made(links_expected, Vec::new(), limits, Watched::default())
     }
 
     /// Likewise, started while workers live already.
     pub fn among(links_expected: u32, living: Vec<LinkId>, limits: Limits) -> Board {
+        Board::made(links_expected, living, limits, Watched::default())
+    }
+
+    /// The same with a courier to report to.
+    pub fn watching(links_expected: u32, limits: Limits, watched: Watched) -> Board {
+        Board::made(links_expected, Vec::new(), limits, watched)
+    }
+
+    fn made(links_expected: u32, living: Vec<LinkId>, limits: Limits, watched: Watched) -> Board {
         let options = SwitchboardOptions {
             links_expected,
             living,
             limits,
+            watched,
             seed: [6; 16],
         };
         Board {

@@ -2,7 +2,8 @@
 
 use crate::source::{Source, find_words, is_word};
 
-/// Lowest first. `config`, `run`, `cli` and `server` share the top; who of them sees whom stands in `may_use`.
+/// Lowest first; `push` stands beside `realtime` and `store` beside `net`, and neighbours do not see
+/// each other. `config`, `run`, `cli` and `server` share the top; who of them sees whom stands in `may_use`.
 const LAYERS: [&str; 8] = [
     "base", "wire", "realtime", "session", "app", "node", "net", "top",
 ];
@@ -13,6 +14,8 @@ const NODE_FOR_NET: [&str; 5] = ["Node", "Origin", "Output", "Peer", "Ending"];
 fn rank(module: &str) -> Option<usize> {
     let layer = match module {
         "config" | "run" | "cli" | "server" => "top",
+        "push" => "realtime",
+        "store" => "net",
         other => other,
     };
     LAYERS.iter().position(|name| *name == layer)
@@ -23,7 +26,8 @@ fn may_use(from: &str, to: &str) -> bool {
     match (from, to) {
         _ if from == to => true,
         ("session", "realtime") | ("app", "session") => false,
-        ("config", _) => matches!(to, "base" | "wire" | "app"),
+        ("config", _) => matches!(to, "base" | "wire" | "push" | "app"),
+        ("store", _) => matches!(to, "base" | "push"),
         ("run", "config") | ("cli", "config" | "run") | ("server", "cli" | "config") => true,
         _ => matches!((rank(from), rank(to)), (Some(from), Some(to)) if to < from),
     }

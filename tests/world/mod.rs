@@ -159,6 +159,7 @@ impl World {
                 links_expected: self.workers as u32,
                 living: self.processes.iter().flatten().map(|it| it.id).collect(),
                 limits: self.limits.clone(),
+                watched: Default::default(),
                 seed,
             };
             Box::new(Switchboard::new(options, self.now))
@@ -367,7 +368,11 @@ impl World {
                     process.node.file_opened(conn, Err(NoFile::Absent), now);
                 }
                 Some(Output::ReadFile(..) | Output::CloseFile(_)) => {}
-                Some(Output::Dial(Peer::Outside(_)) | Output::HangUp(_)) => {
+                Some(
+                    Output::Dial(Peer::Outside(_) | Peer::Courier)
+                    | Output::HangUp(_)
+                    | Output::AskStore,
+                ) => {
                     unreachable!("no handler of these workers dials")
                 }
                 Some(Output::StopAccepting | Output::ReadCertificates) => {}

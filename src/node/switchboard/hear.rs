@@ -21,10 +21,12 @@ impl Switchboard {
             Up::Unsubscribe { channel, user_id } => {
                 let was_occupied = self.registry.is_occupied(channel);
                 let left = self.registry.unsubscribe(id, channel, user_id);
-                if let Some(user_id) = user_id.filter(|_| left) {
+                let user_id = user_id.filter(|_| left);
+                if let Some(user_id) = user_id {
                     self.tell_member_removed(channel, user_id, now);
                 }
                 self.tell_occupancy(channel, was_occupied, now);
+                self.report_left(channel, user_id, now);
             }
             Up::Publish { ticket, items } => self.publish(conn, ticket, &items, now),
             Up::Ask { ticket, question } => self.answer(conn, ticket, &question, now),
@@ -74,6 +76,8 @@ impl Switchboard {
         self.send_frame(conn, &frame, now);
         // After it, so that the newcomer is told too.
         self.tell_occupancy(channel, was_occupied, now);
+        let newcomer = member.filter(|_| joined.first_of_user);
+        self.report_joined(channel, newcomer.map(|member| member.user_id), now);
     }
 
     /// All events of the call, or none.
@@ -96,7 +100,7 @@ impl Switchboard {
         // Clients publish without a ticket, and what they say is not kept (Pusher: events that
         // were triggered through the HTTP API only).
         if ticket == 0 {
-            return;
+            return self.report_client_events(items);
         }
         items.iter().for_each(|item| self.keep(item, now));
         let frame = Down::Answer {

@@ -8,6 +8,7 @@
 //! and has not announced itself again – nothing but announcements is taken up: the rest is held,
 //! since an incomplete registry would promise too much.
 
+mod courier;
 mod hear;
 mod telling;
 
@@ -23,6 +24,8 @@ use crate::base::ids::ConnId;
 use crate::base::limits::Limits;
 use crate::base::now::{Moment, Now};
 use crate::node::lines::Lines;
+use crate::node::switchboard::courier::Reporter;
+pub use crate::node::switchboard::courier::Watched;
 use crate::node::{Ending, Node, Origin, Output, Peer};
 use crate::realtime::cache::Cache;
 use crate::realtime::counting::Counting;
@@ -41,6 +44,8 @@ pub struct SwitchboardOptions {
     /// while slots are handed over.
     pub living: Vec<LinkId>,
     pub limits: Limits,
+    /// Whose events are reported to the courier; without any there is none.
+    pub watched: Watched,
     /// From the operating system's entropy.
     pub seed: [u8; 16],
 }
@@ -64,6 +69,8 @@ enum Role {
     /// Said Hello; its announcements come.
     Announcing(LinkId),
     Worker(LinkId),
+    /// The one we dialled.
+    Courier,
 }
 
 /// A publish whose events are queued on links that the kernel has not taken them from yet.
@@ -90,9 +97,10 @@ pub struct Switchboard {
     pub(super) outputs: VecDeque<Output>,
     pub(super) unanswered: VecDeque<Unanswered>,
     /// Until when announcements are waited for; `None` once settled.
-    settling: Option<Moment>,
+    pub(super) settling: Option<Moment>,
     /// While settling: those whose workers live and may hold what we have not heard of yet.
     awaited: BTreeSet<LinkId>,
+    reporter: Reporter,
     /// Frames held while settling, in the order they came.
     held: VecDeque<(ConnId, Vec<u8>)>,
     pub(super) counters: Counters,
@@ -104,6 +112,7 @@ impl Switchboard {
             links_expected,
             living,
             limits,
+            watched,
             seed,
         } = options;
         let mut dice = Dice::new(seed);
@@ -120,6 +129,7 @@ impl Switchboard {
             unanswered: VecDeque::new(),
             settling: Some(now.moment + Duration::from_millis(limits.settle_ms)),
             awaited: living.into_iter().collect(),
+            reporter: Reporter::new(watched, &mut dice, now),
             held: VecDeque::new(),
             counters: Counters::default(),
             limits,
@@ -204,6 +214,7 @@ impl Switchboard {
                 self.obey(conn, Order::decode(frame)?);
                 Ok(())
             }
+            Role::Courier => self.hear_courier(conn, frame),
             Role::Stranger => self.greet(conn, Up::decode(frame)?, now),
             Role::Announcing(id) => self.take_announcement(conn, id, Up::decode(frame)?, now),
             Role::Worker(id) => {
@@ -296,6 +307,7 @@ impl Switchboard {
                         self.tell_member_added(id, holding.channel, member, now);
                     }
                     self.tell_occupancy(holding.channel, was_occupied, now);
+                    self.report_all();
                 }
                 Ok(())
             }
@@ -353,6 +365,7 @@ impl Switchboard {
     fn settle(&mut self, now: Now) {
         self.settling = None;
         self.awaited.clear();
+        self.report_all();
         let mut workers: Vec<(LinkId, ConnId)> =
             self.by_id.iter().map(|(id, conn)| (*id, *conn)).collect();
         workers.sort_unstable();
@@ -384,6 +397,7 @@ impl Switchboard {
         match role {
             Role::Master => self.outputs.push_back(Output::Quit),
             Role::Stranger => {}
+            Role::Courier => self.lose_courier(now),
             Role::Announcing(id) | Role::Worker(id) => {
                 self.counters.link_losses += 1;
                 self.by_id.remove(&id);
@@ -391,6 +405,7 @@ impl Switchboard {
                 self.watching.drop_link(id);
                 let dropped = self.registry.drop_link(id);
                 self.tell_dropped(&dropped, now);
+                self.report_all();
             }
         }
     }
@@ -425,6 +440,7 @@ impl Node for Switchboard {
         let role = match origin {
             Origin::Master => Role::Master,
             Origin::Link => Role::Stranger,
+            Origin::Dialled(Peer::Courier) => Role::Courier,
             Origin::Client { .. } | Origin::Dialled(_) => {
                 return self.outputs.push_back(Output::Close(conn, Ending::Cut));
             }
@@ -444,6 +460,9 @@ impl Node for Switchboard {
             leftover: Vec::new(),
             ended: false,
         });
+        if role == Role::Courier {
+            self.greet_courier(conn);
+        }
         if role == Role::Master {
             let frame = Report::Ready.encode();
             let pushed = self.lines.push(conn, |out| out.push(&frame));
@@ -488,7 +507,9 @@ impl Node for Switchboard {
         self.lines.close(conn);
     }
 
-    fn unreachable(&mut self, _peer: Peer, _why: &str, _now: Now) {}
+    fn unreachable(&mut self, _peer: Peer, _why: &str, now: Now) {
+        self.lose_courier(now);
+    }
 
     fn certificates_read(&mut self, _outcome: Result<(), String>) {}
 
@@ -498,6 +519,7 @@ impl Node for Switchboard {
             self.settle(now);
         }
         self.tell_due_counts(now);
+        self.report_due(now);
     }
 
     /// Always: a link that is not read from could wait for one that waits for it.
@@ -510,6 +532,7 @@ impl Node for Switchboard {
     }
 
     fn poll_output(&mut self, now: Now) -> Option<Output> {
+        self.catch_up();
         loop {
             if let Some(output) = self.outputs.pop_front() {
                 return Some(output);
@@ -526,7 +549,9 @@ impl Node for Switchboard {
 
     fn deadline(&self) -> Option<Moment> {
         let counting = self.counting.deadline();
-        self.settling.into_iter().chain(counting).min()
+        let reporting = self.reporter.deadline();
+        let due = self.settling.into_iter().chain(counting);
+        due.chain(reporting).min()
     }
 
     fn counters(&mut self) -> &mut Counters {

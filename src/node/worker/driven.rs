@@ -117,7 +117,9 @@ impl Node for Worker {
                 self.master = Some(conn);
                 self.report_ready();
             }
-            Origin::Link => self.outputs.push_back(Output::Close(conn, Ending::Cut)),
+            Origin::Link | Origin::Dialled(Peer::Courier) => {
+                self.outputs.push_back(Output::Close(conn, Ending::Cut))
+            }
         }
     }
 
@@ -188,6 +190,7 @@ impl Node for Worker {
     fn unreachable(&mut self, peer: Peer, why: &str, now: Now) {
         match peer {
             Peer::Switchboard => self.shared.outgoing.uplink.down(&mut self.shared.dice, now),
+            Peer::Courier => {}
             Peer::Outside(dial) => {
                 self.dial_failed(dial, why, now);
                 self.carry_out(now);

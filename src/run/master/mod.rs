@@ -110,7 +110,10 @@ impl Master {
     ) -> Result<Master, Failure> {
         let seed = seed().map_err(|why| Failure::new(Exit::Failed, why))?;
         let now = clock.now().moment;
-        let children = Children::new(config.workers, config.threads, seed, now);
+        let mut children = Children::new(config.workers, config.threads, seed, now);
+        if !config.webhooks.is_empty() {
+            children = children.with_courier(now);
+        }
         let path = dir.control_socket();
         Master::assemble(site, about, config, (children, clock), |registry| {
             Control::open(&path, registry, CONTROL, CALLERS)

@@ -168,7 +168,7 @@ impl Master {
         keep: &mut Keep,
         now: Moment,
     ) -> Option<Inheritance> {
-        let (listeners, links) = self.site.leave(keep)?;
+        let (listeners, links, courier) = self.site.leave(keep)?;
         let mut children = Vec::new();
         for (index, leaves_within_ms) in self.children.leave(now)? {
             let row = &self.children.rows()[index];
@@ -203,6 +203,7 @@ impl Master {
             caller: self.control.leave_caller(caller, keep),
             listeners,
             links,
+            courier,
             ledger: keep.note(&self.site.ledger.file()),
             tickets: tickets.map(|it| (it.epoch, it.bytes)),
             children,

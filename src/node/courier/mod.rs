@@ -1,0 +1,419 @@
+//! The courier role: takes up what the switchboard reports, stores what endpoints are to be told,
+//! and tells them. It hears one switchboard at a time, and sends requests to servers outside.
+//!
+//! Invariants. Nothing is sent that was not stored before, nor a receipt given for it. Each event is
+//! stored once with the mark that it was; so a crash of whoever is in this line repeats no event,
+//! though a request whose answer was lost is sent again, the same to the byte. An endpoint that
+//! fails keeps nobody waiting but its own lane.
+
+mod calls;
+mod reports;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::app::apps::Apps;
+use crate::base::bytes::{Inbox, Outbox};
+use crate::base::counters::Counters;
+use crate::base::dice::Dice;
+use crate::base::ids::{ConnId, DialId};
+use crate::base::limits::Limits;
+use crate::base::now::{Moment, Now};
+use crate::node::lines::Lines;
+use crate::node::{Ending, Node, Origin, Output, Peer};
+use crate::push::facts::{Fact, Memory, StoreReply, StoreRequest};
+use crate::push::lanes::{LaneId, Lanes};
+use crate::push::truth::Truth;
+use crate::push::webhook::Webhook;
+use crate::session::caller::Caller;
+use crate::session::link::next_frame;
+use crate::wire::bus_codec::Garbled;
+use crate::wire::control::{Order, Report as ToMaster};
+use crate::wire::target::Target;
+
+/// After the store has failed.
+const STORE_AGAIN: Duration = Duration::from_secs(1);
+/// What may wait for the master or the switchboard; receipts are small.
+const LINK_BYTES: usize = 4 * 1024 * 1024;
+
+/// What a courier is made of.
+pub struct CourierOptions {
+    pub webhooks: Vec<Webhook>,
+    pub apps: Apps,
+    pub limits: Limits,
+    /// From the operating system's entropy.
+    pub seed: [u8; 16],
+}
+
+/// One connection.
+struct Seat {
+    talk: Talk,
+    /// Input that is not whole yet.
+    leftover: Vec<u8>,
+}
+
+enum Talk {
+    Master,
+    /// A link, before Hello.
+    Stranger,
+    Switchboard,
+    Endpoint(LaneId, Caller),
+}
+
+/// How far the store is.
+enum Storing {
+    /// `Load` is under way.
+    Loading,
+    Idle,
+    /// These facts are.
+    Busy(Arc<Vec<Fact>>),
+    /// They could not be kept; when to try again.
+    Failed(Arc<Vec<Fact>>, Moment),
+}
+
+/// What the present switchboard has reported.
+#[derive(Clone, Copy, Default)]
+struct Heard {
+    life: u64,
+    /// Taken up, in the commit under way, and receipted.
+    taken: u64,
+    committing: u64,
+    receipted: u64,
+}
+
+/// See the file's head.
+pub struct Courier {
+    webhooks: Vec<Webhook>,
+    apps: Apps,
+    limits: Limits,
+    dice: Dice,
+    lines: Lines,
+    seats: BTreeMap<ConnId, Seat>,
+    outputs: VecDeque<Output>,
+    /// The link that is heard.
+    switchboard: Option<ConnId>,
+    /// A Hello that came before the store had loaded.
+    early: Option<(ConnId, u64)>,
+    master: Option<ConnId>,
+    heard: Heard,
+    truth: Truth,
+    lanes: Lanes,
+    /// The connection of a lane, when it has one.
+    calls: BTreeMap<LaneId, ConnId>,
+    dials: BTreeMap<DialId, LaneId>,
+    last_dial: u64,
+    last_letter: u64,
+    /// To be stored with the next commit: facts, and events by lane, not in letters yet.
+    facts: Vec<Fact>,
+    events: BTreeMap<LaneId, Vec<String>>,
+    storing: Storing,
+    request: Option<StoreRequest>,
+    counters: Counters,
+}
+
+impl Courier {
+    pub fn new(options: CourierOptions) -> Courier {
+        let CourierOptions {
+            webhooks,
+            apps,
+            limits,
+            seed,
+        } = options;
+        Courier {
+            lanes: Lanes::new(webhooks.len()),
+            webhooks,
+            apps,
+            limits,
+            dice: Dice::new(seed),
+            lines: Lines::new(usize::MAX),
+            seats: BTreeMap::new(),
+            outputs: VecDeque::from([Output::AskStore]),
+            switchboard: None,
+            early: None,
+            master: None,
+            heard: Heard::default(),
+            truth: Truth::default(),
+            calls: BTreeMap::new(),
+            dials: BTreeMap::new(),
+            last_dial: 0,
+            last_letter: 0,
+            facts: Vec::new(),
+            events: BTreeMap::new(),
+            storing: Storing::Loading,
+            request: Some(StoreRequest::Load),
+            counters: Counters::default(),
+        }
+    }
+
+    fn take_frame(&mut self, conn: ConnId, frame: &[u8], now: Now) -> Result<(), Garbled> {
+        match self.seats.get(&conn).map(|seat| &seat.talk) {
+            Some(Talk::Master) => {
+                self.obey(conn, Order::decode(frame)?);
+                Ok(())
+            }
+            Some(Talk::Stranger | Talk::Switchboard) => self.hear(conn, frame, now),
+            Some(Talk::Endpoint(..)) | None => Ok(()),
+        }
+    }
+
+    fn obey(&mut self, master: ConnId, order: Order) {
+        match order {
+            Order::Ask => {
+                self.counters.webhooks_waiting = self.lanes.waiting() as u64;
+                self.tell_master(master, &ToMaster::Stats(self.counters.values()));
+            }
+            Order::Stop => self.outputs.push_back(Output::Quit),
+            Order::Beat => self.tell_master(master, &ToMaster::Beat),
+            Order::List(_) => {
+                let rows = Vec::new();
+                self.tell_master(master, &ToMaster::Connections { matched: 0, rows });
+            }
+            Order::Close { .. } => self.tell_master(master, &ToMaster::Closed(false)),
+            // It has no clients.
+            Order::Drain { .. } | Order::ReadCertificates | Order::Gathered(_) => {}
+        }
+    }
+
+    fn tell_master(&mut self, master: ConnId, report: &ToMaster) {
+        let frame = report.encode();
+        let pushed = self.lines.push(master, |out| out.push(&frame));
+        debug_assert!(pushed.is_ok(), "reports are few");
+    }
+
+    /// What was kept is there: from now on it serves.
+    fn loaded(&mut self, memory: Memory, now: Now) {
+        self.storing = Storing::Idle;
+        self.truth = Truth::new(memory.told);
+        if let Some((life, sequence)) = memory.heard {
+            self.heard = Heard {
+                life,
+                taken: sequence,
+                committing: sequence,
+                receipted: sequence,
+            };
+        }
+        for letter in memory.letters {
+            self.last_letter = letter.id;
+            let mut hooks = self.webhooks.iter();
+            let hook = hooks.position(|it| it.app_id == letter.app_id && it.url == letter.url);
+            match hook {
+                Some(hook) => self.lanes.put(hook, Arc::new(letter)),
+                None => {
+                    self.counters.webhooks_given_up += 1;
+                    self.facts.push(Fact::Settled(letter.id));
+                }
+            }
+        }
+        log::info!(waiting = self.lanes.waiting(); "what was stored is there");
+        if let Some(master) = self.master {
+            self.tell_master(master, &ToMaster::Ready);
+        }
+        if let Some((conn, life)) = self.early.take() {
+            self.welcome(conn, life);
+        }
+        self.go_on(now);
+    }
+
+    /// Begins whatever can begin: a commit, receipts, requests.
+    fn go_on(&mut self, now: Now) {
+        while let Some((key, subject)) = self.truth.next_due(now.moment) {
+            self.tell_gone(&key, subject);
+        }
+        self.commit(now);
+        while let Some(lane) = self.lanes.next_ready(now.moment) {
+            self.call(lane, now);
+        }
+    }
+
+    fn read(&mut self, conn: ConnId, inbox: &mut Inbox<'_>, now: Now) {
+        loop {
+            match self.seats.get(&conn).map(|seat| &seat.talk) {
+                None => return,
+                Some(Talk::Endpoint(..)) => return self.read_answer(conn, inbox, now),
+                Some(_) => {}
+            }
+            let taken = match next_frame(inbox, self.limits.bus_message_bytes) {
+                Ok(None) => return,
+                Ok(Some(frame)) => self.take_frame(conn, frame, now),
+                Err(garbled) => Err(garbled),
+            };
+            if taken.is_err() {
+                log::error!("link {conn} sent what is no message and starts over");
+                return self.leave(conn, now);
+            }
+        }
+    }
+
+    /// Ends a connection from our side.
+    fn leave(&mut self, conn: ConnId, now: Now) {
+        if self.forget(conn, now) {
+            self.outputs.push_back(Output::Close(conn, Ending::Cut));
+        }
+    }
+
+    /// Whether the connection was known.
+    fn forget(&mut self, conn: ConnId, now: Now) -> bool {
+        let Some(seat) = self.seats.remove(&conn) else {
+            return false;
+        };
+        match seat.talk {
+            // Whoever has no master any more has nobody who would end it.
+            Talk::Master => self.outputs.push_back(Output::Quit),
+            Talk::Stranger => {}
+            Talk::Switchboard => {
+                if self.switchboard == Some(conn) {
+                    self.switchboard = None;
+                }
+            }
+            Talk::Endpoint(lane, mut caller) => {
+                if self.calls.get(&lane) == Some(&conn) {
+                    self.calls.remove(&lane);
+                }
+                let step = caller.ended();
+                self.take_step(lane, &step, now);
+            }
+        }
+        if self.early.is_some_and(|(early, _)| early == conn) {
+            self.early = None;
+        }
+        true
+    }
+}
+
+impl Node for Courier {
+    fn opened(&mut self, conn: ConnId, origin: Origin, now: Now) {
+        let talk = match origin {
+            Origin::Master => Talk::Master,
+            Origin::Link => Talk::Stranger,
+            Origin::Dialled(Peer::Outside(dial)) => match self.dials.remove(&dial) {
+                Some(lane) => Talk::Endpoint(lane, Caller::default()),
+                None => return self.outputs.push_back(Output::Close(conn, Ending::Cut)),
+            },
+            Origin::Client { .. } | Origin::Dialled(_) => {
+                return self.outputs.push_back(Output::Close(conn, Ending::Cut));
+            }
+        };
+        let (lane, bytes_max) = match &talk {
+            // One letter at a time, and that is bounded.
+            Talk::Endpoint(lane, _) => (Some(*lane), usize::MAX / 2),
+            _ => (None, LINK_BYTES),
+        };
+        let leftover = Vec::new();
+        self.seats.insert(conn, Seat { talk, leftover });
+        self.lines.open(conn, bytes_max);
+        match (lane, origin) {
+            (Some(lane), _) => {
+                self.calls.insert(lane, conn);
+                self.ask(lane, conn, now);
+            }
+            (None, Origin::Master) => {
+                self.master = Some(conn);
+                if !matches!(self.storing, Storing::Loading) {
+                    self.tell_master(conn, &ToMaster::Ready);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn received(&mut self, conn: ConnId, bytes: &mut [u8], now: Now) {
+        let Some(seat) = self.seats.get_mut(&conn) else {
+            return;
+        };
+        let mut held = std::mem::take(&mut seat.leftover);
+        held.extend_from_slice(bytes);
+        let mut inbox = Inbox::new(&mut held);
+        self.read(conn, &mut inbox, now);
+        let taken = inbox.taken();
+        held.drain(..taken);
+        if let Some(seat) = self.seats.get_mut(&conn) {
+            seat.leftover = held;
+        }
+        self.go_on(now);
+    }
+
+    fn hung_up(&mut self, conn: ConnId, now: Now) {
+        self.leave(conn, now);
+        self.go_on(now);
+    }
+
+    fn closed(&mut self, conn: ConnId, now: Now) {
+        self.forget(conn, now);
+        self.lines.close(conn);
+        self.go_on(now);
+    }
+
+    fn target(&mut self, dial: DialId) -> Option<Target> {
+        let lane = self.dials.get(&dial)?;
+        Some(self.webhooks.get(lane.hook)?.target.clone())
+    }
+
+    fn unreachable(&mut self, peer: Peer, why: &str, now: Now) {
+        if let Peer::Outside(dial) = peer
+            && let Some(lane) = self.dials.remove(&dial)
+        {
+            self.failed(lane, why, now);
+            self.go_on(now);
+        }
+    }
+
+    fn certificates_read(&mut self, _outcome: Result<(), String>) {}
+
+    fn store_request(&mut self) -> Option<StoreRequest> {
+        self.request.take()
+    }
+
+    fn stored(&mut self, reply: StoreReply, now: Now) {
+        match (reply, std::mem::replace(&mut self.storing, Storing::Idle)) {
+            (StoreReply::Loaded(memory), _) => self.loaded(memory, now),
+            (StoreReply::Committed, Storing::Busy(facts)) => self.committed(&facts, now),
+            (StoreReply::Failed(why), Storing::Busy(facts)) => {
+                log::error!("cannot store, and tells nobody until it can: {why}");
+                self.storing = Storing::Failed(facts, now.moment + STORE_AGAIN);
+            }
+            (StoreReply::Failed(why), _) => {
+                log::error!("the store cannot be opened: {why}");
+                self.outputs.push_back(Output::Quit);
+            }
+            (StoreReply::Committed, storing) => self.storing = storing,
+        }
+    }
+
+    fn elapsed(&mut self, now: Now) {
+        self.cut_late_answers(now);
+        self.go_on(now);
+    }
+
+    fn wants_input(&self, _conn: ConnId) -> bool {
+        true
+    }
+
+    fn outbox(&mut self, conn: ConnId) -> Option<&mut Outbox> {
+        self.lines.outbox(conn)
+    }
+
+    fn poll_output(&mut self, _now: Now) -> Option<Output> {
+        let output = self.outputs.pop_front();
+        output.or_else(|| self.lines.next_dirty().map(Output::Flush))
+    }
+
+    fn deadline(&self) -> Option<Moment> {
+        let again = match &self.storing {
+            Storing::Failed(_, at) => Some(*at),
+            _ => None,
+        };
+        let answers = self.seats.values().filter_map(|seat| match &seat.talk {
+            Talk::Endpoint(_, caller) => caller.deadline(),
+            _ => None,
+        });
+        let loaded = !matches!(self.storing, Storing::Loading);
+        let due = self.truth.deadline().filter(|_| loaded);
+        let own = [again, due, self.lanes.deadline()].into_iter().flatten();
+        own.chain(answers).min()
+    }
+
+    fn counters(&mut self) -> &mut Counters {
+        &mut self.counters
+    }
+}

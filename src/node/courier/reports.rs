@@ -1,0 +1,233 @@
+//! What the courier does with reports of the switchboard: events for the endpoints that want them,
+//! commits, receipts. Invariant: a receipt is given when everything up to its number is stored or
+//! needs no storing, since the next snapshot would tell it again.
+
+use std::mem;
+use std::sync::Arc;
+
+use crate::base::ids::ConnId;
+use crate::base::now::Now;
+use crate::node::Output;
+use crate::node::courier::{Courier, Heard, Storing, Talk};
+use crate::push::facts::{Fact, Letter, StoreRequest};
+use crate::push::lanes::{LANES, LaneId};
+use crate::push::truth::Subject;
+use crate::push::webhook::{self, Event, Kind};
+use crate::wire::bus_codec::Garbled;
+use crate::wire::courier_bus::{Receipt, Report, VERSION};
+
+/// The events of one request together, unless one alone is longer.
+const BATCH_BYTES: usize = 256 * 1024;
+
+impl Courier {
+    pub(super) fn hear(&mut self, conn: ConnId, frame: &[u8], now: Now) -> Result<(), Garbled> {
+        let report = Report::decode(frame)?;
+        if let Report::Hello { version, life } = report {
+            if version != VERSION {
+                return Err(Garbled);
+            }
+            match self.storing {
+                Storing::Loading => self.early = Some((conn, life)),
+                _ => self.welcome(conn, life),
+            }
+            return Ok(());
+        }
+        if self.switchboard != Some(conn) {
+            // A former switchboard's last words; the present one knows better.
+            return Ok(());
+        }
+        if let Some(sequence) = report.sequence() {
+            if sequence <= self.heard.taken {
+                return Ok(());
+            }
+            self.heard.taken = sequence;
+        }
+        match report {
+            Report::Here {
+                channel, user_id, ..
+            } => self.here(channel, user_id),
+            Report::Gone {
+                channel, user_id, ..
+            } => self.truth.gone(channel, subject(user_id), now.moment),
+            Report::Passed {
+                kind,
+                channel,
+                json,
+                ..
+            } => {
+                let kind = Kind::from_u8(kind).ok_or(Garbled)?;
+                self.tell(channel, kind, json);
+            }
+            Report::SnapshotBegins => self.truth.begin_snapshot(),
+            Report::Present { channel, users } => {
+                self.here(channel, None);
+                for user in users {
+                    self.here(channel, Some(user));
+                }
+            }
+            Report::SnapshotEnds => self.truth.end_snapshot(now.moment),
+            Report::Hello { .. } => {}
+        }
+        Ok(())
+    }
+
+    /// A switchboard is heard from now on, and nobody else.
+    pub(super) fn welcome(&mut self, conn: ConnId, life: u64) {
+        let Some(seat) = self.seats.get_mut(&conn) else {
+            return;
+        };
+        seat.talk = Talk::Switchboard;
+        self.switchboard = Some(conn);
+        if self.heard.life != life {
+            self.heard = Heard {
+                life,
+                ..Heard::default()
+            };
+        }
+        // What was taken up and waits for the store is not asked for again, nor receipted yet.
+        let sequence = self.heard.taken;
+        self.send(&Receipt::Heard {
+            sequence: self.heard.receipted.min(sequence),
+        });
+    }
+
+    fn send(&mut self, receipt: &Receipt) {
+        let Some(conn) = self.switchboard else {
+            return;
+        };
+        let frame = receipt.encode();
+        if self.lines.push(conn, |out| out.push(&frame)).is_err() {
+            log::error!("the switchboard does not take its receipts");
+        }
+    }
+
+    fn here(&mut self, key: &str, user_id: Option<&str>) {
+        let subject = subject(user_id);
+        if !self.truth.here(key, subject.clone()) {
+            return;
+        }
+        let event = match user_id {
+            Some(id) => Event::MemberAdded(id),
+            None => Event::ChannelOccupied,
+        };
+        self.tell_event(key, event);
+        self.facts.push(Fact::Told(key.to_string(), subject));
+    }
+
+    pub(super) fn tell_gone(&mut self, key: &str, subject: Subject) {
+        let event = match &subject {
+            Subject::Member(id) => Event::MemberRemoved(id),
+            Subject::Channel => Event::ChannelVacated,
+        };
+        self.tell_event(key, event);
+        self.facts.push(Fact::Untold(key.to_string(), subject));
+    }
+
+    fn tell_event(&mut self, key: &str, event: Event<'_>) {
+        let channel = key.split_once('/').map_or(key, |(_, channel)| channel);
+        self.tell(key, event.kind(), &event.json(channel));
+    }
+
+    /// Notes the event for every endpoint that wants it.
+    fn tell(&mut self, key: &str, kind: Kind, json: &str) {
+        let Some((app_id, channel)) = key.split_once('/') else {
+            return;
+        };
+        let lane = webhook::lane_of(channel, LANES);
+        for (hook, it) in self.webhooks.iter().enumerate() {
+            if !it.wants(app_id, channel, kind) {
+                continue;
+            }
+            if !self.lanes.has_room(hook, json.len()) {
+                if self.counters.webhooks_dropped == 0 {
+                    log::error!(url = it.target.to_string().as_str(); "too much waits; events are dropped");
+                }
+                self.counters.webhooks_dropped += 1;
+                continue;
+            }
+            let events = self.events.entry(LaneId { hook, lane }).or_default();
+            events.push(json.to_string());
+        }
+    }
+
+    /// Stores what there is, if nothing is being stored.
+    pub(super) fn commit(&mut self, now: Now) {
+        match mem::replace(&mut self.storing, Storing::Idle) {
+            Storing::Failed(facts, at) if at <= now.moment => self.ask_store(facts),
+            Storing::Idle if self.facts.is_empty() && self.events.is_empty() => {
+                self.heard.committing = self.heard.taken;
+                self.receipt();
+            }
+            Storing::Idle => {
+                let mut facts = mem::take(&mut self.facts);
+                for (id, events) in mem::take(&mut self.events) {
+                    let letters = self.letters(id, events, now);
+                    facts.extend(letters.map(|letter| Fact::Queued(Arc::new(letter))));
+                }
+                if self.heard.taken > 0 {
+                    facts.push(Fact::Heard {
+                        life: self.heard.life,
+                        sequence: self.heard.taken,
+                    });
+                }
+                self.heard.committing = self.heard.taken;
+                self.ask_store(Arc::new(facts));
+            }
+            other => self.storing = other,
+        }
+    }
+
+    fn letters(
+        &mut self,
+        id: LaneId,
+        events: Vec<String>,
+        now: Now,
+    ) -> impl Iterator<Item = Letter> + use<> {
+        let hook = &self.webhooks[id.hook];
+        let (app_id, url) = (hook.app_id.clone(), hook.url.clone());
+        let batches = webhook::batches(events, hook.batch_events, BATCH_BYTES);
+        let first = self.last_letter + 1;
+        self.last_letter += batches.len() as u64;
+        (first..).zip(batches).map(move |(number, batch)| Letter {
+            id: number,
+            app_id: app_id.clone(),
+            url: url.clone(),
+            lane: id.lane,
+            time_ms: now.unix_ms,
+            body: webhook::body(now.unix_ms, &batch),
+        })
+    }
+
+    fn ask_store(&mut self, facts: Arc<Vec<Fact>>) {
+        self.request = Some(StoreRequest::Commit(Arc::clone(&facts)));
+        self.storing = Storing::Busy(facts);
+        self.outputs.push_back(Output::AskStore);
+    }
+
+    /// The facts are on the disk: letters may go, the switchboard may forget.
+    pub(super) fn committed(&mut self, facts: &[Fact], now: Now) {
+        for fact in facts {
+            if let Fact::Queued(letter) = fact {
+                let mut hooks = self.webhooks.iter();
+                let hook = hooks.position(|it| it.app_id == letter.app_id && it.url == letter.url);
+                if let Some(hook) = hook {
+                    self.lanes.put(hook, Arc::clone(letter));
+                }
+            }
+        }
+        self.receipt();
+        self.go_on(now);
+    }
+
+    fn receipt(&mut self) {
+        let sequence = self.heard.committing;
+        if sequence > self.heard.receipted {
+            self.heard.receipted = sequence;
+            self.send(&Receipt::Stored { sequence });
+        }
+    }
+}
+
+fn subject(user_id: Option<&str>) -> Subject {
+    user_id.map_or(Subject::Channel, |id| Subject::Member(id.to_string()))
+}

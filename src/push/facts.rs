@@ -1,0 +1,70 @@
+//! What must survive a crash, and the contract with whoever keeps it: `StoreRequest` → `StoreReply`.
+//! Does not know how it is kept. Invariant: all facts of one commit are kept, or none.
+
+use std::sync::Arc;
+
+use crate::push::truth::Subject;
+
+/// One request to an endpoint, as it will be sent however often.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Letter {
+    /// Unique and rising.
+    pub id: u64,
+    pub app_id: String,
+    /// As configured; names the endpoint within its app.
+    pub url: String,
+    /// Which of the endpoint's lanes; letters of one lane go out one after the other.
+    pub lane: u8,
+    /// When it was made, in milliseconds since 1970.
+    pub time_ms: u64,
+    pub body: String,
+}
+
+/// One thing to be kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fact {
+    /// Endpoints were, or are about to be, told that the subject of this channel key is there.
+    Told(String, Subject),
+    /// The same that it is gone.
+    Untold(String, Subject),
+    /// To be delivered.
+    Queued(Arc<Letter>),
+    /// Delivered or given up.
+    Settled(u64),
+    /// What this life of the switchboard has reported up to this number is kept.
+    Heard { life: u64, sequence: u64 },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreRequest {
+    /// Everything that was kept. Always first, and once.
+    Load,
+    Commit(Arc<Vec<Fact>>),
+}
+
+/// Everything that was kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    pub told: Vec<(String, Subject)>,
+    /// By rising id.
+    pub letters: Vec<Letter>,
+    /// Life of the switchboard and number of its last report.
+    pub heard: Option<(u64, u64)>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreReply {
+    Loaded(Memory),
+    /// On the disk, as far as the system knows.
+    Committed,
+    /// Nothing of the request was done; why, for people.
+    Failed(String),
+}
+
+/// Whoever keeps it. One request is under way at a time.
+pub trait Store {
+    fn ask(&mut self, request: StoreRequest);
+
+    /// The next reply, if there is one.
+    fn next(&mut self) -> Option<StoreReply>;
+}

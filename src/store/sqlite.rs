@@ -1,0 +1,317 @@
+//! Facts in one SQLite file, written by one thread: a request is one transaction, and it is answered
+//! when the disk has it (write-ahead log, synchronous=FULL). Whoever asks collects facts while a
+//! commit is under way, so that many share the wait for the disk.
+//!
+//! Invariants: the file is readable by its owner alone. It is brought to the newest schema, or, when
+//! a newer program wrote it, left alone and refused.
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use mio::Waker;
+use rusqlite::{Connection, Transaction, params};
+
+use crate::push::facts::{Fact, Letter, Memory, Store, StoreReply, StoreRequest};
+use crate::push::truth::Subject;
+
+/// Each is run once, in its order; `user_version` counts them.
+const SCHEMA: [&str; 1] = [include_str!("schema/0001.sql")];
+/// One request is under way; a second only when the first went wrong.
+const REQUESTS: usize = 4;
+/// A predecessor that is just ending may hold the file.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// See the file's head. Dropping it ends the thread when its request is done.
+pub struct Sqlite {
+    requests: Sender<StoreRequest>,
+    replies: Receiver<StoreReply>,
+}
+
+impl Sqlite {
+    /// `waker` is used when there is a reply. What is wrong with the file is told in reply to
+    /// `StoreRequest::Load`.
+    pub fn start(path: PathBuf, waker: Arc<Waker>) -> std::io::Result<Sqlite> {
+        let (requests, asked) = bounded(REQUESTS);
+        let (reply, replies) = bounded(REQUESTS);
+        let work = move || {
+            let mut file = None;
+            for request in asked {
+                let done = answer(&path, &mut file, &request);
+                let done = done
+                    .unwrap_or_else(|why| StoreReply::Failed(format!("{}: {why}", path.display())));
+                if reply.send(done).is_err() || waker.wake().is_err() {
+                    return;
+                }
+            }
+        };
+        thread::Builder::new().name("store".into()).spawn(work)?;
+        Ok(Sqlite { requests, replies })
+    }
+}
+
+impl Store for Sqlite {
+    fn ask(&mut self, request: StoreRequest) {
+        // It cannot be full, and whoever asks hears of a thread that is gone by its silence.
+        let _ = self.requests.try_send(request);
+    }
+
+    fn next(&mut self) -> Option<StoreReply> {
+        self.replies.try_recv().ok()
+    }
+}
+
+fn answer(
+    path: &Path,
+    file: &mut Option<Connection>,
+    request: &StoreRequest,
+) -> Result<StoreReply, String> {
+    let words = |error: rusqlite::Error| error.to_string();
+    let open = match file {
+        Some(open) => open,
+        None => file.insert(open(path)?),
+    };
+    match request {
+        StoreRequest::Load => load(open).map(StoreReply::Loaded).map_err(words),
+        StoreRequest::Commit(facts) => {
+            let transaction = open.transaction().map_err(words)?;
+            for fact in facts.iter() {
+                write(&transaction, fact).map_err(words)?;
+            }
+            transaction.commit().map_err(words)?;
+            Ok(StoreReply::Committed)
+        }
+    }
+}
+
+/// Opens the file, makes it if there is none, and brings it to the newest schema.
+fn open(path: &Path) -> Result<Connection, String> {
+    // SQLite gives its side files the mode of the file.
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(|error| error.to_string())?;
+    let words = |error: rusqlite::Error| error.to_string();
+    let mut file = Connection::open(path).map_err(words)?;
+    file.busy_timeout(BUSY).map_err(words)?;
+    file.pragma_update(None, "journal_mode", "WAL")
+        .map_err(words)?;
+    file.pragma_update(None, "synchronous", "FULL")
+        .map_err(words)?;
+    migrate(&mut file)?;
+    Ok(file)
+}
+
+fn migrate(file: &mut Connection) -> Result<(), String> {
+    let words = |error: rusqlite::Error| error.to_string();
+    let done: u32 = file
+        .pragma_query_value(None, "user_version", |row| row.get(0))
+        .map_err(words)?;
+    let done = done as usize;
+    if done > SCHEMA.len() {
+        return Err("a newer version of lineman wrote this file".to_string());
+    }
+    for (version, step) in SCHEMA.iter().enumerate().skip(done) {
+        let transaction = file.transaction().map_err(words)?;
+        transaction.execute_batch(step).map_err(words)?;
+        transaction
+            .pragma_update(None, "user_version", version as u32 + 1)
+            .map_err(words)?;
+        transaction.commit().map_err(words)?;
+    }
+    Ok(())
+}
+
+fn load(file: &Connection) -> rusqlite::Result<Memory> {
+    let mut told = file.prepare("SELECT channel, member FROM told")?;
+    let told = told.query_map([], |row| {
+        let member: Option<String> = row.get(1)?;
+        Ok((
+            row.get(0)?,
+            member.map_or(Subject::Channel, Subject::Member),
+        ))
+    })?;
+    let mut letters =
+        file.prepare("SELECT id, app_id, url, lane, time_ms, body FROM letters ORDER BY id")?;
+    let letters = letters.query_map([], |row| {
+        Ok(Letter {
+            id: row.get::<_, i64>(0)? as u64,
+            app_id: row.get(1)?,
+            url: row.get(2)?,
+            lane: row.get(3)?,
+            time_ms: row.get::<_, i64>(4)? as u64,
+            body: row.get(5)?,
+        })
+    })?;
+    let mut heard = file.prepare("SELECT life, sequence FROM heard")?;
+    let mut heard = heard.query_map([], |row| {
+        Ok((row.get::<_, i64>(0)? as u64, row.get::<_, i64>(1)? as u64))
+    })?;
+    Ok(Memory {
+        told: told.collect::<rusqlite::Result<_>>()?,
+        letters: letters.collect::<rusqlite::Result<_>>()?,
+        heard: heard.next().transpose()?,
+    })
+}
+
+fn write(to: &Transaction<'_>, fact: &Fact) -> rusqlite::Result<()> {
+    let run = |sql: &str, values: &[&dyn rusqlite::ToSql]| {
+        to.prepare_cached(sql)?.execute(values).map(|_| ())
+    };
+    match fact {
+        Fact::Told(channel, subject) => run(
+            "INSERT OR IGNORE INTO told (channel, member) VALUES (?, ?)",
+            params![channel, member(subject)],
+        ),
+        Fact::Untold(channel, subject) => run(
+            "DELETE FROM told WHERE channel = ? AND member IS ?",
+            params![channel, member(subject)],
+        ),
+        Fact::Queued(letter) => run(
+            "INSERT INTO letters (id, app_id, url, lane, time_ms, body) VALUES (?, ?, ?, ?, ?, ?)",
+            params![
+                letter.id as i64,
+                letter.app_id,
+                letter.url,
+                letter.lane,
+                letter.time_ms as i64,
+                letter.body
+            ],
+        ),
+        Fact::Settled(id) => run("DELETE FROM letters WHERE id = ?", params![*id as i64]),
+        Fact::Heard { life, sequence } => run(
+            "INSERT INTO heard (one, life, sequence) VALUES (1, ?1, ?2) \
+             ON CONFLICT (one) DO UPDATE SET life = ?1, sequence = ?2",
+            params![*life as i64, *sequence as i64],
+        ),
+    }
+}
+
+fn member(subject: &Subject) -> Option<&str> {
+    match subject {
+        Subject::Member(id) => Some(id),
+        Subject::Channel => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn letter(id: u64) -> Arc<Letter> {
+        Arc::new(Letter {
+            id,
+            app_id: "a".into(),
+            url: "https://b/".into(),
+            lane: 3,
+            time_ms: u64::MAX >> 1,
+            body: "{\"ü\":\"\0\"}".into(),
+        })
+    }
+
+    /// Each call opens the file anew, as after a crash.
+    fn ask(path: &Path, request: StoreRequest) -> StoreReply {
+        answer(path, &mut None, &request).expect("a working file")
+    }
+
+    fn commit(path: &Path, facts: Vec<Fact>) {
+        let done = ask(path, StoreRequest::Commit(Arc::new(facts)));
+        assert_eq!(done, StoreReply::Committed);
+    }
+
+    #[test]
+    fn what_was_committed_is_there_after_a_restart() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("lineman.db");
+        let loaded = ask(&path, StoreRequest::Load);
+        assert_eq!(loaded, StoreReply::Loaded(Memory::default()));
+        let member = |id: &str| ("a/presence-x".to_string(), Subject::Member(id.to_string()));
+        let channel = ("a/presence-x".to_string(), Subject::Channel);
+        let told = |(key, subject): (String, Subject)| Fact::Told(key, subject);
+        let (life, sequence) = (u64::MAX, 1);
+        let mut facts = vec![told(channel.clone()), told(channel.clone())];
+        facts.extend([
+            told(member("u")),
+            told(member("v")),
+            Fact::Heard { life, sequence },
+        ]);
+        facts.extend([Fact::Queued(letter(1)), Fact::Queued(letter(2))]);
+        commit(&path, facts);
+        let (key, subject) = member("v");
+        let (sequence, settled) = (2, Fact::Settled(1));
+        commit(
+            &path,
+            vec![
+                Fact::Untold(key, subject),
+                settled,
+                Fact::Heard { life, sequence },
+            ],
+        );
+        let StoreReply::Loaded(mut memory) = ask(&path, StoreRequest::Load) else {
+            panic!("nothing was loaded");
+        };
+        memory.told.sort();
+        assert_eq!(memory.told, [member("u"), channel.clone()]);
+        assert_eq!(memory.letters, [(*letter(2)).clone()]);
+        assert_eq!(memory.heard, Some((life, 2)));
+        let (key, subject) = channel;
+        commit(&path, vec![Fact::Untold(key, subject)]);
+        let StoreReply::Loaded(memory) = ask(&path, StoreRequest::Load) else {
+            panic!("nothing was loaded");
+        };
+        assert_eq!(memory.told, [member("u")]);
+        let mode = std::fs::metadata(&path)
+            .expect("the file")
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_commit_is_whole_or_not_at_all() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("lineman.db");
+        let twice = vec![Fact::Queued(letter(1)), Fact::Queued(letter(1))];
+        let request = StoreRequest::Commit(Arc::new(twice));
+        assert!(answer(&path, &mut None, &request).is_err());
+        let loaded = ask(&path, StoreRequest::Load);
+        assert_eq!(loaded, StoreReply::Loaded(Memory::default()));
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_used_is_refused_with_a_reason() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let load = |path: &Path| answer(path, &mut None, &StoreRequest::Load);
+        assert!(load(&dir.path().join("none/lineman.db")).is_err());
+        let garbage = dir.path().join("garbage.db");
+        std::fs::write(&garbage, "no database at all, and long enough to be one").expect("a file");
+        assert!(load(&garbage).is_err_and(|why| why.contains("not a database")));
+        let newer = dir.path().join("newer.db");
+        ask(&newer, StoreRequest::Load);
+        let file = Connection::open(&newer).expect("the file");
+        file.pragma_update(None, "user_version", 99)
+            .expect("a number");
+        assert!(load(&newer).is_err_and(|why| why.contains("newer version")));
+    }
+
+    #[test]
+    fn the_thread_answers_and_wakes() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut poll = mio::Poll::new().expect("a poll");
+        let waker = Waker::new(poll.registry(), mio::Token(7)).expect("a waker");
+        let mut store = Sqlite::start(dir.path().join("a.db"), Arc::new(waker)).expect("a thread");
+        store.ask(StoreRequest::Load);
+        let mut events = mio::Events::with_capacity(4);
+        poll.poll(&mut events, Some(Duration::from_secs(20)))
+            .expect("a wait");
+        assert_eq!(store.next(), Some(StoreReply::Loaded(Memory::default())));
+    }
+}

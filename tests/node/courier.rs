@@ -1,0 +1,259 @@
+//! The courier played by hand, its store and its endpoint too: what it tells after which crash, and
+//! that nothing goes out that was not stored.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use lineman::app::apps::{App, Apps, Secret};
+use lineman::base::ids::{ConnId, DialId};
+use lineman::base::limits::Limits;
+use lineman::node::courier::{Courier, CourierOptions};
+use lineman::node::{Node, Origin, Output, Peer};
+use lineman::push::facts::{Fact, Letter, Memory, StoreReply, StoreRequest};
+use lineman::push::truth::Subject;
+use lineman::push::webhook::{Kind, Webhook};
+use lineman::wire::courier_bus::{Receipt, Report, VERSION};
+use lineman::wire::target::Target;
+
+use crate::hand::Hand;
+
+const ROOM: &str = "a/presence-x";
+const URL: &str = "https://b.example/";
+const FINE: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+
+struct Post {
+    hand: Hand<Courier>,
+    link: ConnId,
+}
+
+impl Post {
+    /// A courier that remembers this, and has heard Hello of this life.
+    fn new(memory: Memory, life: u64) -> Post {
+        let app = App {
+            id: "a".into(),
+            key: "k".into(),
+            secret: Secret::new("s".into()),
+            client_events: true,
+            subscription_counts: false,
+            watchlists: false,
+            authorize_seconds: 0,
+            origins: Vec::new(),
+        };
+        let webhook = Webhook {
+            app_id: "a".into(),
+            url: URL.into(),
+            target: Target::parse_web(URL).expect("a URL"),
+            kinds: Kind::ALL.map(|(_, kind)| kind).to_vec(),
+            channel_prefix: String::new(),
+            channel_suffix: String::new(),
+            batch_events: 100,
+            timeout: Duration::from_secs(10),
+            retry: Duration::from_secs(300),
+        };
+        let mut hand = Hand::new(Courier::new(CourierOptions {
+            webhooks: vec![webhook],
+            apps: Apps::new(vec![app]),
+            limits: Limits::default(),
+            seed: [9; 16],
+        }));
+        let link = hand.open(Origin::Link);
+        let mut post = Post { hand, link };
+        post.hear(&Report::Hello {
+            version: VERSION,
+            life,
+        });
+        assert_eq!(post.hand.take(link), b"", "it remembers nothing yet");
+        assert_eq!(post.asked(), Some(StoreRequest::Load));
+        post.reply(StoreReply::Loaded(memory));
+        post
+    }
+
+    fn hear(&mut self, report: &Report<'_>) {
+        self.hand.receive(self.link, &report.encode());
+    }
+
+    /// What the store was asked.
+    fn asked(&mut self) -> Option<StoreRequest> {
+        self.hand.node.store_request()
+    }
+
+    fn reply(&mut self, reply: StoreReply) {
+        let now = self.hand.now;
+        self.hand.node.stored(reply, now);
+        self.hand.pass(Duration::ZERO);
+    }
+
+    /// The bodies of the letters it stores now; the store has done so then.
+    fn stored(&mut self) -> Vec<String> {
+        let Some(StoreRequest::Commit(facts)) = self.asked() else {
+            return Vec::new();
+        };
+        self.reply(StoreReply::Committed);
+        bodies(&facts)
+    }
+
+    fn here(&mut self, sequence: u64, user_id: Option<&str>) {
+        let channel = ROOM;
+        self.hear(&Report::Here {
+            sequence,
+            channel,
+            user_id,
+        });
+    }
+
+    fn receipts(&mut self) -> Vec<Receipt> {
+        let frames = self.hand.take_frames(self.link);
+        let read = |frame: &Vec<u8>| Receipt::decode(frame).expect("a receipt");
+        frames.iter().map(read).collect()
+    }
+
+    /// The dial it wants, established.
+    fn connect(&mut self) -> ConnId {
+        let outputs = self.hand.take_outputs();
+        let dial = outputs.iter().find_map(|output| match output {
+            Output::Dial(peer @ Peer::Outside(_)) => Some(*peer),
+            _ => None,
+        });
+        self.hand.open(Origin::Dialled(dial.expect("a dial")))
+    }
+}
+
+fn bodies(facts: &Arc<Vec<Fact>>) -> Vec<String> {
+    let letters = facts.iter().filter_map(|fact| match fact {
+        Fact::Queued(letter) => Some(letter.body.clone()),
+        _ => None,
+    });
+    letters.collect()
+}
+
+fn member(id: &str) -> (String, Subject) {
+    (ROOM.to_string(), Subject::Member(id.to_string()))
+}
+
+#[test]
+fn nothing_is_sent_or_receipted_that_was_not_stored() {
+    let mut post = Post::new(Memory::default(), 1);
+    assert_eq!(post.receipts(), [Receipt::Heard { sequence: 0 }]);
+    post.here(1, None);
+    post.here(2, Some("u"));
+    let Some(StoreRequest::Commit(first)) = post.asked() else {
+        panic!("nothing to store");
+    };
+    assert!(bodies(&first)[0].contains("channel_occupied"));
+    assert!(post.receipts().is_empty());
+    let dials = |post: &mut Post| {
+        let outputs = post.hand.take_outputs();
+        let outside = |output: &&Output| matches!(output, Output::Dial(Peer::Outside(_)));
+        outputs.iter().filter(outside).count()
+    };
+    assert_eq!(dials(&mut post), 0);
+    post.reply(StoreReply::Failed("the disk is full".into()));
+    assert_eq!((post.asked(), dials(&mut post)), (None, 0));
+    post.hand.pass(Duration::from_secs(1));
+    assert_eq!(
+        post.asked(),
+        Some(StoreRequest::Commit(first)),
+        "the same again"
+    );
+    post.reply(StoreReply::Committed);
+    assert_eq!(post.receipts(), [Receipt::Stored { sequence: 1 }]);
+    assert_eq!(dials(&mut post), 1);
+    assert!(post.stored()[0].contains("member_added"));
+    assert_eq!(post.receipts(), [Receipt::Stored { sequence: 2 }]);
+}
+
+#[test]
+fn after_a_crash_the_difference_is_told_and_nothing_twice() {
+    let told = vec![
+        (ROOM.to_string(), Subject::Channel),
+        member("stays"),
+        member("went"),
+    ];
+    let memory = Memory {
+        told,
+        letters: Vec::new(),
+        heard: Some((7, 5)),
+    };
+    let mut post = Post::new(memory, 7);
+    assert_eq!(post.receipts(), [Receipt::Heard { sequence: 5 }]);
+    post.here(5, Some("told-before"));
+    post.hear(&Report::SnapshotBegins);
+    let users = vec!["stays", "came"];
+    post.hear(&Report::Present {
+        channel: ROOM,
+        users,
+    });
+    post.hear(&Report::SnapshotEnds);
+    let stored = post.stored();
+    assert_eq!(stored.len(), 1, "{stored:?}");
+    assert!(stored[0].contains("\"came\"") && !stored[0].contains("told-before"));
+    post.hand.pass(Duration::from_millis(2999));
+    assert_eq!(post.stored(), [""; 0]);
+    post.hand.pass(Duration::from_millis(1));
+    let stored = post.stored();
+    assert!(stored[0].contains("member_removed") && stored[0].contains("\"went\""));
+    assert!(!stored[0].contains("stays"));
+}
+
+#[test]
+fn a_letter_of_before_is_sent_as_it_was_until_it_is_answered_well() {
+    let letter = |url: &str| Letter {
+        id: 3,
+        app_id: "a".into(),
+        url: url.into(),
+        lane: 0,
+        time_ms: 1_767_225_600_000,
+        body: "{\"old\":1}".into(),
+    };
+    let gone = Letter {
+        id: 2,
+        ..letter("https://no.more/")
+    };
+    let letters = vec![gone, letter(URL)];
+    let memory = Memory {
+        letters,
+        ..Memory::default()
+    };
+    let mut post = Post::new(memory, 1);
+    let settled = |post: &mut Post| match post.asked() {
+        Some(StoreRequest::Commit(facts)) => {
+            post.reply(StoreReply::Committed);
+            facts.contains(&Fact::Settled(3))
+        }
+        _ => false,
+    };
+    assert!(!settled(&mut post), "the other one is");
+    let conn = post.connect();
+    let request = String::from_utf8(post.hand.take(conn)).expect("text");
+    assert!(request.ends_with("\r\n\r\n{\"old\":1}"), "{request}");
+    post.hand
+        .receive(conn, b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n");
+    assert!(!settled(&mut post));
+    post.hand.pass(Duration::from_secs(1));
+    let again = String::from_utf8(post.hand.take(conn)).expect("text");
+    assert_eq!(again, request, "to the byte, on the same connection");
+    post.hand.receive(conn, FINE);
+    assert!(settled(&mut post));
+}
+
+#[test]
+fn a_connection_that_the_server_closed_at_rest_costs_no_attempt() {
+    let mut post = Post::new(Memory::default(), 1);
+    post.here(1, None);
+    post.stored();
+    let conn = post.connect();
+    post.hand.receive(conn, FINE);
+    post.stored();
+    post.here(2, Some("u"));
+    post.stored();
+    assert!(
+        !post.hand.take(conn).is_empty(),
+        "the connection is used again"
+    );
+    post.hand.hang_up(conn);
+    let next = post.connect();
+    assert!(!post.hand.take(next).is_empty());
+    assert_eq!(post.hand.node.counters().webhooks_failed, 0);
+    let none = DialId(u64::MAX);
+    assert_eq!(post.hand.node.target(none), None);
+}
