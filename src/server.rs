@@ -41,6 +41,15 @@ pub struct Server {
 }
 
 /// Where a service is to be found: a URL, and what belongs to that place alone.
+///
+/// ```
+/// use lineman::{Callbacks, Listen, Server};
+///
+/// let place = Listen::on("https://0.0.0.0:8443")
+///     .tls("certificate.pem", "key.pem")
+///     .settings("connections = 10_000");
+/// let _server = Server::new().listen(place, Callbacks::new);
+/// ```
 pub struct Listen {
     url: String,
     tls: Option<(String, String)>,

@@ -18,6 +18,19 @@ const TOPICS: &str = "~";
 const TOPIC_BYTES: usize = 200;
 
 /// See the file's head.
+///
+/// ```
+/// use lineman::{Callbacks, Message};
+///
+/// let _polite = Callbacks::new().on_message(|conn, message| {
+///     let said: &mut u32 = conn.context();
+///     *said += 1;
+///     match message {
+///         Message::Text("bye") => conn.close_with(4000, "see you"),
+///         message => conn.send(message),
+///     }
+/// });
+/// ```
 pub struct Connection<'a> {
     pub(super) id: ConnId,
     pub(super) worker: Worker<'a>,

@@ -14,6 +14,23 @@ use crate::wire::bus::{Content, InfoWanted, Item};
 use crate::wire::target::Target;
 
 /// See the file's head.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use lineman::{Callbacks, Target};
+///
+/// let _news = Callbacks::new()
+///     .on_start(|worker| {
+///         let feed = Target::parse("wss://example.org/feed").expect("a URL");
+///         worker.keep_connected(&feed);
+///     })
+///     .on_message(|conn, message| conn.publish("news", message))
+///     .every(Duration::from_secs(30), |worker| {
+///         let beat = format!("still on the line at {}", worker.unix_ms());
+///         let _ = worker.publish("news", &beat);
+///     });
+/// ```
 pub struct Worker<'a> {
     pub(super) cx: Cx<'a>,
     pub(super) hosted: &'a mut Core,
