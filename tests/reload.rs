@@ -394,22 +394,7 @@ fn socket_count() -> usize {
     let asked = std::env::var("LINEMAN_RELOAD_SOCKETS").ok();
     asked
         .and_then(|text| text.parse().ok())
-        .unwrap_or_else(|| (raised_descriptor_limit() - 500).min(10_000))
-}
-
-/// Through the system's own program for it, so that tests need no `unsafe`.
-fn raised_descriptor_limit() -> usize {
-    let limits = std::fs::read_to_string("/proc/self/limits").expect("limits");
-    let files = limits
-        .lines()
-        .find(|line| line.starts_with("Max open files"));
-    let hard = files.and_then(|line| line.split_whitespace().nth(4));
-    let hard = hard.expect("a hard limit");
-    let mut raise = std::process::Command::new("prlimit");
-    raise.args(["--pid", &std::process::id().to_string()]);
-    raise.arg(format!("--nofile={hard}:{hard}"));
-    assert!(raise.status().expect("prlimit runs").success());
-    hard.parse().unwrap_or(usize::MAX)
+        .unwrap_or_else(|| (support::raised_descriptor_limit() - 500).min(10_000))
 }
 
 #[test]

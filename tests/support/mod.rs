@@ -283,3 +283,19 @@ pub fn get(address: &str, path: &str) -> std::io::Result<(u16, String)> {
     let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
     Ok((code, body.to_string()))
 }
+
+/// Raises the number of descriptors this process may have to what is allowed, and returns it.
+/// Through the system's own program for it, so that tests need no `unsafe`.
+pub fn raised_descriptor_limit() -> usize {
+    let limits = fs::read_to_string("/proc/self/limits").expect("limits");
+    let files = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"));
+    let hard = files.and_then(|line| line.split_whitespace().nth(4));
+    let hard = hard.expect("a hard limit");
+    let mut raise = Command::new("prlimit");
+    raise.args(["--pid", &std::process::id().to_string()]);
+    raise.arg(format!("--nofile={hard}:{hard}"));
+    assert!(raise.status().expect("prlimit runs").success());
+    hard.parse().unwrap_or(usize::MAX)
+}

@@ -1,6 +1,5 @@
-//! A server in one thread and in virtual time: real workers and a real switchboard, joined to each
-//! other and to clients by pipes that split, delay and cut bytes as chance has it. Nothing here
-//! decides for the server; it carries bytes and time, and kills processes.
+//! A server in one thread and in virtual time: real nodes, joined to each other and to clients by
+//! pipes that split, delay and cut bytes as chance has it. Nothing here decides for the server.
 
 #![allow(dead_code)] // each test program uses its part
 
