@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use lineman::base::limits::Limits;
 use serde_json::json;
-use world::client::{call, subscribe, subscription, upgrade};
-use world::{APP_ID, KEY, World};
+use world::client::{call, subscription};
+use world::{APP_ID, World};
 
 const WORKERS: usize = 3;
 const STEPS: u64 = 500;
@@ -529,39 +529,4 @@ fn order_presence_and_delivery_hold_while_workers_are_replaced() {
 #[test]
 fn order_presence_and_delivery_hold_when_they_also_crash_meanwhile() {
     run_all(true, true);
-}
-
-#[test]
-fn a_user_who_comes_back_through_the_successor_was_never_away() {
-    for seed in 0..32 {
-        let mut world = World::new(2, Limits::default(), seed, true);
-        let join = |world: &mut World, worker: usize, user: &str| {
-            let client = world.connect(worker, 0);
-            world.send(client, &upgrade(&format!("/app/{KEY}?protocol=7")));
-            world.pass(Duration::from_millis(50));
-            let socket_id = world.clients[client].socket_id.clone().expect("a greeting");
-            let bytes = subscribe(&socket_id, "presence-room", Some(user));
-            world.send(client, &bytes);
-            world.pass(Duration::from_millis(50));
-            client
-        };
-        world.pass(Duration::from_secs(2));
-        let watcher = join(&mut world, 1, "watcher");
-        let first = join(&mut world, 0, "u");
-        let successor = world.succeed(0);
-        world.pass(Duration::from_millis(500));
-        world.order_drain(0, Duration::from_millis(100));
-        world.pass(Duration::from_millis(200));
-        assert_eq!(world.clients[first].close_code, Some(4200));
-        join(&mut world, successor, "u");
-        world.pass(Duration::from_secs(20));
-        assert!(!world.is_alive(0), "it has ended by itself");
-        let names: Vec<&str> = world.clients[watcher]
-            .events
-            .iter()
-            .filter_map(|event| event["event"].as_str())
-            .filter(|name| name.contains("member"))
-            .collect();
-        assert_eq!(names, ["pusher_internal:member_added"], "seed {seed}");
-    }
 }
