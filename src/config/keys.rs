@@ -474,29 +474,6 @@ mod tests {
     use crate::config::program::Program;
     use crate::config::secret::no_secrets;
 
-    fn check_current(path: &str, expected: &str) {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
-        if std::env::var_os("LINEMAN_BLESS").is_some() {
-            std::fs::write(&path, expected).unwrap();
-        }
-        let found = std::fs::read_to_string(&path).unwrap_or_default();
-        assert!(
-            found == expected,
-            "{} is not what src/config/keys.rs makes; run: LINEMAN_BLESS=1 cargo test --lib is_current",
-            path.display()
-        );
-    }
-
-    #[test]
-    fn config_file_is_current() {
-        check_current("config/lineman.toml", &config_file());
-    }
-
-    #[test]
-    fn reference_page_is_current() {
-        check_current("docs/configuration.md", &reference_page());
-    }
-
     #[test]
     fn the_defaults_shown_are_the_defaults_used() {
         let plain = parse(
