@@ -26,33 +26,68 @@ pub struct AnswerHead {
     pub keeps: bool,
 }
 
+/// The status line and the fields of an answer, as they were written.
+pub(super) struct Answer<'a> {
+    pub status: Option<u16>,
+    /// Of HTTP/1.
+    pub minor: Option<u8>,
+    fields: &'a [httparse::Header<'a>],
+}
+
+impl<'a> Answer<'a> {
+    /// Hands on a whole head, the empty line included; `None` when it is not one of HTTP/1.
+    pub fn read<T>(head: &[u8], then: impl FnOnce(&Answer<'_>) -> T) -> Option<T> {
+        let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
+        let mut answer = httparse::Response::new(&mut fields);
+        match answer.parse(head) {
+            Ok(httparse::Status::Complete(len)) if len == head.len() => Some(then(&Answer {
+                status: answer.code,
+                minor: answer.version,
+                fields: answer.headers,
+            })),
+            _ => None,
+        }
+    }
+
+    pub fn all(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
+        let fields = self.fields.iter();
+        fields
+            .filter(move |field| field.name.eq_ignore_ascii_case(name))
+            .map(|field| field.value.trim_ascii())
+    }
+
+    /// The value, if the field is there once.
+    pub fn only(&self, name: &str) -> Option<&'a [u8]> {
+        let mut all = self.all(name);
+        all.next().filter(|_| all.next().is_none())
+    }
+
+    /// Whether a list has this member, in whatever case.
+    pub fn has_token(&self, name: &str, token: &str) -> bool {
+        let members = self.all(name).flat_map(|value| value.split(|b| *b == b','));
+        members
+            .map(<[u8]>::trim_ascii)
+            .any(|member| member.eq_ignore_ascii_case(token.as_bytes()))
+    }
+}
+
 /// Reads a whole head, the empty line included; it answers a request other than HEAD and CONNECT.
 /// Why it cannot be used is told in words that hold nothing the server sent.
 pub fn parse(head: &[u8]) -> Result<AnswerHead, String> {
-    let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
-    let mut answer = httparse::Response::new(&mut fields);
-    match answer.parse(head) {
-        Ok(httparse::Status::Complete(len)) if len == head.len() => {}
-        _ => return Err("the answer is not HTTP".to_string()),
-    }
-    let status = answer.code.filter(|code| (100..600).contains(code));
+    let read = Answer::read(head, check);
+    read.unwrap_or_else(|| Err("the answer is not HTTP".to_string()))
+}
+
+fn check(answer: &Answer<'_>) -> Result<AnswerHead, String> {
+    let status = answer.status.filter(|code| (100..600).contains(code));
     let status = status.ok_or("the answer has no status")?;
     if status == 101 {
         return Err("the server changes to a protocol nobody asked for".to_string());
     }
-    let of = |name: &'static str| {
-        let fields = answer.headers.iter();
-        let fields = fields.filter(move |field| field.name.eq_ignore_ascii_case(name));
-        fields.map(|field| field.value)
-    };
-    let tokens = of("connection").flat_map(|value| value.split(|byte| *byte == b','));
-    let closes = tokens.into_iter().any(|token| {
-        let token = token.trim_ascii();
-        token.eq_ignore_ascii_case(b"close")
-    });
-    let newer = answer.version == Some(1);
-    let codings: Vec<&[u8]> = of("transfer-encoding").collect();
-    let lengths: Vec<&[u8]> = of("content-length").collect();
+    let closes = answer.has_token("connection", "close");
+    let newer = answer.minor == Some(1);
+    let codings: Vec<&[u8]> = answer.all("transfer-encoding").collect();
+    let lengths: Vec<&[u8]> = answer.all("content-length").collect();
     let body = match (codings.as_slice(), lengths.as_slice()) {
         _ if status < 200 || status == 204 || status == 304 => AnswerBody::Length(0),
         ([], []) => AnswerBody::UntilEnd,
@@ -83,11 +118,16 @@ pub fn post(target: &Target, fields: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
         target.authority(),
         body.len(),
     );
-    for (name, value) in fields.iter().copied().chain(target.headers()) {
+    end_head(&mut head, fields.iter().copied().chain(target.headers()));
+    [head.as_bytes(), body].concat()
+}
+
+/// Writes the last fields of a request's head, and the empty line behind them.
+pub(super) fn end_head<'a>(head: &mut String, fields: impl Iterator<Item = (&'a str, &'a str)>) {
+    for (name, value) in fields {
         head.extend([name, ": ", value, "\r\n"]);
     }
     head.push_str("\r\n");
-    [head.as_bytes(), body].concat()
 }
 
 #[cfg(test)]

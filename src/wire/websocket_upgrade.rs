@@ -2,11 +2,9 @@
 //! answer read. Knows no connection. Invariant: an answer that leaves a doubt about who answered, or
 //! about what the bytes behind it mean, is refused.
 
+use crate::wire::http_answer::{Answer, end_head};
 use crate::wire::target::Target;
 use crate::wire::websocket::accept_key;
-
-/// An answer with more header fields is refused.
-const FIELDS_MAX: usize = 100;
 
 /// The whole request. `key` is that of `Sec-WebSocket-Key`: 16 random bytes in base64. No extension
 /// is offered.
@@ -24,24 +22,20 @@ pub fn request(target: &Target, key: &str) -> Vec<u8> {
     let own = own
         .into_iter()
         .filter_map(|(name, value)| Some((name, value?)));
-    for (name, value) in own.chain(target.headers()) {
-        head.extend([name, ": ", value, "\r\n"]);
-    }
-    head.push_str("\r\n");
+    end_head(&mut head, own.chain(target.headers()));
     head.into_bytes()
 }
 
 /// Whether the server agreed; `head` is its whole answer up to the empty line. If not, why, in words
 /// that hold nothing it sent but the number of its status.
 pub fn check_answer(head: &[u8], key: &str, subprotocol: Option<&str>) -> Result<(), String> {
-    let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
-    let mut answer = httparse::Response::new(&mut fields);
-    match answer.parse(head) {
-        Ok(httparse::Status::Complete(len)) if len == head.len() => {}
-        _ => return Err("the server's answer is not HTTP".to_string()),
-    }
-    match answer.code {
-        Some(101) if answer.version == Some(1) => {}
+    let read = Answer::read(head, |answer| check(answer, key, subprotocol));
+    read.unwrap_or_else(|| Err("the server's answer is not HTTP".to_string()))
+}
+
+fn check(answer: &Answer<'_>, key: &str, subprotocol: Option<&str>) -> Result<(), String> {
+    match answer.status {
+        Some(101) if answer.minor == Some(1) => {}
         Some(101) => return Err("the server answered in HTTP/1.0".to_string()),
         Some(status @ 300..400) => {
             return Err(format!(
@@ -53,58 +47,32 @@ pub fn check_answer(head: &[u8], key: &str, subprotocol: Option<&str>) -> Result
             return Err(format!("the server answered with status {status}, not 101"));
         }
     }
-    let fields = Fields(answer.headers);
-    if !fields.has_token("upgrade", "websocket") || !fields.has_token("connection", "upgrade") {
+    if !answer.has_token("upgrade", "websocket") || !answer.has_token("connection", "upgrade") {
         return Err("the server's answer does not upgrade to a WebSocket".to_string());
     }
-    if fields.only("sec-websocket-accept") != Some(accept_key(key.as_bytes()).as_bytes()) {
+    if answer.only("sec-websocket-accept") != Some(accept_key(key.as_bytes()).as_bytes()) {
         return Err(
             "the server's Sec-WebSocket-Accept is not the one of this handshake".to_string(),
         );
     }
-    if fields.all("sec-websocket-extensions").next().is_some() {
+    if answer.all("sec-websocket-extensions").next().is_some() {
         return Err("the server chose an extension that was not offered".to_string());
     }
-    let chosen = fields.all("sec-websocket-protocol").next();
+    let chosen = answer.all("sec-websocket-protocol").next();
     if chosen.is_some() && subprotocol.is_none() {
         return Err("the server chose a subprotocol that was not offered".to_string());
     }
-    if fields.only("sec-websocket-protocol") != subprotocol.map(str::as_bytes) {
+    if answer.only("sec-websocket-protocol") != subprotocol.map(str::as_bytes) {
         return Err("the server did not agree to the subprotocol".to_string());
     }
     // RFC 9110 section 8.6 forbids both in a 1xx answer. Who reads frames behind it and who reads a
     // body must not differ; without a length there is nothing to differ about.
-    let mut lengths = fields.all("content-length");
+    let mut lengths = answer.all("content-length");
     let bodiless = lengths.all(|length| length == b"0");
-    if !bodiless || fields.all("transfer-encoding").next().is_some() {
+    if !bodiless || answer.all("transfer-encoding").next().is_some() {
         return Err("the server's answer has a body".to_string());
     }
     Ok(())
-}
-
-struct Fields<'a>(&'a [httparse::Header<'a>]);
-
-impl<'a> Fields<'a> {
-    fn all(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
-        let fields = self.0.iter();
-        fields
-            .filter(move |field| field.name.eq_ignore_ascii_case(name))
-            .map(|field| field.value.trim_ascii())
-    }
-
-    /// The value, if the field is there once.
-    fn only(&self, name: &str) -> Option<&'a [u8]> {
-        let mut all = self.all(name);
-        all.next().filter(|_| all.next().is_none())
-    }
-
-    /// Whether a list has this member, in whatever case.
-    fn has_token(&self, name: &str, token: &str) -> bool {
-        let members = self.all(name).flat_map(|value| value.split(|b| *b == b','));
-        members
-            .map(<[u8]>::trim_ascii)
-            .any(|member| member.eq_ignore_ascii_case(token.as_bytes()))
-    }
 }
 
 #[cfg(test)]
