@@ -14,6 +14,7 @@ use std::time::Duration;
 use crate::app::apps::Apps;
 use crate::app::cors::Cors;
 use crate::app::service::Services;
+use crate::base::now::Now;
 use crate::config::Config;
 use crate::config::program::Program;
 use crate::config::url::Place;
@@ -51,11 +52,7 @@ pub fn worker(
     services: &Services,
 ) -> ChildExit {
     run(&format!("worker/{number}"), program, |config, handover| {
-        // The descriptor stands for the path when that is not for our eyes; it stays open for life.
-        let switchboard = match handover.take(SWITCHBOARD_NAME) {
-            Ok(fd) => PathBuf::from(format!("/proc/self/fd/{}", fd.into_raw_fd())),
-            Err(_) => switchboard,
-        };
+        let switchboard = reachable(switchboard, SWITCHBOARD_NAME, handover);
         let mut starts = Vec::new();
         let secured = config.listen.iter().any(|listen| listen.tls.is_some());
         let tls_file = match secured {
@@ -100,13 +97,19 @@ pub fn switchboard(
     program: &Program,
 ) -> ChildExit {
     run("switchboard", program, |config, handover| {
-        let courier = match handover.take(COURIER_NAME) {
-            Ok(fd) => Some(PathBuf::from(format!("/proc/self/fd/{}", fd.into_raw_fd()))),
-            Err(_) => courier,
-        };
+        let courier = courier.map(|path| reachable(path, COURIER_NAME, handover));
         let start = switchboard_reactor((links, living, courier), config, handover)?;
         Ok(vec![("reactor".to_string(), start)])
     })
+}
+
+/// Where a socket is reached. A descriptor with that name stands for its path when the path is not
+/// for our eyes; it stays open for life.
+fn reachable(path: PathBuf, name: &str, handover: &mut Handover) -> PathBuf {
+    match handover.take(name) {
+        Ok(fd) => PathBuf::from(format!("/proc/self/fd/{}", fd.into_raw_fd())),
+        Err(_) => path,
+    }
 }
 
 fn run(
@@ -178,15 +181,11 @@ fn worker_reactor(
         seed: seed()?,
     };
     let connections_max = config.limits.connections;
-    Ok(Box::new(move || {
-        let clock = Clock::start();
-        run_reactor(
-            Worker::new(options, clock.now()),
-            sockets,
-            connections_max,
-            clock,
-        )
-    }))
+    Ok(start(
+        move |now| Worker::new(options, now),
+        sockets,
+        connections_max,
+    ))
 }
 
 /// The slot's sockets of all listeners.
@@ -231,17 +230,14 @@ fn listeners(config: &Config, services: &Services) -> Vec<Listener> {
     known.collect()
 }
 
-fn switchboard_reactor(
-    (links, living, courier): (u32, Vec<LinkId>, Option<PathBuf>),
-    config: &Config,
-    handover: &mut Handover,
-) -> Result<Start, String> {
+/// The sockets of a role that no client sees: links come in, and the master is there.
+fn inner_sockets(config: &Config, handover: &mut Handover) -> Result<Sockets, String> {
     let listener = UnixListener::from(handover.take("links")?);
-    let sockets = Sockets {
+    Ok(Sockets {
         listening: vec![Listening::Links { listener }],
         master: Some(UnixStream::from(handover.take("master")?)),
         switchboard: None,
-        courier,
+        courier: None,
         store: None,
         admit: os::admit,
         tls: certificates::no_tls(&config.limits),
@@ -249,6 +245,17 @@ fn switchboard_reactor(
         write: Duration::from_secs(config.limits.write_seconds),
         lines_dropped: log_writer::dropped,
         roots: Vec::new(),
+    })
+}
+
+fn switchboard_reactor(
+    (links, living, courier): (u32, Vec<LinkId>, Option<PathBuf>),
+    config: &Config,
+    handover: &mut Handover,
+) -> Result<Start, String> {
+    let sockets = Sockets {
+        courier,
+        ..inner_sockets(config, handover)?
     };
     // Twice over, since a broken link and its successor may be here at once, and some for those
     // who have not said yet who they are; beside them the workers that leave.
@@ -260,15 +267,11 @@ fn switchboard_reactor(
         watched: watched(config),
         seed: seed()?,
     };
-    Ok(Box::new(move || {
-        let clock = Clock::start();
-        run_reactor(
-            Switchboard::new(options, clock.now()),
-            sockets,
-            connections_max,
-            clock,
-        )
-    }))
+    Ok(start(
+        move |now| Switchboard::new(options, now),
+        sockets,
+        connections_max,
+    ))
 }
 
 /// What the switchboard has to report.
@@ -286,19 +289,9 @@ fn courier_reactor(
     config: &Config,
     handover: &mut Handover,
 ) -> Result<Start, String> {
-    let listener = UnixListener::from(handover.take("links")?);
     let sockets = Sockets {
-        listening: vec![Listening::Links { listener }],
-        master: Some(UnixStream::from(handover.take("master")?)),
-        switchboard: None,
-        courier: None,
         store: Some(Box::new(|waker| Ok(Box::new(Sqlite::start(store, waker)?)))),
-        admit: os::admit,
-        tls: certificates::no_tls(&config.limits),
-        admission: Admission::open(),
-        write: Duration::from_secs(config.limits.write_seconds),
-        lines_dropped: log_writer::dropped,
-        roots: Vec::new(),
+        ..inner_sockets(config, handover)?
     };
     let options = CourierOptions {
         webhooks: config.webhooks.clone(),
@@ -308,19 +301,23 @@ fn courier_reactor(
     };
     // One for each lane, a switchboard and its successor, and some that have not said who they are.
     let connections_max = config.webhooks.len() * usize::from(LANES) + 16;
-    Ok(Box::new(move || {
-        let clock = Clock::start();
-        run_reactor(Courier::new(options), sockets, connections_max, clock)
-    }))
+    Ok(start(
+        move |_| Courier::new(options),
+        sockets,
+        connections_max,
+    ))
 }
 
-fn run_reactor<N: Node>(
-    node: N,
+/// A reactor to be run in a thread of its own, around the node that `node` makes there.
+fn start<N: Node>(
+    node: impl FnOnce(Now) -> N + Send + 'static,
     sockets: Sockets,
     connections_max: usize,
-    clock: Clock,
-) -> std::io::Result<()> {
-    Reactor::new(node, sockets, connections_max, clock)?.run()
+) -> Start {
+    Box::new(move || {
+        let clock = Clock::start();
+        Reactor::new(node(clock.now()), sockets, connections_max, clock)?.run()
+    })
 }
 
 /// Sixteen bytes nobody can guess.
