@@ -225,6 +225,8 @@ fn run_verb(
             let words = "this verb has no --json; `status --json` tells what runs";
             return Err(Failure::new(Exit::Usage, words));
         }
+        // Who asks what a code means may have no configuration that can be read.
+        Verb::Explain { code } => return explain(*code),
         // What they need was handed over, whatever lies on the disk now.
         Verb::Start {
             take_over: Some(left),
@@ -263,8 +265,8 @@ fn run_verb(
             ..
         } => connections(&source, json, (sort, *limit, filter)),
         Verb::Check => check(&source, json),
-        Verb::Explain { code } => explain(*code),
-        Verb::TakeOverTrial
+        Verb::Explain { .. }
+        | Verb::TakeOverTrial
         | Verb::Worker { .. }
         | Verb::Switchboard { .. }
         | Verb::Courier { .. } => Ok(Exit::Usage),
