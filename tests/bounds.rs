@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use support::{DEMO, ECHO, PATIENCE, Place, Server, pid_of, processes, wait_until};
+use support::{DEMO, ECHO, PATIENCE, Place, Server, pid_of, processes, publish_call, wait_until};
 use tungstenite::client::IntoClientRequest;
 use tungstenite::{Message, WebSocket, client};
 
@@ -44,12 +44,8 @@ fn text(socket: &mut Socket) -> String {
 /// A connection whose answers are read head by head.
 fn publish(stream: &mut TcpStream, channel: &str, data: &str) -> u16 {
     let body = format!(r#"{{"name":"e","channel":"{channel}","data":"{data}"}}"#);
-    let head = format!(
-        "POST /apps/demo/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer demo-secret\r\n\
-         Content-Length: {}\r\n\r\n",
-        body.len()
-    );
-    stream.write_all((head + &body).as_bytes()).expect("sent");
+    let call = publish_call("", &body);
+    stream.write_all(call.as_bytes()).expect("sent");
     let mut answer = [0; 1024];
     let count = stream.read(&mut answer).expect("an answer");
     let status = std::str::from_utf8(&answer[9..12.min(count)]).expect("a status");

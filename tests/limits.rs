@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
-use support::{DEMO, ECHO, PATIENCE, Server, get, pid_of, processes, wait_until};
+use support::{DEMO, ECHO, PATIENCE, Server, get, pid_of, processes, publish_call, wait_until};
 use tungstenite::{Message, WebSocket};
 
 fn connect(address: &str) -> TcpStream {
@@ -195,12 +195,8 @@ fn who_sends_too_fast_waits_and_loses_nothing() {
 
 fn publish(stream: &mut TcpStream, data: &str) {
     let body = format!(r#"{{"name":"e","channel":"news","data":"{data}"}}"#);
-    let head = format!(
-        "POST /apps/demo/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer demo-secret\r\n\
-         Content-Length: {}\r\n\r\n",
-        body.len()
-    );
-    stream.write_all((head + &body).as_bytes()).expect("sent");
+    let call = publish_call("", &body);
+    stream.write_all(call.as_bytes()).expect("sent");
     let mut answer = [0; 1024];
     let count = stream.read(&mut answer).expect("an answer");
     assert!(answer[..count].starts_with(b"HTTP/1.1 200"));

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 
-use support::{PATIENCE, Place, Server, get, pid_of, processes, wait_until};
+use support::{PATIENCE, Place, Server, get, pid_of, processes, publish_call, wait_until};
 
 const SIGSTOP: i32 = 19;
 const SIGCONT: i32 = 18;
@@ -111,15 +111,11 @@ impl Client {
 
 fn publish(server: &Server) {
     let body = "{\"name\":\"hit\",\"channel\":\"news\",\"data\":\"{}\"}";
-    let head = format!(
-        "POST /apps/demo/events HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\
-         Authorization: Bearer demo-secret\r\nContent-Type: application/json\r\n\
-         Content-Length: {}\r\n\r\n{body}",
-        body.len()
-    );
+    let fields = "Connection: close\r\nContent-Type: application/json\r\n";
+    let call = publish_call(fields, body);
     let mut stream = TcpStream::connect(server.address(2)).expect("the server listens");
     stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-    stream.write_all(head.as_bytes()).expect("sent");
+    stream.write_all(call.as_bytes()).expect("sent");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("an answer");
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");

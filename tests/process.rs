@@ -11,7 +11,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use support::{
-    DEMO, ECHO, PATIENCE, Place, Server, get, is_alive, kill, pid_of, processes, wait_until,
+    DEMO, ECHO, PATIENCE, Place, Server, get, is_alive, kill, pid_of, processes, publish_call,
+    wait_until,
 };
 use tungstenite::WebSocket;
 
@@ -478,13 +479,9 @@ fn children_of_root_drop_to_the_user_and_are_linked_all_the_same() {
 fn publish(address: &str, name: &str) -> String {
     let data = "x".repeat(10_000);
     let body = format!(r#"{{"name":"{name}","channel":"c","data":"{data}"}}"#);
-    let head = format!(
-        "POST /apps/demo/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer demo-secret\r\n\
-         Connection: close\r\nContent-Length: {}\r\n\r\n",
-        body.len()
-    );
+    let call = publish_call("Connection: close\r\n", &body);
     let mut stream = TcpStream::connect(address).expect("the server listens");
-    stream.write_all((head + &body).as_bytes()).expect("sent");
+    stream.write_all(call.as_bytes()).expect("sent");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("an answer");
     answer[..12].to_string()

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use aws_lc_rs::hmac;
 use serde_json::{Value, json};
-use support::{PATIENCE, Place, Server, kill, pid_of, processes, wait_until};
+use support::{PATIENCE, Place, Server, kill, pid_of, processes, publish_call, wait_until};
 use tungstenite::{Message, WebSocket};
 
 const APPS: &str = "[[apps]]\nid = \"demo\"\nkey = \"demo-key\"\nsecret = \"demo-secret\"\n";
@@ -308,11 +308,7 @@ fn a_dead_peer_is_found_within_twice_the_interval_though_we_keep_sending() {
     let address = server.address(0);
     let publisher = std::thread::spawn(move || {
         let body = r#"{"name":"e","channel":"news","data":"x"}"#;
-        let request = format!(
-            "POST /apps/demo/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer demo-secret\r\n\
-             Connection: close\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        );
+        let request = publish_call("Connection: close\r\n", body);
         while began.elapsed() < Duration::from_secs(15) {
             exchange(&address, request.as_bytes());
             std::thread::sleep(Duration::from_millis(500));

@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::{DEMO, ECHO, PATIENCE, Server, get, is_alive, pid_of, processes, wait_until};
+use support::{
+    DEMO, ECHO, PATIENCE, Server, get, is_alive, pid_of, processes, publish_call, wait_until,
+};
 
 const SIGHUP: i32 = 1;
 const SIGQUIT: i32 = 3;
@@ -365,12 +367,8 @@ fn a_publish_reaches_clients_of_a_worker_that_leaves_though_the_switchboard_died
     let mut publisher = TcpStream::connect(&address).expect("the successor listens");
     let body = r#"{"name":"the-event","channel":"c","data":"x"}"#;
     let mut publish = || {
-        let head = format!(
-            "POST /apps/demo/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer demo-secret\r\n\
-             Content-Length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        publisher.write_all(head.as_bytes()).expect("sent");
+        let call = publish_call("", body);
+        publisher.write_all(call.as_bytes()).expect("sent");
         let mut answer = [0; 1024];
         let soon = Some(Duration::from_millis(500));
         publisher.set_read_timeout(soon).expect("a timeout");

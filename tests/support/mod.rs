@@ -299,3 +299,13 @@ pub fn raised_descriptor_limit() -> usize {
     assert!(raise.status().expect("prlimit runs").success());
     hard.parse().unwrap_or(usize::MAX)
 }
+
+/// A call of the demo app's backend that publishes the event in `body`, with these further fields,
+/// each with its line end.
+pub fn publish_call(fields: &str, body: &str) -> String {
+    format!(
+        "POST /apps/demo/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer demo-secret\r\n\
+         {fields}Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
