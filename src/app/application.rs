@@ -328,9 +328,9 @@ pub trait Application {
     fn connected(&mut self, _conn: ConnId, _cx: &mut Cx<'_>) {}
 
     /// The upgrade was done.
-    fn opened(&mut self, conn: ConnId, cx: &mut Cx<'_>);
+    fn opened(&mut self, _conn: ConnId, _cx: &mut Cx<'_>) {}
 
-    fn message(&mut self, conn: ConnId, message: Message<'_>, cx: &mut Cx<'_>);
+    fn message(&mut self, _conn: ConnId, _message: Message<'_>, _cx: &mut Cx<'_>) {}
 
     /// The answer to this connection's `ask`.
     fn answered(&mut self, conn: ConnId, answer: Result<Answer<'_>, Unavailable>, cx: &mut Cx<'_>);
@@ -343,7 +343,7 @@ pub trait Application {
     }
 
     /// The subscription stands; the channel's events follow.
-    fn subscribed(&mut self, conn: ConnId, key: &ChannelKey, cx: &mut Cx<'_>);
+    fn subscribed(&mut self, _conn: ConnId, _key: &ChannelKey, _cx: &mut Cx<'_>) {}
 
     /// Right after it: what is kept of the channel for newcomers.
     fn recalled(
@@ -356,7 +356,7 @@ pub trait Application {
     }
 
     /// The subscription was refused.
-    fn refused(&mut self, conn: ConnId, key: &ChannelKey, reason: RefusalReason, cx: &mut Cx<'_>);
+    fn refused(&mut self, _: ConnId, _: &ChannelKey, _: RefusalReason, _: &mut Cx<'_>) {}
 
     /// A server was reached: TLS and the WebSocket handshake, if any, are done. From here on the
     /// connection is like one that was accepted: messages follow, silence counts, and `closed`
@@ -368,7 +368,7 @@ pub trait Application {
     fn unreached(&mut self, _dial: DialId, _why: &str, _cx: &mut Cx<'_>) {}
 
     /// An event this connection published through `Outlet::publish` reached nobody.
-    fn undelivered(&mut self, conn: ConnId, cx: &mut Cx<'_>);
+    fn undelivered(&mut self, _conn: ConnId, _cx: &mut Cx<'_>) {}
 
     /// A connection whose protocol has no PING was silent for long. Unless something comes soon it
     /// is ended, so whoever can ask for a sign of life does it now.
@@ -381,7 +381,7 @@ pub trait Application {
 
     /// Nothing can be sent to the connection any more. Called once for each that was located or
     /// reached.
-    fn closed(&mut self, conn: ConnId, close: &Close, cx: &mut Cx<'_>);
+    fn closed(&mut self, _conn: ConnId, _close: &Close, _cx: &mut Cx<'_>) {}
 }
 
 #[cfg(test)]

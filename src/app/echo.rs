@@ -6,10 +6,8 @@ use bytes::Bytes;
 use crate::app::application::{Application, Cx, Message, Unavailable};
 use crate::app::cors;
 use crate::app::probe::{self, Probe};
-use crate::base::close::Close;
 use crate::base::ids::ConnId;
-use crate::base::names::ChannelKey;
-use crate::wire::bus::{Answer, RefusalReason};
+use crate::wire::bus::Answer;
 use crate::wire::http::{Request, Response};
 
 const METHODS: &str = "GET, HEAD, POST, OPTIONS";
@@ -41,8 +39,6 @@ impl Application for Echo {
         cx.outlet.reply(conn, response);
     }
 
-    fn opened(&mut self, _conn: ConnId, _cx: &mut Cx<'_>) {}
-
     fn message(&mut self, conn: ConnId, message: Message<'_>, cx: &mut Cx<'_>) {
         cx.outlet.send(conn, message);
     }
@@ -50,12 +46,4 @@ impl Application for Echo {
     fn answered(&mut self, conn: ConnId, answer: Result<Answer<'_>, Unavailable>, cx: &mut Cx<'_>) {
         cx.outlet.reply(conn, probe::ready(answer));
     }
-
-    fn subscribed(&mut self, _conn: ConnId, _key: &ChannelKey, _cx: &mut Cx<'_>) {}
-
-    fn refused(&mut self, _: ConnId, _: &ChannelKey, _: RefusalReason, _: &mut Cx<'_>) {}
-
-    fn undelivered(&mut self, _conn: ConnId, _cx: &mut Cx<'_>) {}
-
-    fn closed(&mut self, _conn: ConnId, _close: &Close, _cx: &mut Cx<'_>) {}
 }

@@ -4,15 +4,14 @@
 
 use std::collections::BTreeMap;
 
-use crate::app::application::{Application, Cx, Message, Unavailable};
+use crate::app::application::{Application, Cx, Unavailable};
 use crate::app::cors;
 use crate::app::media::media_type;
 use crate::app::probe::{self, Probe, READ_METHODS};
 use crate::base::close::Close;
 use crate::base::files::{FileFacts, FilePart, NoFile};
 use crate::base::ids::ConnId;
-use crate::base::names::ChannelKey;
-use crate::wire::bus::{Answer, RefusalReason};
+use crate::wire::bus::Answer;
 use crate::wire::http::{Request, Response};
 use crate::wire::http_date::{imf_fixdate, parse_imf_fixdate};
 use crate::wire::query::decode_path;
@@ -224,17 +223,6 @@ impl Application for Files {
     fn answered(&mut self, conn: ConnId, answer: Result<Answer<'_>, Unavailable>, cx: &mut Cx<'_>) {
         cx.outlet.reply(conn, probe::ready(answer));
     }
-
-    /// Never: no request is answered with an upgrade.
-    fn opened(&mut self, _conn: ConnId, _cx: &mut Cx<'_>) {}
-
-    fn message(&mut self, _conn: ConnId, _message: Message<'_>, _cx: &mut Cx<'_>) {}
-
-    fn subscribed(&mut self, _conn: ConnId, _key: &ChannelKey, _cx: &mut Cx<'_>) {}
-
-    fn refused(&mut self, _: ConnId, _: &ChannelKey, _: RefusalReason, _: &mut Cx<'_>) {}
-
-    fn undelivered(&mut self, _conn: ConnId, _cx: &mut Cx<'_>) {}
 
     fn closed(&mut self, conn: ConnId, _close: &Close, _cx: &mut Cx<'_>) {
         self.waiting.remove(&conn);

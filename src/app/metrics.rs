@@ -1,14 +1,12 @@
 //! The `metrics` handler: the numbers of the whole server at `/metrics`, whichever worker is asked.
 //! Holds nothing: they are gathered for each question.
 
-use crate::app::application::{Application, Cx, Message, Unavailable};
+use crate::app::application::{Application, Cx, Unavailable};
 use crate::app::cors;
 use crate::app::exposition::{CONTENT_TYPE, Page};
 use crate::app::probe::{self, Probe, READ_METHODS};
-use crate::base::close::Close;
 use crate::base::ids::ConnId;
-use crate::base::names::ChannelKey;
-use crate::wire::bus::{Answer, RefusalReason};
+use crate::wire::bus::Answer;
 use crate::wire::http::{Request, Response};
 
 /// See the file's head.
@@ -40,17 +38,4 @@ impl Application for Metrics {
     fn answered(&mut self, conn: ConnId, answer: Result<Answer<'_>, Unavailable>, cx: &mut Cx<'_>) {
         cx.outlet.reply(conn, probe::ready(answer));
     }
-
-    /// Never: no request is answered with an upgrade.
-    fn opened(&mut self, _conn: ConnId, _cx: &mut Cx<'_>) {}
-
-    fn message(&mut self, _conn: ConnId, _message: Message<'_>, _cx: &mut Cx<'_>) {}
-
-    fn subscribed(&mut self, _conn: ConnId, _key: &ChannelKey, _cx: &mut Cx<'_>) {}
-
-    fn refused(&mut self, _: ConnId, _: &ChannelKey, _: RefusalReason, _: &mut Cx<'_>) {}
-
-    fn undelivered(&mut self, _conn: ConnId, _cx: &mut Cx<'_>) {}
-
-    fn closed(&mut self, _conn: ConnId, _close: &Close, _cx: &mut Cx<'_>) {}
 }

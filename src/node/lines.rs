@@ -83,14 +83,9 @@ impl Lines {
     /// unpredictable.
     pub fn mask(&mut self, conn: ConnId, masks: Dice) {
         if let Some(line) = self.line(conn) {
+            line.protocol = Protocol::Masked;
             line.masks = Some(Box::new(masks));
         }
-    }
-
-    /// Whether frames for the connection have to be masked.
-    pub fn is_masked(&self, conn: ConnId) -> bool {
-        let line = self.lines.get(conn.slot as usize).and_then(Option::as_ref);
-        line.is_some_and(|line| line.generation == conn.generation && line.masks.is_some())
     }
 
     /// The key of the next frame for the connection, if it has to be masked.
@@ -101,9 +96,8 @@ impl Lines {
 
     /// How messages for the connection are written.
     pub fn protocol(&self, conn: ConnId) -> Protocol {
-        let line = self.lines.get(conn.slot as usize).and_then(Option::as_ref);
-        let line = line.filter(|line| line.generation == conn.generation);
-        line.map_or(Protocol::default(), |line| line.protocol)
+        self.peek(conn)
+            .map_or(Protocol::default(), |line| line.protocol)
     }
 
     pub fn close(&mut self, conn: ConnId) {
@@ -118,16 +112,12 @@ impl Lines {
 
     /// Bytes waiting; zero for an unknown connection.
     pub fn waiting(&self, conn: ConnId) -> usize {
-        let line = self.lines.get(conn.slot as usize).and_then(Option::as_ref);
-        let line = line.filter(|line| line.generation == conn.generation);
-        line.map_or(0, |line| line.outbox.len())
+        self.peek(conn).map_or(0, |line| line.outbox.len())
     }
 
     /// Bytes the connection's socket has taken.
     pub fn written(&self, conn: ConnId) -> u64 {
-        let line = self.lines.get(conn.slot as usize).and_then(Option::as_ref);
-        let line = line.filter(|line| line.generation == conn.generation);
-        line.map_or(0, |line| line.outbox.written())
+        self.peek(conn).map_or(0, |line| line.outbox.written())
     }
 
     /// The same for all that are open.
@@ -204,6 +194,11 @@ impl Lines {
             }
         }
         None
+    }
+
+    fn peek(&self, conn: ConnId) -> Option<&Line> {
+        let line = self.lines.get(conn.slot as usize)?.as_ref()?;
+        (line.generation == conn.generation).then_some(line)
     }
 
     fn line(&mut self, conn: ConnId) -> Option<&mut Line> {

@@ -16,6 +16,8 @@ pub enum Protocol {
     Lines,
     Frames,
     Raw,
+    /// WebSocket frames of a client, which we are: each has a key of its own.
+    Masked,
     /// A framing that the embedding program brought.
     Own(&'static OwnFraming),
 }
@@ -55,14 +57,14 @@ impl Protocol {
             Protocol::Lines => Some(1),
             Protocol::Frames => Some(2),
             Protocol::Raw => Some(3),
-            Protocol::Own(_) => None,
+            Protocol::Masked | Protocol::Own(_) => None,
         }
     }
 
     /// How messages stand in the byte stream; `None` where WebSocket rules that.
     pub fn framing(self) -> Option<&'static dyn Framing> {
         match self {
-            Protocol::Http => None,
+            Protocol::Http | Protocol::Masked => None,
             Protocol::Lines => Some(&Lines),
             Protocol::Frames => Some(&Frames),
             Protocol::Raw => Some(&Raw),

@@ -13,11 +13,10 @@ use crate::app::service::Services;
 use crate::base::close::Close;
 use crate::base::ids::{ConnId, DialId};
 use crate::base::limits::Limits;
-use crate::base::names::ChannelKey;
 use crate::base::now::{Moment, Now};
 use crate::node::worker::{Listener, Worker, WorkerOptions};
 use crate::node::{Ending, Node, Origin, Output, Peer};
-use crate::wire::bus::{Answer, RefusalReason};
+use crate::wire::bus::Answer;
 use crate::wire::control::{DIALLED, Order, Report, Wanted};
 use crate::wire::deflate_offer::DeflateOptions;
 use crate::wire::http::Request;
@@ -70,11 +69,7 @@ impl Application for Recorder {
     }
 
     fn request(&mut self, _: ConnId, _: &Request<'_>, _: &mut Cx<'_>) {}
-    fn opened(&mut self, _: ConnId, _: &mut Cx<'_>) {}
     fn answered(&mut self, _: ConnId, _: Result<Answer<'_>, Unavailable>, _: &mut Cx<'_>) {}
-    fn subscribed(&mut self, _: ConnId, _: &ChannelKey, _: &mut Cx<'_>) {}
-    fn refused(&mut self, _: ConnId, _: &ChannelKey, _: RefusalReason, _: &mut Cx<'_>) {}
-    fn undelivered(&mut self, _: ConnId, _: &mut Cx<'_>) {}
 }
 
 /// A worker with one connection to look at.

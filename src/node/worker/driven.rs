@@ -141,7 +141,7 @@ impl Node for Worker {
     fn hung_up(&mut self, conn: ConnId, now: Now) {
         match self.seats.get_mut(conn) {
             // What it sent before has not been looked at yet.
-            Some(seat) if seat.held_back || seat.paused => seat.hung_up = true,
+            Some(seat) if seat.waits() => seat.hung_up = true,
             _ => self.hang_up(conn, now),
         }
     }
@@ -257,7 +257,7 @@ impl Node for Worker {
         let outgoing = &self.shared.outgoing;
         match &seat.session {
             Session::Uplink | Session::Master => true,
-            _ if seat.held_back || seat.paused => false,
+            _ if seat.waits() => false,
             _ if outgoing.uplink.is_congested(&outgoing.lines) => false,
             // A service knows what its messages lead to and pauses whom it must. To wait here for the
             // peer to read would lock up two sides that each wait for the other to be read.

@@ -116,12 +116,7 @@ impl Worker {
             // Less than was announced is sent, and the end tells so.
             return self.end(conn, Close::Unsendable, now);
         };
-        let Some(seat) = self.seats.live(conn) else {
-            return;
-        };
-        let (Session::Http(http), Some(out)) =
-            (&mut seat.session, self.shared.outgoing.lines.outbox(conn))
-        else {
+        let Some((http, out)) = self.http(conn) else {
             return;
         };
         let after = http.send(bytes, out, now);

@@ -32,7 +32,7 @@ use crate::app::files::Files;
 use crate::app::handler::Handler;
 use crate::app::metrics::Metrics;
 use crate::app::service::{Hosted, Services};
-use crate::base::bytes::{Full, Inbox};
+use crate::base::bytes::{Full, Inbox, Outbox};
 use crate::base::close::Close;
 use crate::base::counters::Counters;
 use crate::base::dice::Dice;
@@ -53,7 +53,7 @@ use crate::node::{Output, Peer};
 use crate::realtime::hub::Hub;
 use crate::session::Session;
 use crate::session::framed::{FramedOptions, FramedStep};
-use crate::session::http::{AfterAnswer, HttpStep};
+use crate::session::http::{AfterAnswer, Http, HttpStep};
 use crate::session::websocket::{WebSocket, WebSocketOptions, WebSocketStep};
 use crate::wire::deflate::Inflaters;
 use crate::wire::deflate_offer::DeflateOptions;
@@ -384,7 +384,8 @@ impl Worker {
     fn step(&mut self, conn: ConnId, inbox: &mut Inbox<'_>, now: Now) -> bool {
         let shared = &mut self.shared;
         let out = shared.outgoing.lines.outbox(conn);
-        let (Some(seat), Some(out)) = (self.seats.live(conn), out) else {
+        let seat = self.seats.live(conn).filter(|seat| !seat.paused);
+        let (Some(seat), Some(out)) = (seat, out) else {
             return false;
         };
         let application = self.handlers.of(seat.handler);
@@ -476,13 +477,17 @@ impl Worker {
         }
     }
 
+    /// A connection that speaks HTTP, with its outbox.
+    pub(super) fn http(&mut self, conn: ConnId) -> Option<(&mut Http, &mut Outbox)> {
+        let out = self.shared.outgoing.lines.outbox(conn)?;
+        match &mut self.seats.live(conn)?.session {
+            Session::Http(http) => Some((http, out)),
+            _ => None,
+        }
+    }
+
     fn reply(&mut self, conn: ConnId, mut response: Response, now: Now) {
-        let Some(seat) = self.seats.live(conn) else {
-            return;
-        };
-        let (Session::Http(http), Some(out)) =
-            (&mut seat.session, self.shared.outgoing.lines.outbox(conn))
-        else {
+        let Some((http, out)) = self.http(conn) else {
             return;
         };
         if let Some(origin) = http.allowed_origin() {
@@ -512,12 +517,7 @@ impl Worker {
     }
 
     fn upgrade(&mut self, conn: ConnId, now: Now) {
-        let Some(seat) = self.seats.live(conn) else {
-            return;
-        };
-        let (Session::Http(http), Some(out)) =
-            (&mut seat.session, self.shared.outgoing.lines.outbox(conn))
-        else {
+        let Some((http, out)) = self.http(conn) else {
             return;
         };
         let Ok(deflate) = http.upgrade(out) else {
@@ -528,6 +528,9 @@ impl Worker {
             websocket = websocket.with_deflate(agreed.client_context_bits);
             self.shared.outgoing.deflating.open(conn, agreed);
         }
+        let Some(seat) = self.seats.live(conn) else {
+            return;
+        };
         seat.session = Session::WebSocket(websocket);
         let application = self.handlers.of(seat.handler);
         application.opened(conn, &mut self.shared.cx(now));

@@ -17,6 +17,7 @@ use crate::node::worker::uplink::Uplink;
 use crate::wire::bus::{Item, Up};
 use crate::wire::framing::{Framing, Unsendable};
 use crate::wire::http::Response;
+use crate::wire::protocol::Protocol;
 use crate::wire::target::Target;
 use crate::wire::websocket::{self, OpCode};
 
@@ -116,10 +117,13 @@ impl Outgoing {
 impl Outlet for Outgoing {
     fn send(&mut self, conn: ConnId, message: Message<'_>) {
         let (opcode, payload) = (message.opcode(), message.payload());
-        if let Some(framing) = self.lines.protocol(conn).framing() {
+        let protocol = self.lines.protocol(conn);
+        if let Some(framing) = protocol.framing() {
             return self.send_framed(conn, framing, payload);
         }
-        if let Some(mask) = self.lines.next_mask(conn) {
+        if protocol == Protocol::Masked
+            && let Some(mask) = self.lines.next_mask(conn)
+        {
             return self.send_masked(conn, mask, opcode, payload);
         }
         let deflating = &mut self.deflating;
@@ -147,9 +151,6 @@ impl Outlet for Outgoing {
             Deflated::Own(payload) => lines.push(conn, |out| {
                 websocket::push_deflated(out, parcel.message().opcode(), payload)
             }),
-            Deflated::Not if lines.is_masked(conn) => {
-                return self.send(conn, parcel.message());
-            }
             Deflated::Not => match parcel.encoded(lines.protocol(conn)) {
                 Some(Ok(bytes)) => lines.push(conn, |out| out.push_shared(bytes)),
                 Some(Err(Unsendable)) => return self.unsendable(conn),

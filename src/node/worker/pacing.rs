@@ -19,16 +19,11 @@ impl Worker {
 
     /// Whether what is in the inbox has to wait. The wheel then fires when that is over.
     pub(super) fn holds_back(&mut self, conn: ConnId, inbox: &Inbox<'_>, now: Now) -> bool {
-        let Some(seat) = self.seats.live(conn) else {
-            return false;
-        };
-        if seat.paused {
-            return true;
-        }
         if self.shared.limits.messages_per_second == 0 || inbox.is_empty() {
             return false;
         }
-        let held_back = seat.hold_back(now);
+        let seat = self.seats.live(conn);
+        let held_back = seat.is_some_and(|seat| seat.hold_back(now));
         self.shared.counters.throttled += u64::from(held_back);
         held_back
     }
@@ -37,7 +32,7 @@ impl Worker {
     pub(super) fn resume(&mut self, conn: ConnId, now: Now) {
         self.take_up(conn, &mut [], now);
         let seat = self.seats.live(conn);
-        if seat.is_some_and(|seat| seat.hung_up && !seat.held_back && !seat.paused) {
+        if seat.is_some_and(|seat| seat.hung_up && !seat.waits()) {
             self.hang_up(conn, now);
         }
     }

@@ -119,7 +119,7 @@ pub struct Seat {
     pub ended: bool,
     /// The reason of its end was counted.
     pub counted: bool,
-    /// The application asked not to be sent what arrives.
+    /// The application asked not to be told what arrives.
     pub paused: bool,
     /// It used up what it may send for now: its input waits.
     pub held_back: bool,
@@ -138,6 +138,11 @@ pub struct Seat {
 }
 
 impl Seat {
+    /// Whether what it sends is not taken up for now.
+    pub fn waits(&self) -> bool {
+        self.held_back || self.paused
+    }
+
     /// Whether the next message has to wait.
     pub fn hold_back(&mut self, now: Now) -> bool {
         let pace = self.pace.as_deref_mut();
