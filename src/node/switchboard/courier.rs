@@ -13,7 +13,7 @@ use std::time::Duration;
 use crate::base::backoff::Backoff;
 use crate::base::dice::Dice;
 use crate::base::ids::ConnId;
-use crate::base::names::{is_cache, user_of};
+use crate::base::names::{ChannelKind, is_cache, user_of};
 use crate::base::now::{Moment, Now};
 use crate::node::switchboard::Switchboard;
 use crate::node::{Output, Peer};
@@ -214,7 +214,8 @@ impl Switchboard {
 
     fn subscriptions_changed(&mut self, key: &str, now: Now) {
         // Presence channels have users instead (Pusher).
-        let presence = key.contains("/presence-");
+        let channel = key.split_once('/').map_or(key, |(_, channel)| channel);
+        let presence = ChannelKind::of(channel) == ChannelKind::Presence;
         if presence || !self.reporter.wants(key, Kind::SubscriptionCount) {
             return;
         }
