@@ -26,17 +26,20 @@ pub enum Exit {
 }
 
 impl Exit {
+    pub const ALL: [Exit; 7] = [
+        Exit::Done,
+        Exit::Failed,
+        Exit::Usage,
+        Exit::NotRunning,
+        Exit::NotPermitted,
+        Exit::BadConfig,
+        Exit::AlreadyRunning,
+    ];
+
     /// Reads a code that another process of ours reported.
     pub fn from_code(code: u8) -> Exit {
-        let all = [
-            Exit::Done,
-            Exit::Usage,
-            Exit::NotRunning,
-            Exit::NotPermitted,
-            Exit::BadConfig,
-            Exit::AlreadyRunning,
-        ];
-        all.into_iter()
+        Exit::ALL
+            .into_iter()
             .find(|exit| *exit as u8 == code)
             .unwrap_or(Exit::Failed)
     }
@@ -59,20 +62,24 @@ pub enum ChildExit {
 }
 
 impl ChildExit {
+    pub const ALL: [ChildExit; 5] = [
+        ChildExit::Ordered,
+        ChildExit::NoHandover,
+        ChildExit::ReactorFailed,
+        ChildExit::ReactorPanicked,
+        ChildExit::Stuck,
+    ];
+
     /// What a code of a child means; `None` for one that is not ours.
     pub fn words(code: i32) -> Option<&'static str> {
-        let all = [
-            (ChildExit::Ordered, "as ordered"),
-            (ChildExit::NoHandover, "it was started by hand"),
-            (
-                ChildExit::ReactorFailed,
-                "a reactor gave up, the log says why",
-            ),
-            (ChildExit::ReactorPanicked, "a bug, the log says where"),
-            (ChildExit::Stuck, "it was stuck"),
-        ];
-        let found = all.iter().find(|(exit, _)| *exit as i32 == code);
-        found.map(|(_, words)| *words)
+        let found = ChildExit::ALL.into_iter().find(|it| *it as i32 == code);
+        found.map(|exit| match exit {
+            ChildExit::Ordered => "as ordered",
+            ChildExit::NoHandover => "it was started by hand",
+            ChildExit::ReactorFailed => "a reactor gave up, the log says why",
+            ChildExit::ReactorPanicked => "a bug, the log says where",
+            ChildExit::Stuck => "it was stuck",
+        })
     }
 }
 

@@ -91,6 +91,12 @@ pub const ROWS: &[Row] = &[
     ),
     row(
         Kind::Child,
+        0,
+        "It was told to end, or the master is gone.",
+        "",
+    ),
+    row(
+        Kind::Child,
         10,
         "What the master hands over was not there: the role was started by hand.",
         "Start the server with `lineman start`.",
@@ -106,6 +112,12 @@ pub const ROWS: &[Row] = &[
         12,
         "A reactor met a bug: in the server, or in a service of the embedding program.",
         "The ERROR line before it has the place in the source; please report it. The others go on.",
+    ),
+    row(
+        Kind::Child,
+        13,
+        "A reactor gave no sign of life for watchdog_seconds, and has told where it stood.",
+        "The `stuck, frame` lines before it name the functions: a call that blocks, or a loop without end. The others go on.",
     ),
     row(
         Kind::Close,
@@ -268,22 +280,10 @@ mod tests {
 
     #[test]
     fn every_code_we_give_is_explained() {
-        for exit in [
-            Exit::Done,
-            Exit::Failed,
-            Exit::Usage,
-            Exit::NotRunning,
-            Exit::NotPermitted,
-            Exit::BadConfig,
-            Exit::AlreadyRunning,
-        ] {
+        for exit in Exit::ALL {
             assert!(has(Kind::Exit, exit as u16), "{exit:?}");
         }
-        for exit in [
-            ChildExit::NoHandover,
-            ChildExit::ReactorFailed,
-            ChildExit::ReactorPanicked,
-        ] {
+        for exit in ChildExit::ALL {
             assert!(has(Kind::Child, exit as u16), "{exit:?}");
         }
         for close in [
