@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 use foldhash::quality::FixedState;
 
 use crate::app::api::{self, Call};
-use crate::app::application::{Application, Cx, Message, Unavailable};
+use crate::app::application::{Application, Cx, Kept, Message, Unavailable};
 use crate::app::apps::Apps;
 use crate::app::client::{self, Client};
 use crate::app::cors;
@@ -17,7 +17,7 @@ use crate::base::dice::Dice;
 use crate::base::ids::ConnId;
 use crate::base::names::{ChannelKey, user_of};
 use crate::base::now::Moment;
-use crate::wire::bus::{Answer, Cached, RefusalReason};
+use crate::wire::bus::{Answer, RefusalReason};
 use crate::wire::http::{Request, Response};
 use crate::wire::pusher;
 use crate::wire::query::parse_query;
@@ -262,23 +262,13 @@ impl Application for Channels {
         }
     }
 
-    fn subscribed(&mut self, conn: ConnId, key: &ChannelKey, cx: &mut Cx<'_>) {
+    fn subscribed(&mut self, conn: ConnId, key: &ChannelKey, kept: &Kept<'_>, cx: &mut Cx<'_>) {
         if user_of(key.channel()).is_none() {
-            return client::confirm(conn, key, cx);
+            return client::subscribed(conn, key, kept, cx);
         }
         if let Some(State::Client(client)) = self.states.get_mut(&conn) {
             client.signed_in(conn, cx);
         }
-    }
-
-    fn recalled(
-        &mut self,
-        conn: ConnId,
-        key: &ChannelKey,
-        last: Option<Cached<'_>>,
-        cx: &mut Cx<'_>,
-    ) {
-        client::recall(conn, key.channel(), last, cx);
     }
 
     fn refused(&mut self, conn: ConnId, key: &ChannelKey, reason: RefusalReason, cx: &mut Cx<'_>) {

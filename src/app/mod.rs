@@ -3,6 +3,7 @@
 
 pub mod api;
 pub mod api_body;
+pub mod api_history;
 pub mod application;
 pub mod apps;
 pub mod channels;

@@ -145,6 +145,7 @@ counters! {
     http_requests: "HTTP requests received.";
     events_published: "Events accepted for publishing.";
     events_refused: "Publishing calls over HTTP answered 503.";
+    events_recovered: "Events of channels with history that were sent to clients coming back.";
     events_dropped: "Events of channels that were left out for clients reading too slowly, with the outbox_policy drop.";
     late_requests: "Connections ended because a request head or body did not arrive in time.";
     late_introductions: "Connections of text:// and frame:// ended because no pusher:connect came in time.";

@@ -16,7 +16,7 @@ use crate::config::program::Program;
 use crate::config::secret::{self, Fetch};
 use crate::config::url::{self, ListenUrl, Scheme};
 use crate::config::{
-    Config, FilesRoot, Listen, LogFormat, LogOptions, limits, proxies, tls, webhooks,
+    Config, FilesRoot, Listen, LogFormat, LogOptions, history, limits, proxies, tls, webhooks,
 };
 use crate::wire::deflate::{WINDOW_BITS_MAX, WINDOW_BITS_MIN};
 use crate::wire::deflate_offer::DeflateOptions;
@@ -103,6 +103,7 @@ pub(super) fn check(
     let listen = check_listen(&mut checker, &raw.listen, (workers, program));
     let secrets = secret::fetch_all(&mut checker, &raw.apps, base, fetch);
     check_apps(&mut checker, &raw, &listen, &secrets.of_apps);
+    let history = history::check(&mut checker, &raw);
     let webhooks = webhooks::check(&mut checker, &raw);
     let deflate = check_websocket(&mut checker, &raw.websocket);
     let at = [Key("http"), Key("cors_origins")];
@@ -136,6 +137,7 @@ pub(super) fn check(
         log,
         listen,
         apps: apps.collect(),
+        history,
         webhooks,
         store_dir: raw.store.dir,
         limits: raw.limits,

@@ -38,7 +38,8 @@ pub fn fixed(old: &Config, new: &Config) -> Vec<&'static str> {
 /// then, since everybody waits for them meanwhile.
 pub fn concerns_switchboard(old: &Config, new: &Config) -> bool {
     let webhooks = webhooks::differ((&old.webhooks, &old.apps), (&new.webhooks, &new.apps));
-    old.limits != new.limits || old.log != new.log || webhooks
+    let history = old.history != new.history;
+    old.limits != new.limits || old.log != new.log || history || webhooks
 }
 
 #[cfg(test)]

@@ -159,6 +159,7 @@ impl World {
                 living: self.processes.iter().flatten().map(|it| it.id).collect(),
                 limits: self.limits.clone(),
                 watched: Default::default(),
+                history: apps::history(),
                 seed,
             };
             Box::new(Switchboard::new(options, self.now))
@@ -567,12 +568,8 @@ impl World {
     pub fn pass(&mut self, duration: Duration) {
         let until = self.now.moment + duration;
         loop {
-            let next = self
-                .processes
-                .iter()
-                .flatten()
-                .filter_map(|p| p.node.deadline())
-                .min();
+            let alive = self.processes.iter().flatten();
+            let next = alive.filter_map(|p| p.node.deadline()).min();
             let step = next
                 .map_or(until, |next| next.min(until))
                 .max(self.now.moment);
