@@ -6,6 +6,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use foldhash::quality::FixedState;
 
+use crate::app::addon;
 use crate::app::api::{self, Call};
 use crate::app::application::{Application, Cx, Kept, Message, Unavailable};
 use crate::app::apps::Apps;
@@ -155,7 +156,7 @@ impl Channels {
 fn options(path: &str) -> Response {
     match path {
         "*" => cors::options("GET, HEAD, POST, OPTIONS"),
-        "/" => cors::options(READ_METHODS),
+        "/" | addon::SCRIPT_PATH | addon::MODULE_PATH => cors::options(READ_METHODS),
         _ => match api::allowed_methods(path) {
             Some(methods) => cors::options(methods),
             None => Response::error(404, "There is nothing at this path"),
@@ -183,6 +184,9 @@ impl Application for Channels {
         }
         if request.path() == "/" {
             return cx.outlet.reply(conn, self.page(request));
+        }
+        if let Some(response) = addon::answer(request) {
+            return cx.outlet.reply(conn, response);
         }
         if let Some(call) = api::request(conn, request, &self.apps, cx) {
             self.states.insert(conn, State::Calling(call));

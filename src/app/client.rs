@@ -367,7 +367,7 @@ pub fn subscribed(conn: ConnId, key: &ChannelKey, kept: &Kept<'_>, cx: &mut Cx<'
     if let Some(beginning) = &kept.beginning {
         missed = beginning.missed.as_deref();
         missed = missed.filter(|missed| has_room(conn, key, missed, cx));
-        pusher::add_beginning(&mut text, beginning.position, missed.is_some());
+        pusher::add_beginning(&mut text, beginning.position, missed.map(<[_]>::len));
     }
     cx.outlet.send(conn, Message::Text(&text));
     match (missed, &kept.beginning) {

@@ -360,11 +360,15 @@ fn add_position(text: &mut String, Position { epoch, offset }: Position) {
     write!(text, ",\"epoch\":\"{epoch}\",\"offset\":{offset}}}").expect("writing to a string");
 }
 
-/// Adds to a success where the subscriber begins, and whether it gets all that it missed.
-pub fn add_beginning(text: &mut String, position: Position, recovered: bool) {
+/// Adds to a success where the subscriber begins, and how many events come first that it missed, if
+/// it gets all of them.
+pub fn add_beginning(text: &mut String, position: Position, missed: Option<usize>) {
     add_position(text, position);
     text.pop();
-    write!(text, ",\"recovered\":{recovered}}}").expect("writing to a string");
+    text.push_str(&match missed {
+        Some(count) => format!(",\"recovered\":true,\"missed\":{count}}}"),
+        None => ",\"recovered\":false}".to_owned(),
+    });
 }
 
 pub fn subscription_succeeded(channel: &str) -> String {
