@@ -89,8 +89,7 @@ fn handle(
         ("GET" | "HEAD", ["channels", name]) => read_channel(conn, app_id, name, &signed, cx),
         ("GET" | "HEAD", ["channels", name, "users"]) => read_users(conn, app_id, name, cx),
         ("GET" | "HEAD", ["channels", name, "history"]) => {
-            let asked = api_history::ask(conn, (app_id, name), &signed, cx);
-            asked.map(|asked| asked.map(|()| Call::History))
+            read_history(conn, app_id, name, &signed, cx)
         }
         ("POST", ["users", user_id, "terminate_connections"]) => {
             terminate(conn, app_id, user_id, cx)
@@ -276,6 +275,17 @@ fn read_users(conn: ConnId, app_id: &str, name: &str, cx: &mut Cx<'_>) -> Outcom
     };
     let asked = cx.outlet.ask(conn, Asked::Question(question), cx.now);
     Ok(asked.map(|()| Call::Users))
+}
+
+fn read_history(
+    conn: ConnId,
+    app_id: &str,
+    name: &str,
+    signed: &SignedRequest<'_>,
+    cx: &mut Cx<'_>,
+) -> Outcome {
+    let asked = api_history::ask(conn, (app_id, name), signed, cx)?;
+    Ok(asked.map(|()| Call::History))
 }
 
 /// Every worker with connections of the user is told to close them.

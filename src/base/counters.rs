@@ -182,6 +182,8 @@ counters! {
     channels: "Channels with subscribers, as the switchboard knows them." => "channels" by Switchboard;
     links: "Workers' links to the switchboard, open now; the switchboard counts them." => "links" by Switchboard;
     link_losses: "Such links that ended or broke." by Switchboard;
+    history_events: "Events kept in the history of channels." => "history_events" by Switchboard;
+    history_bytes: "Bytes these take." => "history_bytes" by Switchboard;
     reports_lost: "Events for webhooks that the switchboard did not keep because the courier was too far behind." by Switchboard;
     webhooks_sent: "Webhooks delivered: requests answered with 2xx." by Courier;
     webhooks_failed: "Attempts to deliver a webhook that failed." by Courier;

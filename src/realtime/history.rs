@@ -186,6 +186,20 @@ impl History {
         stream.flat_map(move |stream| stream.last(count, None))
     }
 
+    /// Events kept of all channels.
+    pub fn len(&self) -> usize {
+        self.expiry.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.expiry.is_empty()
+    }
+
+    /// What they take.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Somebody may have missed events of the channel without knowing: no position of before means
     /// anything from now on.
     pub fn forget(&mut self, key: &str) {

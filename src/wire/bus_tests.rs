@@ -86,6 +86,17 @@ fn ups() -> Vec<Up<'static>> {
             ticket: 7,
             items: vec![item(), item()],
         },
+        Up::Watch {
+            users: vec!["demo/#server-to-user-1"],
+        },
+        Up::Unwatch {
+            users: vec!["demo/#server-to-user-1"],
+        },
+    ]
+}
+
+fn asks() -> Vec<Up<'static>> {
+    vec![
         Up::Ask {
             ticket: 8,
             question: Question::Channels {
@@ -112,12 +123,6 @@ fn ups() -> Vec<Up<'static>> {
                 after: Some(POSITION),
                 count: 100,
             },
-        },
-        Up::Watch {
-            users: vec!["demo/#server-to-user-1"],
-        },
-        Up::Unwatch {
-            users: vec!["demo/#server-to-user-1"],
         },
     ]
 }
@@ -171,6 +176,11 @@ fn downs() -> Vec<Down<'static>> {
             cached: Some(CACHED),
             beginning: None,
         },
+    ]
+}
+
+fn further_downs() -> Vec<Down<'static>> {
+    vec![
         Down::Refused {
             ticket: 1,
             channel: "demo/a",
@@ -217,17 +227,17 @@ fn downs() -> Vec<Down<'static>> {
 
 #[test]
 fn every_message_survives_the_trip() {
-    for message in ups() {
+    for message in ups().into_iter().chain(asks()) {
         assert_eq!(Up::decode(&message.encode()), Ok(message));
     }
-    for message in downs().into_iter().chain(answers()) {
+    for message in downs().into_iter().chain(further_downs()).chain(answers()) {
         assert_eq!(Down::decode(&message.encode()), Ok(message));
     }
 }
 
 #[test]
 fn a_cut_or_lengthened_message_is_garbled_never_misread() {
-    for message in ups() {
+    for message in ups().into_iter().chain(asks()) {
         let frame = message.encode();
         for cut in 0..frame.len() {
             assert_eq!(measure(&frame[..cut], 1 << 20), Ok(Extent::Partial));

@@ -253,6 +253,8 @@ impl Switchboard {
             Order::Ask => {
                 self.counters.links = self.by_id.len() as u64;
                 self.counters.channels = self.registry.len() as u64;
+                self.counters.history_events = self.history.len() as u64;
+                self.counters.history_bytes = self.history.bytes() as u64;
                 self.report(master, &Report::Stats(self.counters.values()));
             }
             Order::Stop => self.outputs.push_back(Output::Quit),
