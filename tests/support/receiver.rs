@@ -59,7 +59,7 @@ pub struct Receiver {
 
 impl Receiver {
     pub fn start() -> Receiver {
-        Receiver::open("http://127.0.0.1", |stream| Some(stream))
+        Receiver::open("http://127.0.0.1", Some)
     }
 
     /// Its URL has the name localhost.
