@@ -80,7 +80,7 @@ fn check_fit(checker: &mut Checker<'_>, limits: &Limits) {
         1,
         bus / 4,
     );
-    // Half of what was missed is the most that its lengths take.
+    // What was missed goes beside a roster.
     let missed = limits.recover_bytes as u64;
     range("recover_bytes", missed, 1024, bus / 4);
     // So does the roster of a full presence channel; 16 bytes for the lengths of its fields.

@@ -114,6 +114,11 @@ impl History {
         }
     }
 
+    /// Whether any channel keeps history.
+    pub fn has_rules(&self) -> bool {
+        !self.rules.is_empty()
+    }
+
     /// Keeps an event of a channel; its position, or `None` where no history is kept.
     pub fn append(&mut self, key: &str, item: &Item<'_>, now: Moment) -> Option<Position> {
         let Content::Event { name, data } = item.content else {
@@ -147,12 +152,10 @@ impl History {
 
     /// Where the channel stands; `None` where no history is kept.
     pub fn position(&self, key: &str) -> Option<Position> {
-        if let Some(stream) = self.streams.get(key) {
-            return Some(stream.position());
-        }
         self.rule_of(key)?;
-        let epoch = self.epoch;
-        Some(Position { epoch, offset: 0 })
+        let (epoch, offset) = (self.epoch, 0);
+        let stream = self.streams.get(key).map(Stream::position);
+        Some(stream.unwrap_or(Position { epoch, offset }))
     }
 
     /// What came after the position, oldest first: all of it but what the connection was not to

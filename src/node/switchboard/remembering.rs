@@ -12,6 +12,9 @@ impl Switchboard {
     /// when none has.
     pub(super) fn remember(&mut self, item: &Item<'_>, now: Now) -> Vec<Option<Position>> {
         let history = &mut self.history;
+        if !history.has_rules() {
+            return Vec::new();
+        }
         let channels = item.channels.iter();
         let positions = channels.map(|channel| history.append(channel, item, now.moment));
         let positions: Vec<_> = positions.collect();
@@ -66,11 +69,12 @@ impl Switchboard {
         now: Now,
     ) -> Answer<'_> {
         let position = self.history.position(channel);
-        let mut room = self.limits.recover_bytes;
+        // One event at least: who reads page after page has to get on.
+        let mut bytes = 0;
         let mut fits = |event: &Past<'_>| {
-            let fits = event.bytes() <= room;
-            room = room.saturating_sub(event.bytes());
-            fits
+            let is_first = bytes == 0;
+            bytes += event.bytes();
+            is_first || bytes <= self.limits.recover_bytes
         };
         let events = match after {
             None => {
