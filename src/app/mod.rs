@@ -5,6 +5,7 @@ pub mod api;
 pub mod api_body;
 pub mod application;
 pub mod apps;
+pub mod caller;
 pub mod channels;
 pub mod client;
 pub mod cors;

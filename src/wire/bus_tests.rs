@@ -31,6 +31,19 @@ fn item() -> Item<'static> {
     }
 }
 
+fn terms() -> Terms {
+    Terms {
+        rates: vec![Rate {
+            name: "demo".into(),
+            per_second: 5,
+        }],
+        once: Some(Once {
+            signature: "5f".into(),
+            until: -7,
+        }),
+    }
+}
+
 fn ups() -> Vec<Up<'static>> {
     let holding = Holding {
         channel: "demo/a",
@@ -59,6 +72,7 @@ fn ups() -> Vec<Up<'static>> {
         },
         Up::Publish {
             ticket: 7,
+            terms: terms(),
             items: vec![item(), item()],
         },
         Up::Ask {

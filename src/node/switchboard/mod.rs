@@ -30,6 +30,8 @@ use crate::node::{Ending, Node, Origin, Output, Peer};
 use crate::realtime::cache::Cache;
 use crate::realtime::counting::Counting;
 use crate::realtime::registry::{LinkId, Registry};
+use crate::realtime::replays::Replays;
+use crate::realtime::spending::Spending;
 use crate::realtime::watching::Watching;
 use crate::session::link::next_frame;
 use crate::wire::bus::{Answer, Down, RefusalReason, Up, VERSION};
@@ -91,6 +93,8 @@ pub struct Switchboard {
     pub(super) cache: Cache,
     pub(super) counting: Counting,
     pub(super) watching: Watching,
+    pub(super) spending: Spending,
+    pub(super) replays: Replays,
     pub(super) lines: Lines,
     pub(super) links: Vec<Option<Link>>,
     pub(super) by_id: HashMap<LinkId, ConnId, FixedState>,
@@ -122,6 +126,8 @@ impl Switchboard {
             cache: Cache::new(&limits, &mut dice),
             counting: Counting::new(&mut dice),
             watching: Watching::new(&mut dice),
+            spending: Spending::default(),
+            replays: Replays::default(),
             lines: Lines::new(usize::MAX),
             links: Vec::new(),
             by_id: HashMap::default(),
