@@ -20,7 +20,7 @@ use crate::base::now::{Moment, Now};
 use crate::realtime::hub::{Hub, Left, NotSubscribed, Presence};
 use crate::realtime::watchlists::Changes;
 use crate::wire::bus::{
-    Answer, Beginning, Cached, Item, Member, Question, Recover, RefusalReason, Up,
+    Answer, Beginning, Cached, Item, Member, Question, Recover, RefusalReason, Terms, Up,
 };
 use crate::wire::framing::{Payload, Unsendable};
 use crate::wire::http::{Request, Response};
@@ -167,6 +167,9 @@ pub trait Outlet {
     /// A question of `conn`; `answered` follows unless this fails.
     fn ask(&mut self, conn: ConnId, question: Asked<'_>, now: Now) -> Result<(), Unavailable>;
 
+    /// Somebody was not let in; for the log.
+    fn denied(&mut self, conn: ConnId, denial: &Denial<'_>, now: Now);
+
     /// Asks for the numbers of the whole server; `gathered` follows.
     fn gather(&mut self, conn: ConnId);
 
@@ -184,12 +187,22 @@ pub trait Outlet {
     fn hang_up(&mut self, dial: DialId);
 }
 
+/// An attempt that failed for want of the right secret. Holds none, not even a wrong one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Denial<'a> {
+    /// The path or the channel.
+    pub what: &'a str,
+    /// As which key's holder; empty if none was named.
+    pub key: &'a str,
+    pub why: &'a str,
+}
+
 /// What can be asked of the switchboard.
 pub enum Asked<'a> {
     Question(Question<'a>),
     /// Publish all of these, and say when nothing but the end of the worker that has subscribers
     /// can keep them from it.
-    Publish(Vec<Item<'a>>),
+    Publish(Vec<Item<'a>>, Terms),
 }
 
 impl<'a> Asked<'a> {
@@ -197,7 +210,11 @@ impl<'a> Asked<'a> {
         let Ticket(ticket) = ticket;
         match self {
             Asked::Question(question) => Up::Ask { ticket, question },
-            Asked::Publish(items) => Up::Publish { ticket, items },
+            Asked::Publish(items, terms) => Up::Publish {
+                ticket,
+                terms,
+                items,
+            },
         }
     }
 }

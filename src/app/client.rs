@@ -1,9 +1,10 @@
 //! One Pusher client: what it may say, what it is told. The rules of subscriptions, signatures and
 //! client events live here; who else is in a channel is the hub's and the registry's business.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::app::application::{Cx, Kept, Message, Unavailable};
+use crate::app::application::{Cx, Denial, Kept, Message, Unavailable};
 use crate::app::apps::App;
 use crate::app::users::User;
 use crate::base::close::{Close, Violation};
@@ -18,13 +19,13 @@ use crate::wire::bus::{
     Beginning, Cached, Content, InfoWanted, Item, Past, Position, RefusalReason,
 };
 use crate::wire::pusher::{self, ClientEvent, ClientMessage, Subscribe};
-use crate::wire::sign::{channel_text, is_signed};
+use crate::wire::sign::channel_text;
 
 const UNDELIVERED: &str = "Client event not delivered; try again";
 
 /// An established connection of the Pusher protocol.
 pub struct Client {
-    pub(super) app: App,
+    pub(super) app: Arc<App>,
     socket_id: SocketId,
     protocol: u8,
     bad_messages: u32,
@@ -60,7 +61,7 @@ impl Refusal {
 }
 
 impl Client {
-    pub fn new(app: App, protocol: u8, cx: &mut Cx<'_>) -> Client {
+    pub fn new(app: Arc<App>, protocol: u8, cx: &mut Cx<'_>) -> Client {
         let patience = Duration::from_secs(app.authorize_seconds);
         Client {
             authorize_by: (!patience.is_zero()).then(|| cx.now.moment + patience),
@@ -152,7 +153,7 @@ impl Client {
         }
         let kind = ChannelKind::of(channel);
         if kind.needs_auth() {
-            self.check_auth(subscribe)?;
+            self.check_auth(conn, subscribe, cx)?;
         }
         let presence = match kind {
             ChannelKind::Presence => Some(self.presence_of(subscribe, cx)?),
@@ -194,19 +195,36 @@ impl Client {
         Ok(())
     }
 
-    /// Whether `auth` is `KEY:SIGNATURE` of the text, the key this app's. If so, its backend knows
-    /// the client.
-    pub(super) fn is_signed(&mut self, auth: &str, text: &str) -> bool {
-        let signed = auth.split_once(':').is_some_and(|(key, signature)| {
-            key == self.app.key && is_signed(self.app.secret.expose(), text, signature)
-        });
+    /// Whether the app's backend has signed the text. If so, it knows the client. `what` is for the
+    /// log.
+    pub(super) fn is_signed(
+        &mut self,
+        conn: ConnId,
+        (auth, text): (&str, &str),
+        what: &str,
+        cx: &mut Cx<'_>,
+    ) -> bool {
+        let signed = self.app.is_signed_for_client(auth, text);
         if signed {
             self.authorize_by = None;
+        } else {
+            cx.counters.signatures_refused += 1;
+            let denial = Denial {
+                what,
+                key: auth.split_once(':').map_or("", |(key, _)| key),
+                why: "the signature does not match, or its key may not sign for clients",
+            };
+            cx.outlet.denied(conn, &denial, cx.now);
         }
         signed
     }
 
-    fn check_auth(&mut self, subscribe: &Subscribe) -> Result<(), Refusal> {
+    fn check_auth(
+        &mut self,
+        conn: ConnId,
+        subscribe: &Subscribe,
+        cx: &mut Cx<'_>,
+    ) -> Result<(), Refusal> {
         let channel = subscribe.channel.as_str();
         let auth = subscribe.auth.as_deref().filter(|auth| !auth.is_empty());
         let auth = auth.ok_or_else(|| {
@@ -223,7 +241,7 @@ impl Client {
             channel,
             subscribe.channel_data.as_deref(),
         );
-        if !self.is_signed(auth, &text) {
+        if !self.is_signed(conn, (auth, &text), channel, cx) {
             return Err(Refusal::auth(
                 "Invalid signature for this socket, channel and key",
             ));
@@ -337,6 +355,7 @@ impl Client {
             return rejected("this connection is not subscribed to the channel");
         };
         if !self.events.take(cx.now.moment) {
+            cx.counters.client_events_limited += 1;
             let per_second = cx.limits.client_events_per_second;
             return Err((
                 Some(4301),

@@ -7,6 +7,7 @@ pub mod api_body;
 pub mod api_history;
 pub mod application;
 pub mod apps;
+pub mod caller;
 pub mod channels;
 pub mod client;
 pub mod cors;

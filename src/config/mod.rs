@@ -2,6 +2,7 @@
 //! mistake is explained. Does not know what the program does with them. Invariant: a `Config` that
 //! exists was checked whole; nobody checks it again.
 
+pub mod apps;
 pub mod check;
 pub mod diff;
 mod history;
@@ -99,8 +100,11 @@ impl Config {
 
     /// Whether the app is there that the demo page and the banner's curl line speak of.
     pub fn has_demo_app(&self) -> bool {
-        let demo = ("demo", "demo-key", check::DEMO_SECRET);
-        let is_demo = |app: &App| (&*app.id, &*app.key, app.secret.expose()) == demo;
+        let demo = ("demo", "demo-key", apps::DEMO_SECRET);
+        let is_demo = |app: &App| {
+            let mut keys = app.keys.iter();
+            keys.any(|key| (&*app.id, &*key.key, key.secret.expose()) == demo)
+        };
         self.apps.iter().any(is_demo)
     }
 }

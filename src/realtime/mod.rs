@@ -7,6 +7,8 @@ pub mod history;
 pub mod hub;
 pub mod members;
 pub mod registry;
+pub mod replays;
 pub mod roster;
+pub mod spending;
 pub mod watching;
 pub mod watchlists;

@@ -5,12 +5,12 @@
 use crate::base::ids::SocketId;
 use crate::wire::bus_codec::{Garbled, Reader, Writer};
 pub use crate::wire::bus_parts::{
-    Answer, Beginning, Cached, ChannelCounts, Content, Holding, InfoWanted, Item, Member, Past,
-    Position, Question, Recover, RefusalReason,
+    Answer, Beginning, Cached, ChannelCounts, Content, Holding, InfoWanted, Item, Member, Once,
+    Past, Position, Question, Rate, Recover, RefusalReason, Terms,
 };
 
 /// Raised with every change of a message.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 
 /// Worker to switchboard.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +46,7 @@ pub enum Up<'a> {
     /// Ticket 0 wants no answer, only `Undelivered` if it is refused.
     Publish {
         ticket: u64,
+        terms: Terms,
         items: Vec<Item<'a>>,
     },
     Ask {
@@ -179,9 +180,14 @@ impl<'a> Up<'a> {
                 });
                 to.finish()
             }
-            Up::Publish { ticket, items } => {
+            Up::Publish {
+                ticket,
+                terms,
+                items,
+            } => {
                 let mut to = Writer::new(5);
-                to.u64(*ticket).list(items, |to, item| item.write(to));
+                terms.write(to.u64(*ticket));
+                to.list(items, |to, item| item.write(to));
                 to.finish()
             }
             Up::Ask { ticket, question } => {
@@ -221,6 +227,7 @@ impl<'a> Up<'a> {
             },
             5 => Up::Publish {
                 ticket: from.u64()?,
+                terms: Terms::read(from)?,
                 items: from.list(Item::read)?,
             },
             6 => Up::Ask {

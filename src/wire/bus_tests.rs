@@ -52,6 +52,19 @@ fn past() -> Vec<Past<'static>> {
     vec![first, second]
 }
 
+fn terms() -> Terms {
+    Terms {
+        rates: vec![Rate {
+            name: "demo".into(),
+            per_second: 5,
+        }],
+        once: Some(Once {
+            signature: "5f".into(),
+            until: -7,
+        }),
+    }
+}
+
 fn ups() -> Vec<Up<'static>> {
     let holding = Holding {
         channel: "demo/a",
@@ -84,6 +97,7 @@ fn ups() -> Vec<Up<'static>> {
         },
         Up::Publish {
             ticket: 7,
+            terms: terms(),
             items: vec![item(), item()],
         },
         Up::Watch {

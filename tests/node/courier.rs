@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lineman::app::apps::{App, Apps, Secret};
+use lineman::app::apps::{App, AppKey, Apps, Secret};
 use lineman::base::ids::{ConnId, DialId};
 use lineman::base::limits::Limits;
 use lineman::node::courier::{Courier, CourierOptions};
@@ -31,12 +31,13 @@ impl Post {
     fn new(memory: Memory, life: u64) -> Post {
         let app = App {
             id: "a".into(),
-            key: "k".into(),
-            secret: Secret::new("s".into()),
+            keys: vec![AppKey::new("k".into(), Secret::new("s".into()))],
+            publishes_per_second: 0,
             client_events: true,
             subscription_counts: false,
             watchlists: false,
             authorize_seconds: 0,
+            replay_guard: false,
             origins: Vec::new(),
         };
         let webhook = Webhook {

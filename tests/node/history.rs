@@ -201,6 +201,13 @@ fn only_events_are_kept() {
     let mut event = item(ROOM, "");
     event.content = Content::Text("a topic's");
     let items = vec![event];
-    board.hear(one, &Up::Publish { ticket: 1, items });
+    board.hear(
+        one,
+        &Up::Publish {
+            ticket: 1,
+            terms: Default::default(),
+            items,
+        },
+    );
     assert!(board.told(one)[0].contains("positions: []"));
 }

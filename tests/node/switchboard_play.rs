@@ -181,6 +181,7 @@ pub fn item<'a>(channel: &'a str, data: &'a str) -> Item<'a> {
 pub fn publish<'a>(ticket: u64, channel: &'a str, data: &'a str) -> Up<'a> {
     Up::Publish {
         ticket,
+        terms: Default::default(),
         items: vec![item(channel, data)],
     }
 }

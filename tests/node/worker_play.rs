@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use lineman::app::apps::{App, Apps, Secret};
+use lineman::app::apps::{App, AppKey, Apps, Secret};
 use lineman::app::service::Services;
 use lineman::base::counters::Counters;
 use lineman::base::ids::ConnId;
@@ -40,12 +40,16 @@ impl Play {
             listeners: [crate::world::LISTENERS.to_vec(), more].concat(),
             apps: Apps::new(vec![App {
                 id: "demo".into(),
-                key: "demo-key".into(),
-                secret: Secret::new("demo-secret".into()),
+                keys: vec![AppKey::new(
+                    "demo-key".into(),
+                    Secret::new("demo-secret".into()),
+                )],
+                publishes_per_second: 0,
                 client_events: true,
                 subscription_counts: false,
                 watchlists: false,
                 authorize_seconds: 0,
+                replay_guard: false,
                 origins: Vec::new(),
             }]),
             demo_page: Some("<title>demo</title>"),

@@ -237,6 +237,8 @@ impl Application for Hosted {
             RefusalReason::Congested => "a worker does not keep up",
             RefusalReason::Settling => "the switchboard has just come back",
             RefusalReason::TooLong => "the answer would be too long",
+            RefusalReason::TooOften => "too much is published",
+            RefusalReason::Repeated => "the same was asked before",
         };
         let error = Error::NotSubscribed(key.channel().to_string(), why);
         self.on(conn, cx, |service, conn| service.error(conn, &error));

@@ -7,7 +7,7 @@ use crate::base::now::Now;
 use crate::node::switchboard::{Switchboard, Unanswered};
 use crate::realtime::registry::LinkId;
 use crate::wire::bus::{
-    Answer, Content, Down, Item, Member, Position, Question, Recover, RefusalReason, Up,
+    Answer, Content, Down, Item, Member, Position, Question, Recover, RefusalReason, Terms, Up,
 };
 
 impl Switchboard {
@@ -31,7 +31,14 @@ impl Switchboard {
                 self.tell_occupancy(channel, was_occupied, now);
                 self.report_left(channel, user_id, now);
             }
-            Up::Publish { ticket, items } => self.publish(conn, ticket, &items, now),
+            Up::Publish {
+                ticket,
+                terms,
+                items,
+            } => match self.agree(conn, &terms, &items, now) {
+                Ok(()) => self.publish(conn, ticket, &items, now),
+                Err(reason) => self.refuse(conn, ticket, &items, reason, now),
+            },
             Up::Ask { ticket, question } => self.answer(conn, ticket, &question, now),
             Up::Watch { users } => self.watch(conn, id, &users, now),
             Up::Unwatch { users } => {
@@ -84,11 +91,32 @@ impl Switchboard {
         self.report_joined(channel, newcomer.map(|member| member.user_id), now);
     }
 
+    /// Whether the events may be published. What cannot be delivered does not count against a rate,
+    /// and a request that was refused may be made again.
+    fn agree(
+        &mut self,
+        conn: ConnId,
+        terms: &Terms,
+        items: &[Item<'_>],
+        now: Now,
+    ) -> Result<(), RefusalReason> {
+        if self.has_congested_target(conn, items) {
+            return Err(RefusalReason::Congested);
+        }
+        if let Some(once) = &terms.once {
+            self.replays.check(once, now.unix_seconds())?;
+        }
+        if !self.spending.spend(&terms.rates, items.len(), now.moment) {
+            return Err(RefusalReason::TooOften);
+        }
+        if let Some(once) = &terms.once {
+            self.replays.remember(once);
+        }
+        Ok(())
+    }
+
     /// All events of the call, or none.
     fn publish(&mut self, conn: ConnId, ticket: u64, items: &[Item<'_>], now: Now) {
-        if self.has_congested_target(conn, items) {
-            return self.refuse(conn, ticket, items, RefusalReason::Congested, now);
-        }
         let mut marks: Vec<(ConnId, u64)> = Vec::new();
         let mut counts = Vec::new();
         for item in items {
@@ -221,7 +249,7 @@ impl Switchboard {
             } => {
                 self.refuse_subscription(conn, *ticket, channel, reason, now);
             }
-            Up::Publish { ticket, items } => self.refuse(conn, *ticket, items, reason, now),
+            Up::Publish { ticket, items, .. } => self.refuse(conn, *ticket, items, reason, now),
             Up::Ask { ticket, .. } => {
                 let answer = Answer::Refused(reason);
                 self.send(

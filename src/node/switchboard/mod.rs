@@ -33,6 +33,8 @@ use crate::realtime::cache::Cache;
 use crate::realtime::counting::Counting;
 use crate::realtime::history::History;
 use crate::realtime::registry::{LinkId, Registry};
+use crate::realtime::replays::Replays;
+use crate::realtime::spending::Spending;
 use crate::realtime::watching::Watching;
 use crate::session::link::next_frame;
 use crate::wire::bus::{Answer, Down, RefusalReason, Up, VERSION};
@@ -97,6 +99,8 @@ pub struct Switchboard {
     pub(super) history: History,
     pub(super) counting: Counting,
     pub(super) watching: Watching,
+    pub(super) spending: Spending,
+    pub(super) replays: Replays,
     pub(super) lines: Lines,
     pub(super) links: Vec<Option<Link>>,
     pub(super) by_id: HashMap<LinkId, ConnId, FixedState>,
@@ -130,6 +134,8 @@ impl Switchboard {
             history: History::new(history, &limits, &mut dice),
             counting: Counting::new(&mut dice),
             watching: Watching::new(&mut dice),
+            spending: Spending::default(),
+            replays: Replays::default(),
             lines: Lines::new(usize::MAX),
             links: Vec::new(),
             by_id: HashMap::default(),
