@@ -200,6 +200,19 @@ impl Outbox {
         }
     }
 
+    /// Takes whole pieces, as they were pushed, until `enough` bytes are together or none is left.
+    /// For a queue that no transport writes from.
+    pub fn take(&mut self, enough: usize) -> Vec<u8> {
+        let mut taken = Vec::new();
+        while taken.len() < enough && !self.is_empty() {
+            let piece = self.front(usize::MAX);
+            let count = piece.len();
+            taken.extend_from_slice(piece);
+            self.advance(count);
+        }
+        taken
+    }
+
     /// Drops everything that was not written.
     pub fn clear(&mut self) {
         self.chunks = VecDeque::new();

@@ -7,5 +7,6 @@ pub mod hub;
 pub mod members;
 pub mod registry;
 pub mod roster;
+pub mod sessions;
 pub mod watching;
 pub mod watchlists;

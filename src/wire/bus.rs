@@ -4,13 +4,14 @@
 
 use crate::base::ids::SocketId;
 use crate::wire::bus_codec::{Garbled, Reader, Writer};
+pub use crate::wire::bus_errands::{Caller, Errand, Outcome};
 pub use crate::wire::bus_parts::{
     Answer, Cached, ChannelCounts, Content, Holding, InfoWanted, Item, Member, Question,
     RefusalReason,
 };
 
 /// Raised with every change of a message.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// Worker to switchboard.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,6 +61,26 @@ pub enum Up<'a> {
     /// Nobody here wants to know any more.
     Unwatch {
         users: Vec<&'a str>,
+    },
+    /// Among the announcements: sessions of many requests that the worker holds.
+    Sessions {
+        names: Vec<&'a str>,
+    },
+    /// The worker holds this session no more.
+    SessionEnded {
+        name: &'a str,
+    },
+    /// For whoever holds the session. Errands of one worker reach it in their order.
+    Errand {
+        ticket: u64,
+        session: &'a str,
+        errand: Errand<'a>,
+    },
+    /// What came of the errand that `to` waits for.
+    Outcome {
+        to: Caller,
+        session: &'a str,
+        outcome: Outcome<'a>,
     },
 }
 
@@ -113,6 +134,16 @@ pub enum Down<'a> {
     Standings {
         users: Vec<(&'a str, bool)>,
     },
+    /// An errand for a session that this worker holds; what comes of it goes back to `from`.
+    Errand {
+        from: Caller,
+        session: &'a str,
+        errand: Errand<'a>,
+    },
+    Outcome {
+        ticket: u64,
+        outcome: Outcome<'a>,
+    },
 }
 
 fn write_texts(to: &mut Writer, texts: &[&str]) {
@@ -121,15 +152,10 @@ fn write_texts(to: &mut Writer, texts: &[&str]) {
     });
 }
 
-fn frame_of_texts(kind: u8, texts: &[&str]) -> Vec<u8> {
-    let mut to = Writer::new(kind);
-    write_texts(&mut to, texts);
-    to.finish()
-}
-
 impl<'a> Up<'a> {
     /// One frame.
     pub fn encode(&self) -> Vec<u8> {
+        let mut to = Writer::new(self.kind());
         match self {
             Up::Hello {
                 version,
@@ -139,47 +165,65 @@ impl<'a> Up<'a> {
                 shards,
                 counted,
             } => {
-                let mut to = Writer::new(0);
                 to.u32(*version).u32(*slot).u32(*life);
                 write_texts(to.u32(*shard).u32(*shards), counted);
-                to.finish()
             }
-            Up::Announce(holding) => {
-                let mut to = Writer::new(1);
-                holding.write(&mut to);
-                to.finish()
-            }
-            Up::Announced => Writer::new(2).finish(),
+            Up::Announce(holding) => holding.write(&mut to),
+            Up::Announced => {}
             Up::Subscribe {
                 ticket,
                 channel,
                 member,
             } => {
-                let mut to = Writer::new(3);
-                to.u64(*ticket)
-                    .text(channel)
-                    .option(*member, |to, m| m.write(to));
-                to.finish()
+                to.u64(*ticket).text(channel);
+                to.option(*member, |to, member| member.write(to));
             }
             Up::Unsubscribe { channel, user_id } => {
-                let mut to = Writer::new(4);
                 to.text(channel).option(*user_id, |to, user_id| {
                     to.text(user_id);
                 });
-                to.finish()
             }
             Up::Publish { ticket, items } => {
-                let mut to = Writer::new(5);
                 to.u64(*ticket).list(items, |to, item| item.write(to));
-                to.finish()
             }
-            Up::Ask { ticket, question } => {
-                let mut to = Writer::new(6);
-                question.write(to.u64(*ticket));
-                to.finish()
+            Up::Ask { ticket, question } => question.write(to.u64(*ticket)),
+            Up::Watch { users } | Up::Unwatch { users } => write_texts(&mut to, users),
+            Up::Sessions { names } => write_texts(&mut to, names),
+            Up::SessionEnded { name } => {
+                to.text(name);
             }
-            Up::Watch { users } => frame_of_texts(7, users),
-            Up::Unwatch { users } => frame_of_texts(8, users),
+            Up::Errand {
+                ticket,
+                session,
+                errand,
+            } => errand.write(to.u64(*ticket).text(session)),
+            Up::Outcome {
+                to: caller,
+                session,
+                outcome,
+            } => {
+                caller.write(&mut to);
+                outcome.write(to.text(session));
+            }
+        }
+        to.finish()
+    }
+
+    fn kind(&self) -> u8 {
+        match self {
+            Up::Hello { .. } => 0,
+            Up::Announce(_) => 1,
+            Up::Announced => 2,
+            Up::Subscribe { .. } => 3,
+            Up::Unsubscribe { .. } => 4,
+            Up::Publish { .. } => 5,
+            Up::Ask { .. } => 6,
+            Up::Watch { .. } => 7,
+            Up::Unwatch { .. } => 8,
+            Up::Sessions { .. } => 9,
+            Up::SessionEnded { .. } => 10,
+            Up::Errand { .. } => 11,
+            Up::Outcome { .. } => 12,
         }
     }
 
@@ -220,6 +264,20 @@ impl<'a> Up<'a> {
             },
             8 => Up::Unwatch {
                 users: from.list(Reader::text)?,
+            },
+            9 => Up::Sessions {
+                names: from.list(Reader::text)?,
+            },
+            10 => Up::SessionEnded { name: from.text()? },
+            11 => Up::Errand {
+                ticket: from.u64()?,
+                session: from.text()?,
+                errand: Errand::read(from)?,
+            },
+            12 => Up::Outcome {
+                to: Caller::read(from)?,
+                session: from.text()?,
+                outcome: Outcome::read(from)?,
             },
             _ => return Err(Garbled),
         };
@@ -277,6 +335,15 @@ impl<'a> Down<'a> {
                     to.text(user).u8(u8::from(*online));
                 });
             }
+            Down::Errand {
+                from,
+                session,
+                errand,
+            } => {
+                from.write(&mut to);
+                errand.write(to.text(session));
+            }
+            Down::Outcome { ticket, outcome } => outcome.write(to.u64(*ticket)),
         }
         to.finish()
     }
@@ -294,6 +361,8 @@ impl<'a> Down<'a> {
             Down::Undelivered { .. } => 8,
             Down::Counted { .. } => 9,
             Down::Standings { .. } => 10,
+            Down::Errand { .. } => 11,
+            Down::Outcome { .. } => 12,
         }
     }
 
@@ -340,6 +409,15 @@ impl<'a> Down<'a> {
             },
             10 => Down::Standings {
                 users: from.list(|from| Ok((from.text()?, from.u8()? != 0)))?,
+            },
+            11 => Down::Errand {
+                from: Caller::read(from)?,
+                session: from.text()?,
+                errand: Errand::read(from)?,
+            },
+            12 => Down::Outcome {
+                ticket: from.u64()?,
+                outcome: Outcome::read(from)?,
             },
             _ => return Err(Garbled),
         };

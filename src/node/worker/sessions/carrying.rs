@@ -1,0 +1,249 @@
+//! The requests that carry a session's lines to its client: one answer for each, or one without an
+//! end. Does not know where the session is held.
+
+use crate::app::application::SessionCall;
+use crate::app::cors;
+use crate::base::close::Close;
+use crate::base::ids::ConnId;
+use crate::base::now::Now;
+use crate::node::worker::Worker;
+use crate::node::worker::sessions::{Carrier, Of, Receiver};
+use crate::session::Session;
+use crate::session::stream::Stream;
+use crate::wire::event_stream;
+use crate::wire::http::Response;
+use crate::wire::protocol::Protocol;
+use crate::wire::sockjs;
+
+/// More is handed to a stream that has not taken what it was given only while it is less than this.
+const UNTAKEN_BYTES: usize = 64 * 1024;
+
+impl Worker {
+    /// A request of a session.
+    pub(in crate::node::worker) fn call_session(
+        &mut self,
+        conn: ConnId,
+        name: &str,
+        call: SessionCall,
+        now: Now,
+    ) {
+        let session = self.sessions.by_name.get(name).copied();
+        let poll = call == SessionCall::Poll;
+        match (call, session) {
+            (SessionCall::Post(messages), Some(session)) => {
+                let answer = match self.post(session, messages, now) {
+                    true => Response::empty(204),
+                    false => unavailable(),
+                };
+                self.reply(conn, answer, now);
+            }
+            (SessionCall::Post(messages), None) => self.send_post(conn, name, messages, now),
+            (SessionCall::Stream | SessionCall::Poll, Some(session)) => {
+                let carrier = Carrier::new(poll, Of::Session(session));
+                self.sessions.carriers.insert(conn, carrier);
+                self.schedule_leave(conn, now);
+                self.attach(session, Receiver::Here(conn), now);
+            }
+            (SessionCall::Stream | SessionCall::Poll, None) => {
+                self.send_receive(conn, name, poll, now);
+            }
+        }
+    }
+
+    /// Begins an answer without an end, as a client's own connection.
+    pub(in crate::node::worker) fn open_stream(
+        &mut self,
+        conn: ConnId,
+        head: Response,
+        protocol: Protocol,
+        now: Now,
+    ) {
+        if !self.stream(conn, head, event_stream::HEARTBEAT, now) {
+            return;
+        }
+        self.shared.outgoing.lines.speak(conn, protocol);
+        if let Some(seat) = self.seats.live(conn) {
+            let application = self.handlers.of(seat.handler);
+            application.opened(conn, &mut self.shared.cx(now));
+        }
+        self.schedule_leave(conn, now);
+    }
+
+    /// The connection is a stream from here on; false when it ended instead.
+    fn stream(
+        &mut self,
+        conn: ConnId,
+        mut head: Response,
+        heartbeat: &'static [u8],
+        now: Now,
+    ) -> bool {
+        let interval = self.sessions.heartbeat;
+        let Some((http, out)) = self.http(conn) else {
+            return false;
+        };
+        if let Some(origin) = http.allowed_origin() {
+            cors::allow(&mut head, origin);
+        }
+        if http.stream(&head, out, now).is_err() {
+            self.end(conn, Close::TooSlow, now);
+            return false;
+        }
+        let stream = Stream::new(heartbeat, interval, now);
+        if let Some(seat) = self.seats.live(conn) {
+            seat.session = Session::Stream(Box::new(stream));
+        }
+        self.shared.outgoing.lines.touch(conn);
+        self.arm(conn);
+        true
+    }
+
+    /// Gives the head of a stream, if the carrier is one and has none yet. False: it is no more.
+    pub(super) fn begin_carrier(&mut self, conn: ConnId, now: Now) -> bool {
+        let prelude = sockjs::prelude();
+        let Some(carrier) = self.sessions.carriers.get_mut(&conn) else {
+            return false;
+        };
+        if carrier.poll || carrier.begun {
+            return true;
+        }
+        carrier.begun = true;
+        carrier.characters = prelude.len();
+        self.stream(conn, answer(prelude), b"", now)
+    }
+
+    pub(super) fn carrier_has_room(&self, conn: ConnId, more: usize) -> bool {
+        let untaken = self.shared.outgoing.lines.waiting(conn);
+        untaken == 0 || untaken + more <= UNTAKEN_BYTES
+    }
+
+    /// Gives lines to the carrier's client; whether it can be given more. Of a stream, the client
+    /// takes so much; then it is given nothing until it has come with another, so that it leaves this
+    /// one without missing anything.
+    pub(super) fn give_lines(&mut self, conn: ConnId, lines: &[u8], last: bool, now: Now) -> bool {
+        if !self.begin_carrier(conn, now) {
+            return false;
+        }
+        let Some(carrier) = self.sessions.carriers.get_mut(&conn) else {
+            return false;
+        };
+        if carrier.poll || last {
+            self.end_carrier(conn, lines, now);
+            return false;
+        }
+        carrier.characters += sockjs::characters(lines);
+        let is_full = carrier.characters > sockjs::STREAM_CHARACTERS;
+        let outgoing = &mut self.shared.outgoing.lines;
+        if outgoing.push(conn, |out| out.push(lines)).is_err() {
+            self.end(conn, Close::TooSlow, now);
+            return false;
+        }
+        if is_full {
+            self.sessions.carriers.remove(&conn);
+            let until = now.moment + self.sessions.gap;
+            if let Some(seat) = self.seats.live(conn)
+                && let Session::Stream(stream) = &mut seat.session
+            {
+                stream.leave(until);
+                self.arm(conn);
+            }
+            return false;
+        }
+        if let Some(out) = self.shared.outgoing.lines.outbox(conn) {
+            out.tell_when_empty();
+        }
+        true
+    }
+
+    /// These are the last lines of this carrier.
+    pub(super) fn end_carrier(&mut self, conn: ConnId, lines: &[u8], now: Now) {
+        let Some(carrier) = self.sessions.carriers.remove(&conn) else {
+            return;
+        };
+        if !carrier.begun {
+            return self.reply(conn, answer(lines.to_vec()), now);
+        }
+        let outgoing = &mut self.shared.outgoing.lines;
+        let close = match outgoing.push(conn, |out| out.push(lines)) {
+            Ok(()) => Close::Done,
+            Err(_) => Close::TooSlow,
+        };
+        self.end(conn, close, now);
+    }
+
+    /// The carrier's client has taken what it was given.
+    pub(in crate::node::worker) fn carrier_drained(&mut self, conn: ConnId, now: Now) {
+        match self.sessions.carriers.get(&conn).map(|carrier| carrier.of) {
+            Some(Of::Session(session)) => self.pump(session, now),
+            Some(Of::Errand(ticket)) => self.ask_on(ticket),
+            None => {}
+        }
+    }
+
+    /// The connection ended while it carried: nobody leaves a request that waits but a client that
+    /// is gone, or has given up its session.
+    pub(in crate::node::worker) fn lose_carrier(&mut self, conn: ConnId, now: Now) {
+        match self.sessions.carriers.remove(&conn).map(|it| it.of) {
+            Some(Of::Session(session)) => {
+                let held = self.sessions.held.get_mut(&session);
+                if let Some(held) = held.filter(|held| held.receiver == Receiver::Here(conn)) {
+                    held.receiver = Receiver::Nobody;
+                    match held.ended {
+                        true => self.session_elapsed(session, now),
+                        false => {
+                            self.end(session, Close::PeerGone, now);
+                            true
+                        }
+                    };
+                }
+            }
+            Some(Of::Errand(ticket)) => self.release(ticket, false),
+            None => {}
+        }
+    }
+
+    /// The worker leaves, and who waits here is to come back elsewhere.
+    pub(in crate::node::worker) fn send_carrier_away(&mut self, conn: ConnId, now: Now) {
+        let Some(carrier) = self.sessions.carriers.get(&conn) else {
+            return;
+        };
+        // A session that is held here has a turn of its own.
+        if let Of::Errand(ticket) = carrier.of {
+            let lines = match carrier.begun {
+                true => leaving(),
+                false => sockjs::HEARTBEAT.to_vec(),
+            };
+            self.release(ticket, true);
+            self.end_carrier(conn, &lines, now);
+        }
+    }
+}
+
+impl Carrier {
+    pub(super) fn new(poll: bool, of: Of) -> Carrier {
+        Carrier {
+            poll,
+            begun: false,
+            characters: 0,
+            of,
+        }
+    }
+}
+
+/// What tells a client to come back at once.
+pub(super) fn leaving() -> Vec<u8> {
+    let told = Close::Replaced.websocket();
+    told.map_or(Vec::new(), |(code, text)| sockjs::closing(code, &text))
+}
+
+pub(super) fn unavailable() -> Response {
+    Response::error(503, "The session cannot be reached now; try again")
+        .with_header("Retry-After", "1")
+}
+
+/// Lines as no cache and no proxy is to keep or change them.
+fn answer(lines: Vec<u8>) -> Response {
+    Response::text(200, lines)
+        .with_header("Cache-Control", "no-store, no-transform")
+        .with_header("X-Accel-Buffering", "no")
+        .with_header("X-Content-Type-Options", "nosniff")
+}
