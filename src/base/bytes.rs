@@ -213,6 +213,15 @@ impl Outbox {
         taken
     }
 
+    /// Puts back the end of what was taken last.
+    pub fn put_back(&mut self, bytes: Vec<u8>) {
+        if !bytes.is_empty() {
+            self.len += bytes.len();
+            self.written -= bytes.len() as u64;
+            self.chunks.push_front(Chunk::Own(bytes));
+        }
+    }
+
     /// Drops everything that was not written.
     pub fn clear(&mut self) {
         self.chunks = VecDeque::new();

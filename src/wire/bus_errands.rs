@@ -16,11 +16,11 @@ pub struct Caller {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Errand<'a> {
     /// Hand over lines as soon as there are any. `have` is the number of the lines that came last
-    /// under the same ticket, if any did. A `stream` asks again under its ticket. If nobody holds
-    /// the session, the caller is to, unless it `opens` none.
+    /// under the same ticket, if any did; more is asked for under it if they fit `room`, counted in
+    /// characters. If nobody holds the session, the caller is to, unless it `opens` none.
     Receive {
         have: Option<u32>,
-        stream: bool,
+        room: u32,
         opens: bool,
     },
     /// Whoever received under this ticket does no more: it hung up, or was sent elsewhere and will
@@ -73,15 +73,11 @@ impl Caller {
 impl<'a> Errand<'a> {
     pub(super) fn write(self, to: &mut Writer) {
         match self {
-            Errand::Receive {
-                have,
-                stream,
-                opens,
-            } => {
+            Errand::Receive { have, room, opens } => {
                 to.u8(0).option(have, |to, have| {
                     to.u32(have);
                 });
-                to.u8(u8::from(stream)).u8(u8::from(opens));
+                to.u32(room).u8(u8::from(opens));
             }
             Errand::Release { returns } => {
                 to.u8(1).u8(u8::from(returns));
@@ -99,7 +95,7 @@ impl<'a> Errand<'a> {
         Ok(match from.u8()? {
             0 => Errand::Receive {
                 have: from.option(Reader::u32)?,
-                stream: from.u8()? != 0,
+                room: from.u32()?,
                 opens: from.u8()? != 0,
             },
             1 => Errand::Release {

@@ -118,12 +118,12 @@ fn errands() -> Vec<Down<'static>> {
     let errands = [
         Errand::Receive {
             have: Some(7),
-            stream: false,
+            room: 0,
             opens: true,
         },
         Errand::Receive {
             have: None,
-            stream: true,
+            room: 262_144,
             opens: false,
         },
         Errand::Release { returns: true },

@@ -15,7 +15,8 @@ pub const OPEN: &[u8] = b"o{}\n";
 pub const HEARTBEAT: &[u8] = b"h\n";
 /// Browsers that hold back the first bytes of a stream let go after this many, as do some proxies.
 const PRELUDE_BYTES: usize = 2048;
-/// A client leaves a stream for a new one when it has read more than so many characters of it.
+/// A client that has read more than so many characters of an answer leaves it for a new one, and
+/// with it what comes after the line that did it.
 pub const STREAM_CHARACTERS: usize = 256 * 1024;
 /// Of each half of a session's name.
 const NAME_BYTES: usize = 32;
@@ -110,6 +111,21 @@ pub fn prelude() -> Vec<u8> {
 pub fn characters(lines: &[u8]) -> usize {
     let starts = lines.iter().filter(|byte| **byte & 0xc0 != 0x80).count();
     starts + lines.iter().filter(|byte| **byte >= 0xf0).count()
+}
+
+/// How many bytes of `lines` an answer takes that has room for so many characters: all up to the end
+/// of the line that passes it.
+pub fn fitting(lines: &[u8], room: usize) -> usize {
+    let mut bytes = 0;
+    let mut count = 0;
+    for line in lines.split_inclusive(|byte| *byte == b'\n') {
+        bytes += line.len();
+        count += characters(line);
+        if count > room {
+            break;
+        }
+    }
+    bytes
 }
 
 /// A session's messages: each goes out as a line `a["…"]`, and what came in stands with its length
@@ -209,6 +225,10 @@ mod tests {
         for text in ["", "abc", "äöü", "€", "a𝄞b"] {
             let counted = characters(text.as_bytes());
             assert_eq!(counted, text.encode_utf16().count(), "{text}");
+        }
+        let lines = "ab\nüü\n𝄞\n".as_bytes();
+        for (room, fit) in [(0, 3), (2, 3), (3, 8), (5, 8), (6, 13), (100, 13)] {
+            assert_eq!(fitting(lines, room), fit, "{room}");
         }
     }
 }

@@ -42,6 +42,7 @@ impl Switchboard {
                 self.sessions.hold(session, id);
                 Outcome::Yours
             }
+            (None, Errand::Receive { have: None, .. }) => Outcome::Busy,
             (None, Errand::Release { .. }) => return,
             (None, _) => Outcome::Unknown,
         };

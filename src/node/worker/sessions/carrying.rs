@@ -42,7 +42,7 @@ impl Worker {
                 let carrier = Carrier::new(poll, Of::Session(session));
                 self.sessions.carriers.insert(conn, carrier);
                 self.schedule_leave(conn, now);
-                self.attach(session, Receiver::Here(conn), now);
+                self.carry(session, conn, now);
             }
             (SessionCall::Stream | SessionCall::Poll, None) => {
                 self.send_receive(conn, name, poll, now);
@@ -97,6 +97,15 @@ impl Worker {
         true
     }
 
+    /// What waits for the session goes to this request from now on.
+    pub(super) fn carry(&mut self, session: ConnId, conn: ConnId, now: Now) {
+        self.begin_carrier(conn, now);
+        if let Some(carrier) = self.sessions.carriers.get(&conn) {
+            let room = carrier.room;
+            self.attach(session, Receiver::Here(conn), room, now);
+        }
+    }
+
     /// Gives the head of a stream, if the carrier is one and has none yet. False: it is no more.
     pub(super) fn begin_carrier(&mut self, conn: ConnId, now: Now) -> bool {
         let prelude = sockjs::prelude();
@@ -107,7 +116,7 @@ impl Worker {
             return true;
         }
         carrier.begun = true;
-        carrier.characters = prelude.len();
+        carrier.room -= prelude.len();
         self.stream(conn, answer(prelude), b"", now)
     }
 
@@ -130,14 +139,14 @@ impl Worker {
             self.end_carrier(conn, lines, now);
             return false;
         }
-        carrier.characters += sockjs::characters(lines);
-        let is_full = carrier.characters > sockjs::STREAM_CHARACTERS;
+        let room = carrier.room.checked_sub(sockjs::characters(lines));
+        carrier.room = room.unwrap_or(0);
         let outgoing = &mut self.shared.outgoing.lines;
         if outgoing.push(conn, |out| out.push(lines)).is_err() {
             self.end(conn, Close::TooSlow, now);
             return false;
         }
-        if is_full {
+        if room.is_none() {
             self.sessions.carriers.remove(&conn);
             let until = now.moment + self.sessions.gap;
             if let Some(seat) = self.seats.live(conn)
@@ -223,7 +232,7 @@ impl Carrier {
         Carrier {
             poll,
             begun: false,
-            characters: 0,
+            room: sockjs::STREAM_CHARACTERS,
             of,
         }
     }
@@ -235,13 +244,21 @@ pub(super) fn leaving() -> Vec<u8> {
     told.map_or(Vec::new(), |(code, text)| sockjs::closing(code, &text))
 }
 
+/// What a client gets for whom there is no room: a session that ends as it begins, so that it comes
+/// back later (4100 to 4199: after a second).
+pub(super) fn over_capacity() -> Vec<u8> {
+    let mut lines = sockjs::OPEN.to_vec();
+    lines.extend(sockjs::closing(4100, "Over capacity"));
+    lines
+}
+
 pub(super) fn unavailable() -> Response {
     Response::error(503, "The session cannot be reached now; try again")
         .with_header("Retry-After", "1")
 }
 
 /// Lines as no cache and no proxy is to keep or change them.
-fn answer(lines: Vec<u8>) -> Response {
+pub(super) fn answer(lines: Vec<u8>) -> Response {
     Response::text(200, lines)
         .with_header("Cache-Control", "no-store, no-transform")
         .with_header("X-Accel-Buffering", "no")

@@ -5,7 +5,7 @@ use crate::base::close::Close;
 use crate::base::ids::ConnId;
 use crate::base::now::Now;
 use crate::node::worker::Worker;
-use crate::node::worker::sessions::carrying::{leaving, unavailable};
+use crate::node::worker::sessions::carrying::{answer, leaving, over_capacity, unavailable};
 use crate::node::worker::sessions::{Carrier, Of, Receiver, Sent, What};
 use crate::wire::bus::{Caller, Errand, Outcome, Up};
 use crate::wire::http::Response;
@@ -15,18 +15,20 @@ impl Worker {
     /// A request wants to receive for a session that is not here; perhaps there is none yet.
     pub(super) fn send_receive(&mut self, conn: ConnId, name: &str, poll: bool, now: Now) {
         if self.sessions.sent.len() >= self.shared.limits.questions {
-            return self.reply(conn, unavailable(), now);
+            return self.reply(conn, answer(over_capacity()), now);
         }
-        let what = What::Receive {
-            carrier: conn,
-            stream: !poll,
-            have: None,
-            waits: false,
-        };
-        let ticket = self.send_errand(name, what);
-        let carrier = Carrier::new(poll, Of::Errand(ticket));
+        let carrier = Carrier::new(poll, Of::Errand(self.sessions.next_ticket));
         self.sessions.carriers.insert(conn, carrier);
         self.schedule_leave(conn, now);
+        // The holder may have nothing to say for a while.
+        if self.begin_carrier(conn, now) {
+            let what = What::Receive {
+                carrier: conn,
+                have: None,
+                waits: false,
+            };
+            self.send_errand(name, what);
+        }
     }
 
     pub(super) fn send_post(&mut self, conn: ConnId, name: &str, messages: Vec<u8>, now: Now) {
@@ -69,9 +71,9 @@ impl Worker {
         };
         let errand = match &sent.what {
             What::Receive { waits: true, .. } => return,
-            What::Receive { stream, have, .. } => Errand::Receive {
+            What::Receive { carrier, have, .. } => Errand::Receive {
                 have: *have,
-                stream: *stream,
+                room: self.sessions.room(*carrier),
                 opens: opens && have.is_none(),
             },
             What::Post { messages, .. } => Errand::Post(messages),
@@ -109,7 +111,8 @@ impl Worker {
         };
         outgoing.uplink.tell(&message, &mut outgoing.lines);
         // It may have become ours meanwhile.
-        if !self.sessions.by_name.contains_key(&sent.session) {
+        let is_new = matches!(sent.what, What::Receive { have: None, .. });
+        if is_new && !self.sessions.by_name.contains_key(&sent.session) {
             let name = &sent.session;
             let message = Up::SessionEnded { name };
             outgoing.uplink.tell(&message, &mut outgoing.lines);
@@ -228,7 +231,7 @@ impl Worker {
         match outcome {
             Outcome::Yours => self.take_session(conn, name, now),
             Outcome::Superseded => self.end_carrier(conn, &sockjs::superseded(), now),
-            Outcome::Busy => self.turn_away_carrier(conn, now),
+            Outcome::Busy => self.end_carrier(conn, &over_capacity(), now),
             _ => self.end_carrier(conn, &leaving(), now),
         }
     }
@@ -242,23 +245,12 @@ impl Worker {
             let outgoing = &mut self.shared.outgoing;
             let message = Up::SessionEnded { name };
             outgoing.uplink.tell(&message, &mut outgoing.lines);
-            return self.turn_away_carrier(conn, now);
+            return self.end_carrier(conn, &over_capacity(), now);
         };
         if let Some(carrier) = self.sessions.carriers.get_mut(&conn) {
             carrier.of = Of::Session(session);
         }
-        self.attach(session, Receiver::Here(conn), now);
-    }
-
-    fn turn_away_carrier(&mut self, conn: ConnId, now: Now) {
-        match self.sessions.carriers.get(&conn).map(|it| it.begun) {
-            Some(true) => self.end_carrier(conn, &leaving(), now),
-            Some(false) => {
-                self.sessions.carriers.remove(&conn);
-                self.reply(conn, unavailable(), now);
-            }
-            None => {}
-        }
+        self.carry(session, conn, now);
     }
 
     /// What another worker asks about a session held here.
@@ -273,8 +265,8 @@ impl Worker {
         let outcome = match (session, errand) {
             (None, Errand::Release { .. }) => None,
             (None, _) => Some(Outcome::Unknown),
-            (Some(session), Errand::Receive { have, .. }) => {
-                self.receive_for(session, from, have, now);
+            (Some(session), Errand::Receive { have, room, .. }) => {
+                self.receive_for(session, from, (have, room as usize), now);
                 None
             }
             (Some(session), Errand::Release { returns }) => {
@@ -306,7 +298,13 @@ impl Worker {
     }
 
     /// Lines that were handed to the same caller and did not come are put before all others.
-    fn receive_for(&mut self, session: ConnId, from: Caller, have: Option<u32>, now: Now) {
+    fn receive_for(
+        &mut self,
+        session: ConnId,
+        from: Caller,
+        (have, room): (Option<u32>, usize),
+        now: Now,
+    ) {
         let Some(held) = self.sessions.held.get_mut(&session) else {
             return;
         };
@@ -327,7 +325,7 @@ impl Worker {
                 outgoing.uplink.tell(&message, &mut outgoing.lines);
                 self.arm(session);
             }
-            _ => self.attach(session, Receiver::There(from), now),
+            _ => self.attach(session, Receiver::There(from), room, now),
         }
     }
 

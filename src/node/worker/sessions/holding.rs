@@ -48,14 +48,15 @@ impl Worker {
         Some(session)
     }
 
-    /// Somebody receives from now on, in the place of whoever did.
-    pub(super) fn attach(&mut self, session: ConnId, receiver: Receiver, now: Now) {
+    /// Somebody receives from now on, in the place of whoever did, and takes so many characters.
+    pub(super) fn attach(&mut self, session: ConnId, receiver: Receiver, room: usize, now: Now) {
         self.hear_session(session, now);
         let Some(held) = self.sessions.held.get_mut(&session) else {
             return;
         };
         let former = std::mem::replace(&mut held.receiver, receiver);
         held.since = now.moment;
+        held.room = room;
         // Only who has what came before asks for more.
         held.unproven = None;
         match former {
@@ -67,9 +68,6 @@ impl Worker {
                 self.tell_outcome(to, &name, Outcome::Superseded);
             }
             _ => {}
-        }
-        if let Receiver::Here(conn) = receiver {
-            self.begin_carrier(conn, now);
         }
         self.pump(session, now);
         self.arm(session);
@@ -98,8 +96,11 @@ impl Worker {
         if waiting == 0 || !has_room {
             return;
         }
-        let out = self.shared.outgoing.lines.outbox(session);
-        let lines = out.map(|out| out.take(PIECE_BYTES)).unwrap_or_default();
+        let Some(out) = self.shared.outgoing.lines.outbox(session) else {
+            return;
+        };
+        let mut lines = out.take(PIECE_BYTES);
+        out.put_back(lines.split_off(sockjs::fitting(&lines, held.room)));
         let last = held.ended && waiting == lines.len();
         self.hand_over(session, lines, last, now);
         if last {
@@ -114,6 +115,7 @@ impl Worker {
             return;
         };
         held.since = now.moment;
+        held.room = held.room.saturating_sub(sockjs::characters(&lines));
         match held.receiver {
             Receiver::Nobody | Receiver::Handed(_) => {}
             Receiver::Here(conn) => {

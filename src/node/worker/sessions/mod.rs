@@ -38,6 +38,8 @@ enum Receiver {
 struct Held {
     name: Box<str>,
     receiver: Receiver,
+    /// How many characters it takes.
+    room: usize,
     /// When the receiver last changed or was handed something.
     since: Moment,
     /// A heartbeat was sent that the client has not answered.
@@ -57,8 +59,8 @@ struct Carrier {
     poll: bool,
     /// The head of its answer was given.
     begun: bool,
-    /// How many of a stream were given.
-    characters: usize,
+    /// How many characters its client still takes.
+    room: usize,
     of: Of,
 }
 
@@ -80,7 +82,6 @@ enum What {
     /// `waits`: until the carrier has taken the last lines, no more are asked for.
     Receive {
         carrier: ConnId,
-        stream: bool,
         have: Option<u32>,
         waits: bool,
     },
@@ -145,6 +146,12 @@ impl Sessions {
         self.carriers.contains_key(&conn)
     }
 
+    /// How much the client of this request still takes.
+    fn room(&self, carrier: ConnId) -> u32 {
+        let carrier = self.carriers.get(&carrier);
+        carrier.map_or(0, |carrier| carrier.room as u32)
+    }
+
     /// The names of all, in parts that fit an announcement each.
     pub(super) fn names(&self) -> Vec<Vec<&str>> {
         let names: Vec<&str> = self.by_name.keys().map(|name| &**name).collect();
@@ -164,6 +171,7 @@ impl Sessions {
         let held = Held {
             name: name.into(),
             receiver: Receiver::Nobody,
+            room: 0,
             since,
             echoes: false,
             ended: false,
