@@ -120,9 +120,16 @@ impl Worker {
         self.stream(conn, answer(prelude), b"", now)
     }
 
-    pub(super) fn carrier_has_room(&self, conn: ConnId, more: usize) -> bool {
-        let untaken = self.shared.outgoing.lines.waiting(conn);
-        untaken == 0 || untaken + more <= UNTAKEN_BYTES
+    /// Whether so much more may be given to the carrier; if not, it is heard of when it has room.
+    pub(super) fn carrier_has_room(&mut self, conn: ConnId, more: usize) -> bool {
+        let Some(out) = self.shared.outgoing.lines.outbox(conn) else {
+            return false;
+        };
+        let has_room = out.is_empty() || out.len() + more <= UNTAKEN_BYTES;
+        if !has_room {
+            out.tell_when_empty();
+        }
+        has_room
     }
 
     /// Gives lines to the carrier's client; whether it can be given more. Of a stream, the client

@@ -88,6 +88,7 @@ impl Worker {
         let Some(held) = self.sessions.held.get(&session) else {
             return;
         };
+        let (ended, room) = (held.ended, held.room);
         let has_room = match held.receiver {
             Receiver::Nobody | Receiver::Handed(_) => false,
             Receiver::There(_) => self.shared.outgoing.uplink.is_open(),
@@ -100,8 +101,8 @@ impl Worker {
             return;
         };
         let mut lines = out.take(PIECE_BYTES);
-        out.put_back(lines.split_off(sockjs::fitting(&lines, held.room)));
-        let last = held.ended && waiting == lines.len();
+        out.put_back(lines.split_off(sockjs::fitting(&lines, room)));
+        let last = ended && waiting == lines.len();
         self.hand_over(session, lines, last, now);
         if last {
             return self.finish(session, &Close::Done, now);
