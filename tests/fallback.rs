@@ -1,17 +1,16 @@
 //! Clients without WebSocket, with real sockets: sessions of many requests, each on a connection of
-//! its own, so that they reach every worker; and readers of Server-Sent Events. What happens to them
-//! when workers are killed, replaced, or cannot be reached.
+//! its own, so that they reach every worker. What happens to them when workers are killed, replaced,
+//! or cannot be reached.
 
 mod support;
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read};
 use std::net::TcpStream;
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use aws_lc_rs::hmac;
 use serde_json::{Value, json};
-use support::{DEMO, PATIENCE, Server, pid_of, processes, publish_call, wait_until};
+use support::requests::{answer, holders, publish, request, signed};
+use support::{DEMO, Server, pid_of, processes, wait_until};
 
 /// So many requests on fresh connections reach both of two workers, or the system is to blame.
 const ATTEMPTS: usize = 200;
@@ -20,43 +19,6 @@ fn server(workers: u32, rest: &str) -> Server {
     Server::start(&format!(
         "workers = {workers}\n{DEMO}client_events = true\n{rest}"
     ))
-}
-
-/// Sends a request on a connection of its own; its answer's code, fields and, as far as it has come,
-/// body.
-fn request(
-    address: &str,
-    method: &str,
-    path: &str,
-    fields: &str,
-    body: &str,
-) -> (u16, String, BufReader<TcpStream>) {
-    let mut stream = TcpStream::connect(address).expect("the server listens");
-    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-    let head = format!(
-        "{method} {path} HTTP/1.1\r\nHost: x\r\n{fields}Content-Length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    stream.write_all(head.as_bytes()).expect("sent");
-    let mut answer = BufReader::new(stream);
-    let mut head = String::new();
-    while !head.ends_with("\r\n\r\n") {
-        assert_ne!(answer.read_line(&mut head).expect("a head"), 0, "{head}");
-    }
-    let code = head[9..12].parse().expect("a code");
-    (code, head, answer)
-}
-
-/// The whole of an answer that has a length.
-fn answer(address: &str, method: &str, path: &str, fields: &str, body: &str) -> (u16, String) {
-    let (code, head, mut rest) = request(address, method, path, fields, body);
-    let length = head
-        .lines()
-        .find_map(|line| line.strip_prefix("Content-Length: "));
-    let length: usize = length.map_or(0, |length| length.parse().expect("a length"));
-    let mut body = vec![0; length];
-    rest.read_exact(&mut body).expect("a whole body");
-    (code, String::from_utf8(body).expect("text"))
 }
 
 /// A client as pusher-js is one without WebSocket.
@@ -181,34 +143,6 @@ impl Client {
         assert_eq!(self.send(&[subscribe]), 204);
         self.event("pusher_internal:subscription_succeeded");
     }
-}
-
-fn signed(text: &str) -> String {
-    let key = hmac::Key::new(hmac::HMAC_SHA256, b"demo-secret");
-    data_encoding::HEXLOWER.encode(hmac::sign(&key, text.as_bytes()).as_ref())
-}
-
-fn publish(server: &Server, channel: &str, data: &str) {
-    let body = json!({"name": "news", "channel": channel, "data": data}).to_string();
-    let mut stream = TcpStream::connect(server.address(0)).expect("the server listens");
-    let call = publish_call("Connection: close\r\n", &body);
-    stream.write_all(call.as_bytes()).expect("sent");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("an answer");
-    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-}
-
-/// The pids of those who hold connections with this protocol and state.
-fn holders(server: &Server, protocol: &str, status: &str) -> Vec<u64> {
-    let output = server
-        .place
-        .run(&["connections", "--json", "--limit", "1000"]);
-    let told: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    let all = told["connections"].as_array().expect("a list").iter();
-    let those = all.filter(|row| row["protocol"] == protocol && row["status"] == status);
-    those
-        .map(|row| row["pid"].as_u64().expect("a pid"))
-        .collect()
 }
 
 /// A client whose stream is carried by another worker than the one that holds its session.
@@ -515,106 +449,4 @@ fn a_user_is_dismissed_and_an_operator_closes_sessions_like_all_others() {
         "c[4009,\"Connections of this user were terminated\"]"
     );
     assert_eq!(client.line(), "");
-}
-
-/// The fields of the next event of a stream of Server-Sent Events; comments are passed over.
-fn next_event(stream: &mut BufReader<TcpStream>) -> Vec<String> {
-    let mut fields = Vec::new();
-    loop {
-        let mut line = String::new();
-        assert_ne!(stream.read_line(&mut line).expect("a line"), 0, "the end");
-        match line.trim_end() {
-            "" if fields.is_empty() => {}
-            "" => return fields,
-            comment if comment.starts_with(':') => {}
-            field => fields.push(field.to_string()),
-        }
-    }
-}
-
-fn signed_query(channels: &str, expires: u64, rest: &str) -> String {
-    let query = format!("auth_key=demo-key{rest}&channels={channels}&expires={expires}");
-    let signature = signed(&format!("GET\n/app/demo-key/sse\n{query}"));
-    format!("/app/demo-key/sse?{query}&auth_signature={signature}")
-}
-
-#[test]
-fn readers_get_events_of_public_channels_and_of_others_with_a_signed_url() {
-    let server = server(2, "[limits]\nhttp_heartbeat_seconds = 1\n");
-    let address = server.address(0);
-    let get = |path: &str| request(&address, "GET", path, "Origin: https://p.example\r\n", "");
-    let (code, head, mut open) = get("/app/demo-key/sse?channels=a,b");
-    assert_eq!(code, 200);
-    for field in [
-        "Content-Type: text/event-stream\r\n",
-        "Access-Control-Allow-Origin: *\r\n",
-    ] {
-        assert!(head.contains(field), "{head}");
-    }
-    let retry = next_event(&mut open);
-    assert!(retry[0].starts_with("retry: "), "{retry:?}");
-    assert_eq!(
-        next_event(&mut open)[0],
-        "event: pusher:connection_established"
-    );
-    for channel in ["a", "b"] {
-        let told = next_event(&mut open);
-        assert!(
-            told[1].contains(&format!("\"channel\":\"{channel}\"")),
-            "{told:?}"
-        );
-    }
-    publish(&server, "b", "1");
-    let data = "data: {\"event\":\"news\",\"channel\":\"b\",\"data\":\"1\"}";
-    assert_eq!(next_event(&mut open), ["event: news", data]);
-    assert_eq!(holders(&server, "sse", "open").len(), 1);
-
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .expect("after 1970")
-        .as_secs();
-    let mut comments = String::new();
-    open.read_line(&mut comments).expect("a heartbeat");
-    assert_eq!(comments, ":\n");
-
-    let private = "private-a,presence-b";
-    let me = "&channel_data={\"user_id\":\"reader\"}";
-    let (code, _, mut signed) = get(&signed_query(private, now + 60, me));
-    assert_eq!(code, 200);
-    let told: Vec<String> = (0..4).map(|_| next_event(&mut signed).concat()).collect();
-    assert!(told[3].contains("reader"), "{told:?}");
-    for (path, expected) in [
-        (format!("/app/demo-key/sse?channels={private}"), 401),
-        (signed_query(private, now - 1, me), 401),
-        (
-            signed_query(private, now + 60, me).replace("private-a", "private-c"),
-            401,
-        ),
-        (
-            signed_query("a", now + 60, "").replace("=a&", "=a,private-x&"),
-            401,
-        ),
-        ("/app/demo-key/sse?channels=".to_string(), 400),
-        ("/app/demo-key/sse?channels=a%20b".to_string(), 400),
-        ("/app/nobody/sse?channels=a".to_string(), 404),
-    ] {
-        assert_eq!(get(&path).0, expected, "{path}");
-    }
-}
-
-#[test]
-fn readers_are_let_go_when_the_worker_is_replaced() {
-    let server = server(1, "");
-    let path = "/app/demo-key/sse?channels=a";
-    let (_, _, mut stream) = request(&server.address(0), "GET", path, "", "");
-    let mut reload = server.place.command(&["reload"]);
-    let mut reload = reload
-        .stdout(std::process::Stdio::null())
-        .spawn()
-        .expect("it starts");
-    let mut rest = String::new();
-    stream.read_to_string(&mut rest).expect("an orderly end");
-    assert!(rest.contains("4200"), "{rest}");
-    assert!(reload.wait().expect("it ends").success());
-    assert_eq!(request(&server.address(0), "GET", path, "", "").0, 200);
 }

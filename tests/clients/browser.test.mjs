@@ -6,7 +6,7 @@ import { after, afterEach, before, test } from 'node:test';
 import { promisify } from 'node:util';
 import { executablePath, launch, open as openIn, site } from './browsers.mjs';
 import {
-  closeAll, fresh, member, publisher, server, until,
+  PATIENCE_MS, closeAll, fresh, member, onClose, publisher, server, until,
 } from './support.mjs';
 
 const run = promisify(execFile);

@@ -15,6 +15,8 @@ use crate::wire::http::Response;
 use crate::wire::protocol::Protocol;
 use crate::wire::sockjs;
 
+/// Pusher: come back after a second.
+const OVER_CAPACITY: u16 = 4100;
 /// More is handed to a stream that has not taken what it was given only while it is less than this.
 const UNTAKEN_BYTES: usize = 64 * 1024;
 
@@ -125,7 +127,8 @@ impl Worker {
         let Some(out) = self.shared.outgoing.lines.outbox(conn) else {
             return false;
         };
-        let has_room = out.is_empty() || out.len() + more <= UNTAKEN_BYTES;
+        let little = out.len() + more <= UNTAKEN_BYTES && out.has_room(more);
+        let has_room = out.is_empty() || little;
         if !has_room {
             out.tell_when_empty();
         }
@@ -251,11 +254,10 @@ pub(super) fn leaving() -> Vec<u8> {
     told.map_or(Vec::new(), |(code, text)| sockjs::closing(code, &text))
 }
 
-/// What a client gets for whom there is no room: a session that ends as it begins, so that it comes
-/// back later (4100 to 4199: after a second).
+/// What a client gets for whom there is no room: a session that ends as it begins.
 pub(super) fn over_capacity() -> Vec<u8> {
     let mut lines = sockjs::OPEN.to_vec();
-    lines.extend(sockjs::closing(4100, "Over capacity"));
+    lines.extend(sockjs::closing(OVER_CAPACITY, "Over capacity"));
     lines
 }
 

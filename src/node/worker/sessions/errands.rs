@@ -6,6 +6,7 @@ use crate::base::ids::ConnId;
 use crate::base::now::Now;
 use crate::node::worker::Worker;
 use crate::node::worker::sessions::carrying::{answer, leaving, over_capacity, unavailable};
+use crate::node::worker::sessions::holding::ENVELOPE_BYTES;
 use crate::node::worker::sessions::{Carrier, Of, Receiver, Sent, What};
 use crate::wire::bus::{Caller, Errand, Outcome, Up};
 use crate::wire::http::Response;
@@ -34,7 +35,9 @@ impl Worker {
     pub(super) fn send_post(&mut self, conn: ConnId, name: &str, messages: Vec<u8>, now: Now) {
         let limits = &self.shared.limits;
         let bytes = self.sessions.sent_bytes + messages.len();
-        if self.sessions.sent.len() >= limits.questions || bytes > limits.link_bytes {
+        let too_long = messages.len() + ENVELOPE_BYTES > limits.bus_message_bytes;
+        let too_many = self.sessions.sent.len() >= limits.questions;
+        if too_long || too_many || bytes > limits.link_bytes {
             return self.lose_post(conn, name, now);
         }
         self.sessions.sent_bytes = bytes;

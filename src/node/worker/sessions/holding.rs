@@ -15,6 +15,8 @@ use crate::wire::sockjs::{self, SockJs};
 
 /// Lines are handed over in pieces of about this size.
 const PIECE_BYTES: usize = 64 * 1024;
+/// What an errand or its outcome adds to what it carries, at most.
+pub(super) const ENVELOPE_BYTES: usize = 512;
 /// Messages that wait because a session sends faster than it may.
 const UNREAD_BYTES: usize = 64 * 1024;
 
@@ -88,8 +90,8 @@ impl Worker {
         let Some(held) = self.sessions.held.get(&session) else {
             return;
         };
-        let (ended, room) = (held.ended, held.room);
-        let has_room = match held.receiver {
+        let (ended, room, receiver) = (held.ended, held.room, held.receiver);
+        let has_room = match receiver {
             Receiver::Nobody | Receiver::Handed(_) => false,
             Receiver::There(_) => self.shared.outgoing.uplink.is_open(),
             Receiver::Here(conn) => self.carrier_has_room(conn, waiting),
@@ -103,6 +105,10 @@ impl Worker {
         let mut lines = out.take(PIECE_BYTES);
         out.put_back(lines.split_off(sockjs::fitting(&lines, room)));
         let last = ended && waiting == lines.len();
+        let elsewhere = !matches!(receiver, Receiver::Here(_));
+        if elsewhere && lines.len() + ENVELOPE_BYTES > self.shared.limits.bus_message_bytes {
+            return self.end(session, Close::Unsendable, now);
+        }
         self.hand_over(session, lines, last, now);
         if last {
             return self.finish(session, &Close::Done, now);
