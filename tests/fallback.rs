@@ -7,6 +7,7 @@ mod support;
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpStream;
+use std::process::Stdio;
 
 use serde_json::{Value, json};
 use support::requests::{answer, holders, publish, request, signed};
@@ -332,37 +333,29 @@ fn the_death_of_the_switchboard_costs_no_session() {
 }
 
 #[test]
-fn a_reload_sends_streams_and_polls_away_and_nobody_was_absent() {
-    let server = server(2, "[limits]\nhttp_heartbeat_seconds = 5\n");
-    let mut watcher = Client::streaming(&server, "watcher");
-    assert_eq!(watcher.join("presence-room", "watcher"), ["watcher"]);
-    let (mut client, holder, carrier) = {
-        // One client at a time is looked for apart, so the watcher waits outside.
-        drop(watcher);
-        wait_until("it is gone", || {
-            holders(&server, "sockjs", "open").is_empty()
-        });
-        apart(&server, "c")
-    };
+fn a_reload_sends_clients_away_and_who_comes_back_was_never_absent() {
+    let server = server(2, "");
+    let (mut client, holder, carrier) = apart(&server, "c");
     assert_ne!(holder, carrier);
     assert_eq!(client.join("presence-room", "ann"), ["ann"]);
-    let reload = {
-        let command = server.place.command(&["reload"]);
-        let mut command = command;
-        command.stdout(std::process::Stdio::null());
-        command.spawn().expect("it starts")
+    let mut poller = Client::new(&server, "p");
+    poller.join("presence-room", "ben");
+    let mut reload = server.place.command(&["reload"]);
+    let mut reload = reload.stdout(Stdio::null()).spawn().expect("it starts");
+    let is_end = |lines: &str| lines.contains("c[4200,\"Please reconnect immediately\"]");
+    let told = |client: &mut Client| match client.stream {
+        Some(_) => client.line(),
+        None => client.poll(),
     };
-    let mut reload = reload;
-    let line = loop {
-        let line = client.line();
-        if !line.starts_with('a') && line != "h" {
-            break line;
-        }
-    };
-    assert_eq!(line, "c[4200,\"Please reconnect immediately\"]");
+    while !is_end(&told(&mut client)) {}
     assert_eq!(client.line(), "");
+    while !is_end(&told(&mut poller)) {}
+    let path = "/apps/demo/channels/presence-room/users";
+    let fields = "Authorization: Bearer demo-secret\r\n";
+    let (_, users) = answer(&server.address(0), "GET", path, fields, "");
+    assert_eq!(users, "{\"users\":[{\"id\":\"ann\"},{\"id\":\"ben\"}]}");
     let mut back = Client::streaming(&server, "back");
-    back.join("presence-room", "ann");
+    assert_eq!(back.join("presence-room", "ann"), ["ann", "ben"]);
     assert!(reload.wait().expect("it ends").success());
 }
 
@@ -449,4 +442,17 @@ fn a_user_is_dismissed_and_an_operator_closes_sessions_like_all_others() {
         "c[4009,\"Connections of this user were terminated\"]"
     );
     assert_eq!(client.line(), "");
+
+    let mut other = Client::streaming(&server, "other");
+    let output = server.place.run(&["connections", "--json"]);
+    let told: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let mut rows = told["connections"].as_array().expect("a list").iter();
+    let row = rows
+        .find(|row| row["protocol"] == "sockjs")
+        .expect("the session");
+    let id = row["id"].as_str().expect("an id");
+    let closed = server.place.run(&["connections", "close", id]);
+    assert_eq!(closed.status.code(), Some(0));
+    other.event("pusher:connection_established");
+    assert_eq!(other.line(), "c[1008,\"Closed by the operator\"]");
 }

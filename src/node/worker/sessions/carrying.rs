@@ -201,21 +201,16 @@ impl Worker {
     /// The connection ended while it carried: nobody leaves a request that waits but a client that
     /// is gone, or has given up its session.
     pub(in crate::node::worker) fn lose_carrier(&mut self, conn: ConnId, now: Now) {
-        match self.sessions.carriers.remove(&conn).map(|it| it.of) {
-            Some(Of::Session(session)) => {
-                let held = self.sessions.held.get_mut(&session);
-                if let Some(held) = held.filter(|held| held.receiver == Receiver::Here(conn)) {
-                    held.receiver = Receiver::Nobody;
-                    match held.ended {
-                        true => self.session_elapsed(session, now),
-                        false => {
-                            self.end(session, Close::PeerGone, now);
-                            true
-                        }
-                    };
-                }
-            }
-            Some(Of::Errand(ticket)) => self.release(ticket, false),
+        let session = match self.sessions.carriers.remove(&conn).map(|it| it.of) {
+            Some(Of::Session(session)) => session,
+            Some(Of::Errand(ticket)) => return self.release(ticket, false),
+            None => return,
+        };
+        let held = self.sessions.held.get(&session);
+        match held.filter(|held| held.receiver == Receiver::Here(conn)) {
+            // Its last words may still be fetched.
+            Some(held) if held.ended => self.detach(session, now),
+            Some(_) => self.end(session, Close::PeerGone, now),
             None => {}
         }
     }
