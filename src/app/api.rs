@@ -6,13 +6,14 @@ use std::fmt::Write;
 use crate::app::api_body::{
     BadCall, Event, check_channel, check_user, has_users, parse_batch, parse_event, parse_info,
 };
+use crate::app::api_history;
 use crate::app::application::{Asked, Cx, Unavailable};
 use crate::app::apps::{App, Apps};
 use crate::app::probe::READ_METHODS;
 use crate::base::ids::ConnId;
 use crate::base::names::{is_cache, user_of};
 use crate::wire::bus::{
-    Answer, Cached, ChannelCounts, Content, InfoWanted, Item, Question, RefusalReason,
+    Answer, Cached, ChannelCounts, Content, InfoWanted, Item, Position, Question, RefusalReason,
 };
 use crate::wire::http::{Request, Response};
 use crate::wire::pusher::json_string;
@@ -32,6 +33,7 @@ pub enum Call {
     Channels(InfoWanted),
     Channel(String, InfoWanted),
     Users,
+    History,
     Terminate,
 }
 
@@ -86,13 +88,16 @@ fn handle(
         ("GET" | "HEAD", ["channels"]) => read_channels(conn, app_id, &signed, cx),
         ("GET" | "HEAD", ["channels", name]) => read_channel(conn, app_id, name, &signed, cx),
         ("GET" | "HEAD", ["channels", name, "users"]) => read_users(conn, app_id, name, cx),
+        ("GET" | "HEAD", ["channels", name, "history"]) => {
+            read_history(conn, app_id, name, &signed, cx)
+        }
         ("POST", ["users", user_id, "terminate_connections"]) => {
             terminate(conn, app_id, user_id, cx)
         }
         (_, ["events" | "batch_events"] | ["users", _, "terminate_connections"]) => {
             return Err(wrong_method(PUBLISH_METHODS));
         }
-        (_, ["channels"] | ["channels", _] | ["channels", _, "users"]) => {
+        (_, ["channels"] | ["channels", _] | ["channels", _, "users" | "history"]) => {
             return Err(wrong_method(READ_METHODS));
         }
         _ => return Err(not_found()),
@@ -137,7 +142,7 @@ pub fn allowed_methods(path: &str) -> Option<&'static str> {
         ["events" | "batch_events"] | ["users", _, "terminate_connections"] => {
             Some(PUBLISH_METHODS)
         }
-        ["channels"] | ["channels", _] | ["channels", _, "users"] => Some(READ_METHODS),
+        ["channels"] | ["channels", _] | ["channels", _, "users" | "history"] => Some(READ_METHODS),
         _ => None,
     }
 }
@@ -209,7 +214,7 @@ fn read_channels(
     signed: &SignedRequest<'_>,
     cx: &mut Cx<'_>,
 ) -> Outcome {
-    let info = parse_info(signed.parameter("info"))?;
+    let info = info_of_reader(signed)?;
     let prefix = signed.parameter("filter_by_prefix").unwrap_or("");
     if info.cache {
         let text = "info=cache is told of single channels only";
@@ -232,7 +237,7 @@ fn read_channel(
     cx: &mut Cx<'_>,
 ) -> Outcome {
     let key = check_channel(app_id, name, cx.limits)?;
-    let info = parse_info(signed.parameter("info"))?;
+    let info = info_of_reader(signed)?;
     if info.user_count && !has_users(name) {
         return Err(BadCall::new(
             400,
@@ -249,6 +254,14 @@ fn read_channel(
     Ok(asked.map(|()| Call::Channel(name.to_owned(), info)))
 }
 
+fn info_of_reader(signed: &SignedRequest<'_>) -> Result<InfoWanted, BadCall> {
+    let info = parse_info(signed.parameter("info"))?;
+    match info.offset {
+        true => Err(BadCall::new(400, "info=offset is told to publishers only")),
+        false => Ok(info),
+    }
+}
+
 fn read_users(conn: ConnId, app_id: &str, name: &str, cx: &mut Cx<'_>) -> Outcome {
     let key = check_channel(app_id, name, cx.limits)?;
     if !has_users(name) {
@@ -262,6 +275,17 @@ fn read_users(conn: ConnId, app_id: &str, name: &str, cx: &mut Cx<'_>) -> Outcom
     };
     let asked = cx.outlet.ask(conn, Asked::Question(question), cx.now);
     Ok(asked.map(|()| Call::Users))
+}
+
+fn read_history(
+    conn: ConnId,
+    app_id: &str,
+    name: &str,
+    signed: &SignedRequest<'_>,
+    cx: &mut Cx<'_>,
+) -> Outcome {
+    let asked = api_history::ask(conn, (app_id, name), signed, cx)?;
+    Ok(asked.map(|()| Call::History))
 }
 
 /// Every worker with connections of the user is told to close them.
@@ -294,9 +318,9 @@ pub fn respond(call: Call, answer: Result<Answer<'_>, Unavailable>, cx: &mut Cx<
                 }
                 let _ = write!(
                     body,
-                    "{}:{}",
+                    "{}:{{{}}}",
                     json_string(name),
-                    attributes_object(name, *counts, info)
+                    attributes(name, *counts, info).join(",")
                 );
             }
             body + "}}"
@@ -308,6 +332,9 @@ pub fn respond(call: Call, answer: Result<Answer<'_>, Unavailable>, cx: &mut Cx<
                 fields.push(format!("\"cache\":{}", cache(cached)));
             }
             format!("{{{}}}", fields.join(","))
+        }
+        (Call::History, Ok(Answer::History { position, events })) => {
+            return api_history::page(position, events.as_deref());
         }
         (Call::Terminate, Ok(Answer::Published(_))) => "{}".to_owned(),
         (Call::Users, Ok(Answer::Users(users))) => {
@@ -337,7 +364,7 @@ fn unavailable(publishing: bool, cx: &mut Cx<'_>) -> Response {
 fn published(
     batch: bool,
     wanted: &[(Vec<String>, InfoWanted)],
-    counts: &[ChannelCounts],
+    counts: &[(ChannelCounts, Option<Position>)],
 ) -> String {
     if !wanted.iter().any(|(_, info)| info.any()) {
         return "{}".to_owned();
@@ -347,8 +374,11 @@ fn published(
         let of_channels: Vec<(&str, String)> = channels
             .iter()
             .map(|name| {
-                let counts = counts.next().unwrap_or_default();
-                (name.as_str(), attributes_object(name, counts, *info))
+                let (counts, position) = counts.next().unwrap_or_default();
+                let mut fields = attributes(name, counts, *info);
+                let position = position.filter(|_| info.offset);
+                fields.extend(position.map(api_history::position_fields));
+                (name.as_str(), format!("{{{}}}", fields.join(",")))
             })
             .collect();
         of_channels
@@ -380,10 +410,6 @@ fn attributes(channel: &str, counts: ChannelCounts, info: InfoWanted) -> Vec<Str
         fields.push(format!("\"subscription_count\":{}", counts.subscriptions));
     }
     fields
-}
-
-fn attributes_object(channel: &str, counts: ChannelCounts, info: InfoWanted) -> String {
-    format!("{{{}}}", attributes(channel, counts, info).join(","))
 }
 
 /// What is kept of a cache channel.

@@ -20,7 +20,9 @@ use crate::base::names::ChannelKey;
 use crate::base::now::{Moment, Now};
 use crate::realtime::hub::{Hub, Left, NotSubscribed, Presence};
 use crate::realtime::watchlists::Changes;
-use crate::wire::bus::{Answer, Cached, Item, Member, Question, RefusalReason, Up};
+use crate::wire::bus::{
+    Answer, Beginning, Cached, Item, Member, Question, Recover, RefusalReason, Up,
+};
 use crate::wire::framing::{Payload, Unsendable};
 use crate::wire::http::{Request, Response};
 use crate::wire::protocol::Protocol;
@@ -224,6 +226,14 @@ impl<'a> Asked<'a> {
     }
 }
 
+/// What is kept of a channel for a new subscriber.
+pub struct Kept<'a> {
+    /// The last event of a cache channel.
+    pub last: Option<Cached<'a>>,
+    /// Where history is kept.
+    pub beginning: Option<Beginning<'a>>,
+}
+
 /// What an application works with during one call.
 pub struct Cx<'a> {
     pub now: Now,
@@ -254,8 +264,19 @@ impl Cx<'_> {
         key: &ChannelKey,
         presence: Option<Presence>,
     ) -> Result<(), NotSubscribed> {
+        self.resume(conn, key, presence, None)
+    }
+
+    /// The same, with what was missed since a position of before.
+    pub fn resume(
+        &mut self,
+        conn: ConnId,
+        key: &ChannelKey,
+        presence: Option<Presence>,
+        recover: Option<Recover>,
+    ) -> Result<(), NotSubscribed> {
         let described = presence.clone();
-        let ticket = self.hub.subscribe(conn, key, presence)?;
+        let ticket = self.hub.subscribe(conn, key, presence, recover)?;
         let member = described.as_ref().map(|presence| Member {
             user_id: &presence.user_id,
             user_info: &presence.user_info,
@@ -264,6 +285,7 @@ impl Cx<'_> {
             ticket,
             channel: key.as_str(),
             member,
+            recover,
         });
         Ok(())
     }
@@ -370,18 +392,8 @@ pub trait Application {
     fn gathered(&mut self, _conn: ConnId, _page: Result<&Page<'_>, Unavailable>, _cx: &mut Cx<'_>) {
     }
 
-    /// The subscription stands; the channel's events follow.
-    fn subscribed(&mut self, _conn: ConnId, _key: &ChannelKey, _cx: &mut Cx<'_>) {}
-
-    /// Right after it: what is kept of the channel for newcomers.
-    fn recalled(
-        &mut self,
-        _conn: ConnId,
-        _key: &ChannelKey,
-        _last: Option<Cached<'_>>,
-        _cx: &mut Cx<'_>,
-    ) {
-    }
+    /// The subscription stands. The channel's events follow, after those that `kept` brings.
+    fn subscribed(&mut self, _: ConnId, _: &ChannelKey, _kept: &Kept<'_>, _: &mut Cx<'_>) {}
 
     /// The subscription was refused.
     fn refused(&mut self, _: ConnId, _: &ChannelKey, _: RefusalReason, _: &mut Cx<'_>) {}

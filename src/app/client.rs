@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::app::application::{Cx, Message, Unavailable};
+use crate::app::application::{Cx, Kept, Message, Unavailable};
 use crate::app::apps::App;
 use crate::app::users::User;
 use crate::base::close::{Close, Violation};
@@ -14,7 +14,9 @@ use crate::base::names::{
 use crate::base::now::Moment;
 use crate::base::quota::Quota;
 use crate::realtime::hub::{NotSubscribed, Presence};
-use crate::wire::bus::{Cached, Content, InfoWanted, Item, RefusalReason};
+use crate::wire::bus::{
+    Beginning, Cached, Content, InfoWanted, Item, Past, Position, RefusalReason,
+};
 use crate::wire::pusher::{self, ClientEvent, ClientMessage, Subscribe};
 use crate::wire::sign::{channel_text, is_signed};
 
@@ -179,11 +181,11 @@ impl Client {
             _ => None,
         };
         let key = ChannelKey::new(&self.app.id, channel);
-        match cx.subscribe(conn, &key, presence) {
+        match cx.resume(conn, &key, presence, subscribe.recover()) {
             Ok(()) | Err(NotSubscribed::Asked) => Ok(()),
             Err(NotSubscribed::Already) => {
                 // Success again, without counting or announcing anybody twice.
-                confirm(conn, &key, cx);
+                cx.outlet.send(conn, Message::Text(&success(&key, cx)));
                 Ok(())
             }
             Err(NotSubscribed::TooMany) => {
@@ -209,7 +211,8 @@ impl Client {
             let text = "Only the user who has signed in may subscribe to this channel";
             return Err(Refusal::new("AuthError", 403, text));
         }
-        confirm(conn, &ChannelKey::new(&self.app.id, channel), cx);
+        let text = pusher::subscription_succeeded(channel);
+        cx.outlet.send(conn, Message::Text(&text));
         Ok(())
     }
 
@@ -379,19 +382,57 @@ impl Client {
     }
 }
 
-/// Success, in a presence channel with everybody who is there.
-pub fn confirm(conn: ConnId, key: &ChannelKey, cx: &mut Cx<'_>) {
+/// The subscription stands: success, then what was missed, or else what a cache channel keeps.
+pub fn subscribed(conn: ConnId, key: &ChannelKey, kept: &Kept<'_>, cx: &mut Cx<'_>) {
+    let mut text = success(key, cx);
+    let mut missed = None;
+    if let Some(beginning) = &kept.beginning {
+        missed = beginning.missed.as_deref();
+        missed = missed.filter(|missed| has_room(conn, key, missed, cx));
+        pusher::add_beginning(&mut text, beginning.position, missed.map(<[_]>::len));
+    }
+    cx.outlet.send(conn, Message::Text(&text));
+    match (missed, &kept.beginning) {
+        (Some(missed), Some(Beginning { position, .. })) => {
+            for past in missed {
+                tell_past(conn, key, position.epoch, past, cx);
+            }
+        }
+        _ => recall(conn, key.channel(), kept.last, cx),
+    }
+}
+
+/// In a presence channel with everybody who is there.
+fn success(key: &ChannelKey, cx: &Cx<'_>) -> String {
     let channel = key.channel();
     let roster = cx.hub.roster(key.as_str());
-    let text = match (ChannelKind::of(channel), roster) {
+    match (ChannelKind::of(channel), roster) {
         (ChannelKind::Presence, Some(roster)) => pusher::presence_succeeded(channel, roster.iter()),
         _ => pusher::subscription_succeeded(channel),
-    };
+    }
+}
+
+/// Whether the client can be told all this. Who comes back to many channels would else be cut for
+/// reading too slowly, come back, and be cut again.
+fn has_room(conn: ConnId, key: &ChannelKey, missed: &[Past<'_>], cx: &Cx<'_>) -> bool {
+    let around = key.as_str().len() + ENVELOPE_BYTES;
+    let bytes: usize = missed.iter().map(|past| past.bytes() + around).sum();
+    cx.outlet.waiting(conn) + bytes <= cx.limits.outbox_bytes / 2
+}
+
+/// At least what the members of an event's message take beside what they hold, and a frame's head.
+const ENVELOPE_BYTES: usize = 128;
+
+fn tell_past(conn: ConnId, key: &ChannelKey, epoch: u64, past: &Past<'_>, cx: &mut Cx<'_>) {
+    let offset = past.offset;
+    let position = Some(Position { epoch, offset });
+    let text = pusher::event_at(key.channel(), past.name, past.data, past.user_id, position);
     cx.outlet.send(conn, Message::Text(&text));
+    cx.counters.events_recovered += 1;
 }
 
 /// What is kept of a cache channel, for who has just come.
-pub fn recall(conn: ConnId, channel: &str, last: Option<Cached<'_>>, cx: &mut Cx<'_>) {
+fn recall(conn: ConnId, channel: &str, last: Option<Cached<'_>>, cx: &mut Cx<'_>) {
     if !is_cache(channel) {
         return;
     }

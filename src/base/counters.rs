@@ -146,6 +146,7 @@ counters! {
     http_requests: "HTTP requests received.";
     events_published: "Events accepted for publishing.";
     events_refused: "Publishing calls over HTTP answered 503.";
+    events_recovered: "Events of channels with history that were sent to clients coming back.";
     events_dropped: "Events of channels that were left out for clients reading too slowly, with the outbox_policy drop.";
     late_requests: "Connections ended because a request head or body did not arrive in time.";
     late_introductions: "Connections of text:// and frame:// ended because no pusher:connect came in time.";
@@ -182,6 +183,8 @@ counters! {
     channels: "Channels with subscribers, as the switchboard knows them." => "channels" by Switchboard;
     links: "Workers' links to the switchboard, open now; the switchboard counts them." => "links" by Switchboard;
     link_losses: "Such links that ended or broke." by Switchboard;
+    history_events: "Events kept in the history of channels." => "history_events" by Switchboard;
+    history_bytes: "Bytes these take." => "history_bytes" by Switchboard;
     reports_lost: "Events for webhooks that the switchboard did not keep because the courier was too far behind." by Switchboard;
     webhooks_sent: "Webhooks delivered: requests answered with 2xx." by Courier;
     webhooks_failed: "Attempts to deliver a webhook that failed." by Courier;

@@ -161,6 +161,16 @@ limits! {
         "Bytes of all events kept for cache channels. More and the oldest are forgotten.";
     cache_seconds: u64 = 1_800,
         "How long the last event of a cache channel is kept.";
+    history_channels: usize = 100_000,
+        "Channels whose history, or at least its last position, is kept. One more and the one that was silent for longest is forgotten.";
+    history_events: usize = 100_000,
+        "Events of the history of all channels together. One more and the one whose time is up next is forgotten.";
+    history_bytes: usize = 67_108_864,
+        "Bytes of the history of all channels together, 128 for each event included. More and the events whose time is up next are forgotten.";
+    recover_events: usize = 1_000,
+        "Events that a client may have missed in one channel. If there are more, it is told that they cannot be recovered.";
+    recover_bytes: usize = 262_144,
+        "The same in bytes; also those of one page of the HTTP API's history. A client is sent no more at once than fits into half of its outbox_bytes.";
     questions: usize = 10_000,
         "HTTP calls of one reactor that wait for the switchboard. One more is answered 503.";
     question_seconds: u64 = 5,

@@ -9,14 +9,14 @@ use toml::de::DeTable;
 
 use crate::app::apps::{App, Secret};
 use crate::app::handler::Handler;
-use crate::config::load::{FORMATS, LEVELS, RawConfig, RawListen, RawLog, RawWebSocket};
+use crate::config::load::{FORMATS, LEVELS, RawApp, RawConfig, RawListen, RawLog, RawWebSocket};
 use crate::config::problem::Step::{Index, Key};
 use crate::config::problem::{Problem, Step, locate, nearest};
 use crate::config::program::Program;
 use crate::config::secret::{self, Fetch};
 use crate::config::url::{self, ListenUrl, Scheme};
 use crate::config::{
-    Config, FilesRoot, Listen, LogFormat, LogOptions, limits, proxies, tls, webhooks,
+    Config, FilesRoot, Listen, LogFormat, LogOptions, history, limits, proxies, tls, webhooks,
 };
 use crate::wire::deflate::{WINDOW_BITS_MAX, WINDOW_BITS_MIN};
 use crate::wire::deflate_offer::DeflateOptions;
@@ -103,6 +103,7 @@ pub(super) fn check(
     let listen = check_listen(&mut checker, &raw.listen, (workers, program));
     let secrets = secret::fetch_all(&mut checker, &raw.apps, base, fetch);
     check_apps(&mut checker, &raw, &listen, &secrets.of_apps);
+    let history = history::check(&mut checker, &raw);
     let webhooks = webhooks::check(&mut checker, &raw);
     let deflate = check_websocket(&mut checker, &raw.websocket);
     let at = [Key("http"), Key("cors_origins")];
@@ -112,18 +113,7 @@ pub(super) fn check(
         return Err(checker.problems);
     }
     let apps = raw.apps.into_iter().zip(secrets.of_apps);
-    let apps = apps.filter_map(|(app, secret)| {
-        Some(App {
-            id: app.id,
-            key: app.key.0,
-            secret: secret?,
-            client_events: app.client_events,
-            subscription_counts: app.subscription_counts,
-            watchlists: app.watchlists,
-            authorize_seconds: app.authorize_seconds,
-            origins: app.origins,
-        })
-    });
+    let apps = apps.filter_map(|(app, secret)| Some(app_of(app, secret?)));
     Ok(Config {
         workers,
         threads: raw.threads,
@@ -136,6 +126,7 @@ pub(super) fn check(
         log,
         listen,
         apps: apps.collect(),
+        history,
         webhooks,
         store_dir: raw.store.dir,
         limits: raw.limits,
@@ -144,6 +135,19 @@ pub(super) fn check(
         kept: secrets.kept,
         secret_warnings: secrets.warnings,
     })
+}
+
+fn app_of(raw: RawApp, secret: Secret) -> App {
+    App {
+        id: raw.id,
+        key: raw.key.0,
+        secret,
+        client_events: raw.client_events,
+        subscription_counts: raw.subscription_counts,
+        watchlists: raw.watchlists,
+        authorize_seconds: raw.authorize_seconds,
+        origins: raw.origins,
+    }
 }
 
 fn check_processes(checker: &mut Checker<'_>, raw: &RawConfig) {

@@ -5,7 +5,7 @@
 use std::fmt::Write;
 
 use crate::base::limits::Limits;
-use crate::config::webhooks;
+use crate::config::{history, webhooks};
 
 /// One key.
 pub struct KeyRow {
@@ -300,6 +300,7 @@ pub const TABLES: &[TableRow] = &[
         active: "id = \"demo\"\nkey = \"demo-key\"\nsecret = \"demo-secret\"\n",
         optional: false,
     },
+    history::APP_TABLE,
     webhooks::APP_TABLE,
     webhooks::TABLE,
     webhooks::STORE_TABLE,
@@ -535,6 +536,7 @@ mod tests {
                     "http",
                     "limits",
                     "webhooks",
+                    "history",
                     "store",
                     "tls",
                     "sni",

@@ -9,6 +9,7 @@ use toml::de::DeTable;
 
 use crate::base::limits::Limits;
 use crate::config::check;
+use crate::config::history::RawHistory;
 use crate::config::problem::{ConfigError, Problem, render};
 use crate::config::program::Program;
 use crate::config::secret::{Fetch, RawSecret};
@@ -126,6 +127,8 @@ pub(super) struct RawApp {
     pub authorize_seconds: u64,
     #[serde(default)]
     pub origins: Vec<String>,
+    #[serde(default)]
+    pub history: Vec<RawHistory>,
     #[serde(default)]
     pub webhooks: Vec<RawWebhook>,
 }

@@ -4,6 +4,7 @@
 
 pub mod check;
 pub mod diff;
+mod history;
 pub mod keys;
 mod limits;
 pub mod load;
@@ -21,6 +22,7 @@ use std::time::Duration;
 
 use crate::app::apps::App;
 use crate::app::handler::Handler;
+use crate::base::history_rule::HistoryRule;
 use crate::base::limits::Limits;
 use crate::base::tls_rules::ClientAuth;
 use crate::config::proxies::Proxies;
@@ -52,6 +54,8 @@ pub struct Config {
     pub log: LogOptions,
     pub listen: Vec<Listen>,
     pub apps: Vec<App>,
+    /// Of all apps.
+    pub history: Vec<HistoryRule>,
     /// Of all apps; without any there is no courier.
     pub webhooks: Vec<Webhook>,
     /// Where the database lies; `None` leaves the choice to `run`.

@@ -3,6 +3,7 @@
 
 pub mod cache;
 pub mod counting;
+pub mod history;
 pub mod hub;
 pub mod members;
 pub mod registry;

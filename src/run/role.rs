@@ -265,6 +265,7 @@ fn switchboard_reactor(
         living,
         limits: config.limits.clone(),
         watched: watched(config),
+        history: config.history.clone(),
         seed: seed()?,
     };
     Ok(start(

@@ -149,6 +149,7 @@ impl Play {
             channel,
             roster,
             cached: None,
+            beginning: None,
         });
     }
 
@@ -177,7 +178,7 @@ pub fn publish(data: &str) -> Vec<u8> {
 }
 
 pub fn deliver<'a>(channel: &'a str, data: &'a str) -> Down<'a> {
-    Down::Deliver(Item {
+    let item = Item {
         channels: vec![channel],
         content: Content::Event {
             name: "\"e\"",
@@ -186,7 +187,9 @@ pub fn deliver<'a>(channel: &'a str, data: &'a str) -> Down<'a> {
         user_id: None,
         exclude: None,
         info: InfoWanted::default(),
-    })
+    };
+    let positions = Vec::new();
+    Down::Deliver { item, positions }
 }
 
 pub fn answer(ticket: u64, answer: Answer<'static>) -> Down<'static> {

@@ -184,6 +184,7 @@ impl World {
                     .as_ref()
                     .map(Outside::watched)
                     .unwrap_or_default(),
+                history: apps::history(),
                 seed,
             };
             return Box::new(Switchboard::new(options, self.now));
@@ -418,12 +419,8 @@ impl World {
     pub fn pass(&mut self, duration: Duration) {
         let until = self.now.moment + duration;
         loop {
-            let next = self
-                .processes
-                .iter()
-                .flatten()
-                .filter_map(|p| p.node.deadline())
-                .min();
+            let alive = self.processes.iter().flatten();
+            let next = alive.filter_map(|p| p.node.deadline()).min();
             let step = next
                 .map_or(until, |next| next.min(until))
                 .max(self.now.moment);

@@ -6,7 +6,9 @@ use crate::base::names::is_cache;
 use crate::base::now::Now;
 use crate::node::switchboard::{Switchboard, Unanswered};
 use crate::realtime::registry::LinkId;
-use crate::wire::bus::{Answer, Content, Down, Item, Member, Outcome, Question, RefusalReason, Up};
+use crate::wire::bus::{
+    Answer, Content, Down, Item, Member, Outcome, Position, Question, Recover, RefusalReason, Up,
+};
 
 impl Switchboard {
     pub(super) fn hear(&mut self, conn: ConnId, id: LinkId, message: Up<'_>, now: Now) {
@@ -15,8 +17,9 @@ impl Switchboard {
                 ticket,
                 channel,
                 member,
+                recover,
             } => {
-                self.subscribe(conn, id, (ticket, channel), member, now);
+                self.subscribe(conn, id, (ticket, channel), (member, recover), now);
             }
             Up::Unsubscribe { channel, user_id } => {
                 let was_occupied = self.registry.is_occupied(channel);
@@ -57,7 +60,7 @@ impl Switchboard {
         conn: ConnId,
         id: LinkId,
         (ticket, channel): (u64, &str),
-        member: Option<Member<'_>>,
+        (member, recover): (Option<Member<'_>>, Option<Recover>),
         now: Now,
     ) {
         let was_occupied = self.registry.is_occupied(channel);
@@ -82,6 +85,7 @@ impl Switchboard {
             channel,
             roster,
             cached: self.cache.get(channel, now.moment),
+            beginning: self.beginning(conn, channel, recover, now),
         }
         .encode();
         self.send_frame(conn, &frame, now);
@@ -99,14 +103,14 @@ impl Switchboard {
         let mut marks: Vec<(ConnId, u64)> = Vec::new();
         let mut counts = Vec::new();
         for item in items {
+            let positions = self.remember(item, now);
             if item.info.any() {
-                counts.extend(
-                    item.channels
-                        .iter()
-                        .map(|channel| self.registry.counts(channel)),
-                );
+                counts.extend(item.channels.iter().enumerate().map(|(index, channel)| {
+                    let position = positions.get(index).copied().flatten();
+                    (self.registry.counts(channel), position)
+                }));
             }
-            self.deliver(item, &mut marks, now);
+            self.deliver(item, &positions, &mut marks, now);
         }
         // Clients publish without a ticket, and what they say is not kept (Pusher: events that
         // were triggered through the HTTP API only).
@@ -146,14 +150,25 @@ impl Switchboard {
     }
 
     /// Queues an event on every link with subscribers, each channel with the links it needs.
-    fn deliver(&mut self, item: &Item<'_>, marks: &mut Vec<(ConnId, u64)>, now: Now) {
-        for (conn, channels) in self.targets(item) {
+    fn deliver(
+        &mut self,
+        item: &Item<'_>,
+        positions: &[Option<Position>],
+        marks: &mut Vec<(ConnId, u64)>,
+        now: Now,
+    ) {
+        for (conn, places) in self.targets(item) {
             let part = Item {
-                channels,
+                channels: places.iter().map(|place| item.channels[*place]).collect(),
                 info: Default::default(),
                 ..item.clone()
             };
-            self.send(conn, &Down::Deliver(part), now);
+            let positions = match positions {
+                [] => Vec::new(),
+                _ => places.iter().map(|place| positions[*place]).collect(),
+            };
+            let item = part;
+            self.send(conn, &Down::Deliver { item, positions }, now);
             let Some(position) = self.lines.outbox(conn).map(|out| out.position()) else {
                 continue;
             };
@@ -164,18 +179,18 @@ impl Switchboard {
         }
     }
 
-    /// The links with subscribers, and of which of the event's channels.
-    fn targets<'a>(&self, item: &Item<'a>) -> Vec<(ConnId, Vec<&'a str>)> {
-        let mut targets: Vec<(ConnId, Vec<&'a str>)> = Vec::new();
-        for channel in &item.channels {
+    /// The links with subscribers, and of which of the event's channels by their place in it.
+    fn targets(&self, item: &Item<'_>) -> Vec<(ConnId, Vec<usize>)> {
+        let mut targets: Vec<(ConnId, Vec<usize>)> = Vec::new();
+        for (place, channel) in item.channels.iter().enumerate() {
             for conn in self
                 .registry
                 .interested(channel)
                 .filter_map(|id| self.by_id.get(&id))
             {
                 match targets.iter_mut().find(|(target, _)| target == conn) {
-                    Some((_, channels)) => channels.push(channel),
-                    None => targets.push((*conn, vec![channel])),
+                    Some((_, places)) => places.push(place),
+                    None => targets.push((*conn, vec![place])),
                 }
             }
         }
@@ -284,6 +299,11 @@ impl Switchboard {
                 linked: self.announced(),
                 expected: self.links_expected,
             },
+            Question::History {
+                channel,
+                after,
+                count,
+            } => self.past(channel, *after, *count as usize, now),
         };
         let mut frame = Down::Answer { ticket, answer }.encode();
         if frame.len() > self.limits.bus_message_bytes {
@@ -296,6 +316,6 @@ impl Switchboard {
 
 /// At least what the event takes on a link.
 fn item_bytes(item: &Item<'_>) -> usize {
-    let channels: usize = item.channels.iter().map(|channel| channel.len() + 4).sum();
+    let channels: usize = item.channels.iter().map(|channel| channel.len() + 21).sum();
     channels + item.content.len() + item.user_id.map_or(0, str::len) + 64
 }

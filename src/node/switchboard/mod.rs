@@ -11,6 +11,7 @@
 mod courier;
 mod errands;
 mod hear;
+mod remembering;
 mod telling;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -21,6 +22,7 @@ use foldhash::fast::FixedState;
 use crate::base::bytes::{Inbox, Outbox};
 use crate::base::counters::Counters;
 use crate::base::dice::Dice;
+use crate::base::history_rule::HistoryRule;
 use crate::base::ids::ConnId;
 use crate::base::limits::Limits;
 use crate::base::now::{Moment, Now};
@@ -30,6 +32,7 @@ pub use crate::node::switchboard::courier::Watched;
 use crate::node::{Ending, Node, Origin, Output, Peer};
 use crate::realtime::cache::Cache;
 use crate::realtime::counting::Counting;
+use crate::realtime::history::History;
 use crate::realtime::registry::{LinkId, Registry};
 use crate::realtime::sessions::Sessions;
 use crate::realtime::watching::Watching;
@@ -48,6 +51,8 @@ pub struct SwitchboardOptions {
     pub limits: Limits,
     /// Whose events are reported to the courier; without any there is none.
     pub watched: Watched,
+    /// Which channels keep history.
+    pub history: Vec<HistoryRule>,
     /// From the operating system's entropy.
     pub seed: [u8; 16],
 }
@@ -91,6 +96,7 @@ pub struct Switchboard {
     pub(super) links_expected: u32,
     pub(super) registry: Registry,
     pub(super) cache: Cache,
+    pub(super) history: History,
     pub(super) counting: Counting,
     pub(super) watching: Watching,
     pub(super) sessions: Sessions,
@@ -116,6 +122,7 @@ impl Switchboard {
             living,
             limits,
             watched,
+            history,
             seed,
         } = options;
         let mut dice = Dice::new(seed);
@@ -123,6 +130,7 @@ impl Switchboard {
             links_expected,
             registry: Registry::new(limits.presence_members, &mut dice),
             cache: Cache::new(&limits, &mut dice),
+            history: History::new(history, &limits, &mut dice),
             counting: Counting::new(&mut dice),
             watching: Watching::new(&mut dice),
             sessions: Sessions::new(&mut dice),
@@ -253,6 +261,8 @@ impl Switchboard {
             Order::Ask => {
                 self.counters.links = self.by_id.len() as u64;
                 self.counters.channels = self.registry.len() as u64;
+                self.counters.history_events = self.history.len() as u64;
+                self.counters.history_bytes = self.history.bytes() as u64;
                 self.report(master, &Report::Stats(self.counters.values()));
             }
             Order::Stop => self.outputs.push_back(Output::Quit),
@@ -308,6 +318,8 @@ impl Switchboard {
     ) -> Result<(), Garbled> {
         match message {
             Up::Announce(holding) => {
+                // While its link was away, its subscribers may have missed what others received.
+                self.history.forget(holding.channel);
                 let was_occupied = self.registry.is_occupied(holding.channel);
                 let added = self.registry.announce(id, &holding);
                 if !self.is_settling() {
