@@ -7,7 +7,8 @@ use crate::base::now::Now;
 use crate::node::switchboard::{Switchboard, Unanswered};
 use crate::realtime::registry::LinkId;
 use crate::wire::bus::{
-    Answer, Content, Down, Item, Member, Position, Question, Recover, RefusalReason, Terms, Up,
+    Answer, Content, Down, Item, Member, Outcome, Position, Question, Recover, RefusalReason,
+    Terms, Up,
 };
 
 impl Switchboard {
@@ -46,8 +47,19 @@ impl Switchboard {
                     self.watching.unwatch(id, user);
                 }
             }
+            Up::SessionEnded { name } => self.sessions.end(name, id),
+            Up::Errand {
+                ticket,
+                session,
+                errand,
+            } => self.pass_errand((conn, id), (ticket, session), errand, now),
+            Up::Outcome {
+                to,
+                session,
+                outcome,
+            } => self.pass_outcome(to, session, outcome, now),
             // A worker greets and announces once per link.
-            Up::Hello { .. } | Up::Announce(_) | Up::Announced => {}
+            Up::Hello { .. } | Up::Announce(_) | Up::Announced | Up::Sessions { .. } => {}
         }
     }
 
@@ -261,9 +273,16 @@ impl Switchboard {
                     now,
                 );
             }
+            Up::Errand { ticket, .. } => {
+                let (ticket, outcome) = (*ticket, Outcome::Busy);
+                self.send(conn, &Down::Outcome { ticket, outcome }, now);
+            }
             Up::Hello { .. }
             | Up::Announce(_)
             | Up::Announced
+            | Up::Sessions { .. }
+            | Up::SessionEnded { .. }
+            | Up::Outcome { .. }
             | Up::Unsubscribe { .. }
             | Up::Watch { .. }
             | Up::Unwatch { .. } => {}

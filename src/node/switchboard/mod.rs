@@ -9,6 +9,7 @@
 //! since an incomplete registry would promise too much.
 
 mod courier;
+mod errands;
 mod hear;
 mod remembering;
 mod telling;
@@ -34,10 +35,11 @@ use crate::realtime::counting::Counting;
 use crate::realtime::history::History;
 use crate::realtime::registry::{LinkId, Registry};
 use crate::realtime::replays::Replays;
+use crate::realtime::sessions::Sessions;
 use crate::realtime::spending::Spending;
 use crate::realtime::watching::Watching;
 use crate::session::link::next_frame;
-use crate::wire::bus::{Answer, Down, RefusalReason, Up, VERSION};
+use crate::wire::bus::{Answer, Down, Outcome, RefusalReason, Up, VERSION};
 use crate::wire::bus_codec::Garbled;
 use crate::wire::control::{Order, Report};
 
@@ -101,6 +103,7 @@ pub struct Switchboard {
     pub(super) watching: Watching,
     pub(super) spending: Spending,
     pub(super) replays: Replays,
+    pub(super) sessions: Sessions,
     pub(super) lines: Lines,
     pub(super) links: Vec<Option<Link>>,
     pub(super) by_id: HashMap<LinkId, ConnId, FixedState>,
@@ -136,6 +139,7 @@ impl Switchboard {
             watching: Watching::new(&mut dice),
             spending: Spending::default(),
             replays: Replays::default(),
+            sessions: Sessions::new(&mut dice),
             lines: Lines::new(usize::MAX),
             links: Vec::new(),
             by_id: HashMap::default(),
@@ -239,10 +243,14 @@ impl Switchboard {
                 let message = Up::decode(frame)?;
                 let full = self.held.len() >= self.limits.held_messages;
                 // What tells of a change cannot be refused; there is no more of it than there are
-                // subscriptions and users watched.
+                // subscriptions, users watched and sessions.
                 let tells = matches!(
                     message,
-                    Up::Unsubscribe { .. } | Up::Watch { .. } | Up::Unwatch { .. }
+                    Up::Unsubscribe { .. }
+                        | Up::Watch { .. }
+                        | Up::Unwatch { .. }
+                        | Up::SessionEnded { .. }
+                        | Up::Outcome { .. }
                 );
                 if full && !tells {
                     self.turn_away(conn, &message, now);
@@ -326,6 +334,12 @@ impl Switchboard {
                     }
                     self.tell_occupancy(holding.channel, was_occupied, now);
                     self.report_all();
+                }
+                Ok(())
+            }
+            Up::Sessions { names } => {
+                for name in names {
+                    self.sessions.hold(name, id);
                 }
                 Ok(())
             }
@@ -423,6 +437,9 @@ impl Switchboard {
                 self.watching.drop_link(id);
                 let dropped = self.registry.drop_link(id);
                 self.tell_dropped(&dropped, now);
+                for caller in self.sessions.drop_link(id) {
+                    self.tell_caller(caller, Outcome::Gone, now);
+                }
                 self.report_all();
             }
         }
