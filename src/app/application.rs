@@ -205,7 +205,7 @@ pub trait Outlet {
 pub struct Denial<'a> {
     /// The path or the channel.
     pub what: &'a str,
-    /// As which key's holder; empty if none was named.
+    /// As which key's holder; empty if none that exists was named.
     pub key: &'a str,
     pub why: &'a str,
 }

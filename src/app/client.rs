@@ -233,7 +233,7 @@ impl Client {
             cx.counters.signatures_refused += 1;
             let denial = Denial {
                 what,
-                key: auth.split_once(':').map_or("", |(key, _)| key),
+                key: self.app.known_key(auth.split_once(':').map(|(key, _)| key)),
                 why: "the signature does not match, or its key may not sign for clients",
             };
             cx.outlet.denied(conn, &denial, cx.now);

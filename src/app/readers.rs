@@ -88,7 +88,7 @@ fn admit(
     let guarded = |name: &&String| ChannelKind::of(name).needs_auth();
     let is_signed = signed.parameter("auth_signature").is_some();
     if is_signed {
-        verify(&signed, app).map_err(|why| deny(conn, &signed, &why, cx))?;
+        verify(&signed, app).map_err(|why| deny(conn, &signed, app, &why, cx))?;
     } else if let Some(name) = channels.iter().find(guarded) {
         let text = format!("To read {name}, the URL has to be signed by the app's server");
         return Err(Response::error(401, &text));
@@ -113,11 +113,17 @@ fn verify(signed: &SignedRequest<'_>, app: &App) -> Result<(), Cow<'static, str>
     verified.map_err(SignatureFault::text)
 }
 
-fn deny(conn: ConnId, signed: &SignedRequest<'_>, why: &str, cx: &mut Cx<'_>) -> Response {
+fn deny(
+    conn: ConnId,
+    signed: &SignedRequest<'_>,
+    app: &App,
+    why: &str,
+    cx: &mut Cx<'_>,
+) -> Response {
     cx.counters.signatures_refused += 1;
     let denial = Denial {
         what: signed.path,
-        key: signed.parameter("auth_key").unwrap_or(""),
+        key: app.known_key(signed.parameter("auth_key")),
         why,
     };
     cx.outlet.denied(conn, &denial, cx.now);
