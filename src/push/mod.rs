@@ -3,6 +3,7 @@
 //! bytes, a connection is somebody else's.
 
 pub mod facts;
+pub mod geo;
 pub mod lanes;
 pub mod token;
 pub mod token_key;
