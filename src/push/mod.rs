@@ -5,6 +5,7 @@
 pub mod facts;
 pub mod geo;
 pub mod lanes;
+pub mod registration;
 pub mod token;
 pub mod token_key;
 pub mod truth;

@@ -229,7 +229,10 @@ fn read_fid(text: &str) -> Result<Zeroizing<String>, &'static str> {
 
 /// Checks it as far as can be done without asking its service, and writes it in one form.
 fn read_subscription(text: &str) -> Result<Zeroizing<String>, &'static str> {
-    let Ok(Subscription { endpoint, keys }) = serde_json::from_str(text) else {
+    let read = serde_json::from_str(text).ok();
+    // A list would be read field by field, too.
+    let read = read.filter(|_| text.trim_start().starts_with('{'));
+    let Some(Subscription { endpoint, keys }) = read else {
         return Err("is not a subscription: {\"endpoint\", \"keys\": {\"p256dh\", \"auth\"}}");
     };
     let target = Target::parse_web(&endpoint).map_err(|_| "has an endpoint that is no URL")?;
@@ -348,6 +351,10 @@ mod tests {
             (Service::FcmFid, "x".repeat(FID_BYTES_MAX + 1)),
             (Service::WebPush, "tiger".into()),
             (Service::WebPush, "{}".into()),
+            (
+                Service::WebPush,
+                format!(r#"["{good}",["{AUTH}","{POINT}"]]"#),
+            ),
             (Service::WebPush, web("http://tiger.example/", POINT, AUTH)),
             (Service::WebPush, web("tiger", POINT, AUTH)),
             (Service::WebPush, web(r"https://a/tiger\u0022", POINT, AUTH)),

@@ -7,6 +7,8 @@
 //! for one row opens in no other, unless it has the binding that knows no rows. No fault holds
 //! anything of a token or a key.
 
+use std::fmt;
+
 use aes_gcm::aead::inout::InOutBuf;
 use aes_gcm::{AeadInOut, Aes256Gcm, KeyInit};
 use aws_lc_rs::hmac;
@@ -76,8 +78,8 @@ pub struct Row<'a> {
     pub service: Service,
 }
 
-/// A token as it is kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A token as it is kept. Prints as dots, since what is sealed is nobody's business either.
+#[derive(Clone, PartialEq, Eq)]
 pub struct SealedToken {
     /// Base64 with padding, and so are the next two.
     pub encrypted_token: String,
@@ -88,6 +90,12 @@ pub struct SealedToken {
     /// HMAC-SHA256 of app, service and token in hexadecimal digits: the same for the same token
     /// under the same key, and of no use to whoever lacks the key.
     pub index: String,
+}
+
+impl fmt::Debug for SealedToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "•••• by {}", self.key_id.as_str())
+    }
 }
 
 /// Why a vault cannot be used.
