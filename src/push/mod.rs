@@ -2,6 +2,7 @@
 //! is handed on. And how the tokens of devices are kept. Pure, and without a protocol: a body is
 //! bytes, a connection is somebody else's.
 
+pub mod device;
 pub mod facts;
 pub mod geo;
 pub mod lanes;
