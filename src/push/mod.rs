@@ -3,8 +3,10 @@
 //! bytes, a connection is somebody else's.
 
 pub mod device;
+pub mod entra;
 pub mod facts;
 pub mod geo;
+pub mod key_vault;
 pub mod lanes;
 pub mod registration;
 pub mod token;

@@ -185,6 +185,10 @@ fn what_is_wrong_is_told_by_field() {
         assert!(why.text().starts_with(field), "{}", why.text());
     }
     assert!(with(&topics(1000)).is_ok(), "the same one twice is one");
+}
+
+#[test]
+fn what_is_no_registration_is_refused_without_repeating_it() {
     let whole = [
         ("{", "no JSON"),
         ("[]", "no JSON object"),
@@ -203,6 +207,10 @@ fn what_is_wrong_is_told_by_field() {
         let why = read(json).map(|_| ()).expect_err(json).text();
         assert!(why.contains(words) && !why.contains("tiger"), "{why}");
     }
+}
+
+#[test]
+fn what_is_needed_is_asked_for_by_name() {
     let needed = [
         ("{}", "device_id"),
         (r#"{"device_id":null}"#, "device_id"),

@@ -87,8 +87,10 @@ pub struct SealedToken {
     pub token_tag: String,
     pub key_id: KeyId,
     pub binding: Binding,
-    /// HMAC-SHA256 of app, service and token in hexadecimal digits: the same for the same token
-    /// under the same key, and of no use to whoever lacks the key.
+    /// HMAC-SHA256 of `APP NUL SERVICE NUL TOKEN` in hexadecimal digits, where the token of Web Push
+    /// is its endpoint: the same for the same token under the same key, and of no use to whoever
+    /// lacks the key. It is keyed by HKDF-SHA256 of the token key, without salt, for
+    /// `lineman token index`.
     pub index: String,
 }
 
