@@ -29,6 +29,10 @@ key = "client-test-key"
 secret = "client-test-secret"
 watchlists = true
 
+[[apps.history]]
+pattern = "*kept-*"
+events = 5_000
+
 # The scorecard listens there while it runs; elsewhere nobody does.
 [[apps.webhooks]]
 url = "http://127.0.0.1:WEBHOOK_PORT/"
@@ -197,4 +201,9 @@ fn a_shell_script_can_publish() {
 #[test]
 fn killed_processes_are_replaced_under_traffic() {
     node("crash.test.mjs");
+}
+
+#[test]
+fn with_the_add_on_a_client_that_comes_back_has_missed_nothing_or_knows() {
+    node("recovery.test.mjs");
 }
