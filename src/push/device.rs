@@ -293,12 +293,13 @@ impl Device {
         end.is_some_and(|end| end <= now.unix_ms)
     }
 
-    /// An end that was said of the token before it is not the new one's.
+    /// An end that was said of the token before it is not the new one's, and one that has passed
+    /// was wrong.
     fn set_token(&mut self, token: &ClearToken, vault: &TokenVault, dice: &mut Dice, now: Now) {
         let known = vault
             .indexes(&self.app_id, token)
             .contains(&self.sealed.index);
-        if !known {
+        if !known || self.is_expired(now) {
             self.profile.token_expires_ms = None;
         }
         self.sealed = vault.seal(&self.row(), token, dice);

@@ -229,6 +229,19 @@ fn upkeep_retires_what_expired_and_removes_what_was_inactive_for_long() {
 }
 
 #[test]
+fn a_token_that_outlives_its_end_and_is_registered_again_has_none() {
+    let mut play = Play::new();
+    let mut device = play.device(r#","token_expires_at":1800000060"#);
+    play.register(&mut device, "first-token", "", 59);
+    assert!(!device.is_reachable(at(60)), "the end still holds");
+    play.register(&mut device, "first-token", "", 61);
+    assert!(device.is_reachable(at(1000)));
+    let later = r#","token_expires_at":1800000100"#;
+    play.register(&mut device, "first-token", later, 62);
+    assert!(device.is_reachable(at(99)) && !device.is_reachable(at(100)));
+}
+
+#[test]
 fn a_rotation_reseals_a_device_once() {
     let mut play = Play::new();
     let mut device = play.device("");

@@ -1,7 +1,7 @@
 //! What a client says of its device, as JSON: read, checked, and the changes it asks for. Does not
 //! know whether the client may say so. Invariants: what is wrong is told with the name of the field
-//! and nothing of what stood there. Nothing but the token itself holds the token: a client that
-//! copies it into another field, where it would be kept in clear, is refused.
+//! and nothing of what stood there. A client that copies the token it sends into another field, where
+//! it would be kept in clear, is refused.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -211,11 +211,7 @@ impl Registration {
             },
         };
         let token = read_token(service, raw.token)?;
-        let mut change = raw.change(bounds, now)?;
-        if let (Service::WebPush, None) = (service, change.token_expires_ms) {
-            change.token_expires_ms = Some(read_subscription_expiry(raw.token, now)?);
-        }
-        check_copies(&token, Some(&device_id), &change)?;
+        let change = raw.change_with(&token, Some(&device_id), bounds, now)?;
         Ok(Registration {
             device_id: device_id.into_owned(),
             platform,
@@ -237,12 +233,13 @@ impl Update {
         if let Some((field, _)) = fixed.iter().find(|(_, sent)| sent.is_some()) {
             return fault(field, "cannot change; register the device anew");
         }
-        let token = raw.token.map(|sent| read_token(service, Some(sent)));
-        let token = token.transpose()?;
-        let change = raw.change(bounds, now)?;
-        if let Some(token) = &token {
-            check_copies(token, None, &change)?;
+        if raw.token.is_none() {
+            let (token, change) = (None, raw.change(bounds, now)?);
+            return Ok(Update { token, change });
         }
+        let token = read_token(service, raw.token)?;
+        let change = raw.change_with(&token, None, bounds, now)?;
+        let token = Some(token);
         Ok(Update { token, change })
     }
 }
@@ -272,6 +269,22 @@ impl<'a> Raw<'a> {
                 ),
             }
         })
+    }
+
+    /// The change that goes with a token.
+    fn change_with(
+        &self,
+        token: &ClearToken,
+        device_id: Option<&str>,
+        bounds: &DeviceBounds,
+        now: Now,
+    ) -> Checked<Change> {
+        let mut change = self.change(bounds, now)?;
+        if let (Service::WebPush, None) = (token.service(), change.token_expires_ms) {
+            change.token_expires_ms = Some(read_subscription_expiry(self.token, now)?);
+        }
+        check_copies(token, device_id, &change)?;
+        Ok(change)
     }
 
     fn change(&self, bounds: &DeviceBounds, now: Now) -> Checked<Change> {

@@ -125,6 +125,10 @@ fn a_subscription_is_taken_as_browsers_give_it() {
     let said = device(&web("1800000000001"), r#","token_expires_at":1800000009"#);
     let said = profile(said.expect("a browser"));
     assert_eq!(said.token_expires_ms, Some(1_800_000_009_000));
+    let news = format!(r#"{{"token":{}}}"#, web("1800000000001"));
+    let news = Update::read(&news, Service::WebPush, &DeviceBounds::default(), now());
+    let news = news.expect("an update").change.token_expires_ms;
+    assert_eq!(news, Some(Some(1_800_000_000_001)));
     for expiry in ["1", "\"x\"", "1e30"] {
         let why = device(&web(expiry), "").map(|_| ()).expect_err(expiry);
         assert_eq!(why.field, "expirationTime", "{expiry}");

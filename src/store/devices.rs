@@ -113,8 +113,8 @@ pub fn find(from: &Connection, app_id: &str, device_id: &str) -> rusqlite::Resul
     found.map(|device| with_topics(from, device)).transpose()
 }
 
-/// All devices of the app that hold a token; `indexes` are those of the vault for it. They have to
-/// be retired or removed before another device is put with this token.
+/// The active devices of the app that hold a token, one at most but during a rotation; `indexes` are
+/// those of the vault for it. They have to be retired before another device is put with this token.
 pub fn holders(
     from: &Connection,
     app_id: &str,
@@ -122,7 +122,8 @@ pub fn holders(
 ) -> rusqlite::Result<Vec<Device>> {
     let marks = vec!["?"; indexes.len()].join(",");
     let sql = format!(
-        "SELECT * FROM device_registrations WHERE app_id = ? AND token_index IN ({marks}) ORDER BY id"
+        "SELECT * FROM device_registrations \
+         WHERE app_id = ? AND token_index IN ({marks}) AND is_active = 1 ORDER BY id"
     );
     let values = std::iter::once(app_id).chain(indexes.iter().map(String::as_str));
     let mut statement = from.prepare_cached(&sql)?;

@@ -39,9 +39,8 @@ CREATE TABLE device_registrations (
     CHECK ((last_known_latitude IS NULL) = (last_known_longitude IS NULL))
 ) STRICT;
 
--- A token is of one device. One that was replaced keeps what it had until it is removed.
+-- A token is of one active device. One that was replaced keeps what it had until it is removed.
 CREATE UNIQUE INDEX device_by_token ON device_registrations (app_id, token_index) WHERE is_active = 1;
-CREATE INDEX device_by_any_token ON device_registrations (app_id, token_index);
 CREATE INDEX device_by_user ON device_registrations (app_id, user_id) WHERE user_id IS NOT NULL;
 CREATE INDEX device_by_platform ON device_registrations (app_id, platform, id);
 CREATE INDEX device_by_expiry ON device_registrations (token_expires_at)
