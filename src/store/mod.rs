@@ -1,4 +1,5 @@
 //! What must survive a crash, on the disk. Blocking libraries on named threads, reached over bounded
-//! queues; knows neither nodes nor sockets, only `push/facts`.
+//! queues; knows neither nodes nor sockets, only what `push` wants kept.
 
+pub mod devices;
 pub mod sqlite;
