@@ -12,7 +12,7 @@ use crate::app::probe::READ_METHODS;
 use crate::base::ids::ConnId;
 use crate::base::names::{is_cache, user_of};
 use crate::wire::bus::{
-    Answer, Cached, ChannelCounts, Content, InfoWanted, Item, Question, RefusalReason,
+    Answer, Cached, ChannelCounts, Content, InfoWanted, Item, Question, Reach, RefusalReason,
 };
 use crate::wire::http::{Request, Response};
 use crate::wire::pusher::json_string;
@@ -282,9 +282,11 @@ fn terminate(conn: ConnId, app_id: &str, user_id: &str, cx: &mut Cx<'_>) -> Outc
 pub fn respond(call: Call, answer: Result<Answer<'_>, Unavailable>, cx: &mut Cx<'_>) -> Response {
     let publishing = matches!(call, Call::Publish { .. });
     let body = match (call, answer) {
-        (Call::Publish { batch, wanted }, Ok(Answer::Published(counts))) => {
+        (Call::Publish { batch, wanted }, Ok(Answer::Published { counts, reach })) => {
             cx.counters.events_published += wanted.len() as u64;
-            published(batch, &wanted, &counts)
+            let mut fields = published(batch, &wanted, &counts);
+            fields.extend(local_only(reach));
+            format!("{{{}}}", fields.join(","))
         }
         (Call::Channels(info), Ok(Answer::Channels(channels))) => {
             let mut body = String::from("{\"channels\":{");
@@ -309,7 +311,9 @@ pub fn respond(call: Call, answer: Result<Answer<'_>, Unavailable>, cx: &mut Cx<
             }
             format!("{{{}}}", fields.join(","))
         }
-        (Call::Terminate, Ok(Answer::Published(_))) => "{}".to_owned(),
+        (Call::Terminate, Ok(Answer::Published { reach, .. })) => {
+            format!("{{{}}}", local_only(reach).unwrap_or_default())
+        }
         (Call::Users, Ok(Answer::Users(users))) => {
             let users: Vec<String> = users
                 .iter()
@@ -334,13 +338,20 @@ fn unavailable(publishing: bool, cx: &mut Cx<'_>) -> Response {
         .with_header("Retry-After", "1")
 }
 
+/// What is said of an event that may have reached this server alone: a field, since official
+/// libraries take any JSON with 200, and some nothing else.
+fn local_only(reach: Reach) -> Option<String> {
+    (reach == Reach::Here).then(|| "\"cluster\":\"local\"".to_owned())
+}
+
+/// What was wanted, as fields of a JSON object.
 fn published(
     batch: bool,
     wanted: &[(Vec<String>, InfoWanted)],
     counts: &[ChannelCounts],
-) -> String {
+) -> Vec<String> {
     if !wanted.iter().any(|(_, info)| info.any()) {
-        return "{}".to_owned();
+        return Vec::new();
     }
     let mut counts = counts.iter().copied();
     let mut per_event = wanted.iter().map(|(channels, info)| {
@@ -360,14 +371,14 @@ fn published(
                 first.map_or_else(|| "{}".to_owned(), |(_, attributes)| attributes)
             })
             .collect();
-        return format!("{{\"batch\":[{}]}}", entries.join(","));
+        return vec![format!("\"batch\":[{}]", entries.join(","))];
     }
     let channels = per_event.next().unwrap_or_default();
     let entries: Vec<String> = channels
         .into_iter()
         .map(|(name, attributes)| format!("{}:{attributes}", json_string(name)))
         .collect();
-    format!("{{\"channels\":{{{}}}}}", entries.join(","))
+    vec![format!("\"channels\":{{{}}}", entries.join(","))]
 }
 
 /// What was wanted and applies to the channel, as fields of a JSON object.

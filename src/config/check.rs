@@ -16,7 +16,7 @@ use crate::config::program::Program;
 use crate::config::secret::{self, Fetch};
 use crate::config::url::{self, ListenUrl, Scheme};
 use crate::config::{
-    Config, FilesRoot, Listen, LogFormat, LogOptions, limits, proxies, tls, webhooks,
+    Config, FilesRoot, Listen, LogFormat, LogOptions, cluster, limits, proxies, tls, webhooks,
 };
 use crate::wire::deflate::{WINDOW_BITS_MAX, WINDOW_BITS_MIN};
 use crate::wire::deflate_offer::DeflateOptions;
@@ -101,9 +101,10 @@ pub(super) fn check(
     let log = check_log(&mut checker, &raw.log);
     let workers = resolve_workers(raw.workers);
     let listen = check_listen(&mut checker, &raw.listen, (workers, program));
-    let secrets = secret::fetch_all(&mut checker, &raw.apps, base, fetch);
+    let mut secrets = secret::fetch_all(&mut checker, &raw.apps, base, fetch);
     check_apps(&mut checker, &raw, &listen, &secrets.of_apps);
     let webhooks = webhooks::check(&mut checker, &raw);
+    let cluster = cluster::check(&mut checker, &raw, (base, fetch), &mut secrets);
     let deflate = check_websocket(&mut checker, &raw.websocket);
     let at = [Key("http"), Key("cors_origins")];
     check_origins(&mut checker, &at, &raw.http.cors_origins);
@@ -137,6 +138,7 @@ pub(super) fn check(
         listen,
         apps: apps.collect(),
         webhooks,
+        cluster,
         store_dir: raw.store.dir,
         limits: raw.limits,
         deflate,

@@ -5,7 +5,7 @@
 use std::fmt::Write;
 
 use crate::base::limits::Limits;
-use crate::config::webhooks;
+use crate::config::{cluster, webhooks};
 
 /// One key.
 pub struct KeyRow {
@@ -303,6 +303,7 @@ pub const TABLES: &[TableRow] = &[
     webhooks::APP_TABLE,
     webhooks::TABLE,
     webhooks::STORE_TABLE,
+    cluster::TABLE,
     TableRow {
         heading: "[http]",
         help: "What is said to browsers.",
@@ -536,6 +537,7 @@ mod tests {
                     "limits",
                     "webhooks",
                     "store",
+                    "cluster",
                     "tls",
                     "sni",
                 ];

@@ -9,6 +9,7 @@ use toml::de::DeTable;
 
 use crate::base::limits::Limits;
 use crate::config::check;
+use crate::config::cluster::RawCluster;
 use crate::config::problem::{ConfigError, Problem, render};
 use crate::config::program::Program;
 use crate::config::secret::{Fetch, RawSecret};
@@ -35,6 +36,7 @@ pub(super) struct RawConfig {
     pub http: RawHttp,
     pub webhooks: RawWebhooks,
     pub store: RawStore,
+    pub cluster: RawCluster,
     pub limits: Limits,
 }
 
@@ -56,6 +58,7 @@ impl Default for RawConfig {
             http: RawHttp::default(),
             webhooks: RawWebhooks::default(),
             store: RawStore::default(),
+            cluster: RawCluster::default(),
             limits: Limits::default(),
         }
     }

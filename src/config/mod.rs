@@ -3,6 +3,7 @@
 //! exists was checked whole; nobody checks it again.
 
 pub mod check;
+pub mod cluster;
 pub mod diff;
 pub mod keys;
 mod limits;
@@ -23,6 +24,7 @@ use crate::app::apps::App;
 use crate::app::handler::Handler;
 use crate::base::limits::Limits;
 use crate::base::tls_rules::ClientAuth;
+use crate::config::cluster::Cluster;
 use crate::config::proxies::Proxies;
 use crate::config::secret::Kept;
 use crate::config::tls::ListenTls;
@@ -54,6 +56,8 @@ pub struct Config {
     pub apps: Vec<App>,
     /// Of all apps; without any there is no courier.
     pub webhooks: Vec<Webhook>,
+    /// `None`: this server is alone.
+    pub cluster: Option<Cluster>,
     /// Where the database lies; `None` leaves the choice to `run`.
     pub store_dir: Option<PathBuf>,
     pub limits: Limits,

@@ -5,12 +5,12 @@
 use crate::base::ids::SocketId;
 use crate::wire::bus_codec::{Garbled, Reader, Writer};
 pub use crate::wire::bus_parts::{
-    Answer, Cached, ChannelCounts, Content, Holding, InfoWanted, Item, Member, Question,
+    Answer, Cached, ChannelCounts, Content, Holding, InfoWanted, Item, Member, Question, Reach,
     RefusalReason,
 };
 
 /// Raised with every change of a message.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// Worker to switchboard.
 #[derive(Clone, Debug, PartialEq, Eq)]

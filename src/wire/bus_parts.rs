@@ -113,8 +113,12 @@ pub enum RefusalReason {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer<'a> {
     /// One entry per channel of each item that wanted info, in the order of the call. Sent when
-    /// the kernel has the event on the link of every worker with subscribers.
-    Published(Vec<ChannelCounts>),
+    /// the kernel has the event on the link of every worker with subscribers, and in a cluster Redis
+    /// has answered, or will not.
+    Published {
+        counts: Vec<ChannelCounts>,
+        reach: Reach,
+    },
     /// Names without the app, sorted.
     Channels(Vec<(&'a str, ChannelCounts)>),
     /// Zero subscriptions: not occupied.
@@ -126,8 +130,19 @@ pub enum Answer<'a> {
     Ready {
         linked: u32,
         expected: u32,
+        /// In a cluster; whether this server has joined it.
+        joined: Option<bool>,
     },
     Refused(RefusalReason),
+}
+
+/// How far an event has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// To every server there is.
+    Everywhere,
+    /// To this server; of the others nobody can say.
+    Here,
 }
 
 impl<'a> Member<'a> {
@@ -317,8 +332,9 @@ impl RefusalReason {
 impl<'a> Answer<'a> {
     pub(super) fn write(&self, to: &mut Writer) {
         match self {
-            Answer::Published(counts) => {
+            Answer::Published { counts, reach } => {
                 to.u8(0).list(counts, |to, counts| counts.write(to));
+                to.u8(u8::from(*reach == Reach::Here));
             }
             Answer::Channels(channels) => {
                 to.u8(1).list(channels, |to, (name, counts)| {
@@ -335,8 +351,15 @@ impl<'a> Answer<'a> {
                     to.text(user);
                 });
             }
-            Answer::Ready { linked, expected } => {
+            Answer::Ready {
+                linked,
+                expected,
+                joined,
+            } => {
                 to.u8(4).u32(*linked).u32(*expected);
+                to.option(*joined, |to, joined| {
+                    to.u8(u8::from(joined));
+                });
             }
             Answer::Refused(reason) => reason.write(to.u8(5)),
         }
@@ -344,7 +367,13 @@ impl<'a> Answer<'a> {
 
     pub(super) fn read(from: &mut Reader<'a>) -> Result<Answer<'a>, Garbled> {
         Ok(match from.u8()? {
-            0 => Answer::Published(from.list(ChannelCounts::read)?),
+            0 => Answer::Published {
+                counts: from.list(ChannelCounts::read)?,
+                reach: match from.u8()? {
+                    0 => Reach::Everywhere,
+                    _ => Reach::Here,
+                },
+            },
             1 => {
                 Answer::Channels(from.list(|from| Ok((from.text()?, ChannelCounts::read(from)?)))?)
             }
@@ -356,6 +385,7 @@ impl<'a> Answer<'a> {
             4 => Answer::Ready {
                 linked: from.u32()?,
                 expected: from.u32()?,
+                joined: from.option(|from| Ok(from.u8()? != 0))?,
             },
             5 => Answer::Refused(RefusalReason::read(from)?),
             _ => return Err(Garbled),

@@ -96,7 +96,14 @@ fn answers() -> Vec<Down<'static>> {
     };
     let answer = |answer| Down::Answer { ticket: 5, answer };
     vec![
-        answer(Answer::Published(vec![counts, counts])),
+        answer(Answer::Published {
+            counts: vec![counts, counts],
+            reach: Reach::Everywhere,
+        }),
+        answer(Answer::Published {
+            counts: Vec::new(),
+            reach: Reach::Here,
+        }),
         answer(Answer::Channels(vec![("a", counts)])),
         answer(Answer::Channel {
             counts,
@@ -106,6 +113,7 @@ fn answers() -> Vec<Down<'static>> {
         answer(Answer::Ready {
             linked: 1,
             expected: 2,
+            joined: Some(true),
         }),
         answer(Answer::Refused(RefusalReason::Congested)),
     ]

@@ -4,6 +4,7 @@
 pub mod bus;
 pub mod bus_codec;
 pub mod bus_parts;
+pub mod cluster;
 pub mod control;
 pub mod courier_bus;
 pub mod deflate;
@@ -24,6 +25,7 @@ pub mod proxy;
 pub mod pusher;
 pub mod query;
 pub mod raw;
+pub mod resp;
 pub mod sign;
 pub mod target;
 pub mod websocket;

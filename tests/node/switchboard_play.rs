@@ -35,6 +35,7 @@ impl Board {
             living,
             limits,
             watched,
+            cluster: None,
             seed: [6; 16],
         };
         Board {

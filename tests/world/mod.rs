@@ -159,6 +159,7 @@ impl World {
                 living: self.processes.iter().flatten().map(|it| it.id).collect(),
                 limits: self.limits.clone(),
                 watched: Default::default(),
+                cluster: None,
                 seed,
             };
             Box::new(Switchboard::new(options, self.now))
