@@ -1,5 +1,8 @@
 //! A real Redis, or Valkey, of a test's own. Invariant: it does not outlive the test.
 
+// Each test file uses its own part of this module.
+#![allow(dead_code)]
+
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};

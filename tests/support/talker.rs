@@ -1,6 +1,9 @@
 //! A client of lines that hears at any time, and the demo app's backend. Invariant: no wait is
 //! without end.
 
+// Each test file uses its own part of this module.
+#![allow(dead_code)]
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::sync::{Arc, Mutex};

@@ -18,7 +18,7 @@ use crate::wire::cluster::{Said, Script};
 /// Mere counts are written this long after they changed, with all that changed meanwhile.
 const COUNTS_AFTER: Duration = Duration::from_millis(100);
 /// Users in one message; there are more only when a server joins.
-const USERS_AT_ONCE: usize = 500;
+const USERS_AT_ONCE: usize = 100;
 
 /// One channel.
 #[derive(Default)]

@@ -197,6 +197,9 @@ impl Switchboard {
         let (redis, bytes) = Redis::open(&cluster.options.login, &SCRIPTS, now);
         cluster.redis = Some(redis);
         cluster.stage = Stage::Greeting(conn);
+        // Events stop at `link_bytes`, changes at the waterline.
+        let bytes_max = self.limits.link_bytes.saturating_add(4 * WATERLINE);
+        self.lines.open(conn, bytes_max);
         let _ = self.lines.push(conn, |out| out.push(&bytes));
     }
 
