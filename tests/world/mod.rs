@@ -5,6 +5,9 @@
 
 pub mod apps;
 pub mod client;
+pub mod redis;
+mod time;
+pub mod view;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -56,6 +59,7 @@ enum End {
     /// In the queue of the switchboard's listener, which outlives it.
     Backlog,
     Client(usize),
+    Redis,
 }
 
 /// One direction of a pipe.
@@ -101,11 +105,34 @@ pub struct World {
     kernel_bytes: usize,
     /// Bytes carried per step: everything at once, or as chance has it.
     random_cuts: bool,
+    /// Where the cluster meets, and which of its worlds this is.
+    redis: Option<redis::Shared>,
+    number: usize,
 }
 
 impl World {
     /// Starts all processes.
     pub fn new(workers: usize, limits: Limits, seed: u64, random_cuts: bool) -> World {
+        World::made((workers, limits), seed, random_cuts, None)
+    }
+
+    /// One server of a cluster, by its number there.
+    pub fn in_cluster(
+        server: (usize, Limits),
+        seed: u64,
+        redis: redis::Shared,
+        number: usize,
+    ) -> World {
+        World::made(server, seed, true, Some((redis, number)))
+    }
+
+    fn made(
+        (workers, limits): (usize, Limits),
+        seed: u64,
+        random_cuts: bool,
+        cluster: Option<(redis::Shared, usize)>,
+    ) -> World {
+        let (redis, number) = cluster.unzip();
         let mut bytes = [0; 16];
         bytes[..8].copy_from_slice(&seed.to_le_bytes());
         let mut world = World {
@@ -124,6 +151,8 @@ impl World {
             clients: Vec::new(),
             kernel_bytes: 64 * 1024,
             random_cuts,
+            redis,
+            number: number.unwrap_or(0),
         };
         if random_cuts {
             // Small ones too: what is not with the kernel dies with its process.
@@ -159,7 +188,7 @@ impl World {
                 living: self.processes.iter().flatten().map(|it| it.id).collect(),
                 limits: self.limits.clone(),
                 watched: Default::default(),
-                cluster: None,
+                cluster: self.redis.is_some().then(redis::options),
                 seed,
             };
             Box::new(Switchboard::new(options, self.now))
@@ -323,6 +352,13 @@ impl World {
         target.node.opened(conn, origin, now);
     }
 
+    fn join_redis(&mut self, pipe: usize, from: End) {
+        self.next_pipe += 1;
+        let ends = [from, End::Redis];
+        let (ways, closed) = Default::default();
+        self.pipes.insert(pipe, Pipe { ends, ways, closed });
+    }
+
     fn seat(&mut self, process: usize, pipe: usize) -> ConnId {
         let generation = self.next_pipe as u32;
         let process = self.processes[process].as_mut().expect("alive");
@@ -368,11 +404,8 @@ impl World {
                     process.node.file_opened(conn, Err(NoFile::Absent), now);
                 }
                 Some(Output::ReadFile(..) | Output::CloseFile(_)) => {}
-                Some(
-                    Output::Dial(Peer::Outside(_) | Peer::Courier)
-                    | Output::HangUp(_)
-                    | Output::AskStore,
-                ) => {
+                Some(Output::Dial(Peer::Outside(dial))) => self.dial_redis(index, dial),
+                Some(Output::Dial(Peer::Courier) | Output::HangUp(_) | Output::AskStore) => {
                     unreachable!("no handler of these workers dials")
                 }
                 Some(Output::StopAccepting | Output::ReadCertificates) => {}
@@ -480,6 +513,7 @@ impl World {
         match end {
             End::Client(client) => !self.clients[client].stalled,
             End::Backlog => false,
+            End::Redis => self.is_redis_awake(),
             End::Process(index, conn) => self.processes[index]
                 .as_ref()
                 .is_some_and(|p| p.node.wants_input(conn)),
@@ -488,6 +522,7 @@ impl World {
 
     /// Carries some bytes over one pipe; false when there is nothing to carry.
     pub fn carry(&mut self) -> bool {
+        self.hear_from_redis();
         let busy = self.busy_ways();
         if busy.is_empty() {
             return false;
@@ -510,7 +545,10 @@ impl World {
         let ended = way.shut && way.bytes.is_empty();
         way.told |= ended;
         let (sender, receiver) = (pipe.ends[side], pipe.ends[1 - side]);
-        self.hand_over(receiver, &mut bytes, ended);
+        match receiver {
+            End::Redis => self.tell_redis(index, &bytes),
+            _ => self.hand_over(receiver, &mut bytes, ended),
+        }
         if let End::Process(process, conn) = sender {
             self.flush(process, conn);
             self.drain(process);
@@ -527,7 +565,7 @@ impl World {
                 let reply = std::mem::take(&mut self.clients[client].reply);
                 self.send(client, &reply);
             }
-            End::Backlog => unreachable!("nobody reads there"),
+            End::Backlog | End::Redis => unreachable!("nobody reads there"),
             End::Process(index, conn) => {
                 if let Some(process) = self.processes[index].as_mut()
                     && !bytes.is_empty()
@@ -551,51 +589,6 @@ impl World {
             .is_some_and(|pipe| pipe.closed == [true; 2])
         {
             self.pipes.remove(&index);
-        }
-    }
-
-    /// Carries until nothing is on its way.
-    pub fn carry_all(&mut self) {
-        for _ in 0..1_000_000 {
-            if !self.carry() {
-                return;
-            }
-        }
-        panic!("the bytes never come to rest");
-    }
-
-    /// Lets time pass; deadlines on the way are kept.
-    pub fn pass(&mut self, duration: Duration) {
-        let until = self.now.moment + duration;
-        loop {
-            let next = self
-                .processes
-                .iter()
-                .flatten()
-                .filter_map(|p| p.node.deadline())
-                .min();
-            let step = next
-                .map_or(until, |next| next.min(until))
-                .max(self.now.moment);
-            self.now.unix_ms += step.since(self.now.moment).as_micros() as u64 / 1000;
-            self.now.moment = step;
-            self.elapse();
-            self.carry_all();
-            if step >= until {
-                return;
-            }
-        }
-    }
-
-    /// Tells every process whose deadline has come.
-    fn elapse(&mut self) {
-        for index in 0..self.processes.len() {
-            let now = self.now;
-            let due = |p: &Process| p.node.deadline().is_some_and(|at| at <= now.moment);
-            if let Some(process) = self.processes[index].as_mut().filter(|p| due(p)) {
-                process.node.elapsed(now);
-                self.drain(index);
-            }
         }
     }
 }
