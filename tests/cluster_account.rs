@@ -97,6 +97,25 @@ impl Subscriber {
         received
     }
 
+    /// Everything that was promised while it was there came, nothing twice, and in order.
+    fn settle(&self, entries: &[&Entry]) {
+        let owed: Vec<&str> = entries
+            .iter()
+            .filter(|entry| entry.promised && entry.began > self.since)
+            .filter(|entry| self.until.is_none_or(|until| entry.ended < until))
+            .map(|entry| entry.data.as_str())
+            .collect();
+        assert!(!owed.is_empty());
+        wait_until("what was promised has come", || {
+            let received = self.received();
+            owed.iter().all(|data| received.contains_key(*data))
+        });
+        let twice: Vec<(String, usize)> =
+            self.received().into_iter().filter(|it| it.1 > 1).collect();
+        assert!(twice.is_empty(), "{twice:?}");
+        self.check_order();
+    }
+
     /// The numbers of each publisher rise.
     fn check_order(&self) {
         let mut last: BTreeMap<String, usize> = BTreeMap::new();
@@ -130,28 +149,13 @@ fn sent_is_received_or_said_not_to_be_while_every_server_is_restarted() {
         .map(|(number, at)| publisher(number, at.clone(), stop.clone()))
         .collect();
     for index in 0..SERVERS {
-        let marker = present[index].received().len();
-        wait_until("there is traffic", || {
-            present[index].received().len() > marker + 200
-        });
-        let until = Instant::now();
-        // What was under way at that moment has come by then: it comes in order.
-        let seen = present[index].received().len();
-        wait_until("it has come", || {
-            present[index].received().len() > seen + 100
-        });
-        present[index].until = Some(until);
-        assert_eq!(servers[index].place.run(&["stop"]).status.code(), Some(0));
-        servers[index].wait();
-        let marker = present[(index + 1) % SERVERS].received().len();
-        let other = &present[(index + 1) % SERVERS];
-        wait_until("others go on", || other.received().len() > marker + 100);
-        servers[index] = start(&redis);
+        let stayed = &present[(index + 1) % SERVERS];
+        let until = restart(&redis, &mut servers[index], &present[index], stayed);
         *addresses[index].lock().expect("whole") = servers[index].address(1);
-        past.push(std::mem::replace(
-            &mut present[index],
-            Subscriber::of(&servers[index]),
-        ));
+        let subscriber = Subscriber::of(&servers[index]);
+        let mut gone = std::mem::replace(&mut present[index], subscriber);
+        gone.until = Some(until);
+        past.push(gone);
     }
     let marker = present[0].received().len();
     wait_until("all publish again", || {
@@ -169,24 +173,27 @@ fn sent_is_received_or_said_not_to_be_while_every_server_is_restarted() {
         "{promised} of {}",
         entries.len()
     );
-    for subscriber in past.iter().chain(&present) {
-        let owed: Vec<&str> = entries
-            .iter()
-            .filter(|entry| entry.promised && entry.began > subscriber.since)
-            .filter(|entry| subscriber.until.is_none_or(|until| entry.ended < until))
-            .map(|entry| entry.data.as_str())
-            .collect();
-        assert!(!owed.is_empty());
-        wait_until("what was promised has come", || {
-            let received = subscriber.received();
-            owed.iter().all(|data| received.contains_key(*data))
+    past.iter()
+        .chain(&present)
+        .for_each(|subscriber| subscriber.settle(&entries));
+}
+
+/// Stops a server amid traffic and starts another in its place; until when its subscriber surely
+/// was one.
+fn restart(redis: &Redis, server: &mut Server, here: &Subscriber, stayed: &Subscriber) -> Instant {
+    let traffic = |subscriber: &Subscriber, count: usize| {
+        let before = subscriber.received().len();
+        wait_until("there is traffic", || {
+            subscriber.received().len() > before + count
         });
-        let twice: Vec<(String, usize)> = subscriber
-            .received()
-            .into_iter()
-            .filter(|it| it.1 > 1)
-            .collect();
-        assert!(twice.is_empty(), "{twice:?}");
-        subscriber.check_order();
-    }
+    };
+    traffic(here, 200);
+    let until = Instant::now();
+    // What was under way at that moment has come by then: it comes in order.
+    traffic(here, 100);
+    assert_eq!(server.place.run(&["stop"]).status.code(), Some(0));
+    server.wait();
+    traffic(stayed, 100);
+    *server = start(redis);
+    until
 }

@@ -9,7 +9,7 @@ use toml::de::DeTable;
 
 use crate::app::apps::{App, Secret};
 use crate::app::handler::Handler;
-use crate::config::load::{FORMATS, LEVELS, RawConfig, RawListen, RawLog, RawWebSocket};
+use crate::config::load::{FORMATS, LEVELS, RawApp, RawConfig, RawListen, RawLog, RawWebSocket};
 use crate::config::problem::Step::{Index, Key};
 use crate::config::problem::{Problem, Step, locate, nearest};
 use crate::config::program::Program;
@@ -106,25 +106,14 @@ pub(super) fn check(
     let webhooks = webhooks::check(&mut checker, &raw);
     let cluster = cluster::check(&mut checker, &raw, (base, fetch), &mut secrets);
     let deflate = check_websocket(&mut checker, &raw.websocket);
-    let at = [Key("http"), Key("cors_origins")];
-    check_origins(&mut checker, &at, &raw.http.cors_origins);
+    let origins = &raw.http.cors_origins;
+    check_origins(&mut checker, &[Key("http"), Key("cors_origins")], origins);
     limits::check(&mut checker, &raw.limits);
     if !checker.problems.is_empty() {
         return Err(checker.problems);
     }
     let apps = raw.apps.into_iter().zip(secrets.of_apps);
-    let apps = apps.filter_map(|(app, secret)| {
-        Some(App {
-            id: app.id,
-            key: app.key.0,
-            secret: secret?,
-            client_events: app.client_events,
-            subscription_counts: app.subscription_counts,
-            watchlists: app.watchlists,
-            authorize_seconds: app.authorize_seconds,
-            origins: app.origins,
-        })
-    });
+    let apps = apps.filter_map(|(app, secret)| Some(app_of(app, secret?)));
     Ok(Config {
         workers,
         threads: raw.threads,
@@ -146,6 +135,19 @@ pub(super) fn check(
         kept: secrets.kept,
         secret_warnings: secrets.warnings,
     })
+}
+
+fn app_of(raw: RawApp, secret: Secret) -> App {
+    App {
+        id: raw.id,
+        key: raw.key.0,
+        secret,
+        client_events: raw.client_events,
+        subscription_counts: raw.subscription_counts,
+        watchlists: raw.watchlists,
+        authorize_seconds: raw.authorize_seconds,
+        origins: raw.origins,
+    }
 }
 
 fn check_processes(checker: &mut Checker<'_>, raw: &RawConfig) {
