@@ -139,11 +139,6 @@ pub(super) fn check(
         }
         target = target.with_ca_file(&base.join(path).to_string_lossy());
     }
-    if raw.apps.iter().any(|app| !app.webhooks.is_empty()) {
-        let message = "webhooks cannot be told from a cluster yet: every server would tell them";
-        let hint = "leave [cluster] or the [[apps.webhooks]] tables out";
-        checker.problem(&at("redis_url"), message, Some(hint));
-    }
     Some(Cluster {
         target,
         database,
@@ -267,10 +262,5 @@ mod tests {
                 "{error}"
             );
         }
-        let hook = "[[apps]]\nid = \"a\"\nkey = \"k\"\nsecret = \"s\"\n[[apps.webhooks]]\n\
-                    url = \"https://b.example/c\"\nevents = [\"member_added\"]\n\
-                    [cluster]\nredis_url = \"redis://a\"\n";
-        let error = read(hook).expect_err("both");
-        assert!(error.contains("webhooks cannot be told"), "{error}");
     }
 }

@@ -80,6 +80,7 @@ impl Switchboard {
         self.tell_occupancy(channel, was_occupied, now);
         self.mark(channel, member.map(|member| member.user_id));
         let newcomer = member.filter(|_| joined.first_of_user);
+        self.tell_miss(channel, now);
         self.report_joined(channel, newcomer.map(|member| member.user_id), now);
     }
 

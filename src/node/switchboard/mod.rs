@@ -118,6 +118,7 @@ impl Switchboard {
             seed,
         } = options;
         let mut dice = Dice::new(seed);
+        let apps = watched.keys().cloned().collect();
         Switchboard {
             links_expected,
             registry: Registry::new(limits.presence_members, &mut dice),
@@ -133,7 +134,7 @@ impl Switchboard {
             settling: Some(now.moment + Duration::from_millis(limits.settle_ms)),
             awaited: living.into_iter().collect(),
             reporter: Reporter::new(watched, &mut dice, now),
-            cluster: cluster.map(|it| Box::new(Cluster::new(it, &mut dice, now))),
+            cluster: cluster.map(|it| Box::new(Cluster::new(it, apps, &mut dice, now))),
             held: VecDeque::new(),
             counters: Counters::default(),
             limits,

@@ -29,6 +29,7 @@ for _, key in ipairs(redis.call('SPOP', held, tonumber(ARGV[4]))) do
     redis.call('HSET', prefix .. 'app:' .. app, name, total .. ' ' .. redis.call('HLEN', users))
   end
   redis.call('PUBLISH', prefix .. 'on:' .. key, 'G' .. server)
+  redis.call('PUBLISH', prefix .. 'in:' .. app, key .. ' G' .. server)
 end
 local left = redis.call('SCARD', held)
 if left == 0 then

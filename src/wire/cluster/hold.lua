@@ -38,4 +38,5 @@ elseif string.sub(name, 1, 1) ~= '#' then
   redis.call('HSET', prefix .. 'app:' .. app, name, total .. ' ' .. redis.call('HLEN', users))
 end
 redis.call('PUBLISH', prefix .. 'on:' .. key, message)
+redis.call('PUBLISH', prefix .. 'in:' .. app, key .. ' ' .. message)
 return total

@@ -64,6 +64,10 @@ pub enum Said<'a> {
     },
     /// The server holds nothing there any more. Written by a script.
     Gone { server: ServerId },
+    /// Somebody subscribed there to an empty cache channel. To whoever tells webhooks.
+    Missed { server: ServerId },
+    /// This server tells the webhooks of an app. To others who do so by mistake.
+    Tells { server: ServerId },
 }
 
 impl<'a> Said<'a> {
@@ -88,6 +92,8 @@ impl<'a> Said<'a> {
                 (b'H', server)
             }
             Said::Gone { server } => return format!("G{server}").into_bytes(),
+            Said::Missed { server } => return format!("M{server}").into_bytes(),
+            Said::Tells { server } => return format!("T{server}").into_bytes(),
         };
         let mut message = vec![kind];
         message.extend_from_slice(server.to_string().as_bytes());
@@ -100,11 +106,12 @@ impl<'a> Said<'a> {
         let (kind, rest) = message.split_first().ok_or(Garbled)?;
         let (server, frame) = rest.split_at_checked(ID_BYTES).ok_or(Garbled)?;
         let server: ServerId = std::str::from_utf8(server).map_err(|_| Garbled)?.parse()?;
-        if *kind == b'G' {
-            return Ok(Some(Said::Gone { server }));
-        }
-        if !matches!(kind, b'E' | b'H') {
-            return Ok(None);
+        match kind {
+            b'G' => return Ok(Some(Said::Gone { server })),
+            b'M' => return Ok(Some(Said::Missed { server })),
+            b'T' => return Ok(Some(Said::Tells { server })),
+            b'E' | b'H' => {}
+            _ => return Ok(None),
         }
         let (_, mut from) = Reader::new(frame)?;
         let from = &mut from;
@@ -184,6 +191,18 @@ impl Names {
         format!("{}on:{key}", self.prefix)
     }
 
+    /// Where changes of all channels of an app come, each message behind the channel's key and a
+    /// blank; and what else whoever tells webhooks has to know.
+    pub fn within(&self, app_id: &str) -> String {
+        format!("{}in:{app_id}", self.prefix)
+    }
+
+    /// Whether that is such a name.
+    pub fn is_within(&self, name: &str) -> bool {
+        let rest = name.strip_prefix(&self.prefix);
+        rest.is_some_and(|rest| rest.starts_with("in:"))
+    }
+
     /// The channel of which `on` gave the name.
     pub fn key_of<'a>(&self, on: &'a str) -> Option<&'a str> {
         on.strip_prefix(&self.prefix)?.strip_prefix("on:")
@@ -226,6 +245,8 @@ mod tests {
                 users,
             },
             Said::Gone { server },
+            Said::Missed { server },
+            Said::Tells { server },
         ];
         for said in all {
             let message = said.encode();

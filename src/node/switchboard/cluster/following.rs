@@ -26,7 +26,10 @@ pub(super) struct Followed {
     pub(super) seen: Seen,
     /// The look that is under way or was answered last.
     pub(super) look: u64,
-    subscribed: bool,
+    /// It stands among those to be looked at.
+    queued: bool,
+    /// Its events come; they do not for who merely tells webhooks.
+    pub(super) subscribed: bool,
     /// What Redis was told of our subscriptions under the present id.
     told: u32,
     /// Frames of workers, in their order.
@@ -79,7 +82,7 @@ impl Switchboard {
             return;
         };
         for followed in cluster.followed.values_mut() {
-            followed.subscribed = false;
+            (followed.subscribed, followed.queued) = (false, true);
             followed.told = 0;
         }
         cluster.unseen = cluster.followed.keys().cloned().collect();
@@ -100,7 +103,9 @@ impl Switchboard {
         while !self.is_redis_full()
             && let Some((key, users)) = self.cluster.as_mut().and_then(|it| it.dirty.pop_first())
         {
-            self.follow_or_not(&key, now);
+            if self.is_asked_about(key.as_str()) {
+                self.follow(&key, true);
+            }
             self.write_change(&key, users.into_iter().collect(), now);
             self.unfollow_unasked(&key, now);
         }
@@ -118,6 +123,7 @@ impl Switchboard {
             for server in std::mem::take(&mut cluster.former) {
                 self.bury(server, true, now);
             }
+            self.note_whole();
         }
     }
 
@@ -125,27 +131,23 @@ impl Switchboard {
         self.registry.subscriptions_here(key) > 0 || !self.watching.watchers(key).is_empty()
     }
 
-    fn follow_or_not(&mut self, key: &ChannelKey, now: Now) {
-        if self.is_asked_about(key.as_str()) {
-            self.follow(key, now);
-        }
-    }
-
-    /// Follows a channel from now on, if it does not yet.
-    fn follow(&mut self, key: &ChannelKey, _now: Now) {
+    /// Follows a channel from now on, if it does not yet; with its `events` or without.
+    pub(super) fn follow(&mut self, key: &ChannelKey, events: bool) {
         let Some(cluster) = &mut self.cluster else {
             return;
         };
-        if !cluster.followed.contains_key(key) {
-            cluster.followed.insert(key.clone(), Followed::default());
-            if cluster.is_joined() {
-                cluster.unseen.push_back(key.clone());
-            }
+        let is_joined = cluster.is_joined();
+        let is_new = !cluster.followed.contains_key(key);
+        let followed = cluster.followed.entry(key.clone()).or_default();
+        let lacks = is_new || (events && !followed.subscribed);
+        if lacks && is_joined && !followed.queued {
+            followed.queued = true;
+            cluster.unseen.push_back(key.clone());
         }
     }
 
     fn unfollow_unasked(&mut self, key: &ChannelKey, now: Now) {
-        if self.is_asked_about(key.as_str()) {
+        if self.is_asked_about(key.as_str()) || self.is_told_of(key) {
             return;
         }
         let Some(cluster) = &mut self.cluster else {
@@ -244,6 +246,7 @@ impl Switchboard {
     /// Subscribes to a channel in Redis and asks how it is elsewhere; what is heard before the
     /// answer is in the answer.
     fn look(&mut self, key: &ChannelKey, now: Now) {
+        let asked = self.is_asked_about(key.as_str());
         let Some(cluster) = &mut self.cluster else {
             return;
         };
@@ -253,13 +256,19 @@ impl Switchboard {
         cluster.looks += 1;
         let number = cluster.looks;
         followed.look = number;
-        followed.subscribed = true;
+        followed.queued = false;
+        let events = asked || !followed.waiting.is_empty();
+        let subscribes = events && !followed.subscribed;
+        followed.subscribed |= events;
+        cluster.unanswered += 1;
         if followed.seen == Seen::Now {
             followed.seen = Seen::Before;
         }
         let on = cluster.names.on(key.as_str());
         let parts: [&[u8]; 2] = [b"SUBSCRIBE", on.as_bytes()];
-        self.write_redis(now, |redis, to| redis.tell(&parts, to));
+        if subscribes {
+            self.write_redis(now, |redis, to| redis.tell(&parts, to));
+        }
         let key = key.clone();
         let parts = [key.as_str().as_bytes()];
         let about = Asked::Look {
@@ -327,7 +336,7 @@ impl Switchboard {
         let followed = cluster.followed.get(&key);
         let waits = match followed {
             None => begins,
-            Some(followed) if begins => followed.seen == Seen::Never,
+            Some(followed) if begins => followed.seen == Seen::Never || !followed.subscribed,
             Some(followed) => !followed.waiting.is_empty(),
         };
         if !waits {
@@ -341,7 +350,7 @@ impl Switchboard {
             self.turn_away(conn, message, now);
             return true;
         }
-        self.follow(&key, now);
+        self.follow(&key, true);
         if let Some(cluster) = &mut self.cluster
             && let Some(followed) = cluster.followed.get_mut(&key)
         {

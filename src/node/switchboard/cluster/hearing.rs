@@ -23,7 +23,7 @@ type Users<'a> = [(&'a str, Option<&'a str>)];
 
 impl Cluster {
     /// The link that stands for another server.
-    fn link_of(&mut self, server: ServerId) -> LinkId {
+    pub(super) fn link_of(&mut self, server: ServerId) -> LinkId {
         let last = &mut self.last_server;
         *self.servers.entry(server).or_insert_with(|| {
             *last += 1;
@@ -63,9 +63,13 @@ impl Switchboard {
                     self.bury(server, former, now);
                 }
             }
+            Asked::Index(app_id) => self.take_index(&app_id, value),
             Asked::Look { key, number } => {
-                let cluster = self.cluster.as_mut();
-                let followed = cluster.and_then(|it| it.followed.get_mut(&key));
+                let Some(cluster) = &mut self.cluster else {
+                    return;
+                };
+                cluster.unanswered -= 1;
+                let followed = cluster.followed.get_mut(&key);
                 if let Some(followed) = followed.filter(|it| it.look == number) {
                     followed.seen = Seen::Now;
                     self.take_look(&key, value, now);
@@ -149,6 +153,9 @@ impl Switchboard {
         let Some(cluster) = &mut self.cluster else {
             return;
         };
+        if cluster.names.is_within(on) {
+            return self.hear_within(message, now);
+        }
         let Some(key) = cluster.names.key_of(on).map(str::to_owned) else {
             return;
         };
@@ -186,15 +193,23 @@ impl Switchboard {
                 let link = cluster.link_of(server);
                 self.set_afar(link, &key, 0, &[], now);
             }
-            Ok(None) => {}
+            Ok(Some(Said::Missed { .. } | Said::Tells { .. }) | None) => {}
             Err(_) => log::warn!("somebody publishes what is no message of ours on {on}"),
         }
     }
 
     /// A server holds so much of a channel from now on; clients here are told what that changes.
-    fn set_afar(&mut self, link: LinkId, key: &str, count: u32, users: &Users<'_>, now: Now) {
+    pub(super) fn set_afar(
+        &mut self,
+        link: LinkId,
+        key: &str,
+        count: u32,
+        users: &Users<'_>,
+        now: Now,
+    ) {
         let was_occupied = self.registry.is_occupied(key);
         let moved = self.registry.set_afar(link, key, count, users);
+        self.report_moved(key, was_occupied, &moved, now);
         for member in moved.came {
             self.tell_links(key, None, now, |channel| Down::MemberAdded {
                 channel,
@@ -205,6 +220,10 @@ impl Switchboard {
             self.tell_member_removed(key, user_id, now);
         }
         self.tell_occupancy(key, was_occupied, now);
+        if !self.registry.is_occupied(key) {
+            // Who only tells webhooks need not follow it any longer.
+            self.mark(key, None);
+        }
     }
 
     /// Nothing was heard of the cluster for so long that nobody there is believed in any more.

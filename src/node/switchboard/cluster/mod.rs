@@ -9,6 +9,7 @@
 mod following;
 mod hearing;
 mod telling;
+mod webhooks;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
@@ -74,6 +75,12 @@ pub(super) struct Cluster {
     /// Channels to be looked at.
     unseen: VecDeque<ChannelKey>,
     looks: u64,
+    /// Looks and lists of channels that are under way.
+    unanswered: usize,
+    /// The apps whose webhooks this server tells.
+    apps: BTreeSet<String>,
+    /// Since it joined, it has learnt all there is to know of their channels.
+    whole: bool,
     /// Frames that wait for looks.
     waiting: usize,
     /// The links of other servers in the registry.
@@ -107,6 +114,8 @@ enum Asked {
         key: ChannelKey,
         number: u64,
     },
+    /// The occupied channels of this app.
+    Index(String),
     /// The publish with this number.
     Told(u64),
     /// The counts of a channel for a publish, by their place in its answer.
@@ -123,7 +132,13 @@ enum Asked {
 }
 
 impl Cluster {
-    pub(super) fn new(options: ClusterOptions, dice: &mut Dice, now: Now) -> Cluster {
+    /// `apps`: those with webhooks.
+    pub(super) fn new(
+        options: ClusterOptions,
+        apps: BTreeSet<String>,
+        dice: &mut Dice,
+        now: Now,
+    ) -> Cluster {
         let life = dice.next_u64();
         Cluster {
             names: Names::new(&options.prefix),
@@ -143,6 +158,9 @@ impl Cluster {
             counted_at: None,
             unseen: VecDeque::new(),
             looks: 0,
+            unanswered: 0,
+            apps,
+            whole: false,
             waiting: 0,
             servers: BTreeMap::new(),
             last_server: 0,
@@ -242,6 +260,7 @@ impl Switchboard {
         self.ask_redis(&set, Asked::Done, now);
         self.ask_redis(&["SADD", &servers, &server], Asked::Done, now);
         self.follow_anew();
+        self.follow_apps(now);
         self.counters.cluster_joined = 1;
         log::info!("joined the cluster as {server}");
     }
@@ -257,6 +276,7 @@ impl Switchboard {
             Stage::Dialling(_) => None,
             Stage::Greeting(conn) | Stage::Waiting(conn) | Stage::Joined(conn) => Some(conn),
         };
+        (cluster.whole, cluster.unanswered) = (false, 0);
         let wait = cluster.backoff.next(&mut cluster.dice);
         cluster.stage = Stage::Resting(now.moment + wait);
         let asked: Vec<Asked> = cluster
@@ -324,6 +344,7 @@ impl Switchboard {
         let milliseconds = cluster.options.lease.as_millis().to_string();
         let parts = [server.as_bytes(), milliseconds.as_bytes()];
         self.run_script(Script::Renew, &parts, Asked::Renewal, now);
+        self.warn_other_tellers(now);
     }
 
     /// Asks Redis while joined.

@@ -76,9 +76,10 @@ impl Switchboard {
             let is_event = matches!(item.content, Content::Event { .. });
             for key in &item.channels {
                 parts.push(key.as_bytes());
-                parts.push(match keeps && is_event && is_cache_key(key) {
-                    true => keep.as_bytes(),
-                    false => b"0",
+                parts.push(match keeps {
+                    true if is_event && is_cache_key(key) => keep.as_bytes(),
+                    true => b"0",
+                    false => b"c",
                 });
             }
             self.counters.cluster_events_out += 1;
@@ -254,7 +255,11 @@ impl Switchboard {
                 ticket,
                 question,
             } => self.answer_here(asker, ticket, &question.as_question(), now),
-            Asked::Done | Asked::Renewal | Asked::Burial { .. } | Asked::Look { .. } => {}
+            Asked::Done
+            | Asked::Index(_)
+            | Asked::Renewal
+            | Asked::Burial { .. }
+            | Asked::Look { .. } => {}
         }
     }
 }
