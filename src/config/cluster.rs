@@ -21,7 +21,7 @@ const DATABASES: u32 = 1 << 16;
 
 pub(super) const TABLE: TableRow = TableRow {
     heading: "[cluster]",
-    help: "Several servers that act as one (docs/cluster.md). Without redis_url this server is alone. It comes and goes with a restart.",
+    help: "Several servers that act as one (docs/cluster.md). Without redis_url this server is alone. A change needs a restart.",
     keys: &[
         KeyRow {
             name: "redis_url",
