@@ -5,6 +5,7 @@
 mod support;
 
 use std::fs::File;
+use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -28,6 +29,19 @@ key = "client-test-key"
 secret = "client-test-secret"
 watchlists = true
 
+[[apps.history]]
+pattern = "*kept-*"
+events = 5_000
+
+# The scorecard listens there while it runs; elsewhere nobody does.
+[[apps.webhooks]]
+url = "http://127.0.0.1:WEBHOOK_PORT/"
+events = ["channel_occupied"]
+channel_prefix = "hooked"
+
+[webhooks]
+allow_private = true
+
 [[apps]]
 id = "42"
 key = "counting-key"
@@ -49,7 +63,8 @@ fn directory() -> PathBuf {
 
 /// Runs one program against a fresh server, and fails with all that both of them said.
 fn run(mut program: Command) {
-    let server = Server::start(CONFIG);
+    let webhook_port = free_port();
+    let server = Server::start(&CONFIG.replace("WEBHOOK_PORT", &webhook_port));
     let address = server.address(0);
     let (host, port) = address.rsplit_once(':').expect("host:port");
     program
@@ -59,6 +74,7 @@ fn run(mut program: Command) {
         .env("LINEMAN_APP_ID", "41")
         .env("LINEMAN_APP_KEY", "client-test-key")
         .env("LINEMAN_APP_SECRET", "client-test-secret")
+        .env("LINEMAN_WEBHOOK_PORT", webhook_port)
         .env("LINEMAN_CONTROL", env!("CARGO_BIN_EXE_lineman"))
         .env("LINEMAN_CONFIG", server.place.config());
 
@@ -86,6 +102,13 @@ fn run(mut program: Command) {
             server.stderr()
         ),
     }
+}
+
+/// A port where nobody listens, for a program to listen on later.
+fn free_port() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("its address");
+    address.port().to_string()
 }
 
 /// How the program ended; `None` when it had to be killed.
@@ -160,6 +183,12 @@ fn laravel_echo_works_unchanged() {
 }
 
 #[test]
+fn the_scorecard_is_what_the_sdks_do() {
+    require(".venv/.installed");
+    node("scorecard.test.mjs");
+}
+
+#[test]
 fn a_browser_hears_what_a_backend_posts() {
     node("browser.test.mjs");
 }
@@ -172,4 +201,9 @@ fn a_shell_script_can_publish() {
 #[test]
 fn killed_processes_are_replaced_under_traffic() {
     node("crash.test.mjs");
+}
+
+#[test]
+fn with_the_add_on_a_client_that_comes_back_has_missed_nothing_or_knows() {
+    node("recovery.test.mjs");
 }

@@ -7,6 +7,8 @@ mod world;
 mod courier;
 #[path = "node/hand.rs"]
 mod hand;
+#[path = "node/history.rs"]
+mod history;
 #[path = "node/switchboard_links.rs"]
 mod switchboard_links;
 #[path = "node/switchboard_play.rs"]

@@ -1,6 +1,8 @@
 //! TLS on the real program: certificates by name, client certificates, tickets that any worker
 //! takes, certificates changed under open connections, and peers that speak no TLS at all.
 
+#[path = "support/authority.rs"]
+mod authority;
 mod support;
 
 use std::io::{Read, Write};
@@ -8,83 +10,14 @@ use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use authority::Authority;
 use rustls::client::Resumption;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{
-    ClientConfig, ClientConnection, HandshakeKind, ProtocolVersion, RootCertStore, StreamOwned,
-};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, HandshakeKind, ProtocolVersion, StreamOwned};
 use support::{PATIENCE, Place, Server, processes, wait_until};
 use tungstenite::{Message, WebSocket};
 
 type Tls = StreamOwned<ClientConnection, TcpStream>;
-
-/// Who signs all certificates of a test.
-struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    pem: String,
-}
-
-impl Authority {
-    fn new() -> Authority {
-        let key = KeyPair::generate().expect("a key");
-        let mut parameters = CertificateParams::default();
-        parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        parameters
-            .distinguished_name
-            .push(DnType::CommonName, "authority of a test");
-        let certificate = parameters.self_signed(&key).expect("a certificate");
-        Authority {
-            pem: certificate.pem(),
-            issuer: Issuer::new(parameters, key),
-        }
-    }
-
-    /// A certificate and its key as PEM.
-    fn issue(&self, name: &str) -> (String, String) {
-        let key = KeyPair::generate().expect("a key");
-        let parameters = CertificateParams::new([name.to_string()]).expect("a name");
-        let certificate = parameters.signed_by(&key, &self.issuer).expect("signed");
-        (certificate.pem(), key.serialize_pem())
-    }
-
-    /// `NAME.pem` and `NAME.key` beside the configuration.
-    fn issue_into(&self, place: &Place, file: &str, name: &str) {
-        let (certificate, key) = self.issue(name);
-        let write = |suffix: &str, text: &str| {
-            std::fs::write(place.path().join(format!("{file}.{suffix}")), text).expect("written");
-        };
-        write("pem", &certificate);
-        write("key", &key);
-    }
-
-    /// A client that trusts it, with a certificate of its own if `identity` is one.
-    fn client(
-        &self,
-        versions: &[&'static rustls::SupportedProtocolVersion],
-        identity: Option<(String, String)>,
-    ) -> ClientConfig {
-        let mut roots = RootCertStore::empty();
-        let der = CertificateDer::from_pem_slice(self.pem.as_bytes()).expect("PEM");
-        roots.add(der).expect("an authority");
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(versions)
-            .expect("known versions")
-            .with_root_certificates(roots);
-        match identity {
-            None => builder.with_no_client_auth(),
-            Some((certificate, key)) => {
-                let certificate = CertificateDer::from_pem_slice(certificate.as_bytes());
-                let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).expect("a key");
-                builder
-                    .with_client_auth_cert(vec![certificate.expect("PEM")], key)
-                    .expect("a pair")
-            }
-        }
-    }
-}
 
 /// A server whose certificate is for localhost, signed by an authority of its own. `tls` is added
 /// to its table, `rest` follows.

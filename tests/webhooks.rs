@@ -1,6 +1,8 @@
 //! Webhooks of the real binary, at receivers written here: what is told, that it is signed, that it
 //! is told once whoever dies, and that an endpoint in trouble is nobody else's.
 
+#[path = "support/authority.rs"]
+mod authority;
 #[path = "support/receiver.rs"]
 mod receiver;
 mod support;
@@ -9,10 +11,11 @@ use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use authority::Authority;
 use aws_lc_rs::hmac;
 use receiver::{Manner, Receiver};
 use serde_json::{Value, json};
-use support::{PATIENCE, Server, pid_of, processes, wait_until};
+use support::{PATIENCE, Place, Server, pid_of, processes, wait_until};
 
 const ROOM: &str = "presence-room";
 const PRESENCE: &str =
@@ -272,7 +275,7 @@ fn what_was_accepted_before_the_whole_server_died_is_told_by_the_next() {
     server.wait();
     drop(client);
     receiver.behave(Manner::Fine);
-    let place = std::mem::replace(&mut server.place, support::Place::new(""));
+    let place = std::mem::replace(&mut server.place, Place::new(""));
     let _next = Server::start_in(place);
     let told = receiver.wait_for(4);
     let names: Vec<&str> = told
@@ -321,6 +324,34 @@ fn an_endpoint_in_trouble_delays_no_other_and_gets_everything_later() {
         assert_eq!(told, fine.events()[..6], "in the same order, once");
     }
     drop(users);
+}
+
+#[test]
+fn endpoints_are_reached_over_tls_if_their_certificates_are_good() {
+    let authority = Authority::new();
+    let good = Receiver::start_secured(authority.server("localhost"));
+    let wrong_name = Receiver::start_secured(authority.server("elsewhere.example"));
+    let unknown = Receiver::start_secured(Authority::new().server("localhost"));
+    let urls = [good.url(), wrong_name.url(), unknown.url()];
+    let hooks = urls.each_ref().map(|url| (url.as_str(), PRESENCE));
+    let place = Place::new(&config(&hooks, PRIVATE));
+    let trusted = place.path().join("authority.pem");
+    std::fs::write(&trusted, &authority.pem).expect("the authority is written");
+    let mut command = place.command(&["start"]);
+    command.env("SSL_CERT_FILE", trusted);
+    let server = Server::start_with(place, command);
+    let _client = joined(&server.address(0), ROOM, "ann");
+    let told = good.wait_for(2);
+    let names = told.iter().map(|event| event["name"].as_str());
+    assert!(names.eq([Some("channel_occupied"), Some("member_added")]));
+    assert!(good.requests()[0].is_signed("demo-secret"));
+    wait_until("the others are tried and fail", || {
+        wrong_name.connections() >= 2
+            && unknown.connections() >= 2
+            && counter(&server, "courier", "webhooks_failed") >= 4
+    });
+    assert!(wrong_name.requests().is_empty() && unknown.requests().is_empty());
+    assert_eq!(good.connections(), 1, "the connection is kept");
 }
 
 #[test]

@@ -19,7 +19,9 @@ use crate::base::names::ChannelKey;
 use crate::base::now::{Moment, Now};
 use crate::realtime::hub::{Hub, Left, NotSubscribed, Presence};
 use crate::realtime::watchlists::Changes;
-use crate::wire::bus::{Answer, Cached, Item, Member, Question, RefusalReason, Up};
+use crate::wire::bus::{
+    Answer, Beginning, Cached, Item, Member, Question, Recover, RefusalReason, Terms, Up,
+};
 use crate::wire::framing::{Payload, Unsendable};
 use crate::wire::http::{Request, Response};
 use crate::wire::protocol::Protocol;
@@ -165,6 +167,9 @@ pub trait Outlet {
     /// A question of `conn`; `answered` follows unless this fails.
     fn ask(&mut self, conn: ConnId, question: Asked<'_>, now: Now) -> Result<(), Unavailable>;
 
+    /// Somebody was not let in; for the log.
+    fn denied(&mut self, conn: ConnId, denial: &Denial<'_>, now: Now);
+
     /// Asks for the numbers of the whole server; `gathered` follows.
     fn gather(&mut self, conn: ConnId);
 
@@ -182,12 +187,22 @@ pub trait Outlet {
     fn hang_up(&mut self, dial: DialId);
 }
 
+/// An attempt that failed for want of the right secret. Holds none, not even a wrong one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Denial<'a> {
+    /// The path or the channel.
+    pub what: &'a str,
+    /// As which key's holder; empty if none was named.
+    pub key: &'a str,
+    pub why: &'a str,
+}
+
 /// What can be asked of the switchboard.
 pub enum Asked<'a> {
     Question(Question<'a>),
     /// Publish all of these, and say when nothing but the end of the worker that has subscribers
     /// can keep them from it.
-    Publish(Vec<Item<'a>>),
+    Publish(Vec<Item<'a>>, Terms),
 }
 
 impl<'a> Asked<'a> {
@@ -195,9 +210,21 @@ impl<'a> Asked<'a> {
         let Ticket(ticket) = ticket;
         match self {
             Asked::Question(question) => Up::Ask { ticket, question },
-            Asked::Publish(items) => Up::Publish { ticket, items },
+            Asked::Publish(items, terms) => Up::Publish {
+                ticket,
+                terms,
+                items,
+            },
         }
     }
+}
+
+/// What is kept of a channel for a new subscriber.
+pub struct Kept<'a> {
+    /// The last event of a cache channel.
+    pub last: Option<Cached<'a>>,
+    /// Where history is kept.
+    pub beginning: Option<Beginning<'a>>,
 }
 
 /// What an application works with during one call.
@@ -230,8 +257,19 @@ impl Cx<'_> {
         key: &ChannelKey,
         presence: Option<Presence>,
     ) -> Result<(), NotSubscribed> {
+        self.resume(conn, key, presence, None)
+    }
+
+    /// The same, with what was missed since a position of before.
+    pub fn resume(
+        &mut self,
+        conn: ConnId,
+        key: &ChannelKey,
+        presence: Option<Presence>,
+        recover: Option<Recover>,
+    ) -> Result<(), NotSubscribed> {
         let described = presence.clone();
-        let ticket = self.hub.subscribe(conn, key, presence)?;
+        let ticket = self.hub.subscribe(conn, key, presence, recover)?;
         let member = described.as_ref().map(|presence| Member {
             user_id: &presence.user_id,
             user_info: &presence.user_info,
@@ -240,6 +278,7 @@ impl Cx<'_> {
             ticket,
             channel: key.as_str(),
             member,
+            recover,
         });
         Ok(())
     }
@@ -342,18 +381,8 @@ pub trait Application {
     fn gathered(&mut self, _conn: ConnId, _page: Result<&Page<'_>, Unavailable>, _cx: &mut Cx<'_>) {
     }
 
-    /// The subscription stands; the channel's events follow.
-    fn subscribed(&mut self, _conn: ConnId, _key: &ChannelKey, _cx: &mut Cx<'_>) {}
-
-    /// Right after it: what is kept of the channel for newcomers.
-    fn recalled(
-        &mut self,
-        _conn: ConnId,
-        _key: &ChannelKey,
-        _last: Option<Cached<'_>>,
-        _cx: &mut Cx<'_>,
-    ) {
-    }
+    /// The subscription stands. The channel's events follow, after those that `kept` brings.
+    fn subscribed(&mut self, _: ConnId, _: &ChannelKey, _kept: &Kept<'_>, _: &mut Cx<'_>) {}
 
     /// The subscription was refused.
     fn refused(&mut self, _: ConnId, _: &ChannelKey, _: RefusalReason, _: &mut Cx<'_>) {}

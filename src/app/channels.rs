@@ -6,8 +6,9 @@ use std::collections::{BTreeSet, HashMap};
 
 use foldhash::quality::FixedState;
 
+use crate::app::addon;
 use crate::app::api::{self, Call};
-use crate::app::application::{Application, Cx, Message, Unavailable};
+use crate::app::application::{Application, Cx, Kept, Message, Unavailable};
 use crate::app::apps::Apps;
 use crate::app::client::{self, Client};
 use crate::app::cors;
@@ -17,7 +18,7 @@ use crate::base::dice::Dice;
 use crate::base::ids::ConnId;
 use crate::base::names::{ChannelKey, user_of};
 use crate::base::now::Moment;
-use crate::wire::bus::{Answer, Cached, RefusalReason};
+use crate::wire::bus::{Answer, RefusalReason};
 use crate::wire::http::{Request, Response};
 use crate::wire::pusher;
 use crate::wire::query::parse_query;
@@ -155,7 +156,7 @@ impl Channels {
 fn options(path: &str) -> Response {
     match path {
         "*" => cors::options("GET, HEAD, POST, OPTIONS"),
-        "/" => cors::options(READ_METHODS),
+        "/" | addon::SCRIPT_PATH | addon::MODULE_PATH => cors::options(READ_METHODS),
         _ => match api::allowed_methods(path) {
             Some(methods) => cors::options(methods),
             None => Response::error(404, "There is nothing at this path"),
@@ -183,6 +184,9 @@ impl Application for Channels {
         }
         if request.path() == "/" {
             return cx.outlet.reply(conn, self.page(request));
+        }
+        if let Some(response) = addon::answer(request) {
+            return cx.outlet.reply(conn, response);
         }
         if let Some(call) = api::request(conn, request, &self.apps, cx) {
             self.states.insert(conn, State::Calling(call));
@@ -262,23 +266,13 @@ impl Application for Channels {
         }
     }
 
-    fn subscribed(&mut self, conn: ConnId, key: &ChannelKey, cx: &mut Cx<'_>) {
+    fn subscribed(&mut self, conn: ConnId, key: &ChannelKey, kept: &Kept<'_>, cx: &mut Cx<'_>) {
         if user_of(key.channel()).is_none() {
-            return client::confirm(conn, key, cx);
+            return client::subscribed(conn, key, kept, cx);
         }
         if let Some(State::Client(client)) = self.states.get_mut(&conn) {
             client.signed_in(conn, cx);
         }
-    }
-
-    fn recalled(
-        &mut self,
-        conn: ConnId,
-        key: &ChannelKey,
-        last: Option<Cached<'_>>,
-        cx: &mut Cx<'_>,
-    ) {
-        client::recall(conn, key.channel(), last, cx);
     }
 
     fn refused(&mut self, conn: ConnId, key: &ChannelKey, reason: RefusalReason, cx: &mut Cx<'_>) {

@@ -145,6 +145,13 @@ counters! {
     http_requests: "HTTP requests received.";
     events_published: "Events accepted for publishing.";
     events_refused: "Publishing calls over HTTP answered 503.";
+    events_recovered: "Events of channels with history that were sent to clients coming back.";
+    calls_limited: "Publishing calls answered 429 because of publishes_per_second of the app or the key.";
+    calls_repeated: "Calls of the HTTP API answered 401 because of the replay_guard of their app.";
+    calls_unauthorised: "Calls of the HTTP API answered 401.";
+    calls_forbidden: "Calls of the HTTP API answered 403, because the key lacks the role.";
+    signatures_refused: "Subscriptions and sign-ins refused because the signature was wrong.";
+    client_events_limited: "Client events refused because of limits.client_events_per_second.";
     events_dropped: "Events of channels that were left out for clients reading too slowly, with the outbox_policy drop.";
     late_requests: "Connections ended because a request head or body did not arrive in time.";
     late_introductions: "Connections of text:// and frame:// ended because no pusher:connect came in time.";
@@ -181,6 +188,8 @@ counters! {
     channels: "Channels with subscribers, as the switchboard knows them." => "channels" by Switchboard;
     links: "Workers' links to the switchboard, open now; the switchboard counts them." => "links" by Switchboard;
     link_losses: "Such links that ended or broke." by Switchboard;
+    history_events: "Events kept in the history of channels." => "history_events" by Switchboard;
+    history_bytes: "Bytes these take." => "history_bytes" by Switchboard;
     reports_lost: "Events for webhooks that the switchboard did not keep because the courier was too far behind." by Switchboard;
     cluster_joined: "1 while this server is joined to its cluster, 0 while it is away." => "cluster_joined" by Switchboard;
     cluster_outages: "Times this server lost its cluster: Redis refused, was silent or had lost the lease." by Switchboard;

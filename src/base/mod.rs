@@ -9,6 +9,7 @@ pub mod counters;
 pub mod dice;
 pub mod files;
 pub mod histogram;
+pub mod history_rule;
 pub mod ids;
 pub mod limits;
 pub mod names;

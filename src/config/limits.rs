@@ -53,6 +53,7 @@ pub(super) fn check(checker: &mut Checker<'_>, limits: &Limits) {
     range("user_id_bytes", limits.user_id_bytes as u64, 1, 4096);
     range("watchlist_users", limits.watchlist_users as u64, 0, 10_000);
     range("cache_seconds", limits.cache_seconds, 1, 86_400);
+    range("recover_events", limits.recover_events as u64, 1, 1_000_000);
     range("event_channels", limits.event_channels as u64, 1, 10_000);
     range("batch_events", limits.batch_events as u64, 1, 10_000);
     check_fit(checker, limits);
@@ -79,6 +80,9 @@ fn check_fit(checker: &mut Checker<'_>, limits: &Limits) {
         1,
         bus / 4,
     );
+    // What was missed goes beside a roster.
+    let missed = limits.recover_bytes as u64;
+    range("recover_bytes", missed, 1024, bus / 4);
     // So does the roster of a full presence channel; 16 bytes for the lengths of its fields.
     let member = limits.presence_member_bytes as u64 + limits.user_id_bytes as u64 + 16;
     let members = limits.presence_members as u64;

@@ -14,7 +14,7 @@ use crate::base::ids::{ConnId, SocketId};
 use crate::base::names::ChannelKey;
 use crate::realtime::roster::Roster;
 use crate::realtime::watchlists::Watchlists;
-use crate::wire::bus::{Holding, Member};
+use crate::wire::bus::{Holding, Member, Recover};
 
 /// The user a presence subscription stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +50,13 @@ enum Standing {
     Confirmed(usize),
 }
 
+/// A subscription that the switchboard has not answered.
+struct Pending {
+    conn: ConnId,
+    key: ChannelKey,
+    recover: Option<Recover>,
+}
+
 /// Why a subscription is not even asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotSubscribed {
@@ -73,7 +80,7 @@ pub struct Hub {
     names: HashMap<ChannelKey, usize, FixedState>,
     /// By connection slot; the table's owner makes sure that a slot is left before it is reused.
     subscriptions: Vec<Vec<Subscription>>,
-    pending: HashMap<u64, (ConnId, ChannelKey), FixedState>,
+    pending: HashMap<u64, Pending, FixedState>,
     sockets: HashMap<SocketId, ConnId, FixedState>,
     pub watchlists: Watchlists,
     next_ticket: u64,
@@ -110,13 +117,14 @@ impl Hub {
         self.sockets.get(&socket_id).copied()
     }
 
-    /// Notes that the connection wants the channel. The ticket is to come back with `confirm` or
-    /// `refuse`.
+    /// Notes that the connection wants the channel, perhaps from where it was before. The ticket is
+    /// to come back with `confirm` or `refuse`.
     pub fn subscribe(
         &mut self,
         conn: ConnId,
         key: &ChannelKey,
         presence: Option<Presence>,
+        recover: Option<Recover>,
     ) -> Result<u64, NotSubscribed> {
         if let Some(subscription) = self.subscription(conn, key.as_str()) {
             return Err(match subscription.state {
@@ -135,7 +143,12 @@ impl Hub {
         self.next_ticket += 1;
         let channel = self.channel_index(key);
         self.channels[channel].pending += 1;
-        self.pending.insert(ticket, (conn, key.clone()));
+        let pending = Pending {
+            conn,
+            key: key.clone(),
+            recover,
+        };
+        self.pending.insert(ticket, pending);
         let presence = presence.map(Box::new);
         let list = &mut self.subscriptions[slot];
         list.reserve_exact(1);
@@ -160,7 +173,7 @@ impl Hub {
             let roster = Box::new(Roster::new(members));
             self.channels[*channel].roster = Some(roster);
         }
-        let (conn, key) = self.pending.remove(&ticket)?;
+        let Pending { conn, key, .. } = self.pending.remove(&ticket)?;
         let list = self.subscriptions.get_mut(conn.slot as usize)?;
         let subscription = list
             .iter_mut()
@@ -176,7 +189,8 @@ impl Hub {
 
     /// The switchboard said no. `None` when the connection has left meanwhile.
     pub fn refuse(&mut self, ticket: u64) -> Option<(ConnId, ChannelKey)> {
-        let (conn, key) = self.pending.get(&ticket)?.clone();
+        let pending = self.pending.get(&ticket)?;
+        let (conn, key) = (pending.conn, pending.key.clone());
         self.unsubscribe(conn, key.as_str())?;
         Some((conn, key))
     }
@@ -321,11 +335,14 @@ impl Hub {
     }
 
     /// Calls `each` with everything not yet answered, oldest first.
-    pub fn pending(&self, mut each: impl FnMut(u64, &ChannelKey, Option<Member<'_>>)) {
+    pub fn pending(
+        &self,
+        mut each: impl FnMut(u64, &ChannelKey, Option<Member<'_>>, Option<Recover>),
+    ) {
         let mut tickets: Vec<u64> = self.pending.keys().copied().collect();
         tickets.sort_unstable();
         for ticket in tickets {
-            let (conn, key) = &self.pending[&ticket];
+            let Pending { conn, key, recover } = &self.pending[&ticket];
             let presence = self
                 .subscription(*conn, key.as_str())
                 .and_then(|s| s.presence.as_ref());
@@ -333,7 +350,7 @@ impl Hub {
                 user_id: &presence.user_id,
                 user_info: &presence.user_info,
             });
-            each(ticket, key, member);
+            each(ticket, key, member, *recover);
         }
     }
 

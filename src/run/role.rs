@@ -22,6 +22,7 @@ use crate::net::admission::Admission;
 use crate::net::clock::Clock;
 use crate::net::reactor::Reactor;
 use crate::net::sockets::{Listening, Sockets};
+use crate::net::tarpit::Tarpit;
 use crate::node::Node;
 use crate::node::courier::{Courier, CourierOptions};
 use crate::node::switchboard::{ClusterOptions, Switchboard, SwitchboardOptions, Watched};
@@ -165,6 +166,7 @@ fn worker_reactor(
         admit: os::admit,
         tls: certificates::reactor_tls(config, tls_file)?,
         admission: ledger::admission(config, shared.as_fd(), slot, handover)?,
+        tarpit: Tarpit::new(Duration::from_secs(config.limits.tarpit_seconds), seed()?),
         write: Duration::from_secs(config.limits.write_seconds),
         lines_dropped,
         roots: roots::of(config),
@@ -243,6 +245,7 @@ fn inner_sockets(config: &Config, handover: &mut Handover) -> Result<Sockets, St
         admit: os::admit,
         tls: certificates::no_tls(&config.limits),
         admission: Admission::open(),
+        tarpit: Tarpit::none(),
         write: Duration::from_secs(config.limits.write_seconds),
         lines_dropped: log_writer::dropped,
         roots: Vec::new(),
@@ -267,6 +270,7 @@ fn switchboard_reactor(
         limits: config.limits.clone(),
         watched: watched(config),
         cluster: config.cluster.as_ref().map(cluster_options),
+        history: config.history.clone(),
         seed: seed()?,
     };
     Ok(start(

@@ -31,9 +31,16 @@ pub struct Launcher {
     identity: Option<Identity>,
 }
 
-/// The variables that children inherit, by how they begin: those that say how any program is run.
-/// The environment may hold secrets, and children are told all else.
-const INHERITED: &[&str] = &["LD_", "LLVM_PROFILE_FILE", "MIMALLOC_", "RUST_BACKTRACE"];
+/// The variables that children inherit, by how they begin: those that say how any program is run,
+/// and whose certificates are trusted. The environment may hold secrets, and children are told all else.
+const INHERITED: &[&str] = &[
+    "LD_",
+    "LLVM_PROFILE_FILE",
+    "MIMALLOC_",
+    "RUST_BACKTRACE",
+    "SSL_CERT_DIR",
+    "SSL_CERT_FILE",
+];
 
 /// The variable that tells a program that embeds the server which role it has, because its own
 /// command line belongs to it: the arguments that `lineman` would get, joined by `SEPARATOR`.

@@ -5,12 +5,13 @@
 use crate::base::ids::SocketId;
 use crate::wire::bus_codec::{Garbled, Reader, Writer};
 pub use crate::wire::bus_parts::{
-    Answer, Cached, ChannelCounts, Content, Holding, InfoWanted, Item, Member, Question, Reach,
-    RefusalReason,
+    Answer, Beginning, Cached, ChannelCounts, Content, Holding, InfoWanted, Item, Member, Past,
+    Position, Question, Reach, Recover, RefusalReason,
 };
+pub use crate::wire::bus_terms::{Once, Rate, Terms};
 
 /// Raised with every change of a message.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 7;
 
 /// Worker to switchboard.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +38,7 @@ pub enum Up<'a> {
         ticket: u64,
         channel: &'a str,
         member: Option<Member<'a>>,
+        recover: Option<Recover>,
     },
     Unsubscribe {
         channel: &'a str,
@@ -45,6 +47,7 @@ pub enum Up<'a> {
     /// Ticket 0 wants no answer, only `Undelivered` if it is refused.
     Publish {
         ticket: u64,
+        terms: Terms,
         items: Vec<Item<'a>>,
     },
     Ask {
@@ -70,19 +73,27 @@ pub enum Down<'a> {
     Welcome,
     /// From here on in this stream the subscriber receives the channel's events. `roster` is
     /// sent when this is the worker's first subscription of a presence channel; later changes
-    /// follow as `MemberAdded` and `MemberRemoved`. `cached` comes before all events that follow.
+    /// follow as `MemberAdded` and `MemberRemoved`. `cached` comes before all events that follow,
+    /// and so does what `beginning` holds of the past: every event that was delivered earlier in this
+    /// stream belongs there, none that follows does.
     Subscribed {
         ticket: u64,
         channel: &'a str,
         roster: Option<Vec<Member<'a>>>,
         cached: Option<Cached<'a>>,
+        /// Where history is kept.
+        beginning: Option<Beginning<'a>>,
     },
     Refused {
         ticket: u64,
         channel: &'a str,
         reason: RefusalReason,
     },
-    Deliver(Item<'a>),
+    Deliver {
+        item: Item<'a>,
+        /// One for each of its channels, `None` where no history is kept; empty if it is nowhere.
+        positions: Vec<Option<Position>>,
+    },
     MemberAdded {
         channel: &'a str,
         member: Member<'a>,
@@ -154,11 +165,13 @@ impl<'a> Up<'a> {
                 ticket,
                 channel,
                 member,
+                recover,
             } => {
                 let mut to = Writer::new(3);
                 to.u64(*ticket)
                     .text(channel)
-                    .option(*member, |to, m| m.write(to));
+                    .option(*member, |to, m| m.write(to))
+                    .option(*recover, |to, recover| recover.write(to));
                 to.finish()
             }
             Up::Unsubscribe { channel, user_id } => {
@@ -168,9 +181,14 @@ impl<'a> Up<'a> {
                 });
                 to.finish()
             }
-            Up::Publish { ticket, items } => {
+            Up::Publish {
+                ticket,
+                terms,
+                items,
+            } => {
                 let mut to = Writer::new(5);
-                to.u64(*ticket).list(items, |to, item| item.write(to));
+                terms.write(to.u64(*ticket));
+                to.list(items, |to, item| item.write(to));
                 to.finish()
             }
             Up::Ask { ticket, question } => {
@@ -202,6 +220,7 @@ impl<'a> Up<'a> {
                 ticket: from.u64()?,
                 channel: from.text()?,
                 member: from.option(Member::read)?,
+                recover: from.option(Recover::read)?,
             },
             4 => Up::Unsubscribe {
                 channel: from.text()?,
@@ -209,6 +228,7 @@ impl<'a> Up<'a> {
             },
             5 => Up::Publish {
                 ticket: from.u64()?,
+                terms: Terms::read(from)?,
                 items: from.list(Item::read)?,
             },
             6 => Up::Ask {
@@ -239,12 +259,14 @@ impl<'a> Down<'a> {
                 channel,
                 roster,
                 cached,
+                beginning,
             } => {
                 to.u64(*ticket).text(channel);
                 to.option(roster.as_deref(), |to, members| {
                     to.list(members, |to, member| member.write(to));
                 });
                 to.option(*cached, |to, cached| cached.write(to));
+                to.option(beginning.as_ref(), |to, it| it.write(to));
             }
             Down::Refused {
                 ticket,
@@ -253,7 +275,12 @@ impl<'a> Down<'a> {
             } => {
                 reason.write(to.u64(*ticket).text(channel));
             }
-            Down::Deliver(item) => item.write(&mut to),
+            Down::Deliver { item, positions } => {
+                item.write(&mut to);
+                to.list(positions, |to, position| {
+                    to.option(*position, |to, position| position.write(to));
+                });
+            }
             Down::MemberAdded { channel, member } => member.write(to.text(channel)),
             Down::MemberRemoved { channel, user_id } => {
                 to.text(channel).text(user_id);
@@ -286,7 +313,7 @@ impl<'a> Down<'a> {
             Down::Welcome => 0,
             Down::Subscribed { .. } => 1,
             Down::Refused { .. } => 2,
-            Down::Deliver(_) => 3,
+            Down::Deliver { .. } => 3,
             Down::MemberAdded { .. } => 4,
             Down::MemberRemoved { .. } => 5,
             Down::Roster { .. } => 6,
@@ -308,13 +335,17 @@ impl<'a> Down<'a> {
                 channel: from.text()?,
                 roster: from.option(|from| from.list(Member::read))?,
                 cached: from.option(Cached::read)?,
+                beginning: from.option(Beginning::read)?,
             },
             2 => Down::Refused {
                 ticket: from.u64()?,
                 channel: from.text()?,
                 reason: RefusalReason::read(from)?,
             },
-            3 => Down::Deliver(Item::read(from)?),
+            3 => Down::Deliver {
+                item: Item::read(from)?,
+                positions: from.list(|from| from.option(Position::read))?,
+            },
             4 => Down::MemberAdded {
                 channel: from.text()?,
                 member: Member::read(from)?,

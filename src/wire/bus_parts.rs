@@ -19,11 +19,13 @@ pub struct InfoWanted {
     pub subscription_count: bool,
     /// The last event of a cache channel; for readers only.
     pub cache: bool,
+    /// Where the event stands in its channel; for publishers only.
+    pub offset: bool,
 }
 
 impl InfoWanted {
     pub fn any(self) -> bool {
-        self.user_count || self.subscription_count
+        self.user_count || self.subscription_count || self.offset
     }
 }
 
@@ -49,6 +51,42 @@ pub struct Cached<'a> {
     pub data: &'a str,
     /// Until it is forgotten.
     pub ttl_seconds: u64,
+}
+
+/// An event's place in a channel that keeps history, or that of the channel's last event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// Tells the lives of a channel's history apart.
+    pub epoch: u64,
+    /// From 1 on; 0 is before the first event.
+    pub offset: u64,
+}
+
+/// From where a subscriber wants to go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recover {
+    pub position: Position,
+    /// Who it was when it got there: what it was not to receive then, it is not to receive now.
+    pub socket_id: Option<SocketId>,
+}
+
+/// An event of a channel's history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Past<'a> {
+    pub offset: u64,
+    /// JSON strings, quotes included.
+    pub name: &'a str,
+    pub data: &'a str,
+    pub user_id: Option<&'a str>,
+}
+
+/// What a subscriber of a channel with history begins with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Beginning<'a> {
+    /// After everything in `missed`; live events follow it.
+    pub position: Position,
+    /// All that came after the position it named; `None` when that is not known, or it named none.
+    pub missed: Option<Vec<Past<'a>>>,
 }
 
 /// One event for one or more channels.
@@ -88,6 +126,12 @@ pub enum Question<'a> {
     },
     /// Whether every worker is linked.
     Ready,
+    /// Events of a channel's history: the first ones after a position, else the last ones.
+    History {
+        channel: &'a str,
+        after: Option<Position>,
+        count: u32,
+    },
 }
 
 /// What the switchboard knows of one channel.
@@ -108,15 +152,19 @@ pub enum RefusalReason {
     Settling,
     /// The answer would be longer than `limits.bus_message_bytes`.
     TooLong,
+    /// More events were published than a rate allows.
+    TooOften,
+    /// The same request was made before.
+    Repeated,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer<'a> {
-    /// One entry per channel of each item that wanted info, in the order of the call. Sent when
-    /// the kernel has the event on the link of every worker with subscribers, and in a cluster Redis
-    /// has answered, or will not.
+    /// One entry per channel of each item that wanted info, in the order of the call; the position
+    /// where history is kept. Sent when the kernel has the event on the link of every worker with
+    /// subscribers, and in a cluster Redis has answered, or will not.
     Published {
-        counts: Vec<ChannelCounts>,
+        counts: Vec<(ChannelCounts, Option<Position>)>,
         reach: Reach,
     },
     /// Names without the app, sorted.
@@ -134,6 +182,12 @@ pub enum Answer<'a> {
         joined: Option<bool>,
     },
     Refused(RefusalReason),
+    /// Where the channel stands, unless it keeps no history; the events that were asked for, oldest
+    /// first, or `None` when some of them are gone.
+    History {
+        position: Option<Position>,
+        events: Option<Vec<Past<'a>>>,
+    },
 }
 
 /// How far an event has come.
@@ -161,7 +215,7 @@ impl<'a> Member<'a> {
 impl InfoWanted {
     pub(super) fn write(self, to: &mut Writer) {
         let counts = u8::from(self.user_count) | u8::from(self.subscription_count) << 1;
-        to.u8(counts | u8::from(self.cache) << 2);
+        to.u8(counts | u8::from(self.cache) << 2 | u8::from(self.offset) << 3);
     }
 
     pub(super) fn read(from: &mut Reader<'_>) -> Result<InfoWanted, Garbled> {
@@ -170,6 +224,7 @@ impl InfoWanted {
             user_count: bits & 1 != 0,
             subscription_count: bits & 2 != 0,
             cache: bits & 4 != 0,
+            offset: bits & 8 != 0,
         })
     }
 }
@@ -226,6 +281,78 @@ impl<'a> Cached<'a> {
     }
 }
 
+impl Position {
+    pub(super) fn write(self, to: &mut Writer) {
+        to.u64(self.epoch).u64(self.offset);
+    }
+
+    pub(super) fn read(from: &mut Reader<'_>) -> Result<Position, Garbled> {
+        Ok(Position {
+            epoch: from.u64()?,
+            offset: from.u64()?,
+        })
+    }
+}
+
+impl Recover {
+    pub(super) fn write(self, to: &mut Writer) {
+        self.position.write(to);
+        to.option(self.socket_id, |to, id| {
+            to.socket_id(id);
+        });
+    }
+
+    pub(super) fn read(from: &mut Reader<'_>) -> Result<Recover, Garbled> {
+        Ok(Recover {
+            position: Position::read(from)?,
+            socket_id: from.option(Reader::socket_id)?,
+        })
+    }
+}
+
+impl<'a> Past<'a> {
+    /// Bytes it adds to a message, at most.
+    pub fn bytes(&self) -> usize {
+        self.name.len() + self.data.len() + self.user_id.map_or(0, str::len) + 64
+    }
+
+    fn write(&self, to: &mut Writer) {
+        to.u64(self.offset).text(self.name).text(self.data);
+        to.option(self.user_id, |to, user_id| {
+            to.text(user_id);
+        });
+    }
+
+    fn read(from: &mut Reader<'a>) -> Result<Past<'a>, Garbled> {
+        Ok(Past {
+            offset: from.u64()?,
+            name: from.text()?,
+            data: from.text()?,
+            user_id: from.option(Reader::text)?,
+        })
+    }
+}
+
+fn write_events(to: &mut Writer, events: Option<&[Past<'_>]>) {
+    to.option(events, |to, events| {
+        to.list(events, |to, event| event.write(to));
+    });
+}
+
+impl<'a> Beginning<'a> {
+    pub(super) fn write(&self, to: &mut Writer) {
+        self.position.write(to);
+        write_events(to, self.missed.as_deref());
+    }
+
+    pub(super) fn read(from: &mut Reader<'a>) -> Result<Beginning<'a>, Garbled> {
+        Ok(Beginning {
+            position: Position::read(from)?,
+            missed: from.option(|from| from.list(Past::read))?,
+        })
+    }
+}
+
 impl<'a> Item<'a> {
     pub(super) fn write(&self, to: &mut Writer) {
         to.list(&self.channels, |to, channel| {
@@ -277,6 +404,14 @@ impl<'a> Question<'a> {
             Question::Channel { channel } => to.u8(1).text(channel),
             Question::Users { channel } => to.u8(2).text(channel),
             Question::Ready => to.u8(3),
+            Question::History {
+                channel,
+                after,
+                count,
+            } => {
+                to.u8(4).text(channel).u32(*count);
+                to.option(*after, |to, after| after.write(to))
+            }
         };
     }
 
@@ -293,6 +428,11 @@ impl<'a> Question<'a> {
                 channel: from.text()?,
             },
             3 => Question::Ready,
+            4 => Question::History {
+                channel: from.text()?,
+                count: from.u32()?,
+                after: from.option(Position::read)?,
+            },
             _ => return Err(Garbled),
         })
     }
@@ -312,11 +452,13 @@ impl ChannelCounts {
 }
 
 impl RefusalReason {
-    const ALL: [RefusalReason; 4] = [
+    const ALL: [RefusalReason; 6] = [
         RefusalReason::Full,
         RefusalReason::Congested,
         RefusalReason::Settling,
         RefusalReason::TooLong,
+        RefusalReason::TooOften,
+        RefusalReason::Repeated,
     ];
 
     pub(super) fn write(self, to: &mut Writer) {
@@ -333,7 +475,10 @@ impl<'a> Answer<'a> {
     pub(super) fn write(&self, to: &mut Writer) {
         match self {
             Answer::Published { counts, reach } => {
-                to.u8(0).list(counts, |to, counts| counts.write(to));
+                to.u8(0).list(counts, |to, (counts, position)| {
+                    counts.write(to);
+                    to.option(*position, |to, position| position.write(to));
+                });
                 to.u8(u8::from(*reach == Reach::Here));
             }
             Answer::Channels(channels) => {
@@ -362,13 +507,21 @@ impl<'a> Answer<'a> {
                 });
             }
             Answer::Refused(reason) => reason.write(to.u8(5)),
+            Answer::History { position, events } => {
+                to.u8(6);
+                to.option(*position, |to, position| position.write(to));
+                write_events(to, events.as_deref());
+            }
         }
     }
 
     pub(super) fn read(from: &mut Reader<'a>) -> Result<Answer<'a>, Garbled> {
         Ok(match from.u8()? {
             0 => Answer::Published {
-                counts: from.list(ChannelCounts::read)?,
+                counts: from.list(|from| {
+                    let counts = ChannelCounts::read(from)?;
+                    Ok((counts, from.option(Position::read)?))
+                })?,
                 reach: match from.u8()? {
                     0 => Reach::Everywhere,
                     _ => Reach::Here,
@@ -388,6 +541,10 @@ impl<'a> Answer<'a> {
                 joined: from.option(|from| Ok(from.u8()? != 0))?,
             },
             5 => Answer::Refused(RefusalReason::read(from)?),
+            6 => Answer::History {
+                position: from.option(Position::read)?,
+                events: from.option(|from| from.list(Past::read))?,
+            },
             _ => return Err(Garbled),
         })
     }

@@ -27,7 +27,41 @@ fn item() -> Item<'static> {
             user_count: false,
             subscription_count: true,
             cache: true,
+            offset: true,
         },
+    }
+}
+
+const POSITION: Position = Position {
+    epoch: u64::MAX,
+    offset: 7,
+};
+
+fn past() -> Vec<Past<'static>> {
+    let first = Past {
+        offset: 6,
+        name: "\"e\"",
+        data: "\"d\"",
+        user_id: None,
+    };
+    let second = Past {
+        offset: 7,
+        user_id: Some("u1"),
+        ..first
+    };
+    vec![first, second]
+}
+
+fn terms() -> Terms {
+    Terms {
+        rates: vec![Rate {
+            name: "demo".into(),
+            per_second: 5,
+        }],
+        once: Some(Once {
+            signature: "5f".into(),
+            until: -7,
+        }),
     }
 }
 
@@ -52,6 +86,10 @@ fn ups() -> Vec<Up<'static>> {
             ticket: 9,
             channel: "demo/a",
             member: Some(MEMBER),
+            recover: Some(Recover {
+                position: POSITION,
+                socket_id: Some(SocketId::from_halves(1, 2)),
+            }),
         },
         Up::Unsubscribe {
             channel: "demo/a",
@@ -59,8 +97,20 @@ fn ups() -> Vec<Up<'static>> {
         },
         Up::Publish {
             ticket: 7,
+            terms: terms(),
             items: vec![item(), item()],
         },
+        Up::Watch {
+            users: vec!["demo/#server-to-user-1"],
+        },
+        Up::Unwatch {
+            users: vec!["demo/#server-to-user-1"],
+        },
+    ]
+}
+
+fn asks() -> Vec<Up<'static>> {
+    vec![
         Up::Ask {
             ticket: 8,
             question: Question::Channels {
@@ -80,11 +130,13 @@ fn ups() -> Vec<Up<'static>> {
             ticket: 8,
             question: Question::Ready,
         },
-        Up::Watch {
-            users: vec!["demo/#server-to-user-1"],
-        },
-        Up::Unwatch {
-            users: vec!["demo/#server-to-user-1"],
+        Up::Ask {
+            ticket: 8,
+            question: Question::History {
+                channel: "demo/a",
+                after: Some(POSITION),
+                count: 100,
+            },
         },
     ]
 }
@@ -97,7 +149,7 @@ fn answers() -> Vec<Down<'static>> {
     let answer = |answer| Down::Answer { ticket: 5, answer };
     vec![
         answer(Answer::Published {
-            counts: vec![counts, counts],
+            counts: vec![(counts, None), (counts, Some(POSITION))],
             reach: Reach::Everywhere,
         }),
         answer(Answer::Published {
@@ -116,6 +168,10 @@ fn answers() -> Vec<Down<'static>> {
             joined: Some(true),
         }),
         answer(Answer::Refused(RefusalReason::Congested)),
+        answer(Answer::History {
+            position: Some(POSITION),
+            events: Some(past()),
+        }),
     ]
 }
 
@@ -127,19 +183,32 @@ fn downs() -> Vec<Down<'static>> {
             channel: "demo/a",
             roster: Some(vec![MEMBER]),
             cached: None,
+            beginning: Some(Beginning {
+                position: POSITION,
+                missed: Some(past()),
+            }),
         },
         Down::Subscribed {
             ticket: 1,
             channel: "demo/a",
             roster: None,
             cached: Some(CACHED),
+            beginning: None,
         },
+    ]
+}
+
+fn further_downs() -> Vec<Down<'static>> {
+    vec![
         Down::Refused {
             ticket: 1,
             channel: "demo/a",
             reason: RefusalReason::TooLong,
         },
-        Down::Deliver(item()),
+        Down::Deliver {
+            item: item(),
+            positions: vec![Some(POSITION), None],
+        },
         Down::MemberAdded {
             channel: "demo/a",
             member: MEMBER,
@@ -165,26 +234,29 @@ fn downs() -> Vec<Down<'static>> {
                 ("demo/#server-to-user-2", false),
             ],
         },
-        Down::Deliver(Item {
-            content: Content::Dismissal,
-            ..item()
-        }),
+        Down::Deliver {
+            item: Item {
+                content: Content::Dismissal,
+                ..item()
+            },
+            positions: Vec::new(),
+        },
     ]
 }
 
 #[test]
 fn every_message_survives_the_trip() {
-    for message in ups() {
+    for message in ups().into_iter().chain(asks()) {
         assert_eq!(Up::decode(&message.encode()), Ok(message));
     }
-    for message in downs().into_iter().chain(answers()) {
+    for message in downs().into_iter().chain(further_downs()).chain(answers()) {
         assert_eq!(Down::decode(&message.encode()), Ok(message));
     }
 }
 
 #[test]
 fn a_cut_or_lengthened_message_is_garbled_never_misread() {
-    for message in ups() {
+    for message in ups().into_iter().chain(asks()) {
         let frame = message.encode();
         for cut in 0..frame.len() {
             assert_eq!(measure(&frame[..cut], 1 << 20), Ok(Extent::Partial));

@@ -4,6 +4,7 @@
 pub mod bus;
 pub mod bus_codec;
 pub mod bus_parts;
+pub mod bus_terms;
 pub mod cluster;
 pub mod control;
 pub mod courier_bus;

@@ -1,5 +1,5 @@
-//! A web server that receives webhooks, as simple as can be: a thread for each connection. It keeps
-//! what came, and behaves as it is told.
+//! A web server that receives webhooks, as simple as can be: a thread for each connection, over TLS
+//! if it has a certificate. It keeps what came, and behaves as it is told.
 
 // Each test file uses its own part of this module.
 #![allow(dead_code)]
@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::Value;
 
 use crate::support::wait_until;
@@ -55,12 +56,29 @@ struct Seen {
 }
 
 pub struct Receiver {
-    port: u16,
+    url: String,
     seen: Arc<Mutex<Seen>>,
 }
 
 impl Receiver {
     pub fn start() -> Receiver {
+        Receiver::open("http://127.0.0.1", Some)
+    }
+
+    /// Its URL has the name localhost.
+    pub fn start_secured(config: ServerConfig) -> Receiver {
+        let config = Arc::new(config);
+        Receiver::open("https://localhost", move |stream| {
+            let tls = ServerConnection::new(Arc::clone(&config)).ok()?;
+            Some(StreamOwned::new(tls, stream))
+        })
+    }
+
+    /// `secure` makes of an accepted connection what is read from and written to.
+    fn open<S: Read + Write + Send + 'static>(
+        origin: &str,
+        secure: impl Fn(TcpStream) -> Option<S> + Send + 'static,
+    ) -> Receiver {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let port = listener.local_addr().expect("an address").port();
         let seen = Arc::new(Mutex::new(Seen {
@@ -73,14 +91,19 @@ impl Receiver {
             for stream in listener.incoming().flatten() {
                 let shared = Arc::clone(&shared);
                 shared.lock().expect("no panic").connections += 1;
-                std::thread::spawn(move || serve(stream, &shared));
+                if let Some(stream) = secure(stream) {
+                    std::thread::spawn(move || serve(stream, &shared));
+                }
             }
         });
-        Receiver { port, seen }
+        Receiver {
+            url: format!("{origin}:{port}/hooks"),
+            seen,
+        }
     }
 
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}/hooks", self.port)
+        self.url.clone()
     }
 
     pub fn behave(&self, manner: Manner) {
@@ -130,7 +153,7 @@ fn events_of(requests: Vec<Request>) -> Vec<Value> {
     events
 }
 
-fn serve(stream: TcpStream, seen: &Mutex<Seen>) {
+fn serve<S: Read + Write>(stream: S, seen: &Mutex<Seen>) {
     let mut stream = BufReader::new(stream);
     while let Some(mut request) = read(&mut stream) {
         let manner = {
@@ -154,7 +177,7 @@ fn serve(stream: TcpStream, seen: &Mutex<Seen>) {
     }
 }
 
-fn read(stream: &mut BufReader<TcpStream>) -> Option<Request> {
+fn read(stream: &mut BufReader<impl Read>) -> Option<Request> {
     let mut line = String::new();
     stream
         .read_line(&mut line)

@@ -16,7 +16,8 @@ use lineman::wire::cluster::{SCRIPTS, Script};
 use lineman::wire::resp::{Scanner, Value, parse};
 use lineman::wire::target::Target;
 
-use super::{End, World};
+use super::World;
+use super::pipes::End;
 
 /// Of a server of the simulation.
 pub const LEASE: Duration = Duration::from_secs(6);

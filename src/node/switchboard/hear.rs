@@ -5,7 +5,7 @@ use crate::base::ids::ConnId;
 use crate::base::now::Now;
 use crate::node::switchboard::Switchboard;
 use crate::realtime::registry::LinkId;
-use crate::wire::bus::{Answer, Down, Item, Member, Question, RefusalReason, Up};
+use crate::wire::bus::{Answer, Down, Item, Member, Question, Recover, RefusalReason, Terms, Up};
 
 impl Switchboard {
     pub(super) fn hear(&mut self, conn: ConnId, id: LinkId, message: Up<'_>, now: Now) {
@@ -14,8 +14,9 @@ impl Switchboard {
                 ticket,
                 channel,
                 member,
+                recover,
             } => {
-                self.subscribe(conn, id, (ticket, channel), member, now);
+                self.subscribe(conn, id, (ticket, channel), (member, recover), now);
             }
             Up::Unsubscribe { channel, user_id } => {
                 let was_occupied = self.registry.is_occupied(channel);
@@ -29,7 +30,14 @@ impl Switchboard {
                 self.report_left(channel, user_id, now);
                 self.mark(channel, holder);
             }
-            Up::Publish { ticket, items } => self.publish(conn, ticket, &items, now),
+            Up::Publish {
+                ticket,
+                terms,
+                items,
+            } => match self.agree(conn, &terms, &items, now) {
+                Ok(()) => self.publish(conn, ticket, &items, now),
+                Err(reason) => self.refuse(conn, ticket, &items, reason, now),
+            },
             Up::Ask { ticket, question } => self.answer(conn, ticket, &question, now),
             Up::Watch { users } => self.watch(conn, id, &users, now),
             Up::Unwatch { users } => {
@@ -48,7 +56,7 @@ impl Switchboard {
         conn: ConnId,
         id: LinkId,
         (ticket, channel): (u64, &str),
-        member: Option<Member<'_>>,
+        (member, recover): (Option<Member<'_>>, Option<Recover>),
         now: Now,
     ) {
         let was_occupied = self.registry.is_occupied(channel);
@@ -73,6 +81,7 @@ impl Switchboard {
             channel,
             roster,
             cached: self.cache.get(channel, now.moment),
+            beginning: self.beginning(conn, channel, recover, now),
         }
         .encode();
         self.send_frame(conn, &frame, now);
@@ -82,6 +91,30 @@ impl Switchboard {
         let newcomer = member.filter(|_| joined.first_of_user);
         self.tell_miss(channel, now);
         self.report_joined(channel, newcomer.map(|member| member.user_id), now);
+    }
+
+    /// Whether the events may be published. What cannot be delivered does not count against a rate,
+    /// and a request that was refused may be made again.
+    fn agree(
+        &mut self,
+        conn: ConnId,
+        terms: &Terms,
+        items: &[Item<'_>],
+        now: Now,
+    ) -> Result<(), RefusalReason> {
+        if self.has_congested_target(conn, items) {
+            return Err(RefusalReason::Congested);
+        }
+        if let Some(once) = &terms.once {
+            self.replays.check(once, now.unix_seconds())?;
+        }
+        if !self.spending.spend(&terms.rates, items.len(), now.moment) {
+            return Err(RefusalReason::TooOften);
+        }
+        if let Some(once) = &terms.once {
+            self.replays.remember(once);
+        }
+        Ok(())
     }
 
     fn refuse_subscription(
@@ -109,7 +142,7 @@ impl Switchboard {
             } => {
                 self.refuse_subscription(conn, *ticket, channel, reason, now);
             }
-            Up::Publish { ticket, items } => self.refuse(conn, *ticket, items, reason, now),
+            Up::Publish { ticket, items, .. } => self.refuse(conn, *ticket, items, reason, now),
             Up::Ask { ticket, .. } => {
                 let answer = Answer::Refused(reason);
                 self.send(
@@ -183,6 +216,11 @@ impl Switchboard {
                 expected: self.links_expected,
                 joined: self.cluster.as_ref().map(|it| it.is_joined()),
             },
+            Question::History {
+                channel,
+                after,
+                count,
+            } => self.past(channel, *after, *count as usize, now),
         };
         let frame = self.answer_frame(ticket, answer);
         self.send_frame(conn, &frame, now);

@@ -12,6 +12,7 @@ mod cluster;
 mod courier;
 mod hear;
 mod publishing;
+mod remembering;
 mod telling;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -22,6 +23,7 @@ use foldhash::fast::FixedState;
 use crate::base::bytes::{Inbox, Outbox};
 use crate::base::counters::Counters;
 use crate::base::dice::Dice;
+use crate::base::history_rule::HistoryRule;
 use crate::base::ids::{ConnId, DialId};
 use crate::base::limits::Limits;
 use crate::base::now::{Moment, Now};
@@ -34,7 +36,10 @@ use crate::node::switchboard::publishing::Unanswered;
 use crate::node::{Ending, Node, Origin, Output, Peer};
 use crate::realtime::cache::Cache;
 use crate::realtime::counting::Counting;
+use crate::realtime::history::History;
 use crate::realtime::registry::{LinkId, Registry};
+use crate::realtime::replays::Replays;
+use crate::realtime::spending::Spending;
 use crate::realtime::watching::Watching;
 use crate::session::link::next_frame;
 use crate::wire::bus::{Down, Up, VERSION};
@@ -54,6 +59,8 @@ pub struct SwitchboardOptions {
     pub watched: Watched,
     /// `None`: this server is all there is.
     pub cluster: Option<ClusterOptions>,
+    /// Which channels keep history.
+    pub history: Vec<HistoryRule>,
     /// From the operating system's entropy.
     pub seed: [u8; 16],
 }
@@ -88,8 +95,11 @@ pub struct Switchboard {
     pub(super) links_expected: u32,
     pub(super) registry: Registry,
     pub(super) cache: Cache,
+    pub(super) history: History,
     pub(super) counting: Counting,
     pub(super) watching: Watching,
+    pub(super) spending: Spending,
+    pub(super) replays: Replays,
     pub(super) lines: Lines,
     pub(super) links: Vec<Option<Link>>,
     pub(super) by_id: HashMap<LinkId, ConnId, FixedState>,
@@ -115,6 +125,7 @@ impl Switchboard {
             limits,
             watched,
             cluster,
+            history,
             seed,
         } = options;
         let mut dice = Dice::new(seed);
@@ -123,8 +134,11 @@ impl Switchboard {
             links_expected,
             registry: Registry::new(limits.presence_members, &mut dice),
             cache: Cache::new(&limits, &mut dice),
+            history: History::new(history, &limits, &mut dice),
             counting: Counting::new(&mut dice),
             watching: Watching::new(&mut dice),
+            spending: Spending::default(),
+            replays: Replays::default(),
             lines: Lines::new(usize::MAX),
             links: Vec::new(),
             by_id: HashMap::default(),
@@ -245,6 +259,8 @@ impl Switchboard {
                 self.counters.links = self.by_id.len() as u64;
                 self.counters.channels = self.registry.len() as u64;
                 self.counters.cluster_waiting_bytes = self.waiting_for_redis();
+                self.counters.history_events = self.history.len() as u64;
+                self.counters.history_bytes = self.history.bytes() as u64;
                 self.report(master, &Report::Stats(self.counters.values()));
             }
             Order::Stop => self.outputs.push_back(Output::Quit),
@@ -300,6 +316,8 @@ impl Switchboard {
     ) -> Result<(), Garbled> {
         match message {
             Up::Announce(holding) => {
+                // While its link was away, its subscribers may have missed what others received.
+                self.history.forget(holding.channel);
                 let was_occupied = self.registry.is_occupied(holding.channel);
                 let added = self.registry.announce(id, &holding);
                 self.mark(holding.channel, None);

@@ -7,25 +7,24 @@ use crate::base::ids::ConnId;
 use crate::base::names::is_cache_key;
 use crate::base::now::Now;
 use crate::node::switchboard::Switchboard;
-use crate::wire::bus::{Answer, ChannelCounts, Content, Down, Item, Reach, RefusalReason};
+use crate::wire::bus::{
+    Answer, ChannelCounts, Content, Down, Item, Position, Reach, RefusalReason,
+};
 
 impl Switchboard {
     /// All events of the call, or none.
     pub(super) fn publish(&mut self, conn: ConnId, ticket: u64, items: &[Item<'_>], now: Now) {
-        if self.has_congested_target(conn, items) {
-            return self.refuse(conn, ticket, items, RefusalReason::Congested, now);
-        }
         let mut marks: Vec<(ConnId, u64)> = Vec::new();
         let mut counts = Vec::new();
         for item in items {
+            let positions = self.remember(item, now);
             if item.info.any() {
-                counts.extend(
-                    item.channels
-                        .iter()
-                        .map(|channel| self.registry.counts(channel)),
-                );
+                counts.extend(item.channels.iter().enumerate().map(|(index, channel)| {
+                    let position = positions.get(index).copied().flatten();
+                    (self.registry.counts(channel), position)
+                }));
             }
-            self.deliver(item, &mut marks, now);
+            self.deliver(item, &positions, &mut marks, now);
         }
         self.last_publish += 1;
         let number = self.last_publish;
@@ -78,14 +77,25 @@ impl Switchboard {
     }
 
     /// Queues an event on every link with subscribers, each channel with the links it needs.
-    pub(super) fn deliver(&mut self, item: &Item<'_>, marks: &mut Vec<(ConnId, u64)>, now: Now) {
-        for (conn, channels) in self.targets(item) {
+    pub(super) fn deliver(
+        &mut self,
+        item: &Item<'_>,
+        positions: &[Option<Position>],
+        marks: &mut Vec<(ConnId, u64)>,
+        now: Now,
+    ) {
+        for (conn, places) in self.targets(item) {
             let part = Item {
-                channels,
+                channels: places.iter().map(|place| item.channels[*place]).collect(),
                 info: Default::default(),
                 ..item.clone()
             };
-            self.send(conn, &Down::Deliver(part), now);
+            let positions = match positions {
+                [] => Vec::new(),
+                _ => places.iter().map(|place| positions[*place]).collect(),
+            };
+            let item = part;
+            self.send(conn, &Down::Deliver { item, positions }, now);
             let Some(position) = self.lines.outbox(conn).map(|out| out.position()) else {
                 continue;
             };
@@ -96,18 +106,18 @@ impl Switchboard {
         }
     }
 
-    /// The links with subscribers, and of which of the event's channels.
-    fn targets<'a>(&self, item: &Item<'a>) -> Vec<(ConnId, Vec<&'a str>)> {
-        let mut targets: Vec<(ConnId, Vec<&'a str>)> = Vec::new();
-        for channel in &item.channels {
+    /// The links with subscribers, and of which of the event's channels by their place in it.
+    fn targets(&self, item: &Item<'_>) -> Vec<(ConnId, Vec<usize>)> {
+        let mut targets: Vec<(ConnId, Vec<usize>)> = Vec::new();
+        for (place, channel) in item.channels.iter().enumerate() {
             for conn in self
                 .registry
                 .interested(channel)
                 .filter_map(|id| self.by_id.get(&id))
             {
                 match targets.iter_mut().find(|(target, _)| target == conn) {
-                    Some((_, channels)) => channels.push(channel),
-                    None => targets.push((*conn, vec![channel])),
+                    Some((_, places)) => places.push(place),
+                    None => targets.push((*conn, vec![place])),
                 }
             }
         }
@@ -115,7 +125,7 @@ impl Switchboard {
     }
 
     /// Whether some link could not take all events of the call within its bound.
-    fn has_congested_target(&self, asker: ConnId, items: &[Item<'_>]) -> bool {
+    pub(super) fn has_congested_target(&self, asker: ConnId, items: &[Item<'_>]) -> bool {
         let bytes: usize = items.iter().map(item_bytes).sum();
         let mut targets = items.iter().flat_map(|item| self.targets(item));
         let full = |conn| self.lines.waiting(conn) + bytes > self.limits.link_bytes;
@@ -167,7 +177,7 @@ pub(super) struct Unanswered {
     pub(super) number: u64,
     asker: ConnId,
     ticket: u64,
-    pub(super) counts: Vec<ChannelCounts>,
+    pub(super) counts: Vec<(ChannelCounts, Option<Position>)>,
     pub(super) reach: Reach,
     refused: Option<RefusalReason>,
     /// The stream position each link must reach.
@@ -196,6 +206,6 @@ impl Unanswered {
 
 /// At least what the event takes on a link.
 fn item_bytes(item: &Item<'_>) -> usize {
-    let channels: usize = item.channels.iter().map(|channel| channel.len() + 4).sum();
+    let channels: usize = item.channels.iter().map(|channel| channel.len() + 21).sum();
     channels + item.content.len() + item.user_id.map_or(0, str::len) + 64
 }

@@ -1,7 +1,7 @@
 //! The worker's conversations with the switchboard and the master: what it tells them, what they
 //! tell it, and the fan-out of what was delivered.
 
-use crate::app::application::{Message, Outlet, Parcel, Unavailable};
+use crate::app::application::{Kept, Message, Outlet, Parcel, Unavailable};
 use crate::app::users;
 use crate::base::bytes::Inbox;
 use crate::base::close::Close;
@@ -11,7 +11,7 @@ use crate::base::now::Now;
 use crate::node::worker::Worker;
 use crate::node::{Ending, Output};
 use crate::session::link::next_frame;
-use crate::wire::bus::{Content, Down, Item, Member, Up};
+use crate::wire::bus::{Content, Down, Item, Member, Position, Up};
 use crate::wire::control::{Order, Report};
 use crate::wire::pusher;
 
@@ -31,12 +31,13 @@ impl Worker {
         let hub = &self.shared.hub;
         hub.announce(|holding| uplink.tell(&Up::Announce(holding), lines));
         uplink.tell(&Up::Announced, lines);
-        hub.pending(|ticket, key, member| {
+        hub.pending(|ticket, key, member, recover| {
             uplink.tell(
                 &Up::Subscribe {
                     ticket,
                     channel: key.as_str(),
                     member,
+                    recover,
                 },
                 lines,
             );
@@ -150,14 +151,16 @@ impl Worker {
                 channel,
                 roster,
                 cached,
+                beginning,
             } => {
                 let confirmed = self.shared.hub.confirm(ticket, channel, roster.as_deref());
                 if let Some((conn, key)) = confirmed
                     && let Some(seat) = self.seats.get(conn)
                 {
                     let application = self.handlers.of(seat.handler);
-                    application.subscribed(conn, &key, &mut self.shared.cx(now));
-                    application.recalled(conn, &key, cached, &mut self.shared.cx(now));
+                    let last = cached;
+                    let kept = Kept { last, beginning };
+                    application.subscribed(conn, &key, &kept, &mut self.shared.cx(now));
                 }
             }
             Down::Refused { ticket, reason, .. } => {
@@ -168,7 +171,7 @@ impl Worker {
                     application.refused(conn, &key, reason, &mut self.shared.cx(now));
                 }
             }
-            Down::Deliver(item) => self.fan_out(&item),
+            Down::Deliver { item, positions } => self.fan_out(&item, &positions),
             Down::MemberAdded { channel, member } => self.member_added(channel, member),
             Down::MemberRemoved { channel, user_id } => self.member_removed(channel, user_id),
             Down::Roster { channel, members } => self.correct_roster(channel, &members),
@@ -213,12 +216,12 @@ impl Worker {
     }
 
     /// Encodes once per channel and queues for every confirmed subscriber but the sender.
-    fn fan_out(&mut self, item: &Item<'_>) {
+    fn fan_out(&mut self, item: &Item<'_>, positions: &[Option<Position>]) {
         let shared = &mut self.shared;
         let excluded = item
             .exclude
             .and_then(|socket_id| shared.hub.find(socket_id));
-        for key in &item.channels {
+        for (place, key) in item.channels.iter().enumerate() {
             let subscribers = shared.hub.subscribers(key);
             let Some((_, channel)) = key.split_once('/').filter(|_| !subscribers.is_empty()) else {
                 continue;
@@ -226,7 +229,8 @@ impl Worker {
             let text;
             let parcel = match item.content {
                 Content::Event { name, data } => {
-                    text = pusher::event(channel, name, data, item.user_id);
+                    let position = positions.get(place).copied().flatten();
+                    text = pusher::event_at(channel, name, data, item.user_id, position);
                     Parcel::text(&text)
                 }
                 Content::Text(text) => Parcel::text(text),

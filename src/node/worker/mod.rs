@@ -5,6 +5,7 @@
 //! Invariant: after every call, each wish has been carried out, each connection with bytes to
 //! write is on the dirty list, and each with a deadline is on the wheel.
 
+mod auditing;
 mod deflating;
 mod dialling;
 mod dials;
@@ -265,7 +266,7 @@ impl Worker {
         let counted = apps.iter().filter(|app| app.subscription_counts);
         let counted = counted.map(|app| app.id.clone()).collect();
         let uplink = Uplink::new((slot, life), &limits, counted, now);
-        let outgoing = Outgoing::new(&limits, uplink, Deflating::new(deflate));
+        let outgoing = Outgoing::new(&limits, uplink, Deflating::new(deflate), now);
         let mut worker = Worker {
             listeners,
             websocket: websocket_options(&limits),
@@ -455,6 +456,7 @@ impl Worker {
                     Wish::ReadFrom(conn, wanted) => self.read_from(conn, wanted),
                     Wish::Dial(dial) => self.begin_dial(dial, now),
                     Wish::HangUp(dial) => self.hang_up_dial(dial),
+                    Wish::Audit(conn, entry) => self.audit(conn, &entry),
                 }
             }
             let filled = self.shared.outgoing.lines.take_filled();

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use crate::app::application::{Asked, Message, Outlet, Parcel, Unavailable};
+use crate::app::application::{Asked, Denial, Message, Outlet, Parcel, Unavailable};
 use crate::app::handler::Handler;
 use crate::base::bytes::Full;
 use crate::base::close::Close;
@@ -11,10 +11,11 @@ use crate::base::ids::{ConnId, DialId};
 use crate::base::limits::{Limits, OutboxPolicy};
 use crate::base::now::Now;
 use crate::node::lines::Lines;
+use crate::node::worker::auditing::{Auditing, Entry};
 use crate::node::worker::deflating::{Deflated, Deflating};
 use crate::node::worker::dials::Dials;
 use crate::node::worker::uplink::Uplink;
-use crate::wire::bus::{Item, Up};
+use crate::wire::bus::{Item, Terms, Up};
 use crate::wire::framing::{Framing, Unsendable};
 use crate::wire::http::Response;
 use crate::wire::protocol::Protocol;
@@ -31,6 +32,7 @@ pub enum Wish {
     Dial(DialId),
     HangUp(DialId),
     ReadFrom(ConnId, bool),
+    Audit(ConnId, Box<Entry>),
 }
 
 /// The worker's `Outlet`.
@@ -40,6 +42,7 @@ pub struct Outgoing {
     pub deflating: Deflating,
     pub dials: Dials,
     pub wishes: VecDeque<Wish>,
+    pub auditing: Auditing,
     /// Messages queued since the start.
     pub messages: u64,
     /// What happens to an event for which there is no room.
@@ -57,13 +60,14 @@ const SCRATCH_BYTES: usize = 64 * 1024;
 const HEAD_BYTES: usize = 16;
 
 impl Outgoing {
-    pub fn new(limits: &Limits, uplink: Uplink, deflating: Deflating) -> Outgoing {
+    pub fn new(limits: &Limits, uplink: Uplink, deflating: Deflating, now: Now) -> Outgoing {
         Outgoing {
             lines: Lines::new(limits.outbox_bytes / 2),
             uplink,
             deflating,
             dials: Dials::new(limits.dials),
             wishes: VecDeque::new(),
+            auditing: Auditing::new(now),
             messages: 0,
             policy: limits.outbox_policy,
             dropped: 0,
@@ -179,6 +183,7 @@ impl Outlet for Outgoing {
     fn publish(&mut self, item: Item<'_>) -> Result<(), Unavailable> {
         let message = Up::Publish {
             ticket: 0,
+            terms: Terms::default(),
             items: vec![item],
         };
         self.uplink.offer(&message, &mut self.lines)
@@ -191,6 +196,12 @@ impl Outlet for Outgoing {
             &mut self.lines,
             now,
         )
+    }
+
+    fn denied(&mut self, conn: ConnId, denial: &Denial<'_>, now: Now) {
+        let entry = self.auditing.entry(denial, now);
+        self.wishes
+            .extend(entry.map(|entry| Wish::Audit(conn, entry)));
     }
 
     fn gather(&mut self, conn: ConnId) {

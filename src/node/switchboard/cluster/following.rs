@@ -154,7 +154,7 @@ impl Switchboard {
             return;
         };
         let waits = |followed: &Followed| !followed.waiting.is_empty();
-        if !cluster.followed.get(key).is_some_and(|it| !waits(it)) {
+        if cluster.followed.get(key).is_none_or(waits) {
             return;
         }
         let followed = cluster.followed.remove(key);
@@ -194,7 +194,7 @@ impl Switchboard {
         let Some(cluster) = &mut self.cluster else {
             return;
         };
-        if !cluster.counted_at.is_some_and(|at| at <= now.moment) {
+        if cluster.counted_at.is_none_or(|at| at > now.moment) {
             return;
         }
         cluster.counted_at = None;

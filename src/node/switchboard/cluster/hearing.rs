@@ -171,7 +171,7 @@ impl Switchboard {
                         channels: vec![&key],
                         ..item.clone()
                     };
-                    self.deliver(&item, &mut Vec::new(), now);
+                    self.deliver(&item, &[], &mut Vec::new(), now);
                 }
                 if let (true, Content::Event { name, data }) =
                     (kept && is_cache_key(&key), item.content)

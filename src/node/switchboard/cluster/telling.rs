@@ -212,7 +212,7 @@ impl Switchboard {
         if let Some(publish) = self.unanswered.iter_mut().find(|it| it.number == publish)
             && let Some(slot) = publish.counts.get_mut(index)
         {
-            *slot = counted;
+            slot.0 = counted;
         }
         self.others_were_told(publish, true, now);
     }
@@ -246,7 +246,7 @@ impl Switchboard {
                 if let Some(publish) = self.unanswered.iter_mut().find(|it| it.number == publish)
                     && let Some(slot) = publish.counts.get_mut(index)
                 {
-                    *slot = counts;
+                    slot.0 = counts;
                 }
                 self.others_were_told(publish, false, now);
             }
