@@ -1,8 +1,6 @@
 //! The HTTP API that backends use: publish events, read channels. It finds the app, believes the
 //! caller, checks the call and turns it into a question; and later the answer into a response.
 
-use std::fmt::Write;
-
 use crate::app::api_body::{
     BadCall, Event, check_channel, check_user, has_users, parse_batch, parse_event, parse_info,
 };
@@ -14,8 +12,8 @@ use crate::app::probe::READ_METHODS;
 use crate::base::ids::ConnId;
 use crate::base::names::{is_cache, user_of};
 use crate::wire::bus::{
-    Answer, Cached, ChannelCounts, Content, InfoWanted, Item, Position, Question, RefusalReason,
-    Terms,
+    Answer, Cached, ChannelCounts, Content, InfoWanted, Item, Position, Question, Reach,
+    RefusalReason, Terms,
 };
 use crate::wire::http::{Request, Response};
 use crate::wire::pusher::json_string;
@@ -274,24 +272,19 @@ fn terminate(conn: ConnId, app_id: &str, user_id: &str, terms: Terms, cx: &mut C
 pub fn respond(call: Call, answer: Result<Answer<'_>, Unavailable>, cx: &mut Cx<'_>) -> Response {
     let publishing = matches!(call, Call::Publish { .. });
     let body = match (call, answer) {
-        (Call::Publish { batch, wanted }, Ok(Answer::Published(counts))) => {
+        (Call::Publish { batch, wanted }, Ok(Answer::Published { counts, reach })) => {
             cx.counters.events_published += wanted.len() as u64;
-            published(batch, &wanted, &counts)
+            let mut fields = published(batch, &wanted, &counts);
+            fields.extend(local_only(reach));
+            format!("{{{}}}", fields.join(","))
         }
         (Call::Channels(info), Ok(Answer::Channels(channels))) => {
-            let mut body = String::from("{\"channels\":{");
-            for (index, (name, counts)) in channels.iter().enumerate() {
-                if index > 0 {
-                    body.push(',');
-                }
-                let _ = write!(
-                    body,
-                    "{}:{{{}}}",
-                    json_string(name),
-                    attributes(name, *counts, info).join(",")
-                );
-            }
-            body + "}}"
+            let entries = channels.iter().map(|(name, counts)| {
+                let attributes = attributes(name, *counts, info).join(",");
+                format!("{}:{{{attributes}}}", json_string(name))
+            });
+            let entries: Vec<String> = entries.collect();
+            format!("{{\"channels\":{{{}}}}}", entries.join(","))
         }
         (Call::Channel(name, info), Ok(Answer::Channel { counts, cached })) => {
             let mut fields = vec![format!("\"occupied\":{}", counts.subscriptions > 0)];
@@ -304,7 +297,9 @@ pub fn respond(call: Call, answer: Result<Answer<'_>, Unavailable>, cx: &mut Cx<
         (Call::History, Ok(Answer::History { position, events })) => {
             return api_history::page(position, events.as_deref());
         }
-        (Call::Terminate, Ok(Answer::Published(_))) => "{}".to_owned(),
+        (Call::Terminate, Ok(Answer::Published { reach, .. })) => {
+            format!("{{{}}}", local_only(reach).unwrap_or_default())
+        }
         (Call::Users, Ok(Answer::Users(users))) => {
             let users: Vec<String> = users
                 .iter()
@@ -339,13 +334,20 @@ fn unavailable(publishing: bool, cx: &mut Cx<'_>) -> Response {
         .with_header("Retry-After", "1")
 }
 
+/// What is said of an event that may have reached this server alone: a field, since official
+/// libraries take any JSON with 200, and some nothing else.
+fn local_only(reach: Reach) -> Option<String> {
+    (reach == Reach::Here).then(|| "\"cluster\":\"local\"".to_owned())
+}
+
+/// What was wanted, as fields of a JSON object.
 fn published(
     batch: bool,
     wanted: &[(Vec<String>, InfoWanted)],
     counts: &[(ChannelCounts, Option<Position>)],
-) -> String {
+) -> Vec<String> {
     if !wanted.iter().any(|(_, info)| info.any()) {
-        return "{}".to_owned();
+        return Vec::new();
     }
     let mut counts = counts.iter().copied();
     let mut per_event = wanted.iter().map(|(channels, info)| {
@@ -368,14 +370,14 @@ fn published(
                 first.map_or_else(|| "{}".to_owned(), |(_, attributes)| attributes)
             })
             .collect();
-        return format!("{{\"batch\":[{}]}}", entries.join(","));
+        return vec![format!("\"batch\":[{}]", entries.join(","))];
     }
     let channels = per_event.next().unwrap_or_default();
     let entries: Vec<String> = channels
         .into_iter()
         .map(|(name, attributes)| format!("{}:{attributes}", json_string(name)))
         .collect();
-    format!("{{\"channels\":{{{}}}}}", entries.join(","))
+    vec![format!("\"channels\":{{{}}}", entries.join(","))]
 }
 
 /// What was wanted and applies to the channel, as fields of a JSON object.

@@ -52,10 +52,21 @@ pub fn request(conn: ConnId, request: &Request<'_>, cx: &mut Cx<'_>) -> Probe {
 /// The answer to `/readyz`.
 pub fn ready(answer: Result<Answer<'_>, Unavailable>) -> Response {
     match answer {
-        Ok(Answer::Ready { linked, expected }) => {
+        Ok(Answer::Ready {
+            linked,
+            expected,
+            joined,
+        }) => {
             let ready = linked >= expected;
+            // A server that is away from its cluster serves its clients all the same.
+            let cluster = match joined {
+                None => "",
+                Some(true) => ",\"cluster\":\"joined\"",
+                Some(false) => ",\"cluster\":\"away\"",
+            };
             let body = format!(
-                "{{\"ready\":{ready},\"switchboard\":true,\"linked\":{linked},\"expected\":{expected}}}"
+                "{{\"ready\":{ready},\"switchboard\":true,\"linked\":{linked},\
+                 \"expected\":{expected}{cluster}}}"
             );
             match ready {
                 true => Response::json(200, body),

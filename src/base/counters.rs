@@ -192,6 +192,12 @@ counters! {
     history_events: "Events kept in the history of channels." => "history_events" by Switchboard;
     history_bytes: "Bytes these take." => "history_bytes" by Switchboard;
     reports_lost: "Events for webhooks that the switchboard did not keep because the courier was too far behind." by Switchboard;
+    cluster_joined: "1 while this server is joined to its cluster, 0 while it is away." => "cluster_joined" by Switchboard;
+    cluster_outages: "Times this server lost its cluster: Redis refused, was silent or had lost the lease." by Switchboard;
+    cluster_events_out: "Events passed on to other servers of the cluster." => "cluster_events_sent_total" by Switchboard;
+    cluster_events_in: "Events of other servers that subscribers here were given." => "cluster_events_received_total" by Switchboard;
+    cluster_local_publishes: "Publishing calls answered without a word of Redis." by Switchboard;
+    cluster_waiting_bytes: "Bytes waiting for Redis to take them." => "cluster_waiting_bytes" by Switchboard;
     webhooks_sent: "Webhooks delivered: requests answered with 2xx." by Courier;
     webhooks_failed: "Attempts to deliver a webhook that failed." by Courier;
     webhooks_given_up: "Webhooks given up because no attempt succeeded in time, or because their endpoint is not configured any more." by Courier;

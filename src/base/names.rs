@@ -40,6 +40,12 @@ pub fn is_cache(channel: &str) -> bool {
     kind.is_some_and(|rest| rest.starts_with("cache-"))
 }
 
+/// The same of a channel key's text.
+pub fn is_cache_key(key: &str) -> bool {
+    key.split_once('/')
+        .is_some_and(|(_, channel)| is_cache(channel))
+}
+
 /// What leads to all connections of a signed-in user. `#` begins no other name.
 const USER_PREFIX: &str = "#server-to-user-";
 

@@ -15,7 +15,8 @@ use crate::config::program::Program;
 use crate::config::secret::{self, Fetch};
 use crate::config::url::{self, ListenUrl, Scheme};
 use crate::config::{
-    Config, FilesRoot, Listen, LogFormat, LogOptions, apps, history, limits, proxies, tls, webhooks,
+    Config, FilesRoot, Listen, LogFormat, LogOptions, apps, cluster, history, limits, proxies, tls,
+    webhooks,
 };
 use crate::wire::deflate::{WINDOW_BITS_MAX, WINDOW_BITS_MIN};
 use crate::wire::deflate_offer::DeflateOptions;
@@ -98,13 +99,14 @@ pub(super) fn check(
     let log = check_log(&mut checker, &raw.log);
     let workers = resolve_workers(raw.workers);
     let listen = check_listen(&mut checker, &raw.listen, (workers, program));
-    let secrets = secret::fetch_all(&mut checker, &raw.apps, base, fetch);
+    let mut secrets = secret::fetch_all(&mut checker, &raw.apps, base, fetch);
     apps::check(&mut checker, &raw.apps, &listen, &secrets.of_apps);
     let history = history::check(&mut checker, &raw);
     let webhooks = webhooks::check(&mut checker, &raw);
+    let cluster = cluster::check(&mut checker, &raw, (base, fetch), &mut secrets);
     let deflate = check_websocket(&mut checker, &raw.websocket);
-    let at = [Key("http"), Key("cors_origins")];
-    check_origins(&mut checker, &at, &raw.http.cors_origins);
+    let origins = &raw.http.cors_origins;
+    check_origins(&mut checker, &[Key("http"), Key("cors_origins")], origins);
     limits::check(&mut checker, &raw.limits);
     if !checker.problems.is_empty() {
         return Err(checker.problems);
@@ -124,6 +126,7 @@ pub(super) fn check(
         apps: apps.map(|(raw, secrets)| apps::app(raw, secrets)).collect(),
         history,
         webhooks,
+        cluster,
         store_dir: raw.store.dir,
         limits: raw.limits,
         deflate,

@@ -31,6 +31,7 @@ pub fn fixed(old: &Config, new: &Config) -> Vec<&'static str> {
     compare(old.store_dir != new.store_dir, "store.dir");
     let first_or_last = old.webhooks.is_empty() != new.webhooks.is_empty();
     compare(first_or_last, "the first or last [[apps.webhooks]]");
+    compare(old.cluster != new.cluster, "cluster");
     names
 }
 

@@ -5,7 +5,7 @@
 use std::fmt::Write;
 
 use crate::base::limits::Limits;
-use crate::config::{history, webhooks};
+use crate::config::{cluster, history, webhooks};
 
 /// One key.
 pub struct KeyRow {
@@ -348,6 +348,7 @@ pub const TABLES: &[TableRow] = &[
     webhooks::APP_TABLE,
     webhooks::TABLE,
     webhooks::STORE_TABLE,
+    cluster::TABLE,
     TableRow {
         heading: "[http]",
         help: "What is said to browsers.",

@@ -69,6 +69,7 @@ fn every_key_the_loader_takes_has_a_row() {
                 "webhooks",
                 "history",
                 "store",
+                "cluster",
                 "tls",
                 "sni",
             ];

@@ -9,6 +9,7 @@ use toml::de::DeTable;
 
 use crate::base::limits::Limits;
 use crate::config::check;
+use crate::config::cluster::RawCluster;
 use crate::config::history::RawHistory;
 use crate::config::problem::{ConfigError, Problem, render};
 use crate::config::program::Program;
@@ -36,6 +37,7 @@ pub(super) struct RawConfig {
     pub http: RawHttp,
     pub webhooks: RawWebhooks,
     pub store: RawStore,
+    pub cluster: RawCluster,
     pub limits: Limits,
 }
 
@@ -57,6 +59,7 @@ impl Default for RawConfig {
             http: RawHttp::default(),
             webhooks: RawWebhooks::default(),
             store: RawStore::default(),
+            cluster: RawCluster::default(),
             limits: Limits::default(),
         }
     }

@@ -4,6 +4,7 @@
 
 pub mod apps;
 pub mod check;
+pub mod cluster;
 pub mod diff;
 mod history;
 pub mod keys;
@@ -26,6 +27,7 @@ use crate::app::handler::Handler;
 use crate::base::history_rule::HistoryRule;
 use crate::base::limits::Limits;
 use crate::base::tls_rules::ClientAuth;
+use crate::config::cluster::Cluster;
 use crate::config::proxies::Proxies;
 use crate::config::secret::Kept;
 use crate::config::tls::ListenTls;
@@ -59,6 +61,8 @@ pub struct Config {
     pub history: Vec<HistoryRule>,
     /// Of all apps; without any there is no courier.
     pub webhooks: Vec<Webhook>,
+    /// `None`: this server is alone.
+    pub cluster: Option<Cluster>,
     /// Where the database lies; `None` leaves the choice to `run`.
     pub store_dir: Option<PathBuf>,
     pub limits: Limits,

@@ -113,7 +113,8 @@ fn boundary(text: &str, at: usize) -> usize {
 /// The key of a line whose value may be a secret, even when the key is misspelt.
 fn masked(line: &str) -> Option<String> {
     let lower = line.to_ascii_lowercase().replace("second", "");
-    if !lower.contains("sec") && !lower.contains("key") {
+    let words = ["sec", "key", "pass", "redis"];
+    if !words.iter().any(|word| lower.contains(word)) {
         return None;
     }
     let key = line.split_once('=').map_or("", |(key, _)| key);

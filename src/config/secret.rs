@@ -78,7 +78,7 @@ impl<'de> Deserialize<'de> for RawSecret {
     }
 }
 
-/// The secrets of all apps, each where it is now known.
+/// The secrets of the file, each where it is now known.
 #[derive(Default)]
 pub(super) struct Secrets {
     /// By app, in the order of `RawApp::secrets`; `None` where a problem was noted.
@@ -98,17 +98,7 @@ pub(super) fn fetch_all(
     for (index, app) in apps.iter().enumerate() {
         let mut of_app = Vec::new();
         for (place, secret) in app.secrets() {
-            let found = match secret {
-                RawSecret::Here(secret) => Ok(secret.clone()),
-                RawSecret::Elsewhere(keeper) => {
-                    let keeper = keeper.under(base);
-                    fetch(&keeper).map(|fetched| {
-                        secrets.warnings.extend(fetched.warning);
-                        secrets.kept.insert(keeper, fetched.secret.clone());
-                        fetched.secret
-                    })
-                }
-            };
+            let found = fetch_one(secret, base, fetch, &mut secrets);
             if let Err(fault) = &found {
                 let path = place.path(index, "secret");
                 checker.problem(&path, fault.message.as_str(), fault.hint);
@@ -118,6 +108,26 @@ pub(super) fn fetch_all(
         secrets.of_apps.push(of_app);
     }
     secrets
+}
+
+/// One secret; where it was kept is noted in `secrets`.
+pub(super) fn fetch_one(
+    raw: &RawSecret,
+    base: &Path,
+    fetch: &Fetch<'_>,
+    secrets: &mut Secrets,
+) -> Result<Secret, Fault> {
+    match raw {
+        RawSecret::Here(secret) => Ok(secret.clone()),
+        RawSecret::Elsewhere(keeper) => {
+            let keeper = keeper.under(base);
+            fetch(&keeper).map(|fetched| {
+                secrets.warnings.extend(fetched.warning);
+                secrets.kept.insert(keeper, fetched.secret.clone());
+                fetched.secret
+            })
+        }
+    }
 }
 
 /// For tests of text that holds all its secrets.

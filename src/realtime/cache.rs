@@ -30,7 +30,7 @@ impl Kept {
 /// See the file's head.
 pub struct Cache {
     events: HashMap<ChannelKey, Kept, FixedState>,
-    /// By the order in which they came, which is also that in which they run out.
+    /// By the order in which they came, which is nearly that in which they run out.
     order: BTreeMap<u64, ChannelKey>,
     next_number: u64,
     bytes: usize,
@@ -54,6 +54,11 @@ impl Cache {
 
     /// Keeps an event in place of the one before. Name and data are JSON strings.
     pub fn put(&mut self, key: &str, name: &str, data: &str, now: Moment) {
+        self.put_until(key, (name, data), now + self.lifetime, now);
+    }
+
+    /// The same for one that was published some time ago and has an end.
+    pub fn put_until(&mut self, key: &str, (name, data): (&str, &str), until: Moment, now: Moment) {
         let Some(key) = ChannelKey::parse(key) else {
             return;
         };
@@ -62,7 +67,7 @@ impl Cache {
             name: name.into(),
             data: data.into(),
             number: self.next_number,
-            until: now + self.lifetime,
+            until: until.min(now + self.lifetime),
         };
         self.next_number += 1;
         self.bytes += kept.bytes(&key);

@@ -18,6 +18,16 @@ struct User {
     connections: Vec<(LinkId, u32)>,
 }
 
+impl User {
+    fn is_of(&self, link: LinkId) -> bool {
+        self.connections.iter().any(|(holder, _)| *holder == link)
+    }
+
+    fn is_here(&self) -> bool {
+        self.connections.iter().any(|(holder, _)| !holder.is_afar())
+    }
+}
+
 impl Members {
     pub fn contains(&self, user_id: &str) -> bool {
         self.users.contains_key(user_id)
@@ -62,6 +72,43 @@ impl Members {
             !user.connections.is_empty()
         });
         gone
+    }
+
+    /// Forgets all of a link's connections of one user; whether they were the user's last.
+    pub fn withdraw(&mut self, link: LinkId, user_id: &str) -> bool {
+        let Some(user) = self.users.get_mut(user_id) else {
+            return false;
+        };
+        user.connections.retain(|(holder, _)| *holder != link);
+        let gone = user.connections.is_empty();
+        if gone {
+            self.users.remove(user_id);
+        }
+        gone
+    }
+
+    /// Whether a link holds connections of the user.
+    pub fn is_of(&self, link: LinkId, user_id: &str) -> bool {
+        let user = self.users.get(user_id);
+        user.is_some_and(|user| user.is_of(link))
+    }
+
+    /// Users with connections on a link.
+    pub fn of_link(&self, link: LinkId) -> impl Iterator<Item = &str> {
+        let users = self.users.iter();
+        users.filter_map(move |(user_id, user)| user.is_of(link).then_some(&**user_id))
+    }
+
+    /// Users with connections on this server.
+    pub fn here(&self) -> impl Iterator<Item = &str> {
+        let users = self.users.iter();
+        users.filter_map(|(user_id, user)| user.is_here().then_some(&**user_id))
+    }
+
+    /// The info of a user with connections on this server.
+    pub fn info_here(&self, user_id: &str) -> Option<&str> {
+        let user = self.users.get(user_id).filter(|user| user.is_here());
+        user.map(|user| &*user.info)
     }
 
     pub fn len(&self) -> usize {

@@ -1,8 +1,11 @@
-//! The truth about channels over all workers: which links have subscribers, how many, and who is
-//! present. It knows neither connections nor protocols; a link is a number.
+//! The truth about channels over all workers, and in a cluster over all servers: which links have
+//! subscribers, how many, and who is present. It knows neither connections nor protocols; a link is
+//! a number.
 //!
 //! Invariant: a channel is listed exactly while it has subscriptions, in the table, among the sorted
 //! names, and with each link that holds some of them.
+
+mod afar;
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
@@ -14,6 +17,7 @@ use foldhash::quality::FixedState;
 use crate::base::dice::Dice;
 use crate::base::names::{ChannelKey, user_of};
 use crate::realtime::members::{Members, add_count, take_count};
+pub use crate::realtime::registry::afar::Moved;
 use crate::wire::bus::{ChannelCounts, Holding, Member};
 
 /// A worker's reactor: its place among all reactors of the server, and which of the processes

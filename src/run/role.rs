@@ -15,9 +15,9 @@ use crate::app::apps::Apps;
 use crate::app::cors::Cors;
 use crate::app::service::Services;
 use crate::base::now::Now;
-use crate::config::Config;
 use crate::config::program::Program;
 use crate::config::url::Place;
+use crate::config::{self, Config};
 use crate::net::admission::Admission;
 use crate::net::clock::Clock;
 use crate::net::reactor::Reactor;
@@ -25,7 +25,7 @@ use crate::net::sockets::{Listening, Sockets};
 use crate::net::tarpit::Tarpit;
 use crate::node::Node;
 use crate::node::courier::{Courier, CourierOptions};
-use crate::node::switchboard::{Switchboard, SwitchboardOptions, Watched};
+use crate::node::switchboard::{ClusterOptions, Switchboard, SwitchboardOptions, Watched};
 use crate::node::worker::{Forwarding, Listener, Worker, WorkerOptions};
 use crate::push::lanes::LANES;
 use crate::realtime::registry::LinkId;
@@ -34,6 +34,7 @@ use crate::run::handover::{COURIER_NAME, Handover, SWITCHBOARD_NAME, listener_na
 use crate::run::{
     certificates, handed_config, ledger, log as log_writer, log_file, os, roots, stack,
 };
+use crate::session::redis::Login;
 use crate::store::sqlite::Sqlite;
 
 /// A chat room to try the server with; it knows the demo app's secret.
@@ -268,6 +269,7 @@ fn switchboard_reactor(
         living,
         limits: config.limits.clone(),
         watched: watched(config),
+        cluster: config.cluster.as_ref().map(cluster_options),
         history: config.history.clone(),
         seed: seed()?,
     };
@@ -276,6 +278,20 @@ fn switchboard_reactor(
         sockets,
         connections_max,
     ))
+}
+
+fn cluster_options(cluster: &config::cluster::Cluster) -> ClusterOptions {
+    let password = cluster.password.as_ref();
+    ClusterOptions {
+        target: cluster.target.clone(),
+        login: Login {
+            user: cluster.user.clone(),
+            password: password.map(|it| it.expose().to_string()),
+            database: cluster.database,
+        },
+        prefix: cluster.prefix.clone(),
+        lease: cluster.lease,
+    }
 }
 
 /// What the switchboard has to report.

@@ -6,6 +6,7 @@ pub mod caller;
 pub mod framed;
 pub mod http;
 pub mod link;
+pub mod redis;
 pub mod stream;
 pub mod upgrade;
 pub mod websocket;

@@ -6,12 +6,13 @@ use crate::base::ids::SocketId;
 use crate::wire::bus_codec::{Garbled, Reader, Writer};
 pub use crate::wire::bus_errands::{Caller, Errand, Outcome};
 pub use crate::wire::bus_parts::{
-    Answer, Beginning, Cached, ChannelCounts, Content, Holding, InfoWanted, Item, Member, Once,
-    Past, Position, Question, Rate, Recover, RefusalReason, Terms,
+    Answer, Beginning, Cached, ChannelCounts, Content, Holding, InfoWanted, Item, Member, Past,
+    Position, Question, Reach, Recover, RefusalReason,
 };
+pub use crate::wire::bus_terms::{Once, Rate, Terms};
 
 /// Raised with every change of a message.
-pub const VERSION: u32 = 7;
+pub const VERSION: u32 = 8;
 
 /// Worker to switchboard.
 #[derive(Clone, Debug, PartialEq, Eq)]

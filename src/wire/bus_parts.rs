@@ -158,36 +158,15 @@ pub enum RefusalReason {
     Repeated,
 }
 
-/// On what terms events are published: all of them hold, or none is published.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Terms {
-    /// Each event counts once against each of these.
-    pub rates: Vec<Rate>,
-    /// A request that is good for one time.
-    pub once: Option<Once>,
-}
-
-/// A request that is not to be taken twice.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Once {
-    pub signature: String,
-    /// When nobody would take it any more: seconds since 1970.
-    pub until: i64,
-}
-
-/// How often something may happen on the whole server. Who states the same rate shares it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rate {
-    pub name: String,
-    pub per_second: u32,
-}
-
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer<'a> {
     /// One entry per channel of each item that wanted info, in the order of the call; the position
     /// where history is kept. Sent when the kernel has the event on the link of every worker with
-    /// subscribers.
-    Published(Vec<(ChannelCounts, Option<Position>)>),
+    /// subscribers, and in a cluster Redis has answered, or will not.
+    Published {
+        counts: Vec<(ChannelCounts, Option<Position>)>,
+        reach: Reach,
+    },
     /// Names without the app, sorted.
     Channels(Vec<(&'a str, ChannelCounts)>),
     /// Zero subscriptions: not occupied.
@@ -199,6 +178,8 @@ pub enum Answer<'a> {
     Ready {
         linked: u32,
         expected: u32,
+        /// In a cluster; whether this server has joined it.
+        joined: Option<bool>,
     },
     Refused(RefusalReason),
     /// Where the channel stands, unless it keeps no history; the events that were asked for, oldest
@@ -207,6 +188,15 @@ pub enum Answer<'a> {
         position: Option<Position>,
         events: Option<Vec<Past<'a>>>,
     },
+}
+
+/// How far an event has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// To every server there is.
+    Everywhere,
+    /// To this server; of the others nobody can say.
+    Here,
 }
 
 impl<'a> Member<'a> {
@@ -461,40 +451,6 @@ impl ChannelCounts {
     }
 }
 
-impl Terms {
-    pub(super) fn write(&self, to: &mut Writer) {
-        to.list(&self.rates, |to, rate| rate.write(to));
-        to.option(self.once.as_ref(), |to, once| {
-            to.text(&once.signature).u64(once.until.cast_unsigned());
-        });
-    }
-
-    pub(super) fn read(from: &mut Reader<'_>) -> Result<Terms, Garbled> {
-        Ok(Terms {
-            rates: from.list(Rate::read)?,
-            once: from.option(|from| {
-                Ok(Once {
-                    signature: from.text()?.to_owned(),
-                    until: from.u64()?.cast_signed(),
-                })
-            })?,
-        })
-    }
-}
-
-impl Rate {
-    pub(super) fn write(&self, to: &mut Writer) {
-        to.text(&self.name).u32(self.per_second);
-    }
-
-    pub(super) fn read(from: &mut Reader<'_>) -> Result<Rate, Garbled> {
-        Ok(Rate {
-            name: from.text()?.to_owned(),
-            per_second: from.u32()?,
-        })
-    }
-}
-
 impl RefusalReason {
     const ALL: [RefusalReason; 6] = [
         RefusalReason::Full,
@@ -518,11 +474,12 @@ impl RefusalReason {
 impl<'a> Answer<'a> {
     pub(super) fn write(&self, to: &mut Writer) {
         match self {
-            Answer::Published(counts) => {
+            Answer::Published { counts, reach } => {
                 to.u8(0).list(counts, |to, (counts, position)| {
                     counts.write(to);
                     to.option(*position, |to, position| position.write(to));
                 });
+                to.u8(u8::from(*reach == Reach::Here));
             }
             Answer::Channels(channels) => {
                 to.u8(1).list(channels, |to, (name, counts)| {
@@ -539,8 +496,15 @@ impl<'a> Answer<'a> {
                     to.text(user);
                 });
             }
-            Answer::Ready { linked, expected } => {
+            Answer::Ready {
+                linked,
+                expected,
+                joined,
+            } => {
                 to.u8(4).u32(*linked).u32(*expected);
+                to.option(*joined, |to, joined| {
+                    to.u8(u8::from(joined));
+                });
             }
             Answer::Refused(reason) => reason.write(to.u8(5)),
             Answer::History { position, events } => {
@@ -553,10 +517,16 @@ impl<'a> Answer<'a> {
 
     pub(super) fn read(from: &mut Reader<'a>) -> Result<Answer<'a>, Garbled> {
         Ok(match from.u8()? {
-            0 => Answer::Published(from.list(|from| {
-                let counts = ChannelCounts::read(from)?;
-                Ok((counts, from.option(Position::read)?))
-            })?),
+            0 => Answer::Published {
+                counts: from.list(|from| {
+                    let counts = ChannelCounts::read(from)?;
+                    Ok((counts, from.option(Position::read)?))
+                })?,
+                reach: match from.u8()? {
+                    0 => Reach::Everywhere,
+                    _ => Reach::Here,
+                },
+            },
             1 => {
                 Answer::Channels(from.list(|from| Ok((from.text()?, ChannelCounts::read(from)?)))?)
             }
@@ -568,6 +538,7 @@ impl<'a> Answer<'a> {
             4 => Answer::Ready {
                 linked: from.u32()?,
                 expected: from.u32()?,
+                joined: from.option(|from| Ok(from.u8()? != 0))?,
             },
             5 => Answer::Refused(RefusalReason::read(from)?),
             6 => Answer::History {

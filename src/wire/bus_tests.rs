@@ -211,10 +211,14 @@ fn answers() -> Vec<Down<'static>> {
     };
     let answer = |answer| Down::Answer { ticket: 5, answer };
     vec![
-        answer(Answer::Published(vec![
-            (counts, None),
-            (counts, Some(POSITION)),
-        ])),
+        answer(Answer::Published {
+            counts: vec![(counts, None), (counts, Some(POSITION))],
+            reach: Reach::Everywhere,
+        }),
+        answer(Answer::Published {
+            counts: Vec::new(),
+            reach: Reach::Here,
+        }),
         answer(Answer::Channels(vec![("a", counts)])),
         answer(Answer::Channel {
             counts,
@@ -224,6 +228,7 @@ fn answers() -> Vec<Down<'static>> {
         answer(Answer::Ready {
             linked: 1,
             expected: 2,
+            joined: Some(true),
         }),
         answer(Answer::Refused(RefusalReason::Congested)),
         answer(Answer::History {

@@ -38,6 +38,7 @@ impl Board {
             living,
             limits,
             watched,
+            cluster: None,
             history: vec![kept()],
             seed: [6; 16],
         };

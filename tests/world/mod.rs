@@ -7,6 +7,8 @@ pub mod apps;
 pub mod client;
 pub mod courier;
 mod pipes;
+pub mod redis;
+pub mod view;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -86,6 +88,9 @@ pub struct World {
     kernel_bytes: usize,
     /// Bytes carried per step: everything at once, or as chance has it.
     random_cuts: bool,
+    /// Where the cluster meets, and which of its worlds this is.
+    redis: Option<redis::Shared>,
+    number: usize,
 }
 
 impl World {
@@ -102,6 +107,27 @@ impl World {
         random_cuts: bool,
         outside: Option<Outside>,
     ) -> World {
+        World::made((workers, limits), seed, random_cuts, outside, None)
+    }
+
+    /// One server of a cluster, by its number there.
+    pub fn in_cluster(
+        server: (usize, Limits),
+        seed: u64,
+        redis: redis::Shared,
+        number: usize,
+    ) -> World {
+        World::made(server, seed, true, None, Some((redis, number)))
+    }
+
+    fn made(
+        (workers, limits): (usize, Limits),
+        seed: u64,
+        random_cuts: bool,
+        outside: Option<Outside>,
+        cluster: Option<(redis::Shared, usize)>,
+    ) -> World {
+        let (redis, number) = cluster.unzip();
         let mut bytes = [0; 16];
         bytes[..8].copy_from_slice(&seed.to_le_bytes());
         let mut world = World {
@@ -121,6 +147,8 @@ impl World {
             clients: Vec::new(),
             kernel_bytes: 64 * 1024,
             random_cuts,
+            redis,
+            number: number.unwrap_or(0),
         };
         if random_cuts {
             // Small ones too: what is not with the kernel dies with its process.
@@ -184,7 +212,12 @@ impl World {
                     .as_ref()
                     .map(Outside::watched)
                     .unwrap_or_default(),
-                history: apps::history(),
+                cluster: self.redis.is_some().then(redis::options),
+                // A cluster keeps none.
+                history: match self.redis {
+                    None => apps::history(),
+                    Some(_) => Vec::new(),
+                },
                 seed,
             };
             return Box::new(Switchboard::new(options, self.now));
@@ -342,6 +375,13 @@ impl World {
         target.node.opened(conn, origin, now);
     }
 
+    fn join_redis(&mut self, pipe: usize, from: End) {
+        self.next_pipe += 1;
+        let ends = [from, End::Redis];
+        let (ways, closed) = Default::default();
+        self.pipes.insert(pipe, Pipe { ends, ways, closed });
+    }
+
     fn seat(&mut self, process: usize, pipe: usize) -> ConnId {
         let generation = self.next_pipe as u32;
         let process = self.processes[process].as_mut().expect("alive");
@@ -368,6 +408,9 @@ impl World {
                         self.flush_all(index, conn);
                     }
                     self.close_conn(index, conn);
+                }
+                Some(Output::Dial(Peer::Outside(dial))) if self.redis.is_some() => {
+                    self.dial_redis(index, dial);
                 }
                 Some(Output::Dial(Peer::Outside(dial))) => self.dial_outside(index, dial),
                 Some(Output::Dial(peer)) => self.dial(index, peer),

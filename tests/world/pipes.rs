@@ -15,6 +15,8 @@ pub(super) enum End {
     Client(usize),
     /// A connection of a server outside.
     Receiver(usize),
+    /// Where a cluster meets.
+    Redis,
 }
 
 /// One direction of a pipe.
@@ -123,6 +125,7 @@ impl World {
             End::Client(client) => !self.clients[client].stalled,
             End::Backlog(_) => false,
             End::Receiver(_) => true,
+            End::Redis => self.is_redis_awake(),
             End::Process(index, conn) => self.processes[index]
                 .as_ref()
                 .is_some_and(|p| p.node.wants_input(conn)),
@@ -131,6 +134,7 @@ impl World {
 
     /// Carries some bytes over one pipe; false when there is nothing to carry.
     pub fn carry(&mut self) -> bool {
+        self.hear_from_redis();
         let busy = self.busy_ways();
         if busy.is_empty() {
             return self.turn_disk();
@@ -157,7 +161,10 @@ impl World {
         let ended = way.shut && way.bytes.is_empty();
         way.told |= ended;
         let (sender, receiver) = (pipe.ends[side], pipe.ends[1 - side]);
-        self.hand_over(receiver, &mut bytes, ended);
+        match receiver {
+            End::Redis => self.tell_redis(index, &bytes),
+            _ => self.hand_over(receiver, &mut bytes, ended),
+        }
         if let End::Process(process, conn) = sender {
             self.flush(process, conn);
             self.drain(process);
@@ -174,7 +181,7 @@ impl World {
                 let reply = std::mem::take(&mut self.clients[client].reply);
                 self.send(client, &reply);
             }
-            End::Backlog(_) => unreachable!("nobody reads there"),
+            End::Backlog(_) | End::Redis => unreachable!("nobody reads there"),
             End::Receiver(conn) => self.receive_outside(conn, bytes, ended),
             End::Process(index, conn) => {
                 if let Some(process) = self.processes[index].as_mut()

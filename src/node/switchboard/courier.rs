@@ -19,7 +19,7 @@ use crate::node::switchboard::Switchboard;
 use crate::node::{Output, Peer};
 use crate::push::webhook::{Event, Kind};
 use crate::realtime::counting::Counting;
-use crate::realtime::registry::Registry;
+use crate::realtime::registry::{Moved, Registry};
 use crate::wire::bus::{Content, Item};
 use crate::wire::bus_codec::Garbled;
 use crate::wire::courier_bus::{Receipt, Report, VERSION};
@@ -152,6 +152,34 @@ impl Switchboard {
         self.subscriptions_changed(key, now);
     }
 
+    /// Another server of the cluster said what it holds.
+    pub(super) fn report_moved(
+        &mut self,
+        key: &str,
+        was_occupied: bool,
+        moved: &Moved<'_>,
+        now: Now,
+    ) {
+        if !self.reporter.watches(key) {
+            return;
+        }
+        let is_occupied = self.registry.is_occupied(key);
+        if is_occupied && !was_occupied {
+            self.note(key, true, None);
+        }
+        for member in &moved.came {
+            self.note(key, true, Some(member.user_id));
+        }
+        for user_id in &moved.left {
+            self.note(key, false, Some(user_id));
+        }
+        match is_occupied {
+            true => self.subscriptions_changed(key, now),
+            false if was_occupied => self.note(key, false, None),
+            false => {}
+        }
+    }
+
     /// A subscription ended. `user_id`: of one who is not there any more.
     pub(super) fn report_left(&mut self, key: &str, user_id: Option<&str>, now: Now) {
         if !self.reporter.watches(key) {
@@ -192,7 +220,7 @@ impl Switchboard {
     }
 
     /// A cache channel that has nothing for its newcomer is told once for all who come together.
-    fn cache_missed(&mut self, key: &str, now: Now) {
+    pub(super) fn cache_missed(&mut self, key: &str, now: Now) {
         let wanted = self.reporter.wants(key, Kind::CacheMiss)
             && key.split_once('/').is_some_and(|(_, it)| is_cache(it))
             && self.cache.get(key, now.moment).is_none();
@@ -226,6 +254,9 @@ impl Switchboard {
     }
 
     fn note(&mut self, channel: &str, here: bool, user_id: Option<&str>) {
+        if self.is_blind() {
+            return self.report_all();
+        }
         let sequence = self.reporter.sequence + 1;
         let report = match here {
             true => Report::Here {
@@ -316,12 +347,17 @@ impl Switchboard {
 
     /// Sends a snapshot if one is due and the whole truth is known.
     pub(super) fn catch_up(&mut self) {
+        let is_blind = self.is_blind();
         let reporter = &mut self.reporter;
         let Link::Open(conn) = reporter.link else {
             return;
         };
         // While too much is kept, a snapshot would not stay true for long.
-        if self.settling.is_some() || !reporter.behind || reporter.kept.len() >= REPORTS_MAX / 2 {
+        if is_blind
+            || self.settling.is_some()
+            || !reporter.behind
+            || reporter.kept.len() >= REPORTS_MAX / 2
+        {
             return;
         }
         reporter.behind = false;

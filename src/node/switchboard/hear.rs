@@ -1,14 +1,12 @@
-//! What the switchboard does with each message of a settled worker: subscriptions, events,
-//! questions.
+//! What the switchboard does with each message of a settled worker: subscriptions, questions. Events
+//! are the matter of `publishing`.
 
 use crate::base::ids::ConnId;
-use crate::base::names::is_cache;
 use crate::base::now::Now;
-use crate::node::switchboard::{Switchboard, Unanswered};
+use crate::node::switchboard::Switchboard;
 use crate::realtime::registry::LinkId;
 use crate::wire::bus::{
-    Answer, Content, Down, Item, Member, Outcome, Position, Question, Recover, RefusalReason,
-    Terms, Up,
+    Answer, Down, Item, Member, Outcome, Question, Recover, RefusalReason, Terms, Up,
 };
 
 impl Switchboard {
@@ -25,12 +23,14 @@ impl Switchboard {
             Up::Unsubscribe { channel, user_id } => {
                 let was_occupied = self.registry.is_occupied(channel);
                 let left = self.registry.unsubscribe(id, channel, user_id);
+                let holder = user_id;
                 let user_id = user_id.filter(|_| left);
                 if let Some(user_id) = user_id {
                     self.tell_member_removed(channel, user_id, now);
                 }
                 self.tell_occupancy(channel, was_occupied, now);
                 self.report_left(channel, user_id, now);
+                self.mark(channel, holder);
             }
             Up::Publish {
                 ticket,
@@ -45,6 +45,7 @@ impl Switchboard {
             Up::Unwatch { users } => {
                 for user in users {
                     self.watching.unwatch(id, user);
+                    self.mark(user, None);
                 }
             }
             Up::SessionEnded { name } => self.sessions.end(name, id),
@@ -99,7 +100,9 @@ impl Switchboard {
         self.send_frame(conn, &frame, now);
         // After it, so that the newcomer is told too.
         self.tell_occupancy(channel, was_occupied, now);
+        self.mark(channel, member.map(|member| member.user_id));
         let newcomer = member.filter(|_| joined.first_of_user);
+        self.tell_miss(channel, now);
         self.report_joined(channel, newcomer.map(|member| member.user_id), now);
     }
 
@@ -125,115 +128,6 @@ impl Switchboard {
             self.replays.remember(once);
         }
         Ok(())
-    }
-
-    /// All events of the call, or none.
-    fn publish(&mut self, conn: ConnId, ticket: u64, items: &[Item<'_>], now: Now) {
-        let mut marks: Vec<(ConnId, u64)> = Vec::new();
-        let mut counts = Vec::new();
-        for item in items {
-            let positions = self.remember(item, now);
-            if item.info.any() {
-                counts.extend(item.channels.iter().enumerate().map(|(index, channel)| {
-                    let position = positions.get(index).copied().flatten();
-                    (self.registry.counts(channel), position)
-                }));
-            }
-            self.deliver(item, &positions, &mut marks, now);
-        }
-        // Clients publish without a ticket, and what they say is not kept (Pusher: events that
-        // were triggered through the HTTP API only).
-        if ticket == 0 {
-            return self.report_client_events(items);
-        }
-        items.iter().for_each(|item| self.keep(item, now));
-        let frame = Down::Answer {
-            ticket,
-            answer: Answer::Published(counts),
-        }
-        .encode();
-        // What goes over the asker's own link stays ahead of the answer by itself.
-        marks.retain(|(target, _)| *target != conn);
-        if marks.is_empty() {
-            self.send_frame(conn, &frame, now);
-        } else {
-            self.unanswered.push_back(Unanswered {
-                asker: conn,
-                ticket,
-                frame,
-                marks,
-            });
-        }
-    }
-
-    /// Keeps the event for those who subscribe to its cache channels later.
-    fn keep(&mut self, item: &Item<'_>, now: Now) {
-        let Content::Event { name, data } = item.content else {
-            return;
-        };
-        for key in &item.channels {
-            if key.split_once('/').is_some_and(|(_, it)| is_cache(it)) {
-                self.cache.put(key, name, data, now.moment);
-            }
-        }
-    }
-
-    /// Queues an event on every link with subscribers, each channel with the links it needs.
-    fn deliver(
-        &mut self,
-        item: &Item<'_>,
-        positions: &[Option<Position>],
-        marks: &mut Vec<(ConnId, u64)>,
-        now: Now,
-    ) {
-        for (conn, places) in self.targets(item) {
-            let part = Item {
-                channels: places.iter().map(|place| item.channels[*place]).collect(),
-                info: Default::default(),
-                ..item.clone()
-            };
-            let positions = match positions {
-                [] => Vec::new(),
-                _ => places.iter().map(|place| positions[*place]).collect(),
-            };
-            let item = part;
-            self.send(conn, &Down::Deliver { item, positions }, now);
-            let Some(position) = self.lines.outbox(conn).map(|out| out.position()) else {
-                continue;
-            };
-            match marks.iter_mut().find(|(target, _)| *target == conn) {
-                Some((_, mark)) => *mark = position,
-                None => marks.push((conn, position)),
-            }
-        }
-    }
-
-    /// The links with subscribers, and of which of the event's channels by their place in it.
-    fn targets(&self, item: &Item<'_>) -> Vec<(ConnId, Vec<usize>)> {
-        let mut targets: Vec<(ConnId, Vec<usize>)> = Vec::new();
-        for (place, channel) in item.channels.iter().enumerate() {
-            for conn in self
-                .registry
-                .interested(channel)
-                .filter_map(|id| self.by_id.get(&id))
-            {
-                match targets.iter_mut().find(|(target, _)| target == conn) {
-                    Some((_, places)) => places.push(place),
-                    None => targets.push((*conn, vec![place])),
-                }
-            }
-        }
-        targets
-    }
-
-    /// Whether some link could not take all events of the call within its bound.
-    fn has_congested_target(&self, asker: ConnId, items: &[Item<'_>]) -> bool {
-        let bytes: usize = items.iter().map(item_bytes).sum();
-        let mut targets = items.iter().flat_map(|item| self.targets(item));
-        let full = |conn| self.lines.waiting(conn) + bytes > self.limits.link_bytes;
-        self.unanswered.len() >= self.limits.held_messages
-            || full(asker)
-            || targets.any(|(conn, _)| full(conn))
     }
 
     fn refuse_subscription(
@@ -289,7 +183,7 @@ impl Switchboard {
         }
     }
 
-    fn refuse(
+    pub(super) fn refuse(
         &mut self,
         conn: ConnId,
         ticket: u64,
@@ -306,6 +200,19 @@ impl Switchboard {
     }
 
     fn answer(&mut self, conn: ConnId, ticket: u64, question: &Question<'_>, now: Now) {
+        if !self.ask_afar(conn, ticket, question, now) {
+            self.answer_here(conn, ticket, question, now);
+        }
+    }
+
+    /// By what this server knows.
+    pub(super) fn answer_here(
+        &mut self,
+        conn: ConnId,
+        ticket: u64,
+        question: &Question<'_>,
+        now: Now,
+    ) {
         let answer = match question {
             Question::Channels { app_id, prefix } => {
                 Answer::Channels(self.registry.list(app_id, prefix))
@@ -327,6 +234,7 @@ impl Switchboard {
             Question::Ready => Answer::Ready {
                 linked: self.announced(),
                 expected: self.links_expected,
+                joined: self.cluster.as_ref().map(|it| it.is_joined()),
             },
             Question::History {
                 channel,
@@ -334,17 +242,21 @@ impl Switchboard {
                 count,
             } => self.past(channel, *after, *count as usize, now),
         };
+        let frame = self.answer_frame(ticket, answer);
+        self.send_frame(conn, &frame, now);
+    }
+
+    pub(super) fn give_answer(&mut self, conn: ConnId, ticket: u64, answer: Answer<'_>, now: Now) {
+        let frame = self.answer_frame(ticket, answer);
+        self.send_frame(conn, &frame, now);
+    }
+
+    fn answer_frame(&self, ticket: u64, answer: Answer<'_>) -> Vec<u8> {
         let mut frame = Down::Answer { ticket, answer }.encode();
         if frame.len() > self.limits.bus_message_bytes {
             let answer = Answer::Refused(RefusalReason::TooLong);
             frame = Down::Answer { ticket, answer }.encode();
         }
-        self.send_frame(conn, &frame, now);
+        frame
     }
-}
-
-/// At least what the event takes on a link.
-fn item_bytes(item: &Item<'_>) -> usize {
-    let channels: usize = item.channels.iter().map(|channel| channel.len() + 21).sum();
-    channels + item.content.len() + item.user_id.map_or(0, str::len) + 64
 }

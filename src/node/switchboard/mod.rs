@@ -8,9 +8,11 @@
 //! and has not announced itself again – nothing but announcements is taken up: the rest is held,
 //! since an incomplete registry would promise too much.
 
+mod cluster;
 mod courier;
 mod errands;
 mod hear;
+mod publishing;
 mod remembering;
 mod telling;
 
@@ -23,12 +25,15 @@ use crate::base::bytes::{Inbox, Outbox};
 use crate::base::counters::Counters;
 use crate::base::dice::Dice;
 use crate::base::history_rule::HistoryRule;
-use crate::base::ids::ConnId;
+use crate::base::ids::{ConnId, DialId};
 use crate::base::limits::Limits;
 use crate::base::now::{Moment, Now};
 use crate::node::lines::Lines;
+use crate::node::switchboard::cluster::Cluster;
+pub use crate::node::switchboard::cluster::ClusterOptions;
 use crate::node::switchboard::courier::Reporter;
 pub use crate::node::switchboard::courier::Watched;
+use crate::node::switchboard::publishing::Unanswered;
 use crate::node::{Ending, Node, Origin, Output, Peer};
 use crate::realtime::cache::Cache;
 use crate::realtime::counting::Counting;
@@ -39,9 +44,10 @@ use crate::realtime::sessions::Sessions;
 use crate::realtime::spending::Spending;
 use crate::realtime::watching::Watching;
 use crate::session::link::next_frame;
-use crate::wire::bus::{Answer, Down, Outcome, RefusalReason, Up, VERSION};
+use crate::wire::bus::{Down, Outcome, Up, VERSION};
 use crate::wire::bus_codec::Garbled;
 use crate::wire::control::{Order, Report};
+use crate::wire::target::Target;
 
 /// What a switchboard is made of.
 pub struct SwitchboardOptions {
@@ -53,6 +59,8 @@ pub struct SwitchboardOptions {
     pub limits: Limits,
     /// Whose events are reported to the courier; without any there is none.
     pub watched: Watched,
+    /// `None`: this server is all there is.
+    pub cluster: Option<ClusterOptions>,
     /// Which channels keep history.
     pub history: Vec<HistoryRule>,
     /// From the operating system's entropy.
@@ -80,16 +88,7 @@ enum Role {
     Worker(LinkId),
     /// The one we dialled.
     Courier,
-}
-
-/// A publish whose events are queued on links that the kernel has not taken them from yet.
-pub(super) struct Unanswered {
-    pub(super) asker: ConnId,
-    pub(super) ticket: u64,
-    /// The answer.
-    pub(super) frame: Vec<u8>,
-    /// The stream position each link must reach.
-    pub(super) marks: Vec<(ConnId, u64)>,
+    Redis,
 }
 
 /// See the file's head.
@@ -108,12 +107,14 @@ pub struct Switchboard {
     pub(super) links: Vec<Option<Link>>,
     pub(super) by_id: HashMap<LinkId, ConnId, FixedState>,
     pub(super) outputs: VecDeque<Output>,
-    pub(super) unanswered: VecDeque<Unanswered>,
+    unanswered: VecDeque<Unanswered>,
+    pub(super) last_publish: u64,
     /// Until when announcements are waited for; `None` once settled.
     pub(super) settling: Option<Moment>,
     /// While settling: those whose workers live and may hold what we have not heard of yet.
     awaited: BTreeSet<LinkId>,
     reporter: Reporter,
+    cluster: Option<Box<Cluster>>,
     /// Frames held while settling, in the order they came.
     held: VecDeque<(ConnId, Vec<u8>)>,
     pub(super) counters: Counters,
@@ -126,10 +127,12 @@ impl Switchboard {
             living,
             limits,
             watched,
+            cluster,
             history,
             seed,
         } = options;
         let mut dice = Dice::new(seed);
+        let apps = watched.keys().cloned().collect();
         Switchboard {
             links_expected,
             registry: Registry::new(limits.presence_members, &mut dice),
@@ -145,9 +148,11 @@ impl Switchboard {
             by_id: HashMap::default(),
             outputs: VecDeque::new(),
             unanswered: VecDeque::new(),
+            last_publish: 0,
             settling: Some(now.moment + Duration::from_millis(limits.settle_ms)),
             awaited: living.into_iter().collect(),
             reporter: Reporter::new(watched, &mut dice, now),
+            cluster: cluster.map(|it| Box::new(Cluster::new(it, apps, &mut dice, now))),
             held: VecDeque::new(),
             counters: Counters::default(),
             limits,
@@ -174,19 +179,6 @@ impl Switchboard {
         }
     }
 
-    /// The link is about to be cut by us: its worker lives on, and so do the subscribers whom events
-    /// queued there will never reach.
-    fn refuse_what_is_lost(&mut self, conn: ConnId) {
-        for publish in &mut self.unanswered {
-            if publish.marks.iter().any(|(target, _)| *target == conn) {
-                let ticket = publish.ticket;
-                let answer = Answer::Refused(RefusalReason::Congested);
-                publish.frame = Down::Answer { ticket, answer }.encode();
-                publish.marks.clear();
-            }
-        }
-    }
-
     /// Nothing more is promised until the worker whose link we cut has announced itself again.
     fn settle_again(&mut self, conn: ConnId, now: Now) {
         if let Some(Role::Announcing(id) | Role::Worker(id)) = self.link(conn).map(|it| it.role) {
@@ -197,6 +189,9 @@ impl Switchboard {
     }
 
     fn read_frames(&mut self, conn: ConnId, inbox: &mut Inbox<'_>, now: Now) {
+        if self.link(conn).is_some_and(|link| link.role == Role::Redis) {
+            return self.read_redis(conn, inbox, now);
+        }
         while self.link(conn).is_some() {
             match next_frame(inbox, self.limits.bus_message_bytes) {
                 Ok(None) => return,
@@ -233,14 +228,18 @@ impl Switchboard {
                 Ok(())
             }
             Role::Courier => self.hear_courier(conn, frame),
+            // What it says is no frame; see `read_redis`.
+            Role::Redis => Ok(()),
             Role::Stranger => self.greet(conn, Up::decode(frame)?, now),
             Role::Announcing(id) => self.take_announcement(conn, id, Up::decode(frame)?, now),
             Role::Worker(id) => {
+                let message = Up::decode(frame)?;
                 if self.settling.is_none() {
-                    self.hear(conn, id, Up::decode(frame)?, now);
+                    if !self.waits_for_look(conn, &message, now) {
+                        self.hear(conn, id, message, now);
+                    }
                     return Ok(());
                 }
-                let message = Up::decode(frame)?;
                 let full = self.held.len() >= self.limits.held_messages;
                 // What tells of a change cannot be refused; there is no more of it than there are
                 // subscriptions, users watched and sessions.
@@ -267,6 +266,7 @@ impl Switchboard {
             Order::Ask => {
                 self.counters.links = self.by_id.len() as u64;
                 self.counters.channels = self.registry.len() as u64;
+                self.counters.cluster_waiting_bytes = self.waiting_for_redis();
                 self.counters.history_events = self.history.len() as u64;
                 self.counters.history_bytes = self.history.bytes() as u64;
                 self.report(master, &Report::Stats(self.counters.values()));
@@ -328,6 +328,10 @@ impl Switchboard {
                 self.history.forget(holding.channel);
                 let was_occupied = self.registry.is_occupied(holding.channel);
                 let added = self.registry.announce(id, &holding);
+                self.mark(holding.channel, None);
+                for (member, _) in &holding.members {
+                    self.mark(holding.channel, Some(member.user_id));
+                }
                 if !self.is_settling() {
                     for member in added {
                         self.tell_member_added(id, holding.channel, member, now);
@@ -409,6 +413,7 @@ impl Switchboard {
                 self.welcome(conn, id, now);
             }
         }
+        self.join(now);
         while self.settling.is_none()
             && let Some((conn, frame)) = self.held.pop_front()
         {
@@ -430,10 +435,12 @@ impl Switchboard {
             Role::Master => self.outputs.push_back(Output::Quit),
             Role::Stranger => {}
             Role::Courier => self.lose_courier(now),
+            Role::Redis => self.lose_redis("the connection has ended", now),
             Role::Announcing(id) | Role::Worker(id) => {
                 self.counters.link_losses += 1;
                 self.by_id.remove(&id);
                 self.held.retain(|(holder, _)| *holder != conn);
+                self.mark_link(id);
                 self.watching.drop_link(id);
                 let dropped = self.registry.drop_link(id);
                 self.tell_dropped(&dropped, now);
@@ -444,38 +451,15 @@ impl Switchboard {
             }
         }
     }
-
-    /// Answers the publishes whose events are with the kernel everywhere; whether there were any.
-    fn answer_what_is_out(&mut self, now: Now) -> bool {
-        let mut waiting = std::mem::take(&mut self.unanswered);
-        let before = waiting.len();
-        let mut ready = Vec::new();
-        waiting.retain_mut(|publish| {
-            publish.marks.retain(|(conn, mark)| {
-                // A link that is gone took its subscribers with it.
-                self.lines
-                    .outbox(*conn)
-                    .is_some_and(|out| out.written() < *mark)
-            });
-            if publish.marks.is_empty() {
-                ready.push((publish.asker, std::mem::take(&mut publish.frame)));
-            }
-            !publish.marks.is_empty()
-        });
-        self.unanswered = waiting;
-        for (asker, frame) in ready {
-            self.send_frame(asker, &frame, now);
-        }
-        self.unanswered.len() < before
-    }
 }
 
 impl Node for Switchboard {
-    fn opened(&mut self, conn: ConnId, origin: Origin, _now: Now) {
+    fn opened(&mut self, conn: ConnId, origin: Origin, now: Now) {
         let role = match origin {
             Origin::Master => Role::Master,
             Origin::Link => Role::Stranger,
             Origin::Dialled(Peer::Courier) => Role::Courier,
+            Origin::Dialled(Peer::Outside(dial)) if self.is_redis(dial) => Role::Redis,
             Origin::Client { .. } | Origin::Dialled(_) => {
                 return self.outputs.push_back(Output::Close(conn, Ending::Cut));
             }
@@ -495,8 +479,10 @@ impl Node for Switchboard {
             leftover: Vec::new(),
             ended: false,
         });
-        if role == Role::Courier {
-            self.greet_courier(conn);
+        match role {
+            Role::Courier => self.greet_courier(conn),
+            Role::Redis => self.greet_redis(conn, now),
+            _ => {}
         }
         if role == Role::Master {
             let frame = Report::Ready.encode();
@@ -542,8 +528,16 @@ impl Node for Switchboard {
         self.lines.close(conn);
     }
 
-    fn unreachable(&mut self, _peer: Peer, _why: &str, now: Now) {
-        self.lose_courier(now);
+    fn target(&mut self, dial: DialId) -> Option<Target> {
+        self.cluster.as_ref().and_then(|it| it.target(dial))
+    }
+
+    fn unreachable(&mut self, peer: Peer, why: &str, now: Now) {
+        match peer {
+            Peer::Outside(dial) if self.is_redis(dial) => self.lose_redis(why, now),
+            Peer::Outside(_) => {}
+            Peer::Courier | Peer::Switchboard => self.lose_courier(now),
+        }
     }
 
     fn certificates_read(&mut self, _outcome: Result<(), String>) {}
@@ -555,6 +549,7 @@ impl Node for Switchboard {
         }
         self.tell_due_counts(now);
         self.report_due(now);
+        self.attend_cluster(now);
     }
 
     /// Always: a link that is not read from could wait for one that waits for it.
@@ -568,6 +563,7 @@ impl Node for Switchboard {
 
     fn poll_output(&mut self, now: Now) -> Option<Output> {
         self.catch_up();
+        self.catch_up_cluster(now);
         loop {
             if let Some(output) = self.outputs.pop_front() {
                 return Some(output);
@@ -586,7 +582,8 @@ impl Node for Switchboard {
         let counting = self.counting.deadline();
         let reporting = self.reporter.deadline();
         let due = self.settling.into_iter().chain(counting);
-        due.chain(reporting).min()
+        let cluster = self.cluster.as_ref().and_then(|it| it.deadline());
+        due.chain(reporting).chain(cluster).min()
     }
 
     fn counters(&mut self) -> &mut Counters {

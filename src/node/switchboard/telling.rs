@@ -104,6 +104,7 @@ impl Switchboard {
     pub(super) fn watch(&mut self, conn: ConnId, id: LinkId, users: &[&str], now: Now) {
         for user in users {
             self.watching.watch(id, user);
+            self.mark(user, None);
         }
         let users = users.iter();
         let users = users.map(|user| (*user, self.registry.is_occupied(user)));

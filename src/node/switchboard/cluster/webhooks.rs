@@ -1,0 +1,156 @@
+//! Webhooks in a cluster: one server, whose configuration has them, tells them for all. It follows
+//! every channel of the apps they are of, without the events, so that its registry has the whole
+//! truth; the reports to the courier are made of that, as ever.
+//!
+//! Invariant: what is not known is not reported. While away, and until all channels were looked at
+//! again, nothing is; then the courier gets a snapshot and tells the difference.
+
+use crate::base::names::{ChannelKey, is_cache_key, user_of};
+use crate::base::now::Now;
+use crate::node::switchboard::Switchboard;
+use crate::node::switchboard::cluster::Asked;
+use crate::node::switchboard::cluster::following::Seen;
+use crate::wire::bus::Item;
+use crate::wire::cluster::Said;
+use crate::wire::resp::Value;
+
+impl Switchboard {
+    /// Joined: hears of every change in the apps with webhooks, and asks what is there.
+    pub(super) fn follow_apps(&mut self, now: Now) {
+        let Some(cluster) = &mut self.cluster else {
+            return;
+        };
+        let apps = cluster.apps.clone();
+        cluster.unanswered += apps.len();
+        for app_id in apps {
+            let Some(cluster) = &self.cluster else {
+                return;
+            };
+            let (within, index) = (cluster.names.within(&app_id), cluster.names.app(&app_id));
+            let parts: [&[u8]; 2] = [b"SUBSCRIBE", within.as_bytes()];
+            self.write_redis(now, |redis, to| redis.tell(&parts, to));
+            self.ask_redis(&["HGETALL", &index], Asked::Index(app_id), now);
+        }
+    }
+
+    pub(super) fn take_index(&mut self, app_id: &str, value: &Value<'_>) {
+        if let Some(cluster) = &mut self.cluster {
+            cluster.unanswered -= 1;
+        }
+        for pair in value.list().chunks_exact(2) {
+            if let Some(channel) = pair[0].text() {
+                self.follow(&ChannelKey::new(app_id, channel), false);
+            }
+        }
+    }
+
+    /// Whether the channel is followed for the sake of webhooks.
+    pub(super) fn is_told_of(&self, key: &ChannelKey) -> bool {
+        let Some(cluster) = self.cluster.as_ref().filter(|it| it.is_joined()) else {
+            return false;
+        };
+        let seen = cluster.followed.get(key).map(|followed| followed.seen);
+        cluster.apps.contains(key.app_id())
+            && user_of(key.channel()).is_none()
+            && (seen != Some(Seen::Now) || self.registry.is_occupied(key.as_str()))
+    }
+
+    /// Nothing is left to be asked: if that was so for the first time, the courier is told all.
+    pub(super) fn note_whole(&mut self) {
+        if let Some(cluster) = &mut self.cluster
+            && !cluster.whole
+            && cluster.unanswered == 0
+        {
+            cluster.whole = true;
+            self.report_all();
+        }
+    }
+
+    /// Whether there are other servers of which not everything is known.
+    pub(in crate::node::switchboard) fn is_blind(&self) -> bool {
+        self.cluster.as_ref().is_some_and(|cluster| !cluster.whole)
+    }
+
+    /// Something changed, or happened, in some channel of an app with webhooks.
+    pub(super) fn hear_within(&mut self, message: &[u8], now: Now) {
+        let Some(blank) = message.iter().position(|byte| *byte == b' ') else {
+            return;
+        };
+        let key = std::str::from_utf8(&message[..blank]).unwrap_or_default();
+        let said = Said::decode(&message[blank + 1..]);
+        let (Some(cluster), Ok(Some(said))) = (&mut self.cluster, said) else {
+            return;
+        };
+        let (Said::Event { server, .. }
+        | Said::Holds { server, .. }
+        | Said::Gone { server }
+        | Said::Missed { server }
+        | Said::Tells { server }) = said;
+        if server.life == cluster.server.life {
+            return;
+        }
+        let followed = cluster.followed.get(key);
+        let is_known = followed.is_some();
+        let heard = followed.is_some_and(|it| it.seen == Seen::Now && !it.subscribed);
+        let link = cluster.link_of(server);
+        match said {
+            Said::Event { item, .. } => {
+                let channels = vec![key];
+                self.report_client_events(&[Item { channels, ..item }]);
+            }
+            Said::Missed { .. } => self.cache_missed(key, now),
+            Said::Tells { server } => {
+                log::error!("{server} tells the webhooks of {key} too, so they come twice");
+            }
+            Said::Holds { .. } | Said::Gone { .. } if !is_known => {
+                if let Some(key) = ChannelKey::parse(key)
+                    && user_of(key.channel()).is_none()
+                {
+                    self.follow(&key, false);
+                }
+            }
+            Said::Holds {
+                subscriptions,
+                users,
+                ..
+            } if heard => self.set_afar(link, key, subscriptions, &users, now),
+            Said::Gone { .. } if heard => self.set_afar(link, key, 0, &[], now),
+            Said::Holds { .. } | Said::Gone { .. } => {}
+        }
+    }
+
+    /// Somebody subscribed here to a cache channel that is empty: whoever tells webhooks is told.
+    pub(in crate::node::switchboard) fn tell_miss(&mut self, key: &str, now: Now) {
+        let Some(cluster) = self.cluster.as_ref().filter(|it| it.is_joined()) else {
+            return;
+        };
+        let app_id = key.split_once('/').map_or("", |(app_id, _)| app_id);
+        let told_here = cluster.apps.contains(app_id);
+        if told_here || !is_cache_key(key) || self.cache.get(key, now.moment).is_some() {
+            return;
+        }
+        let server = cluster.server;
+        self.say_within(app_id, key, &Said::Missed { server }, now);
+    }
+
+    /// Two servers that tell the same webhooks are a mistake, which both should log.
+    pub(super) fn warn_other_tellers(&mut self, now: Now) {
+        let Some(cluster) = &self.cluster else {
+            return;
+        };
+        let server = cluster.server;
+        for app_id in cluster.apps.clone() {
+            self.say_within(&app_id, &app_id, &Said::Tells { server }, now);
+        }
+    }
+
+    fn say_within(&mut self, app_id: &str, key: &str, said: &Said<'_>, now: Now) {
+        let Some(cluster) = &self.cluster else {
+            return;
+        };
+        let within = cluster.names.within(app_id);
+        let message = [key.as_bytes(), b" ", &said.encode()].concat();
+        let parts: [&[u8]; 3] = [b"PUBLISH", within.as_bytes(), &message];
+        self.write_redis(now, |redis, to| redis.ask(&parts, Asked::Done, to, now));
+    }
+}
