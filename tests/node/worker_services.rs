@@ -237,6 +237,22 @@ fn a_paused_connection_is_not_read_from_and_loses_nothing() {
 }
 
 #[test]
+fn what_was_sent_before_the_end_is_heard_when_both_come_as_the_pause_ends() {
+    let mut play = play(Limits::default());
+    let conn = open(&mut play);
+    play.send(conn, b"pause\none\ntwo\n");
+    // In one turn the pause ends and the end is read, before anything is taken up again.
+    let mut now = play.hand.now;
+    now.moment = now.moment + Duration::from_secs(1);
+    play.hand.now = now;
+    play.hand.node.elapsed(now);
+    play.hand.node.hung_up(conn, now);
+    play.hand.pass(Duration::ZERO);
+    let heard = ["timer false", "said one", "said two", "close PeerGone"];
+    assert_eq!(calls(), heard);
+}
+
+#[test]
 fn a_reader_that_is_slow_is_told_of_before_it_is_cut() {
     let mut play = play(Limits {
         outbox_bytes: 1000,

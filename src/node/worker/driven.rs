@@ -141,9 +141,10 @@ impl Node for Worker {
     }
 
     fn hung_up(&mut self, conn: ConnId, now: Now) {
+        let resumes = self.resumed.contains(&conn);
         match self.seats.get_mut(conn) {
             // What it sent before has not been looked at yet.
-            Some(seat) if seat.waits() => seat.hung_up = true,
+            Some(seat) if seat.waits() || resumes => seat.hung_up = true,
             _ => self.hang_up(conn, now),
         }
     }
