@@ -340,8 +340,7 @@ impl Switchboard {
                 self.awaited.remove(&id);
                 match self.settling {
                     None => self.welcome(conn, id, now),
-                    Some(_) if self.missing() == 0 => self.settle(now),
-                    Some(_) => {}
+                    Some(_) => self.settle_if_known(now),
                 }
                 Ok(())
             }
@@ -375,6 +374,24 @@ impl Switchboard {
 
     pub(super) fn is_settling(&self) -> bool {
         self.settling.is_some()
+    }
+
+    /// Whether all that is held here has been announced.
+    fn is_complete(&self) -> bool {
+        !self.is_settling() || self.missing() == 0
+    }
+
+    /// Settles when everybody has spoken; in a cluster, when it is known too what others hold, or that
+    /// it cannot be. Otherwise clients would see all others leave and come.
+    fn settle_if_known(&mut self, now: Now) {
+        if !self.is_complete() {
+            return;
+        }
+        self.join(now);
+        let learns = self.cluster.as_ref().is_some_and(|it| it.is_learning());
+        if self.is_settling() && !learns {
+            self.settle(now);
+        }
     }
 
     /// Tells a worker that it is heard from now on, and what is true.

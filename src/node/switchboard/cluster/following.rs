@@ -97,7 +97,7 @@ impl Switchboard {
 
     /// Follows, writes and looks at what has changed, as far as Redis takes it.
     pub(in crate::node::switchboard) fn catch_up_cluster(&mut self, now: Now) {
-        if self.is_settling() {
+        if !self.is_complete() {
             return;
         }
         while !self.is_redis_full()
@@ -123,7 +123,7 @@ impl Switchboard {
             for server in std::mem::take(&mut cluster.former) {
                 self.bury(server, true, now);
             }
-            self.note_whole();
+            self.note_whole(now);
         }
     }
 

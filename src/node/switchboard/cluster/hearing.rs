@@ -209,6 +209,14 @@ impl Switchboard {
     ) {
         let was_occupied = self.registry.is_occupied(key);
         let moved = self.registry.set_afar(link, key, count, users);
+        if !self.registry.is_occupied(key) {
+            // Who only tells webhooks need not follow it any longer.
+            self.mark(key, None);
+        }
+        if self.is_settling() {
+            // Settled, all is told.
+            return;
+        }
         self.report_moved(key, was_occupied, &moved, now);
         for member in moved.came {
             self.tell_links(key, None, now, |channel| Down::MemberAdded {
@@ -220,10 +228,6 @@ impl Switchboard {
             self.tell_member_removed(key, user_id, now);
         }
         self.tell_occupancy(key, was_occupied, now);
-        if !self.registry.is_occupied(key) {
-            // Who only tells webhooks need not follow it any longer.
-            self.mark(key, None);
-        }
     }
 
     /// Nothing was heard of the cluster for so long that nobody there is believed in any more.

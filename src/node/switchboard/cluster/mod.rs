@@ -3,8 +3,8 @@
 //!
 //! Invariants. Joining is always the same, under an id that is new: whatever was written before
 //! under another counts for nothing. Whoever waits for an answer of Redis gets one in any case; when
-//! Redis is away, from what is known here. Nothing is written to Redis while not settled, since an
-//! incomplete registry would make users leave.
+//! Redis is away, from what is known here. Nothing is written to Redis while some worker has not
+//! announced what it holds, since an incomplete registry would make users leave.
 
 mod following;
 mod hearing;
@@ -79,6 +79,8 @@ pub(super) struct Cluster {
     unanswered: usize,
     /// The apps whose webhooks this server tells.
     apps: BTreeSet<String>,
+    /// Redis was away at least once.
+    failed: bool,
     /// Since it joined, it has learnt all there is to know of their channels.
     whole: bool,
     /// Frames that wait for looks.
@@ -160,6 +162,7 @@ impl Cluster {
             looks: 0,
             unanswered: 0,
             apps,
+            failed: false,
             whole: false,
             waiting: 0,
             servers: BTreeMap::new(),
@@ -176,6 +179,14 @@ impl Cluster {
 
     pub(super) fn is_joined(&self) -> bool {
         self.joined().is_some()
+    }
+
+    /// Whether it may be known soon what others hold.
+    pub(super) fn is_learning(&self) -> bool {
+        match self.stage {
+            Stage::Joined(_) => !self.whole,
+            _ => !self.failed,
+        }
     }
 
     pub(super) fn deadline(&self) -> Option<Moment> {
@@ -228,12 +239,13 @@ impl Switchboard {
         {
             cluster.stage = Stage::Waiting(conn);
         }
+        self.settle_if_known(now);
         self.join(now);
     }
 
-    /// Joins the cluster, once signed in and settled.
+    /// Joins the cluster, once signed in and all was announced.
     pub(super) fn join(&mut self, now: Now) {
-        if self.is_settling() {
+        if !self.is_complete() {
             return;
         }
         let Some(cluster) = &mut self.cluster else {
@@ -277,6 +289,7 @@ impl Switchboard {
             Stage::Greeting(conn) | Stage::Waiting(conn) | Stage::Joined(conn) => Some(conn),
         };
         (cluster.whole, cluster.unanswered) = (false, 0);
+        cluster.failed = true;
         let wait = cluster.backoff.next(&mut cluster.dice);
         cluster.stage = Stage::Resting(now.moment + wait);
         let asked: Vec<Asked> = cluster
@@ -302,6 +315,7 @@ impl Switchboard {
             self.answer_from_here(about, now);
         }
         self.stop_waiting(now);
+        self.settle_if_known(now);
     }
 
     /// What is due in the cluster.

@@ -56,13 +56,14 @@ impl Switchboard {
     }
 
     /// Nothing is left to be asked: if that was so for the first time, the courier is told all.
-    pub(super) fn note_whole(&mut self) {
+    pub(super) fn note_whole(&mut self, now: Now) {
         if let Some(cluster) = &mut self.cluster
             && !cluster.whole
             && cluster.unanswered == 0
         {
             cluster.whole = true;
             self.report_all();
+            self.settle_if_known(now);
         }
     }
 
