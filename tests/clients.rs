@@ -150,6 +150,11 @@ fn pusher_js_works_unchanged() {
 }
 
 #[test]
+fn pusher_js_falls_back_where_no_websocket_gets_through() {
+    node("fallback.test.mjs");
+}
+
+#[test]
 fn users_sign_in_and_are_reached() {
     node("users.test.mjs");
 }

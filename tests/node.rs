@@ -29,3 +29,5 @@ mod worker_play;
 mod worker_requests;
 #[path = "node/worker_services.rs"]
 mod worker_services;
+#[path = "node/worker_sessions.rs"]
+mod worker_sessions;

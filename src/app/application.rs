@@ -2,6 +2,7 @@
 //! connection and answers through the `Cx` it is handed. It never sees a socket, a session or
 //! another process.
 
+use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::net::SocketAddr;
 
@@ -154,6 +155,18 @@ pub trait Outlet {
     /// Accepts the WebSocket that the request asked for; `opened` follows.
     fn upgrade(&mut self, conn: ConnId);
 
+    /// Lets pages of this origin read the answer to the connection's request, whatever the server
+    /// allows besides. Before that answer.
+    fn allow_origin(&mut self, conn: ConnId, origin: Cow<'static, str>);
+
+    /// Begins an answer without an end to the connection's request; messages follow as `protocol`
+    /// writes them. `opened` follows.
+    fn stream(&mut self, conn: ConnId, head: Response, protocol: Protocol);
+
+    /// The connection's request is one of this session, and is answered there. When there was no
+    /// session of that name, and `call` wants to receive, one begins: `session_opened` follows.
+    fn session(&mut self, conn: ConnId, name: &str, call: SessionCall);
+
     /// Ends the connection. `closed` follows.
     fn close(&mut self, conn: ConnId, close: Close);
 
@@ -192,9 +205,20 @@ pub trait Outlet {
 pub struct Denial<'a> {
     /// The path or the channel.
     pub what: &'a str,
-    /// As which key's holder; empty if none was named.
+    /// As which key's holder; empty if none that exists was named.
     pub key: &'a str,
     pub why: &'a str,
+}
+
+/// What a request wants of the session that it is one of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SessionCall {
+    /// Its messages as they come.
+    Stream,
+    /// Those that wait, or the next.
+    Poll,
+    /// To say something: messages as `wire::sockjs` frames them.
+    Post(Vec<u8>),
 }
 
 /// What can be asked of the switchboard.
@@ -366,7 +390,11 @@ pub trait Application {
     /// A client connected that speaks lines, frames or bytes; messages follow without a request.
     fn connected(&mut self, _conn: ConnId, _cx: &mut Cx<'_>) {}
 
-    /// The upgrade was done.
+    /// A session of many requests began with the request of `by`. From here on it is a connection
+    /// like others: messages follow, and in the end `closed`.
+    fn session_opened(&mut self, _session: ConnId, _by: ConnId, _cx: &mut Cx<'_>) {}
+
+    /// The upgrade was done, or a stream was begun.
     fn opened(&mut self, _conn: ConnId, _cx: &mut Cx<'_>) {}
 
     fn message(&mut self, _conn: ConnId, _message: Message<'_>, _cx: &mut Cx<'_>) {}

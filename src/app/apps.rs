@@ -117,6 +117,11 @@ impl App {
         self.keys.iter().find(|it| it.key == key)
     }
 
+    /// The key as it may be logged: whoever mixes key and secret up must not find the latter there.
+    pub fn known_key(&self, key: Option<&str>) -> &str {
+        key.and_then(|key| self.key(key)).map_or("", |it| &it.key)
+    }
+
     /// The key whose secret this is.
     pub fn key_of_secret(&self, secret: &str) -> Option<&AppKey> {
         let mut keys = self.keys.iter();
@@ -160,6 +165,12 @@ impl Apps {
 
     pub fn by_key(&self, key: &str) -> Option<&Arc<App>> {
         self.0.iter().find(|app| app.key(key).is_some())
+    }
+
+    /// As `App::known_key`, of any app.
+    pub fn known_key(&self, key: Option<&str>) -> &str {
+        let app = key.and_then(|key| self.by_key(key));
+        app.map_or("", |app| app.known_key(key))
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &App> {

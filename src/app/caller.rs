@@ -34,7 +34,7 @@ impl<'a> Caller<'a> {
     ) -> Result<Caller<'a>, Response> {
         let app = app.map_or_else(|| app_of_key(signed, apps), Ok);
         let caller = app.and_then(|app| authenticate(request, signed, app));
-        caller.map_err(|why| deny(conn, signed, &why, cx))
+        caller.map_err(|why| deny(conn, signed, apps, &why, cx))
     }
 
     /// Refuses a caller whose key lacks the role that the path asks for, whatever the method.
@@ -127,11 +127,17 @@ fn authenticate<'a>(
     Ok(Caller { app, key, signed })
 }
 
-fn deny(conn: ConnId, signed: &SignedRequest<'_>, why: &str, cx: &mut Cx<'_>) -> Response {
+fn deny(
+    conn: ConnId,
+    signed: &SignedRequest<'_>,
+    apps: &Apps,
+    why: &str,
+    cx: &mut Cx<'_>,
+) -> Response {
     cx.counters.calls_unauthorised += 1;
     let denial = Denial {
         what: signed.path,
-        key: signed.parameter("auth_key").unwrap_or(""),
+        key: apps.known_key(signed.parameter("auth_key")),
         why,
     };
     cx.outlet.denied(conn, &denial, cx.now);

@@ -134,6 +134,19 @@ impl Client {
         }
     }
 
+    /// Joins a channel that the app's backend has allowed already, if it needs that.
+    pub fn join(&mut self, conn: ConnId, subscribe: &Subscribe, cx: &mut Cx<'_>) {
+        if let Err(refusal) = self.join_allowed(conn, subscribe, cx) {
+            self.refuse(conn, &subscribe.channel, &refusal, cx);
+        }
+    }
+
+    /// The app's backend knows the client.
+    pub fn authorised(mut self) -> Client {
+        self.authorize_by = None;
+        self
+    }
+
     fn try_subscribe(
         &mut self,
         conn: ConnId,
@@ -151,11 +164,20 @@ impl Client {
             );
             return Err(Refusal::new("InvalidChannel", 400, text));
         }
-        let kind = ChannelKind::of(channel);
-        if kind.needs_auth() {
+        if ChannelKind::of(channel).needs_auth() {
             self.check_auth(conn, subscribe, cx)?;
         }
-        let presence = match kind {
+        self.join_allowed(conn, subscribe, cx)
+    }
+
+    fn join_allowed(
+        &mut self,
+        conn: ConnId,
+        subscribe: &Subscribe,
+        cx: &mut Cx<'_>,
+    ) -> Result<(), Refusal> {
+        let channel = subscribe.channel.as_str();
+        let presence = match ChannelKind::of(channel) {
             ChannelKind::Presence => Some(self.presence_of(subscribe, cx)?),
             _ => None,
         };
@@ -211,7 +233,7 @@ impl Client {
             cx.counters.signatures_refused += 1;
             let denial = Denial {
                 what,
-                key: auth.split_once(':').map_or("", |(key, _)| key),
+                key: self.app.known_key(auth.split_once(':').map(|(key, _)| key)),
                 why: "the signature does not match, or its key may not sign for clients",
             };
             cx.outlet.denied(conn, &denial, cx.now);

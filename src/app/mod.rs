@@ -18,5 +18,7 @@ pub mod handler;
 pub mod media;
 pub mod metrics;
 pub mod probe;
+pub mod readers;
 pub mod service;
+pub mod sessions;
 pub mod users;

@@ -131,6 +131,7 @@ macro_rules! counters {
 
 counters! {
     connections: "Connections open now: those of clients and those that were dialled." => "connections";
+    http_sessions: "Of these, clients that come by HTTP requests instead of a WebSocket." => "http_sessions";
     subscriptions: "Subscriptions held now." => "subscriptions";
     accepted: "Client connections accepted." => "connections_accepted_total";
     dialled: "Outgoing connections established." => "connections_dialled_total";

@@ -109,6 +109,12 @@ limits! {
         "Time a kept-alive connection may wait for its next request. Then it is closed.";
     write_seconds: u64 = 30,
         "Time for a client to take an HTTP answer, and for every client to take what was queued for it before its end. Then it is cut.";
+    http_sessions: usize = 10_000,
+        "Clients of one reactor that come by HTTP requests instead of a WebSocket. One more is answered 503.";
+    http_session_seconds: u64 = 20,
+        "Time such a client may be without a request that waits for messages. Then it counts as gone.";
+    http_heartbeat_seconds: u64 = 25,
+        "Silence after which a request that waits for messages is answered with a heartbeat, and a stream of messages gets one. Shorter than what proxies allow an answer to take.";
     message_bytes: usize = 131_072,
         "One WebSocket message, all fragments together, or one line or frame with its LF or prefix. A longer one closes the connection with 1009.";
     messages_per_second: u32 = 0,

@@ -3,6 +3,7 @@
 
 pub mod addresses;
 pub mod backoff;
+pub mod by_slot;
 pub mod bytes;
 pub mod close;
 pub mod counters;

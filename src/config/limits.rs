@@ -1,6 +1,7 @@
 //! Whether the `[limits]` table makes sense. Owns the ranges; what happens at a bound is for others
 //! to know.
 
+use crate::base::ids::ConnId;
 use crate::base::limits::Limits;
 use crate::config::check::Checker;
 use crate::config::problem::Step::Key;
@@ -17,6 +18,9 @@ fn check_times(checker: &mut Checker<'_>, limits: &Limits) {
     range("http_head_seconds", limits.http_head_seconds, 1, 300);
     range("http_body_seconds", limits.http_body_seconds, 1, 3600);
     range("http_idle_seconds", limits.http_idle_seconds, 1, 86_400);
+    range("http_session_seconds", limits.http_session_seconds, 1, 300);
+    let heartbeat = limits.http_heartbeat_seconds;
+    range("http_heartbeat_seconds", heartbeat, 1, 300);
     range("write_seconds", limits.write_seconds, 1, 3600);
     range("question_seconds", limits.question_seconds, 1, 60);
     range("settle_ms", limits.settle_ms, 1, 60_000);
@@ -27,8 +31,10 @@ pub(super) fn check(checker: &mut Checker<'_>, limits: &Limits) {
     let mut range = |name: &'static str, value: u64, low: u64, high: u64| {
         checker.range(&[Key("limits"), Key(name)], name, value, low, high);
     };
-    // Connection ids hold 32 bits of slot.
-    range("connections", limits.connections as u64, 1, u32::MAX.into());
+    // Connection ids hold 32 bits of slot; half of them are for clients that come by many requests.
+    let slots = u64::from(ConnId::SOCKETLESS);
+    range("connections", limits.connections as u64, 1, slots);
+    range("http_sessions", limits.http_sessions as u64, 0, slots);
     range(
         "http_head_bytes",
         limits.http_head_bytes as u64,

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use foldhash::quality::FixedState;
 use slab::Slab;
 
+use crate::base::by_slot::BySlot;
 use crate::base::dice::Dice;
 use crate::base::ids::{ConnId, SocketId};
 use crate::base::names::ChannelKey;
@@ -79,7 +80,7 @@ pub struct Hub {
     channels: Slab<Channel>,
     names: HashMap<ChannelKey, usize, FixedState>,
     /// By connection slot; the table's owner makes sure that a slot is left before it is reused.
-    subscriptions: Vec<Vec<Subscription>>,
+    subscriptions: BySlot<Vec<Subscription>>,
     pending: HashMap<u64, Pending, FixedState>,
     sockets: HashMap<SocketId, ConnId, FixedState>,
     pub watchlists: Watchlists,
@@ -94,7 +95,7 @@ impl Hub {
         Hub {
             channels: Slab::new(),
             names: HashMap::with_hasher(hasher.clone()),
-            subscriptions: Vec::new(),
+            subscriptions: BySlot::default(),
             pending: HashMap::with_hasher(hasher.clone()),
             sockets: HashMap::with_hasher(hasher),
             watchlists: Watchlists::new(dice),
@@ -132,11 +133,7 @@ impl Hub {
                 Standing::Confirmed(_) => NotSubscribed::Already,
             });
         }
-        let slot = conn.slot as usize;
-        if self.subscriptions.len() <= slot {
-            self.subscriptions.resize_with(slot + 1, Vec::new);
-        }
-        if self.subscriptions[slot].len() >= self.per_connection_max {
+        if self.subscriptions.reach(conn).len() >= self.per_connection_max {
             return Err(NotSubscribed::TooMany);
         }
         let ticket = self.next_ticket;
@@ -150,7 +147,7 @@ impl Hub {
         };
         self.pending.insert(ticket, pending);
         let presence = presence.map(Box::new);
-        let list = &mut self.subscriptions[slot];
+        let list = self.subscriptions.reach(conn);
         list.reserve_exact(1);
         list.push(Subscription {
             channel,
@@ -174,7 +171,7 @@ impl Hub {
             self.channels[*channel].roster = Some(roster);
         }
         let Pending { conn, key, .. } = self.pending.remove(&ticket)?;
-        let list = self.subscriptions.get_mut(conn.slot as usize)?;
+        let list = self.subscriptions.get_mut(conn)?;
         let subscription = list
             .iter_mut()
             .find(|s| s.state == Standing::Asked(ticket))?;
@@ -198,7 +195,7 @@ impl Hub {
     /// Ends one subscription, pending or confirmed.
     pub fn unsubscribe(&mut self, conn: ConnId, key: &str) -> Option<Left> {
         let channel = *self.names.get(key)?;
-        let list = self.subscriptions.get_mut(conn.slot as usize)?;
+        let list = self.subscriptions.get_mut(conn)?;
         let index = list.iter().position(|s| s.channel == channel)?;
         let subscription = list.swap_remove(index);
         Some(self.forget(conn, subscription))
@@ -206,7 +203,7 @@ impl Hub {
 
     /// Ends all subscriptions of a connection.
     pub fn unsubscribe_all(&mut self, conn: ConnId) -> Vec<Left> {
-        let Some(list) = self.subscriptions.get_mut(conn.slot as usize) else {
+        let Some(list) = self.subscriptions.get_mut(conn) else {
             return Vec::new();
         };
         let list = std::mem::take(list);
@@ -227,7 +224,7 @@ impl Hub {
                 debug_assert_eq!(removed, conn);
                 self.confirmed -= 1;
                 if let Some(moved) = channel.subscribers.get(position) {
-                    let list = &mut self.subscriptions[moved.slot as usize];
+                    let list = self.subscriptions.reach(*moved);
                     let moved = list.iter_mut().find(|s| s.channel == subscription.channel);
                     moved.expect("who is listed has a subscription").state =
                         Standing::Confirmed(position);
@@ -283,7 +280,7 @@ impl Hub {
 
     /// Channels a connection is in, confirmed or not.
     pub fn channels_of(&self, conn: ConnId) -> impl Iterator<Item = &ChannelKey> {
-        let list = self.subscriptions.get(conn.slot as usize);
+        let list = self.subscriptions.get(conn);
         list.into_iter()
             .flatten()
             .map(|s| &self.channels[s.channel].key)
@@ -291,7 +288,7 @@ impl Hub {
 
     /// As which user the connection is in presence channels; the first it is in decides.
     pub fn user_of(&self, conn: ConnId) -> Option<&str> {
-        let list = self.subscriptions.get(conn.slot as usize)?;
+        let list = self.subscriptions.get(conn)?;
         let presence = list.iter().find_map(|s| s.presence.as_ref())?;
         Some(&presence.user_id)
     }
@@ -355,7 +352,7 @@ impl Hub {
     }
 
     fn presence(&self, conn: ConnId, channel: usize) -> Option<&Presence> {
-        let list = self.subscriptions.get(conn.slot as usize)?;
+        let list = self.subscriptions.get(conn)?;
         list.iter()
             .find(|s| s.channel == channel)?
             .presence
@@ -368,7 +365,7 @@ impl Hub {
 
     fn subscription(&self, conn: ConnId, key: &str) -> Option<&Subscription> {
         let channel = *self.names.get(key)?;
-        let list = self.subscriptions.get(conn.slot as usize)?;
+        let list = self.subscriptions.get(conn)?;
         list.iter().find(|s| s.channel == channel)
     }
 

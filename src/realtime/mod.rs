@@ -9,6 +9,7 @@ pub mod members;
 pub mod registry;
 pub mod replays;
 pub mod roster;
+pub mod sessions;
 pub mod spending;
 pub mod watching;
 pub mod watchlists;

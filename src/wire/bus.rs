@@ -4,6 +4,7 @@
 
 use crate::base::ids::SocketId;
 use crate::wire::bus_codec::{Garbled, Reader, Writer};
+pub use crate::wire::bus_errands::{Caller, Errand, Outcome};
 pub use crate::wire::bus_parts::{
     Answer, Beginning, Cached, ChannelCounts, Content, Holding, InfoWanted, Item, Member, Past,
     Position, Question, Reach, Recover, RefusalReason,
@@ -11,7 +12,7 @@ pub use crate::wire::bus_parts::{
 pub use crate::wire::bus_terms::{Once, Rate, Terms};
 
 /// Raised with every change of a message.
-pub const VERSION: u32 = 7;
+pub const VERSION: u32 = 8;
 
 /// Worker to switchboard.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,6 +64,26 @@ pub enum Up<'a> {
     /// Nobody here wants to know any more.
     Unwatch {
         users: Vec<&'a str>,
+    },
+    /// Among the announcements: sessions of many requests that the worker holds.
+    Sessions {
+        names: Vec<&'a str>,
+    },
+    /// The worker holds this session no more.
+    SessionEnded {
+        name: &'a str,
+    },
+    /// For whoever holds the session. Errands of one worker reach it in their order.
+    Errand {
+        ticket: u64,
+        session: &'a str,
+        errand: Errand<'a>,
+    },
+    /// What came of the errand that `to` waits for.
+    Outcome {
+        to: Caller,
+        session: &'a str,
+        outcome: Outcome<'a>,
     },
 }
 
@@ -124,6 +145,16 @@ pub enum Down<'a> {
     Standings {
         users: Vec<(&'a str, bool)>,
     },
+    /// An errand for a session that this worker holds; what comes of it goes back to `from`.
+    Errand {
+        from: Caller,
+        session: &'a str,
+        errand: Errand<'a>,
+    },
+    Outcome {
+        ticket: u64,
+        outcome: Outcome<'a>,
+    },
 }
 
 fn write_texts(to: &mut Writer, texts: &[&str]) {
@@ -132,15 +163,14 @@ fn write_texts(to: &mut Writer, texts: &[&str]) {
     });
 }
 
-fn frame_of_texts(kind: u8, texts: &[&str]) -> Vec<u8> {
-    let mut to = Writer::new(kind);
-    write_texts(&mut to, texts);
-    to.finish()
+fn write_text(to: &mut Writer, text: &str) {
+    to.text(text);
 }
 
 impl<'a> Up<'a> {
     /// One frame.
     pub fn encode(&self) -> Vec<u8> {
+        let mut to = Writer::new(self.kind());
         match self {
             Up::Hello {
                 version,
@@ -150,54 +180,71 @@ impl<'a> Up<'a> {
                 shards,
                 counted,
             } => {
-                let mut to = Writer::new(0);
                 to.u32(*version).u32(*slot).u32(*life);
                 write_texts(to.u32(*shard).u32(*shards), counted);
-                to.finish()
             }
-            Up::Announce(holding) => {
-                let mut to = Writer::new(1);
-                holding.write(&mut to);
-                to.finish()
-            }
-            Up::Announced => Writer::new(2).finish(),
+            Up::Announce(holding) => holding.write(&mut to),
+            Up::Announced => {}
             Up::Subscribe {
                 ticket,
                 channel,
                 member,
                 recover,
             } => {
-                let mut to = Writer::new(3);
-                to.u64(*ticket)
-                    .text(channel)
-                    .option(*member, |to, m| m.write(to))
+                to.u64(*ticket).text(channel);
+                to.option(*member, |to, member| member.write(to))
                     .option(*recover, |to, recover| recover.write(to));
-                to.finish()
             }
             Up::Unsubscribe { channel, user_id } => {
-                let mut to = Writer::new(4);
-                to.text(channel).option(*user_id, |to, user_id| {
-                    to.text(user_id);
-                });
-                to.finish()
+                to.text(channel).option(*user_id, write_text);
             }
             Up::Publish {
                 ticket,
                 terms,
                 items,
             } => {
-                let mut to = Writer::new(5);
                 terms.write(to.u64(*ticket));
                 to.list(items, |to, item| item.write(to));
-                to.finish()
             }
-            Up::Ask { ticket, question } => {
-                let mut to = Writer::new(6);
-                question.write(to.u64(*ticket));
-                to.finish()
+            Up::Ask { ticket, question } => question.write(to.u64(*ticket)),
+            Up::Watch { users: texts }
+            | Up::Unwatch { users: texts }
+            | Up::Sessions { names: texts } => write_texts(&mut to, texts),
+            Up::SessionEnded { name } => {
+                to.text(name);
             }
-            Up::Watch { users } => frame_of_texts(7, users),
-            Up::Unwatch { users } => frame_of_texts(8, users),
+            Up::Errand {
+                ticket,
+                session,
+                errand,
+            } => errand.write(to.u64(*ticket).text(session)),
+            Up::Outcome {
+                to: caller,
+                session,
+                outcome,
+            } => {
+                caller.write(&mut to);
+                outcome.write(to.text(session));
+            }
+        }
+        to.finish()
+    }
+
+    fn kind(&self) -> u8 {
+        match self {
+            Up::Hello { .. } => 0,
+            Up::Announce(_) => 1,
+            Up::Announced => 2,
+            Up::Subscribe { .. } => 3,
+            Up::Unsubscribe { .. } => 4,
+            Up::Publish { .. } => 5,
+            Up::Ask { .. } => 6,
+            Up::Watch { .. } => 7,
+            Up::Unwatch { .. } => 8,
+            Up::Sessions { .. } => 9,
+            Up::SessionEnded { .. } => 10,
+            Up::Errand { .. } => 11,
+            Up::Outcome { .. } => 12,
         }
     }
 
@@ -241,11 +288,44 @@ impl<'a> Up<'a> {
             8 => Up::Unwatch {
                 users: from.list(Reader::text)?,
             },
+            9 => Up::Sessions {
+                names: from.list(Reader::text)?,
+            },
+            10 => Up::SessionEnded { name: from.text()? },
+            11 => Up::Errand {
+                ticket: from.u64()?,
+                session: from.text()?,
+                errand: Errand::read(from)?,
+            },
+            12 => Up::Outcome {
+                to: Caller::read(from)?,
+                session: from.text()?,
+                outcome: Outcome::read(from)?,
+            },
             _ => return Err(Garbled),
         };
         from.end()?;
         Ok(message)
     }
+}
+
+fn write_members(to: &mut Writer, members: &[Member<'_>]) {
+    to.list(members, |to, member| member.write(to));
+}
+
+fn write_positions(to: &mut Writer, positions: &[Option<Position>]) {
+    to.list(positions, |to, position| {
+        to.option(*position, |to, position| position.write(to));
+    });
+}
+
+fn read_positions(from: &mut Reader<'_>) -> Result<Vec<Option<Position>>, Garbled> {
+    from.list(|from| from.option(Position::read))
+}
+
+fn read_standings<'a>(from: &mut Reader<'a>) -> Result<Down<'a>, Garbled> {
+    let users = from.list(|from| Ok((from.text()?, from.u8()? != 0)))?;
+    Ok(Down::Standings { users })
 }
 
 impl<'a> Down<'a> {
@@ -262,9 +342,7 @@ impl<'a> Down<'a> {
                 beginning,
             } => {
                 to.u64(*ticket).text(channel);
-                to.option(roster.as_deref(), |to, members| {
-                    to.list(members, |to, member| member.write(to));
-                });
+                to.option(roster.as_deref(), write_members);
                 to.option(*cached, |to, cached| cached.write(to));
                 to.option(beginning.as_ref(), |to, it| it.write(to));
             }
@@ -277,18 +355,13 @@ impl<'a> Down<'a> {
             }
             Down::Deliver { item, positions } => {
                 item.write(&mut to);
-                to.list(positions, |to, position| {
-                    to.option(*position, |to, position| position.write(to));
-                });
+                write_positions(&mut to, positions);
             }
             Down::MemberAdded { channel, member } => member.write(to.text(channel)),
             Down::MemberRemoved { channel, user_id } => {
                 to.text(channel).text(user_id);
             }
-            Down::Roster { channel, members } => {
-                to.text(channel)
-                    .list(members, |to, member| member.write(to));
-            }
+            Down::Roster { channel, members } => write_members(to.text(channel), members),
             Down::Answer { ticket, answer } => answer.write(to.u64(*ticket)),
             Down::Undelivered { sender } => {
                 to.socket_id(*sender);
@@ -304,6 +377,15 @@ impl<'a> Down<'a> {
                     to.text(user).u8(u8::from(*online));
                 });
             }
+            Down::Errand {
+                from,
+                session,
+                errand,
+            } => {
+                from.write(&mut to);
+                errand.write(to.text(session));
+            }
+            Down::Outcome { ticket, outcome } => outcome.write(to.u64(*ticket)),
         }
         to.finish()
     }
@@ -321,6 +403,8 @@ impl<'a> Down<'a> {
             Down::Undelivered { .. } => 8,
             Down::Counted { .. } => 9,
             Down::Standings { .. } => 10,
+            Down::Errand { .. } => 11,
+            Down::Outcome { .. } => 12,
         }
     }
 
@@ -344,7 +428,7 @@ impl<'a> Down<'a> {
             },
             3 => Down::Deliver {
                 item: Item::read(from)?,
-                positions: from.list(|from| from.option(Position::read))?,
+                positions: read_positions(from)?,
             },
             4 => Down::MemberAdded {
                 channel: from.text()?,
@@ -369,8 +453,15 @@ impl<'a> Down<'a> {
                 channel: from.text()?,
                 subscriptions: from.u64()?,
             },
-            10 => Down::Standings {
-                users: from.list(|from| Ok((from.text()?, from.u8()? != 0)))?,
+            10 => read_standings(from)?,
+            11 => Down::Errand {
+                from: Caller::read(from)?,
+                session: from.text()?,
+                errand: Errand::read(from)?,
+            },
+            12 => Down::Outcome {
+                ticket: from.u64()?,
+                outcome: Outcome::read(from)?,
             },
             _ => return Err(Garbled),
         };

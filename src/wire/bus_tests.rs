@@ -141,6 +141,69 @@ fn asks() -> Vec<Up<'static>> {
     ]
 }
 
+fn sessions() -> Vec<Up<'static>> {
+    vec![
+        Up::Sessions {
+            names: vec!["k/1/s", "k/2/t"],
+        },
+        Up::SessionEnded { name: "k/1/s" },
+        Up::Errand {
+            ticket: 4,
+            session: "k/1/s",
+            errand: Errand::Post(b"\0\0\0\x05a"),
+        },
+        Up::Outcome {
+            to: CALLER,
+            session: "k/1/s",
+            outcome: Outcome::Yours,
+        },
+    ]
+}
+
+const CALLER: Caller = Caller {
+    slot: 1,
+    life: 2,
+    ticket: 3,
+};
+
+fn errands() -> Vec<Down<'static>> {
+    let errands = [
+        Errand::Receive {
+            have: Some(7),
+            room: 0,
+            opens: true,
+        },
+        Errand::Receive {
+            have: None,
+            room: 262_144,
+            opens: false,
+        },
+        Errand::Release { returns: true },
+        Errand::Post(b""),
+        Errand::Lost,
+    ];
+    let errands = errands.map(|errand| Down::Errand {
+        from: CALLER,
+        session: "k/1/s",
+        errand,
+    });
+    let outcomes = [
+        Outcome::Yours,
+        Outcome::Unknown,
+        Outcome::Busy,
+        Outcome::Taken,
+        Outcome::Lines {
+            number: 8,
+            lines: b"h\n",
+            last: true,
+        },
+        Outcome::Superseded,
+        Outcome::Gone,
+    ];
+    let outcomes = outcomes.map(|outcome| Down::Outcome { ticket: 9, outcome });
+    errands.into_iter().chain(outcomes).collect()
+}
+
 fn answers() -> Vec<Down<'static>> {
     let counts = ChannelCounts {
         users: 1,
@@ -246,17 +309,18 @@ fn further_downs() -> Vec<Down<'static>> {
 
 #[test]
 fn every_message_survives_the_trip() {
-    for message in ups().into_iter().chain(asks()) {
+    for message in ups().into_iter().chain(asks()).chain(sessions()) {
         assert_eq!(Up::decode(&message.encode()), Ok(message));
     }
-    for message in downs().into_iter().chain(further_downs()).chain(answers()) {
+    let downs = downs().into_iter().chain(further_downs());
+    for message in downs.chain(answers()).chain(errands()) {
         assert_eq!(Down::decode(&message.encode()), Ok(message));
     }
 }
 
 #[test]
 fn a_cut_or_lengthened_message_is_garbled_never_misread() {
-    for message in ups().into_iter().chain(asks()) {
+    for message in ups().into_iter().chain(asks()).chain(sessions()) {
         let frame = message.encode();
         for cut in 0..frame.len() {
             assert_eq!(measure(&frame[..cut], 1 << 20), Ok(Extent::Partial));

@@ -3,6 +3,7 @@
 
 pub mod bus;
 pub mod bus_codec;
+pub mod bus_errands;
 pub mod bus_parts;
 pub mod bus_terms;
 pub mod cluster;
@@ -10,6 +11,7 @@ pub mod control;
 pub mod courier_bus;
 pub mod deflate;
 pub mod deflate_offer;
+pub mod event_stream;
 pub mod forwarded;
 pub mod frames;
 pub mod framing;
@@ -28,6 +30,7 @@ pub mod query;
 pub mod raw;
 pub mod resp;
 pub mod sign;
+pub mod sockjs;
 pub mod target;
 pub mod websocket;
 pub mod websocket_upgrade;

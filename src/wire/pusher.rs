@@ -40,6 +40,16 @@ struct Standpoint {
 }
 
 impl Subscribe {
+    /// What somebody asks for who has signed it elsewhere and goes on from nowhere.
+    pub fn new(channel: String, channel_data: Option<String>) -> Subscribe {
+        Subscribe {
+            channel,
+            auth: None,
+            channel_data,
+            recover: None,
+        }
+    }
+
     /// From where the client wants to go on. What cannot be one of our positions is none, so that it
     /// is told that nothing was recovered.
     pub fn recover(&self) -> Option<Recover> {

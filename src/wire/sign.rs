@@ -51,6 +51,8 @@ pub enum SignatureFault {
     Version,
     /// Not a number, or too far from our clock.
     Timestamp,
+    /// Not a number, or in the past.
+    Expired,
     BodyMd5,
     Signature,
 }
@@ -62,6 +64,9 @@ impl SignatureFault {
             SignatureFault::Version => Cow::Borrowed("auth_version must be 1.0"),
             SignatureFault::Timestamp => {
                 Cow::Borrowed("auth_timestamp is not within 600 s of the server's clock")
+            }
+            SignatureFault::Expired => {
+                Cow::Borrowed("expires is no time in seconds since 1970 that is still to come")
             }
             SignatureFault::BodyMd5 => {
                 Cow::Borrowed("body_md5 is not the hex MD5 of the body as it arrived")
@@ -108,6 +113,21 @@ impl SignedRequest<'_> {
             Ok(timestamp)
         } else {
             Err(SignatureFault::Signature)
+        }
+    }
+
+    /// Verifies a URL that was signed for somebody who cannot sign, such as a page: instead of when it
+    /// was signed it says in `expires` until when it is good.
+    pub fn verify_until(&self, secret: &str) -> Result<(), SignatureFault> {
+        let required = |name| self.parameter(name).ok_or(SignatureFault::Missing(name));
+        let signature = required("auth_signature")?;
+        let expires: Option<i64> = required("expires")?.parse().ok();
+        if expires.is_none_or(|expires| expires <= self.unix_seconds) {
+            return Err(SignatureFault::Expired);
+        }
+        match self.is_signed_in_any_spelling(secret, signature) {
+            true => Ok(()),
+            false => Err(SignatureFault::Signature),
         }
     }
 

@@ -5,7 +5,9 @@ use crate::base::ids::ConnId;
 use crate::base::now::Now;
 use crate::node::switchboard::Switchboard;
 use crate::realtime::registry::LinkId;
-use crate::wire::bus::{Answer, Down, Item, Member, Question, Recover, RefusalReason, Terms, Up};
+use crate::wire::bus::{
+    Answer, Down, Item, Member, Outcome, Question, Recover, RefusalReason, Terms, Up,
+};
 
 impl Switchboard {
     pub(super) fn hear(&mut self, conn: ConnId, id: LinkId, message: Up<'_>, now: Now) {
@@ -46,8 +48,19 @@ impl Switchboard {
                     self.mark(user, None);
                 }
             }
+            Up::SessionEnded { name } => self.sessions.end(name, id),
+            Up::Errand {
+                ticket,
+                session,
+                errand,
+            } => self.pass_errand((conn, id), (ticket, session), errand, now),
+            Up::Outcome {
+                to,
+                session,
+                outcome,
+            } => self.pass_outcome(to, session, outcome, now),
             // A worker greets and announces once per link.
-            Up::Hello { .. } | Up::Announce(_) | Up::Announced => {}
+            Up::Hello { .. } | Up::Announce(_) | Up::Announced | Up::Sessions { .. } => {}
         }
     }
 
@@ -154,9 +167,16 @@ impl Switchboard {
                     now,
                 );
             }
+            Up::Errand { ticket, .. } => {
+                let (ticket, outcome) = (*ticket, Outcome::Busy);
+                self.send(conn, &Down::Outcome { ticket, outcome }, now);
+            }
             Up::Hello { .. }
             | Up::Announce(_)
             | Up::Announced
+            | Up::Sessions { .. }
+            | Up::SessionEnded { .. }
+            | Up::Outcome { .. }
             | Up::Unsubscribe { .. }
             | Up::Watch { .. }
             | Up::Unwatch { .. } => {}

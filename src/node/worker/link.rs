@@ -5,7 +5,7 @@ use crate::app::application::{Kept, Message, Outlet, Parcel, Unavailable};
 use crate::app::users;
 use crate::base::bytes::Inbox;
 use crate::base::close::Close;
-use crate::base::ids::ConnId;
+use crate::base::ids::{ConnId, SocketId};
 use crate::base::names::ChannelKey;
 use crate::base::now::Now;
 use crate::node::worker::Worker;
@@ -30,6 +30,9 @@ impl Worker {
         uplink.open(conn, lines);
         let hub = &self.shared.hub;
         hub.announce(|holding| uplink.tell(&Up::Announce(holding), lines));
+        for names in self.sessions.names() {
+            uplink.tell(&Up::Sessions { names }, lines);
+        }
         uplink.tell(&Up::Announced, lines);
         hub.pending(|ticket, key, member, recover| {
             uplink.tell(
@@ -47,6 +50,7 @@ impl Worker {
             let users = users.to_vec();
             uplink.tell(&Up::Watch { users }, lines);
         }
+        self.send_errands_again();
     }
 
     /// Whoever waits for an answer gets none.
@@ -57,6 +61,7 @@ impl Worker {
         log::warn!("the link to the switchboard broke");
         self.shared.outgoing.uplink.down(&mut self.shared.dice, now);
         self.forget_partings();
+        self.errands_lost(now);
         for asker in self.shared.outgoing.uplink.give_up() {
             self.unanswered(asker, now);
         }
@@ -184,19 +189,27 @@ impl Worker {
                     application.answered(conn, Ok(answer), &mut self.shared.cx(now));
                 }
             }
-            Down::Undelivered { sender } => {
-                if let Some(conn) = self.shared.hub.find(sender)
-                    && let Some(seat) = self.seats.get(conn).filter(|seat| seat.known)
-                {
-                    let application = self.handlers.of(seat.handler);
-                    application.undelivered(conn, &mut self.shared.cx(now));
-                }
-            }
+            Down::Undelivered { sender } => self.tell_undelivered(sender, now),
             Down::Counted {
                 channel,
                 subscriptions,
             } => self.told_count(channel, subscriptions),
             Down::Standings { users } => self.told_standings(&users, now),
+            Down::Errand {
+                from,
+                session,
+                errand,
+            } => self.hear_errand(from, session, errand, now),
+            Down::Outcome { ticket, outcome } => self.hear_outcome(ticket, outcome, now),
+        }
+    }
+
+    fn tell_undelivered(&mut self, sender: SocketId, now: Now) {
+        if let Some(conn) = self.shared.hub.find(sender)
+            && let Some(seat) = self.seats.get(conn).filter(|seat| seat.known)
+        {
+            let application = self.handlers.of(seat.handler);
+            application.undelivered(conn, &mut self.shared.cx(now));
         }
     }
 

@@ -1,9 +1,10 @@
 //! What applications may cause, written down for the worker: bytes go straight into outboxes,
 //! everything that changes a session waits as a wish until the application has returned.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 
-use crate::app::application::{Asked, Denial, Message, Outlet, Parcel, Unavailable};
+use crate::app::application::{Asked, Denial, Message, Outlet, Parcel, SessionCall, Unavailable};
 use crate::app::handler::Handler;
 use crate::base::bytes::Full;
 use crate::base::close::Close;
@@ -26,6 +27,9 @@ use crate::wire::websocket::{self, OpCode};
 pub enum Wish {
     Reply(ConnId, Response),
     Upgrade(ConnId),
+    AllowOrigin(ConnId, Cow<'static, str>),
+    Stream(ConnId, Response, Protocol),
+    Session(ConnId, Box<str>, SessionCall),
     Close(ConnId, Close),
     Gather(ConnId),
     OpenFile(ConnId, String),
@@ -170,6 +174,19 @@ impl Outlet for Outgoing {
 
     fn upgrade(&mut self, conn: ConnId) {
         self.wishes.push_back(Wish::Upgrade(conn));
+    }
+
+    fn allow_origin(&mut self, conn: ConnId, origin: Cow<'static, str>) {
+        self.wishes.push_back(Wish::AllowOrigin(conn, origin));
+    }
+
+    fn stream(&mut self, conn: ConnId, head: Response, protocol: Protocol) {
+        self.wishes.push_back(Wish::Stream(conn, head, protocol));
+    }
+
+    fn session(&mut self, conn: ConnId, name: &str, call: SessionCall) {
+        self.wishes
+            .push_back(Wish::Session(conn, name.into(), call));
     }
 
     fn close(&mut self, conn: ConnId, close: Close) {
