@@ -341,8 +341,8 @@ fn outage(redis: &mut Redis, begin: impl Fn(&mut Redis), end: impl Fn(&mut Redis
         a.read("channels/news?info=subscription_count")["subscription_count"] == 2
     });
     assert_eq!(a.publish("news", "healed"), json!({}));
-    there.find("an event", |event| event["data"] == "healed");
     for client in [&here, &there] {
+        client.find("an event", |event| event["data"] == "healed");
         for data in ["outage", "healed"] {
             let heard = client.heard();
             let events = heard.iter().filter(|event| event["data"] == data);
