@@ -13,23 +13,12 @@ for _, key in ipairs(redis.call('SPOP', held, tonumber(ARGV[4]))) do
   local members = prefix .. 'members:' .. server .. ':' .. key
   local users = prefix .. 'users:' .. key
   for _, user in ipairs(redis.call('HKEYS', members)) do
-    if redis.call('HINCRBY', users, user, -1) <= 0 then
-      redis.call('HDEL', users, user)
-    end
+    leave(users, user)
   end
   redis.call('DEL', members)
   local before = tonumber(redis.call('HGET', channel, server) or '0')
   redis.call('HDEL', channel, server)
-  local total = redis.call('HINCRBY', channel, 'n', -before)
-  local app, name = string.match(key, '^([^/]*)/(.*)$')
-  if total <= 0 then
-    redis.call('DEL', channel, users)
-    redis.call('HDEL', prefix .. 'app:' .. app, name)
-  elseif string.sub(name, 1, 1) ~= '#' then
-    redis.call('HSET', prefix .. 'app:' .. app, name, total .. ' ' .. redis.call('HLEN', users))
-  end
-  redis.call('PUBLISH', prefix .. 'on:' .. key, 'G' .. server)
-  redis.call('PUBLISH', prefix .. 'in:' .. app, key .. ' G' .. server)
+  change(prefix, key, -before, 'G' .. server)
 end
 local left = redis.call('SCARD', held)
 if left == 0 then

@@ -16,9 +16,7 @@ for i = 6, #ARGV, 2 do
       redis.call('HINCRBY', users, user, 1)
     end
   elseif redis.call('HDEL', members, user) == 1 then
-    if redis.call('HINCRBY', users, user, -1) <= 0 then
-      redis.call('HDEL', users, user)
-    end
+    leave(users, user)
   end
 end
 local before = tonumber(redis.call('HGET', channel, server) or '0')
@@ -29,14 +27,4 @@ else
   redis.call('HDEL', channel, server)
   redis.call('SREM', prefix .. 'channels:' .. server, key)
 end
-local total = redis.call('HINCRBY', channel, 'n', count - before)
-local app, name = string.match(key, '^([^/]*)/(.*)$')
-if total <= 0 then
-  redis.call('DEL', channel, users)
-  redis.call('HDEL', prefix .. 'app:' .. app, name)
-elseif string.sub(name, 1, 1) ~= '#' then
-  redis.call('HSET', prefix .. 'app:' .. app, name, total .. ' ' .. redis.call('HLEN', users))
-end
-redis.call('PUBLISH', prefix .. 'on:' .. key, message)
-redis.call('PUBLISH', prefix .. 'in:' .. app, key .. ' ' .. message)
-return total
+return change(prefix, key, count - before, message)

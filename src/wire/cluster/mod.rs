@@ -145,8 +145,8 @@ pub enum Script {
 
 /// Their texts; each file says what it takes and returns.
 pub const SCRIPTS: [&str; 6] = [
-    include_str!("hold.lua"),
-    include_str!("bury.lua"),
+    concat!(include_str!("sums.lua"), include_str!("hold.lua")),
+    concat!(include_str!("sums.lua"), include_str!("bury.lua")),
     include_str!("renew.lua"),
     include_str!("look.lua"),
     include_str!("tell.lua"),
