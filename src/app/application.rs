@@ -262,6 +262,11 @@ pub struct Cx<'a> {
 }
 
 impl Cx<'_> {
+    /// Somebody was not let in; for the log.
+    pub fn denied(&mut self, conn: ConnId, denial: &Denial<'_>) {
+        self.outlet.denied(conn, denial, self.now);
+    }
+
     /// The same, lent for a shorter time.
     pub fn reborrow(&mut self) -> Cx<'_> {
         Cx {

@@ -140,13 +140,15 @@ impl App {
     /// The rates that a publishing call with `key` has to keep. Ids have no slash, so no two of
     /// these have one name.
     pub fn publish_rates(&self, key: &AppKey) -> Vec<Rate> {
-        let of_app = (self.id.clone(), self.publishes_per_second);
-        let of_key = (format!("{}/{}", self.id, key.key), key.publishes_per_second);
-        let rates = [of_app, of_key].into_iter();
-        rates
-            .filter(|(_, per_second)| *per_second > 0)
-            .map(|(name, per_second)| Rate { name, per_second })
-            .collect()
+        let of_app = (self.publishes_per_second > 0).then(|| Rate {
+            name: self.id.clone(),
+            per_second: self.publishes_per_second,
+        });
+        let of_key = (key.publishes_per_second > 0).then(|| Rate {
+            name: format!("{}/{}", self.id, key.key),
+            per_second: key.publishes_per_second,
+        });
+        of_app.into_iter().chain(of_key).collect()
     }
 }
 

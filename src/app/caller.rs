@@ -15,8 +15,8 @@ use crate::wire::sign::{SignatureFault, SignedRequest, TIMESTAMP_WINDOW_SECONDS}
 pub struct Caller<'a> {
     pub app: &'a App,
     key: &'a AppKey,
-    /// The signature, and until when it is good: seconds since 1970. `None` with a bearer token.
-    signed: Option<(String, i64)>,
+    /// With a signature, where the app takes each for one time.
+    once: Option<Once>,
 }
 
 /// Why a caller is not let in.
@@ -55,19 +55,15 @@ impl<'a> Caller<'a> {
             key: &self.key.key,
             why: &why,
         };
-        cx.outlet.denied(conn, &denial, cx.now);
+        cx.denied(conn, &denial);
         Err(Response::error(403, &why))
     }
 
     /// On what terms its events are published.
     pub fn terms(&self) -> Terms {
-        let once = self.signed.as_ref().filter(|_| self.app.replay_guard);
         Terms {
             rates: self.app.publish_rates(self.key),
-            once: once.map(|(signature, until)| Once {
-                signature: signature.clone(),
-                until: *until,
-            }),
+            once: self.once.clone(),
         }
     }
 
@@ -75,7 +71,7 @@ impl<'a> Caller<'a> {
     pub fn unrated_terms(&self) -> Terms {
         Terms {
             rates: Vec::new(),
-            ..self.terms()
+            once: self.once.clone(),
         }
     }
 }
@@ -112,8 +108,8 @@ fn authenticate<'a>(
     if let Some((_, token)) = bearer {
         let key = app.key_of_secret(token.trim());
         let key = key.ok_or("The bearer token is no secret of this app")?;
-        let signed = None;
-        return Ok(Caller { app, key, signed });
+        let once = None;
+        return Ok(Caller { app, key, once });
     }
     let key = signed.parameter("auth_key");
     let key = key.ok_or("auth_key is missing")?;
@@ -121,10 +117,14 @@ fn authenticate<'a>(
     let key = key.ok_or("auth_key does not belong to this app")?;
     let verified = signed.verify(key.secret.expose());
     let timestamp = verified.map_err(SignatureFault::text)?;
-    let signature = signed.parameter("auth_signature").unwrap_or_default();
-    let until = timestamp + TIMESTAMP_WINDOW_SECONDS;
-    let signed = Some((signature.to_string(), until));
-    Ok(Caller { app, key, signed })
+    let once = app.replay_guard.then(|| Once {
+        signature: signed
+            .parameter("auth_signature")
+            .unwrap_or_default()
+            .to_owned(),
+        until: timestamp + TIMESTAMP_WINDOW_SECONDS,
+    });
+    Ok(Caller { app, key, once })
 }
 
 fn deny(
@@ -140,6 +140,6 @@ fn deny(
         key: apps.known_key(signed.parameter("auth_key")),
         why,
     };
-    cx.outlet.denied(conn, &denial, cx.now);
+    cx.denied(conn, &denial);
     Response::error(401, why).with_header("WWW-Authenticate", "Bearer")
 }

@@ -236,7 +236,7 @@ impl Client {
                 key: self.app.known_key(auth.split_once(':').map(|(key, _)| key)),
                 why: "the signature does not match, or its key may not sign for clients",
             };
-            cx.outlet.denied(conn, &denial, cx.now);
+            cx.denied(conn, &denial);
         }
         signed
     }

@@ -126,7 +126,7 @@ fn deny(
         key: app.known_key(signed.parameter("auth_key")),
         why,
     };
-    cx.outlet.denied(conn, &denial, cx.now);
+    cx.denied(conn, &denial);
     Response::error(401, why)
 }
 
