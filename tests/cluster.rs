@@ -77,6 +77,15 @@ impl Node {
     }
 }
 
+/// Ann at the one and bob at the other, in a room where she has seen him.
+fn together(a: &Node, b: &Node) -> (Talker, Talker) {
+    let (mut ann, mut bob) = (a.client(), b.client());
+    ann.join(ROOM, "ann");
+    bob.join(ROOM, "bob");
+    wait_until("ann sees bob", || ann.present(ROOM) == ["ann", "bob"]);
+    (ann, bob)
+}
+
 #[test]
 fn an_event_published_at_one_server_reaches_subscribers_of_all() {
     let redis = Redis::start();
@@ -274,10 +283,7 @@ fn a_server_that_is_killed_is_forgotten_with_its_users() {
 fn a_server_that_stood_still_for_longer_than_its_lease_joins_again() {
     let redis = Redis::start();
     let (a, b) = (Node::start(&redis), Node::start(&redis));
-    let (mut ann, mut bob) = (a.client(), b.client());
-    ann.join(ROOM, "ann");
-    bob.join(ROOM, "bob");
-    wait_until("ann sees bob", || ann.present(ROOM) == ["ann", "bob"]);
+    let (mut ann, bob) = together(&a, &b);
     let status = b.server.status();
     let all = status["processes"].as_array().expect("processes");
     let pids: Vec<u32> = all.iter().map(support::pid_of).collect();
@@ -376,10 +382,7 @@ fn a_redis_that_stands_still_is_as_good_as_gone() {
 fn without_redis_others_are_forgotten_after_the_lease() {
     let mut redis = Redis::start();
     let (a, b) = (Node::start(&redis), Node::start(&redis));
-    let (mut ann, mut bob) = (a.client(), b.client());
-    ann.join(ROOM, "ann");
-    bob.join(ROOM, "bob");
-    wait_until("ann sees bob", || ann.present(ROOM) == ["ann", "bob"]);
+    let (ann, bob) = together(&a, &b);
     redis.kill();
     for (client, alone) in [(&ann, "ann"), (&bob, "bob")] {
         wait_until("the other is gone", || client.present(ROOM) == [alone]);
@@ -417,10 +420,7 @@ fn a_server_starts_without_redis_and_joins_when_it_is_there() {
 fn workers_and_switchboards_are_replaced_while_the_cluster_goes_on() {
     let redis = Redis::start();
     let (a, b) = (Node::start(&redis), Node::start(&redis));
-    let (mut ann, mut bob) = (a.client(), b.client());
-    ann.join(ROOM, "ann");
-    bob.join(ROOM, "bob");
-    wait_until("ann sees bob", || ann.present(ROOM) == ["ann", "bob"]);
+    let (ann, bob) = together(&a, &b);
     let status = b.server.status();
     let switchboard = support::pid_of(support::processes(&status, "switchboard")[0]);
     support::kill(switchboard, 9);

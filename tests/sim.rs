@@ -45,8 +45,6 @@ struct Simulation {
     publishers: Vec<(usize, usize)>,
     published: Vec<Published>,
     numbers: u64,
-    /// Processes that were killed, and the step at which each comes back.
-    dead: Vec<(usize, u64)>,
     /// Processes that were succeeded, and the step at which each is told to let its clients go.
     leaving: Vec<(usize, u64)>,
 }
@@ -63,7 +61,6 @@ impl Simulation {
             publishers: Vec::new(),
             published: Vec::new(),
             numbers: 0,
-            dead: Vec::new(),
             leaving: Vec::new(),
         }
     }
@@ -85,11 +82,11 @@ impl Simulation {
                     }
                 }
             }
-            self.revive(step, false);
+            self.world.revive(step);
             self.let_go(step);
             self.look();
         }
-        self.revive(0, true);
+        self.world.revive(u64::MAX);
         self.let_go(u64::MAX);
         // What is under way comes before the next deadline: a worker that a new switchboard hears
         // nothing of for all of `settle_ms` is not waited for, and nothing is promised for it.
@@ -233,24 +230,7 @@ impl Simulation {
             slot if slot < WORKERS => self.world.holder(slot),
             switchboard => switchboard,
         };
-        if self.world.is_alive(index) {
-            self.world.kill(index);
-            let back = step + 1 + self.world.dice().below(30);
-            self.dead.push((index, back));
-        }
-    }
-
-    fn revive(&mut self, step: u64, all: bool) {
-        let due: Vec<usize> = self
-            .dead
-            .iter()
-            .filter(|(_, at)| all || *at <= step)
-            .map(|(index, _)| *index)
-            .collect();
-        self.dead.retain(|(index, _)| !due.contains(index));
-        for index in due {
-            self.world.start(index);
-        }
+        self.world.kill_for_a_while(index, step);
     }
 
     /// Starts a successor; the old one goes on until the new one serves.

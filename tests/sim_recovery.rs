@@ -42,8 +42,6 @@ struct Life {
     numbers: u64,
     /// The number of each event, by channel and position: the same for everybody.
     truth: BTreeMap<(String, Position), u64>,
-    /// A process that was killed, and the step at which it comes back.
-    dead: Vec<(usize, u64)>,
 }
 
 impl Life {
@@ -54,7 +52,6 @@ impl Life {
             publishers: Vec::new(),
             numbers: 0,
             truth: BTreeMap::new(),
-            dead: Vec::new(),
         }
     }
 
@@ -73,10 +70,10 @@ impl Life {
                     self.world.carry();
                 }),
             }
-            self.revive(step);
+            self.world.revive(step);
             self.look();
         }
-        self.revive(u64::MAX);
+        self.world.revive(u64::MAX);
         self.settle();
         // Everybody comes back and hears one more event of each channel.
         (0..self.readers.len()).for_each(|index| self.connect(index));
@@ -172,20 +169,7 @@ impl Life {
             0 => self.world.switchboard(),
             other => other as usize % WORKERS,
         };
-        if self.world.is_alive(index) {
-            self.world.kill(index);
-            let back = step + 1 + self.world.dice().below(30);
-            self.dead.push((index, back));
-        }
-    }
-
-    fn revive(&mut self, step: u64) {
-        let (due, later) = self.dead.iter().partition(|(_, at)| *at <= step);
-        self.dead = later;
-        let due: Vec<(usize, u64)> = due;
-        for (index, _) in due {
-            self.world.start(index);
-        }
+        self.world.kill_for_a_while(index, step);
     }
 
     /// Lets every reader take up what it was told since the last look.

@@ -39,8 +39,6 @@ struct Life {
     world: World,
     people: Vec<Person>,
     posted: Vec<Posted>,
-    /// The switchboard or a worker that was killed, and the step at which it comes back.
-    dead: Vec<(usize, u64)>,
 }
 
 impl Life {
@@ -59,10 +57,10 @@ impl Life {
                     self.world.carry();
                 }),
             }
-            self.revive(step);
+            self.world.revive(step);
             self.look();
         }
-        self.revive(u64::MAX);
+        self.world.revive(u64::MAX);
         // A switchboard that settles before a byte has moved could not know better.
         self.world.carry_all();
         for _ in 0..3 {
@@ -131,19 +129,7 @@ impl Life {
         // The switchboard more often than each worker.
         let index = self.world.dice().below(2 * WORKERS as u64) as usize;
         let index = index.min(self.world.switchboard());
-        if self.world.is_alive(index) {
-            self.world.kill(index);
-            let back = step + 1 + self.world.dice().below(30);
-            self.dead.push((index, back));
-        }
-    }
-
-    fn revive(&mut self, step: u64) {
-        let (due, later): (Vec<_>, Vec<_>) = self.dead.iter().partition(|(_, at)| *at <= step);
-        self.dead = later;
-        for (index, _) in due {
-            self.world.start(index);
-        }
+        self.world.kill_for_a_while(index, step);
     }
 
     fn look(&mut self) {
@@ -242,7 +228,6 @@ fn users_are_reached_and_watched_through_crashes_of_every_process() {
             world: World::new(WORKERS, Limits::default(), seed, true),
             people: Vec::new(),
             posted: Vec::new(),
-            dead: Vec::new(),
         };
         life.run();
         reached += life

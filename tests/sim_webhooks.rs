@@ -30,8 +30,6 @@ struct Person {
 struct Life {
     world: World,
     people: Vec<Person>,
-    /// Who was killed, and the step at which it comes back.
-    dead: Vec<(usize, u64)>,
     /// Whether the courier is killed too: it may die between an answer and the note of it.
     mortal_courier: bool,
 }
@@ -45,7 +43,6 @@ impl Life {
         Life {
             world: World::with(WORKERS, Limits::default(), seed, true, outside),
             people: Vec::new(),
-            dead: Vec::new(),
             mortal_courier: !seed.is_multiple_of(4),
         }
     }
@@ -70,10 +67,10 @@ impl Life {
                     self.world.carry();
                 }),
             }
-            self.revive(step);
+            self.world.revive(step);
             self.look();
         }
-        self.revive(u64::MAX);
+        self.world.revive(u64::MAX);
         self.world.outside_mut().receivers[0].trouble = 0;
         // Settling, the window for those who return, and the longest wait between two attempts.
         for _ in 0..6 {
@@ -109,24 +106,8 @@ impl Life {
 
     fn kill(&mut self, step: u64) {
         let index = self.world.dice().below(WORKERS as u64 + 2) as usize;
-        let courier = self.world.courier();
-        if !self.world.is_alive(index) || (index == courier && !self.mortal_courier) {
-            return;
-        }
-        if index == courier {
-            self.world.kill_courier();
-        } else {
-            self.world.kill(index);
-        }
-        let back = step + 1 + self.world.dice().below(30);
-        self.dead.push((index, back));
-    }
-
-    fn revive(&mut self, step: u64) {
-        let (due, later): (Vec<_>, Vec<_>) = self.dead.iter().partition(|(_, at)| *at <= step);
-        self.dead = later;
-        for (index, _) in due {
-            self.world.start(index);
+        if self.mortal_courier || index != self.world.courier() {
+            self.world.kill_for_a_while(index, step);
         }
     }
 

@@ -189,30 +189,10 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::config::check::tests::{app, check, listen};
     use crate::config::load::parse;
     use crate::config::program::Program;
     use crate::config::secret::no_secrets;
-
-    /// The message must name each of `expected`; nothing expected means the file is right.
-    fn check(text: &str, expected: &[&str]) {
-        match parse(text, "f", Path::new("/"), &Program::default(), &no_secrets) {
-            Ok(_) => assert!(expected.is_empty(), "accepted: {text}"),
-            Err(error) => {
-                assert!(!expected.is_empty(), "refused: {text}\n{error}");
-                for part in expected {
-                    assert!(error.0.contains(part), "no {part:?} in:\n{error}");
-                }
-            }
-        }
-    }
-
-    fn listen(url: &str) -> String {
-        format!("[[listen]]\nurl = \"{url}\"\nhandler = \"echo\"\n")
-    }
-
-    fn app(id: &str, key: &str, secret: &str) -> String {
-        format!("[[apps]]\nid = \"{id}\"\nkey = \"{key}\"\nsecret = \"{secret}\"\n")
-    }
 
     fn more(key: &str, secret: &str) -> String {
         format!("[[apps.keys]]\nkey = \"{key}\"\nsecret = \"{secret}\"\n")

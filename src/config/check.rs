@@ -344,7 +344,7 @@ fn check_websocket(checker: &mut Checker<'_>, raw: &RawWebSocket) -> Option<Defl
 }
 
 #[cfg(test)]
-mod tests {
+pub(in crate::config) mod tests {
     use std::path::Path;
 
     use crate::config::load::parse;
@@ -352,7 +352,7 @@ mod tests {
     use crate::config::secret::no_secrets;
 
     /// The message must name each of `expected`; nothing expected means the file is right.
-    fn check(text: &str, expected: &[&str]) {
+    pub fn check(text: &str, expected: &[&str]) {
         match parse(text, "f", Path::new("/"), &Program::default(), &no_secrets) {
             Ok(_) => assert!(expected.is_empty(), "accepted: {text}"),
             Err(error) => {
@@ -364,7 +364,7 @@ mod tests {
         }
     }
 
-    fn listen(url: &str) -> String {
+    pub fn listen(url: &str) -> String {
         format!("[[listen]]\nurl = \"{url}\"\nhandler = \"echo\"\n")
     }
 
@@ -429,7 +429,7 @@ mod tests {
         check(&twice("http://127.0.0.1:0"), &[]);
     }
 
-    fn app(id: &str, key: &str, secret: &str) -> String {
+    pub fn app(id: &str, key: &str, secret: &str) -> String {
         format!("[[apps]]\nid = \"{id}\"\nkey = \"{key}\"\nsecret = \"{secret}\"\n")
     }
 

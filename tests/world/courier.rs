@@ -177,13 +177,6 @@ impl World {
         true
     }
 
-    /// SIGKILL of the courier.
-    pub fn kill_courier(&mut self) {
-        self.kill(self.courier());
-        let outside = self.outside.as_mut().expect("a world with webhooks");
-        outside.disk.abandon(&mut self.dice);
-    }
-
     /// The courier connects to a server outside.
     pub(super) fn dial_outside(&mut self, index: usize, dial: DialId) {
         let now = self.now;

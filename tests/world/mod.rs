@@ -84,6 +84,8 @@ pub struct World {
     pipes: BTreeMap<usize, Pipe>,
     next_pipe: usize,
     pub clients: Vec<Client>,
+    /// Processes that were killed for a while, and the step at which each comes back.
+    dead: Vec<(usize, u64)>,
     /// What a pipe's kernel buffer takes in one direction.
     kernel_bytes: usize,
     /// Bytes carried per step: everything at once, or as chance has it.
@@ -145,6 +147,7 @@ impl World {
             pipes: BTreeMap::new(),
             next_pipe: 0,
             clients: Vec::new(),
+            dead: Vec::new(),
             kernel_bytes: 64 * 1024,
             random_cuts,
             redis,
@@ -309,6 +312,29 @@ impl World {
                 pipe,
                 |end| matches!(end, End::Process(owner, _) if *owner == index),
             );
+        }
+        if index == self.courier()
+            && let Some(outside) = &mut self.outside
+        {
+            outside.disk.abandon(&mut self.dice);
+        }
+    }
+
+    /// Kills a process that lives, to be back within thirty steps of a test.
+    pub fn kill_for_a_while(&mut self, index: usize, step: u64) {
+        if self.is_alive(index) {
+            self.kill(index);
+            let back = step + 1 + self.dice.below(30);
+            self.dead.push((index, back));
+        }
+    }
+
+    /// Starts those whose time has come; with `u64::MAX`, all.
+    pub fn revive(&mut self, step: u64) {
+        let (due, later): (Vec<_>, Vec<_>) = self.dead.iter().partition(|(_, at)| *at <= step);
+        self.dead = later;
+        for (index, _) in due {
+            self.start(index);
         }
     }
 
