@@ -3,13 +3,14 @@
 //! for our choice stands beside it.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use foldhash::quality::FixedState;
 
 use crate::app::addon;
 use crate::app::api::{self, Call};
 use crate::app::application::{Application, Cx, Kept, Message, SessionCall, Unavailable};
-use crate::app::apps::Apps;
+use crate::app::apps::{App, Apps};
 use crate::app::client::{self, Client};
 use crate::app::cors;
 use crate::app::probe::{self, Probe, READ_METHODS};
@@ -38,12 +39,18 @@ enum State {
     Calling(Call),
     Probing,
     /// The upgrade was accepted; who it will be, or why it will be turned away.
-    Upgrading(Result<Box<Client>, Refused>),
+    Upgrading(Result<Admitted, Refused>),
     Client(Box<Client>),
     /// A stream of events was begun, for these channels.
     Reading(Box<Client>, Vec<Subscribe>),
     /// Came by lines or frames and has not said yet which app it wants.
     Stranger,
+}
+
+/// Of which app a client will be, and which version of the protocol it speaks.
+struct Admitted {
+    app: Arc<App>,
+    protocol: u8,
 }
 
 /// A client that is turned away after the upgrade: before it, it would see nothing but a failure
@@ -84,12 +91,7 @@ impl Channels {
     }
 
     /// Who asks to be a client of the app with this key; the query tells which `protocol` it speaks.
-    fn admit(
-        &self,
-        request: &Request<'_>,
-        key: Option<&str>,
-        cx: &mut Cx<'_>,
-    ) -> Result<Box<Client>, Refused> {
+    fn admit(&self, request: &Request<'_>, key: Option<&str>) -> Result<Admitted, Refused> {
         let query = parse_query(request.query()).unwrap_or_default();
         let parameter = |name| {
             query
@@ -126,7 +128,10 @@ impl Channels {
                 protocol,
             });
         }
-        Ok(Box::new(Client::new(app.clone(), protocol, cx)))
+        Ok(Admitted {
+            app: app.clone(),
+            protocol,
+        })
     }
 
     /// The first message by lines or frames. There never were older clients, so one version of the
@@ -160,8 +165,8 @@ impl Channels {
             return;
         };
         if !matches!(call, SessionCall::Post(_)) {
-            match self.admit(request, Some(path.app_key), cx) {
-                Ok(client) => self.states.insert(conn, State::Upgrading(Ok(client))),
+            match self.admit(request, Some(path.app_key)) {
+                Ok(admitted) => self.states.insert(conn, State::Upgrading(Ok(admitted))),
                 Err(refused) => {
                     let answer = sessions::turned_away(&refused.close);
                     return cx.outlet.reply(conn, answer);
@@ -220,7 +225,7 @@ fn options(path: &str) -> Response {
 impl Application for Channels {
     fn request(&mut self, conn: ConnId, request: &Request<'_>, cx: &mut Cx<'_>) {
         if request.wants_websocket() {
-            let admitted = self.admit(request, key_of(request.path()), cx);
+            let admitted = self.admit(request, key_of(request.path()));
             self.states.insert(conn, State::Upgrading(admitted));
             return cx.outlet.upgrade(conn);
         }
@@ -258,7 +263,10 @@ impl Application for Channels {
 
     fn opened(&mut self, conn: ConnId, cx: &mut Cx<'_>) {
         match self.states.remove(&conn) {
-            Some(State::Upgrading(Ok(client))) => self.establish(conn, client, cx),
+            Some(State::Upgrading(Ok(Admitted { app, protocol }))) => {
+                let client = Box::new(Client::new(app, protocol, cx));
+                self.establish(conn, client, cx);
+            }
             Some(State::Upgrading(Err(Refused { close, protocol }))) => {
                 client::close(conn, close, protocol, cx);
             }
@@ -276,7 +284,10 @@ impl Application for Channels {
 
     fn session_opened(&mut self, session: ConnId, by: ConnId, cx: &mut Cx<'_>) {
         match self.states.remove(&by) {
-            Some(State::Upgrading(Ok(client))) => self.establish(session, client, cx),
+            Some(State::Upgrading(Ok(Admitted { app, protocol }))) => {
+                let client = Box::new(Client::new(app, protocol, cx));
+                self.establish(session, client, cx);
+            }
             _ => cx.outlet.close(session, Close::PathUnknown),
         }
     }

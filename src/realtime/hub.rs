@@ -12,7 +12,7 @@ use slab::Slab;
 use crate::base::by_slot::BySlot;
 use crate::base::dice::Dice;
 use crate::base::ids::{ConnId, SocketId};
-use crate::base::names::ChannelKey;
+use crate::base::names::{self, ChannelKey};
 use crate::realtime::roster::Roster;
 use crate::realtime::watchlists::Watchlists;
 use crate::wire::bus::{Holding, Member, Recover};
@@ -286,11 +286,14 @@ impl Hub {
             .map(|s| &self.channels[s.channel].key)
     }
 
-    /// As which user the connection is in presence channels; the first it is in decides.
+    /// As which user the connection is signed in; else, as whom it is in presence channels, the first
+    /// of which decides.
     pub fn user_of(&self, conn: ConnId) -> Option<&str> {
+        let signed_in = self.channels_of(conn);
+        let signed_in = signed_in.filter_map(|key| names::user_of(key.channel()));
         let list = self.subscriptions.get(conn)?;
-        let presence = list.iter().find_map(|s| s.presence.as_ref())?;
-        Some(&presence.user_id)
+        let present = list.iter().filter_map(|s| s.presence.as_ref());
+        signed_in.chain(present.map(|it| &*it.user_id)).next()
     }
 
     /// Confirmed subscriptions.

@@ -164,3 +164,16 @@ fn an_announcement_sums_up_users_and_leaves_out_what_is_pending() {
         [(waiting, key("presence-a"), Some("w".to_owned()))]
     );
 }
+
+#[test]
+fn a_connection_is_shown_as_whom_it_signed_in_else_as_whom_it_is_present() {
+    let mut hub = hub();
+    let asked = hub.subscribe(conn(1), &key("presence-a"), presence("bob"), None);
+    asked.expect("asked");
+    assert_eq!(hub.user_of(conn(1)), Some("bob"));
+    let leads_to_user = key("#server-to-user-ann");
+    hub.subscribe(conn(1), &leads_to_user, None, None)
+        .expect("asked");
+    assert_eq!(hub.user_of(conn(1)), Some("ann"));
+    assert_eq!(hub.user_of(conn(2)), None);
+}
