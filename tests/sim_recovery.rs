@@ -9,30 +9,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use lineman::base::limits::Limits;
-use serde_json::{Value, json};
+use serde_json::json;
 use world::client::call;
+use world::reader::{Position, Reader};
 use world::{APP_ID, World};
 
 const WORKERS: usize = 3;
 const STEPS: u64 = 400;
 const CHANNELS: [&str; 2] = ["kept-a", "kept-b"];
-
-/// Epoch and offset.
-type Position = (String, u64);
-
-/// Somebody with one connection after the other.
-#[derive(Default)]
-struct Reader {
-    client: Option<usize>,
-    seen: usize,
-    asked: bool,
-    /// By channel.
-    last: BTreeMap<String, Position>,
-    subscribed: Vec<String>,
-    recovered: usize,
-    told_of_loss: usize,
-    received: usize,
-}
 
 struct Life {
     world: World,
@@ -200,62 +184,6 @@ impl Life {
             let last: Vec<Option<Position>> = self.readers.iter().map(of).collect();
             assert!(last[0].is_some(), "nobody knows {channel}");
             assert!(last.iter().all(|it| *it == last[0]), "{channel}: {last:?}");
-        }
-    }
-}
-
-impl Reader {
-    fn subscription(&self, channel: &str) -> String {
-        let mut data = json!({"channel": channel});
-        if let Some((epoch, offset)) = self.last.get(channel) {
-            data["recover"] = json!({"epoch": epoch, "offset": offset});
-        }
-        json!({"event": "pusher:subscribe", "data": data}).to_string()
-    }
-
-    fn take(&mut self, event: &Value, truth: &mut BTreeMap<(String, Position), u64>) {
-        let name = event["event"].as_str().expect("a name");
-        let channel = event["channel"].as_str().unwrap_or_default().to_string();
-        let position = || {
-            let epoch = event["epoch"].as_str().expect("an epoch").to_string();
-            (epoch, event["offset"].as_u64().expect("an offset"))
-        };
-        match name {
-            "n" => {
-                assert!(self.subscribed.contains(&channel), "too early: {event}");
-                let (epoch, offset) = position();
-                let last = self.last.get(&channel).expect("success told a position");
-                if epoch == last.0 {
-                    assert_eq!(offset, last.1 + 1, "after {last:?}: {event}");
-                } else {
-                    // The history began anew, which the epoch tells.
-                    assert_eq!(offset, 1, "after {last:?}: {event}");
-                    self.told_of_loss += 1;
-                }
-                let number = event["data"]["number"].as_u64().expect("a number");
-                let place = (channel.clone(), (epoch.clone(), offset));
-                let known = *truth.entry(place).or_insert(number);
-                assert_eq!(known, number, "one position, two events: {event}");
-                self.last.insert(channel, (epoch, offset));
-                self.received += 1;
-            }
-            "pusher_internal:subscription_succeeded" => {
-                self.subscribed.push(channel.clone());
-                let (epoch, offset) = position();
-                if event["recovered"] == true {
-                    let last = self.last.get(&channel).expect("it named a position");
-                    assert_eq!(last.0, epoch, "{event}");
-                    assert!(offset >= last.1, "after {last:?}: {event}");
-                    self.recovered += (offset - last.1) as usize;
-                } else {
-                    self.told_of_loss += usize::from(self.last.contains_key(&channel));
-                    self.last.insert(channel, (epoch, offset));
-                }
-            }
-            "pusher:connection_established" => {}
-            // Refused while a new switchboard settles, or let go: it comes back.
-            "pusher:error" => {}
-            other => panic!("an unexpected event {other}: {event}"),
         }
     }
 }

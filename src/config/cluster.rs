@@ -139,11 +139,6 @@ pub(super) fn check(
         }
         target = target.with_ca_file(&base.join(path).to_string_lossy());
     }
-    if raw.apps.iter().any(|app| !app.history.is_empty()) {
-        let message = "a cluster keeps no history yet: each server would keep one of its own";
-        let hint = "leave [cluster] or the [[apps.history]] tables out";
-        checker.problem(&at("redis_url"), message, Some(hint));
-    }
     Some(Cluster {
         target,
         database,

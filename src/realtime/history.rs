@@ -9,6 +9,7 @@
 //! all. Beyond these, what is forgotten next anyway is forgotten now.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::Duration;
 
 use foldhash::quality::FixedState;
 
@@ -119,22 +120,90 @@ impl History {
         !self.rules.is_empty()
     }
 
+    /// What is demanded for a channel; `None` where no history is kept.
+    pub fn rule(&self, key: &str) -> Option<&HistoryRule> {
+        self.rule_of(key).map(|rule| &self.rules[rule])
+    }
+
     /// Keeps an event of a channel; its position, or `None` where no history is kept.
     pub fn append(&mut self, key: &str, item: &Item<'_>, now: Moment) -> Option<Position> {
+        let age = self.rule(key)?.age;
+        self.append_until(key, item, now + age, now)
+    }
+
+    /// Keeps an event that got its position elsewhere. What does not follow the last one makes a new
+    /// beginning, as after `forget`.
+    pub fn append_at(&mut self, key: &str, item: &Item<'_>, position: Position, now: Moment) {
+        let Some(age) = self.rule(key).map(|rule| rule.age) else {
+            return;
+        };
+        let before = Position {
+            offset: position.offset.saturating_sub(1),
+            ..position
+        };
+        if self.streams.get(key).map(Stream::position) != Some(before) {
+            self.begin_at(key, before);
+        }
+        self.append_until(key, item, now + age, now);
+    }
+
+    /// Puts what is known elsewhere in the place of what was known of a channel: the last events up to
+    /// this position, each with how old it is. What its rule would not keep is left out.
+    pub fn restore<'a>(
+        &mut self,
+        key: &str,
+        position: Position,
+        events: impl ExactSizeIterator<Item = (Duration, &'a Item<'a>)>,
+        now: Moment,
+    ) {
+        let Some(rule) = self.rule(key).map(|rule| rule.age) else {
+            return;
+        };
+        let offset = position.offset.saturating_sub(events.len() as u64);
+        self.begin_at(key, Position { offset, ..position });
+        for (age, item) in events {
+            self.append_until(key, item, now + rule.saturating_sub(age), now);
+        }
+    }
+
+    /// What is known of the channel ends at this position, and nothing is kept.
+    fn begin_at(&mut self, key: &str, position: Position) {
+        self.forget(key);
+        if let Some(rule) = self.rule_of(key)
+            && let Some(key) = self.begin(key, rule)
+            && let Some(stream) = self.streams.get_mut(key.as_str())
+        {
+            (stream.epoch, stream.offset) = (position.epoch, position.offset);
+            stream.number = self.next_number;
+            self.next_number += 1;
+            self.quiet.insert(stream.number, key);
+        }
+    }
+
+    fn append_until(
+        &mut self,
+        key: &str,
+        item: &Item<'_>,
+        until: Moment,
+        now: Moment,
+    ) -> Option<Position> {
         let Content::Event { name, data } = item.content else {
             return None;
         };
         let rule = self.rule_of(key)?;
-        let (age, number) = (self.rules[rule].age, self.next_number);
+        let number = self.next_number;
         self.next_number += 1;
+        let key = self.begin(key, rule)?;
+        let last = self.streams.get(key.as_str())?.events.back();
+        // Its oldest event is the first to go, whatever clocks elsewhere said.
+        let until = last.map_or(until, |last| until.max(last.expiry.0));
         let kept = Kept {
             name: name.into(),
             data: data.into(),
             user_id: item.user_id.map(Into::into),
             exclude: item.exclude,
-            expiry: (now + age, number),
+            expiry: (until, number),
         };
-        let key = self.begin(key, rule)?;
         let stream = self.streams.get_mut(key.as_str())?;
         stream.offset += 1;
         let position = stream.position();
@@ -148,6 +217,11 @@ impl History {
         self.trim(key.as_str());
         self.make_room(now);
         Some(position)
+    }
+
+    /// Where the channel stands, if something is known of it.
+    pub fn known(&self, key: &str) -> Option<Position> {
+        self.streams.get(key).map(Stream::position)
     }
 
     /// Where the channel stands; `None` where no history is kept.

@@ -15,7 +15,7 @@ use crate::base::ids::{ConnId, SocketId};
 use crate::base::names::{self, ChannelKey};
 use crate::realtime::roster::Roster;
 use crate::realtime::watchlists::Watchlists;
-use crate::wire::bus::{Holding, Member, Recover};
+use crate::wire::bus::{Holding, Member, Position, Recover};
 
 /// The user a presence subscription stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +34,8 @@ struct Channel {
     roster: Option<Box<Roster>>,
     /// How many subscribe in the whole server, as all subscribers here were told.
     counted: Option<u64>,
+    /// Of the last event that subscribers here were sent, where history is kept.
+    position: Option<Box<Position>>,
 }
 
 struct Subscription {
@@ -278,6 +280,17 @@ impl Hub {
         self.channels[channel].roster.as_deref_mut()
     }
 
+    /// Everything of the channel up to this position was sent to its subscribers.
+    pub fn sent(&mut self, key: &str, position: Position) {
+        if let Some(channel) = self.names.get(key) {
+            let known = &mut self.channels[*channel].position;
+            match known {
+                Some(known) => **known = position,
+                None => *known = Some(Box::new(position)),
+            }
+        }
+    }
+
     /// Channels a connection is in, confirmed or not.
     pub fn channels_of(&self, conn: ConnId) -> impl Iterator<Item = &ChannelKey> {
         let list = self.subscriptions.get(conn);
@@ -330,6 +343,7 @@ impl Hub {
                 channel: channel.key.as_str(),
                 subscriptions,
                 members,
+                position: channel.position.as_deref().copied(),
             });
         }
     }
@@ -382,6 +396,7 @@ impl Hub {
             pending: 0,
             roster: None,
             counted: None,
+            position: None,
         });
         self.names.insert(key.clone(), index);
         index

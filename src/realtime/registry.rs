@@ -389,6 +389,7 @@ mod tests {
             channel: KEY,
             subscriptions: 3,
             members,
+            position: None,
         };
         let added = registry.announce(A, &holding);
         assert_eq!(

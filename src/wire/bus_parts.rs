@@ -108,6 +108,8 @@ pub struct Holding<'a> {
     pub channel: &'a str,
     pub subscriptions: u32,
     pub members: Vec<(Member<'a>, u32)>,
+    /// Of the last event that its subscribers were sent, where history is kept.
+    pub position: Option<Position>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -386,6 +388,7 @@ impl<'a> Holding<'a> {
             member.write(to);
             to.u32(*count);
         });
+        to.option(self.position, |to, position| position.write(to));
     }
 
     pub(super) fn read(from: &mut Reader<'a>) -> Result<Holding<'a>, Garbled> {
@@ -393,6 +396,7 @@ impl<'a> Holding<'a> {
             channel: from.text()?,
             subscriptions: from.u32()?,
             members: from.list(|from| Ok((Member::read(from)?, from.u32()?)))?,
+            position: from.option(Position::read)?,
         })
     }
 }

@@ -70,6 +70,7 @@ fn ups() -> Vec<Up<'static>> {
         channel: "demo/a",
         subscriptions: 2,
         members: vec![(MEMBER, 2)],
+        position: Some(POSITION),
     };
     vec![
         Up::Hello {

@@ -163,6 +163,7 @@ pub fn holding<'a>(channel: &'a str, users: &[&'a str]) -> Up<'a> {
         channel,
         subscriptions: users.len() as u32,
         members: users.iter().map(|user| (member(user), 1)).collect(),
+        position: None,
     })
 }
 

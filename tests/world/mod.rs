@@ -7,6 +7,7 @@ pub mod apps;
 pub mod client;
 pub mod courier;
 mod pipes;
+pub mod reader;
 pub mod redis;
 pub mod view;
 
@@ -216,11 +217,7 @@ impl World {
                     .map(Outside::watched)
                     .unwrap_or_default(),
                 cluster: self.redis.is_some().then(redis::options),
-                // A cluster keeps none.
-                history: match self.redis {
-                    None => apps::history(),
-                    Some(_) => Vec::new(),
-                },
+                history: apps::history(),
                 seed,
             };
             return Box::new(Switchboard::new(options, self.now));

@@ -3,7 +3,7 @@
 //! its connections, and lose its data.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -54,6 +54,17 @@ pub struct Redis {
     servers: BTreeSet<String>,
     channels: BTreeMap<String, BTreeMap<String, Holding>>,
     cache: BTreeMap<String, (Vec<u8>, Moment)>,
+    histories: BTreeMap<String, History>,
+    muted: BTreeSet<String>,
+}
+
+/// Of one channel.
+#[derive(Default)]
+struct History {
+    epoch: String,
+    offset: u64,
+    /// When, in milliseconds, and the message.
+    events: VecDeque<(u128, Vec<u8>)>,
 }
 
 fn bulk(bytes: &[u8]) -> Vec<u8> {
@@ -83,6 +94,7 @@ impl Redis {
         self.servers.clear();
         self.channels.clear();
         self.cache.clear();
+        self.histories.clear();
     }
 
     /// Channels in which somebody holds something.
@@ -134,6 +146,11 @@ impl Redis {
                 };
                 let kind = bulk(text(0).to_lowercase().as_bytes());
                 [b">3\r\n", &kind[..], &bulk(parts[1]), &int(1)].concat()
+            }
+            "SET" if text(1).contains("mute:") => {
+                let server = text(1).split_once("mute:").expect("a name").1.to_string();
+                self.muted.insert(server);
+                ok()
             }
             "SET" => {
                 let server = text(1)
@@ -200,7 +217,8 @@ impl Redis {
         let on = |key: &str| format!("lineman:on:{key}");
         let is = |one: Script| script == one as usize;
         let fenced = is(Script::Hold) || is(Script::Tell) || is(Script::Renew);
-        if fenced && !self.has_lease(&text(0)) {
+        let muted = is(Script::Tell) && self.muted.contains(&text(0));
+        if fenced && (muted || !self.has_lease(&text(0))) {
             return (b"-LOST the lease is gone\r\n".to_vec(), Vec::new());
         }
         let mut told = Vec::new();
@@ -209,17 +227,31 @@ impl Redis {
             told.push((on(&text(1)), arguments[2].to_vec()));
             int(1)
         } else if is(Script::Tell) {
-            for pair in arguments[2..].chunks_exact(2) {
-                let key = String::from_utf8(pair[0].to_vec()).expect("a key");
-                let keep: u64 = std::str::from_utf8(pair[1]).unwrap().parse().unwrap();
+            let mut positions = Vec::new();
+            for part in arguments[4..].chunks_exact(3) {
+                let key = String::from_utf8(part[0].to_vec()).expect("a key");
+                let keep = std::str::from_utf8(part[1]).expect("text");
+                // What a client sent is not kept.
+                let keep: u64 = if keep == "c" {
+                    0
+                } else {
+                    keep.parse().expect("a time")
+                };
                 if keep > 0 {
                     let until = self.now + Duration::from_millis(keep);
                     self.cache
                         .insert(key.clone(), (arguments[1].to_vec(), until));
                 }
-                told.push((on(&key), arguments[1].to_vec()));
+                if part[2].is_empty() {
+                    positions.push(bulk(b""));
+                    told.push((on(&key), arguments[1].to_vec()));
+                    continue;
+                }
+                let (position, placed) = self.place(&key, part[2], arguments);
+                positions.push(bulk(position.as_bytes()));
+                told.push((on(&key), placed));
             }
-            int(1)
+            list(&positions)
         } else if is(Script::Renew) {
             let milliseconds = text(1).parse().expect("a time");
             self.leases
@@ -241,7 +273,17 @@ impl Redis {
             });
             let servers = list(&servers.collect::<Vec<_>>());
             let [message, left] = self.cached(&text(0));
-            list(&[servers, message, left])
+            let mut parts = vec![servers, message, left];
+            if !arguments[1].is_empty() {
+                parts.extend(self.remembered(&text(0), &text(1)));
+            }
+            list(&parts)
+        } else if is(Script::Turn) {
+            let history = self.histories.get_mut(&text(0));
+            if let Some(history) = history.filter(|it| it.epoch == text(1)) {
+                history.epoch = text(2);
+            }
+            int(1)
         } else if is(Script::Glance) {
             let counted = self.counted(&text(0)).unwrap_or(NIL.to_vec());
             let [message, left] = self.cached(&text(0));
@@ -250,6 +292,58 @@ impl Redis {
             return self.bury(&text(0), text(1) == "1", text(2).parse().expect("a number"));
         };
         (answer, told)
+    }
+
+    fn history(&mut self, key: &str, epoch: &str) -> &mut History {
+        let history = self.histories.entry(key.to_string()).or_default();
+        if history.epoch.is_empty() {
+            history.epoch = epoch.to_string();
+        }
+        history
+    }
+
+    /// The event's position as it is answered, and the message with it.
+    fn place(&mut self, key: &str, rule: &[u8], arguments: &[&[u8]]) -> (String, Vec<u8>) {
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("text");
+        let (message, number, epoch) = (arguments[1], text(arguments[2]), text(arguments[3]));
+        let rule: Vec<u128> = text(rule)
+            .split(' ')
+            .map(|it| it.parse().expect("a number"))
+            .collect();
+        let now = u128::from(self.now.as_micros() / 1000);
+        let history = self.history(key, &epoch);
+        history.offset += 1;
+        let position = format!("{}{:016x}", history.epoch, history.offset);
+        let place = format!("P{}{position}{number}", text(&message[1..26]));
+        let placed = [place.as_bytes(), &message[26..]].concat();
+        history.events.push_back((now, placed.clone()));
+        let is_over = |history: &History| {
+            let bytes: usize = history.events.iter().map(|(_, event)| event.len()).sum();
+            let old = history
+                .events
+                .front()
+                .is_some_and(|(at, _)| at + rule[1] <= now);
+            old || history.events.len() as u128 > rule[0] || bytes as u128 > rule[2]
+        };
+        while history.events.len() > 1 && is_over(history) {
+            history.events.pop_front();
+        }
+        (position, placed)
+    }
+
+    /// The last four parts of a look.
+    fn remembered(&mut self, key: &str, epoch: &str) -> [Vec<u8>; 4] {
+        let now = self.now.as_micros() / 1000;
+        let history = self.history(key, epoch);
+        let events = history.events.iter();
+        let events =
+            events.map(|(at, event)| list(&[bulk(at.to_string().as_bytes()), bulk(event)]));
+        [
+            bulk(history.epoch.as_bytes()),
+            int(history.offset as i64),
+            bulk(now.to_string().as_bytes()),
+            list(&events.collect::<Vec<_>>()),
+        ]
     }
 
     fn hold(&mut self, arguments: &[&[u8]]) {

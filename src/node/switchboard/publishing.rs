@@ -24,7 +24,8 @@ impl Switchboard {
                     (self.registry.counts(channel), position)
                 }));
             }
-            self.deliver(item, &positions, &mut marks, now);
+            let part = self.unplaced_part(item);
+            self.deliver(&part, &positions, &mut marks, now);
         }
         self.last_publish += 1;
         let number = self.last_publish;
@@ -187,6 +188,12 @@ pub(super) struct Unanswered {
 }
 
 impl Unanswered {
+    /// Further stream positions to be reached.
+    pub(super) fn add_marks(&mut self, marks: &[(ConnId, u64)]) {
+        let others = marks.iter().filter(|(conn, _)| *conn != self.asker);
+        self.marks.extend(others);
+    }
+
     fn is_done(&self) -> bool {
         self.marks.is_empty() && self.owed == 0
     }

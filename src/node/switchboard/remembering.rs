@@ -11,10 +11,11 @@ impl Switchboard {
     /// Keeps an event in those of its channels that have history: its positions there, or nothing
     /// when none has.
     pub(super) fn remember(&mut self, item: &Item<'_>, now: Now) -> Vec<Option<Position>> {
-        let history = &mut self.history;
-        if !history.has_rules() {
+        // In a cluster Redis does.
+        if self.cluster.is_some() || !self.history.has_rules() {
             return Vec::new();
         }
+        let history = &mut self.history;
         let channels = item.channels.iter();
         let positions = channels.map(|channel| history.append(channel, item, now.moment));
         let positions: Vec<_> = positions.collect();
@@ -33,6 +34,7 @@ impl Switchboard {
         now: Now,
     ) -> Option<Beginning<'_>> {
         let position = self.history.position(channel)?;
+        let recover = recover.filter(|_| self.has_copy(channel));
         let missed = recover.and_then(|recover| self.missed(conn, channel, recover, now));
         Some(Beginning { position, missed })
     }

@@ -21,7 +21,10 @@ impl Switchboard {
         match message {
             Up::Announce(holding) => {
                 // While its link was away, its subscribers may have missed what others received.
-                self.history.forget(holding.channel);
+                match self.cluster {
+                    None => self.history.forget(holding.channel),
+                    Some(_) => self.note_behind(id, holding.channel, holding.position),
+                }
                 let was_occupied = self.registry.is_occupied(holding.channel);
                 let added = self.registry.announce(id, &holding);
                 self.mark(holding.channel, None);

@@ -158,6 +158,9 @@ impl Worker {
                 cached,
                 beginning,
             } => {
+                if let Some(beginning) = &beginning {
+                    self.shared.hub.sent(channel, beginning.position);
+                }
                 let confirmed = self.shared.hub.confirm(ticket, channel, roster.as_deref());
                 if let Some((conn, key)) = confirmed
                     && let Some(seat) = self.seats.get(conn)
@@ -235,6 +238,10 @@ impl Worker {
             .exclude
             .and_then(|socket_id| shared.hub.find(socket_id));
         for (place, key) in item.channels.iter().enumerate() {
+            let position = positions.get(place).copied().flatten();
+            if let Some(position) = position {
+                shared.hub.sent(key, position);
+            }
             let subscribers = shared.hub.subscribers(key);
             let Some((_, channel)) = key.split_once('/').filter(|_| !subscribers.is_empty()) else {
                 continue;
@@ -242,7 +249,6 @@ impl Worker {
             let text;
             let parcel = match item.content {
                 Content::Event { name, data } => {
-                    let position = positions.get(place).copied().flatten();
                     text = pusher::event_at(channel, name, data, item.user_id, position);
                     Parcel::text(&text)
                 }

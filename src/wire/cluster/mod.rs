@@ -8,7 +8,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::wire::bus::Item;
+use crate::wire::bus::{Item, Position};
 use crate::wire::bus_codec::{Garbled, Reader, Writer};
 
 /// One server from when it joins until it is away or ends; nobody else ever has the same.
@@ -45,6 +45,8 @@ impl FromStr for ServerId {
 
 /// Bytes of an id as text.
 const ID_BYTES: usize = 16 + 1 + 8;
+/// Of epoch, offset and number.
+const PLACE_BYTES: usize = 3 * 16;
 
 /// One message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +55,15 @@ pub enum Said<'a> {
     /// is the last one of a cache channel from now on.
     Event {
         server: ServerId,
+        kept: bool,
+        item: Item<'a>,
+    },
+    /// The same in a channel that keeps history, where it has this position. `number` is the one that
+    /// its server knows it by. Made of an event by a script.
+    Placed {
+        server: ServerId,
+        position: Position,
+        number: u64,
         kept: bool,
         item: Item<'a>,
     },
@@ -77,6 +88,17 @@ impl<'a> Said<'a> {
             Said::Event { server, kept, item } => {
                 item.write(to.u8(u8::from(*kept)));
                 (b'E', server)
+            }
+            Said::Placed {
+                server,
+                position: Position { epoch, offset },
+                number,
+                kept,
+                item,
+            } => {
+                let place = format!("P{server}{epoch:016x}{offset:016x}{number:016x}");
+                item.write(to.u8(u8::from(*kept)));
+                return [place.into_bytes(), to.finish()].concat();
             }
             Said::Holds {
                 server,
@@ -110,14 +132,28 @@ impl<'a> Said<'a> {
             b'G' => return Ok(Some(Said::Gone { server })),
             b'M' => return Ok(Some(Said::Missed { server })),
             b'T' => return Ok(Some(Said::Tells { server })),
-            b'E' | b'H' => {}
+            b'E' | b'H' | b'P' => {}
             _ => return Ok(None),
         }
+        let (place, frame) = match kind {
+            b'P' => frame.split_at_checked(PLACE_BYTES).ok_or(Garbled)?,
+            _ => frame.split_at(0),
+        };
         let (_, mut from) = Reader::new(frame)?;
         let from = &mut from;
         let said = match kind {
             b'E' => Said::Event {
                 server,
+                kept: from.u8()? != 0,
+                item: Item::read(from)?,
+            },
+            b'P' => Said::Placed {
+                server,
+                position: Position {
+                    epoch: digits(&place[..16])?,
+                    offset: digits(&place[16..32])?,
+                },
+                number: digits(&place[32..])?,
                 kept: from.u8()? != 0,
                 item: Item::read(from)?,
             },
@@ -132,6 +168,15 @@ impl<'a> Said<'a> {
     }
 }
 
+/// A number as scripts write it, in sixteen digits.
+pub fn digits(text: &[u8]) -> Result<u64, Garbled> {
+    let text = std::str::from_utf8(text).map_err(|_| Garbled)?;
+    match text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        true => u64::from_str_radix(text, 16).map_err(|_| Garbled),
+        false => Err(Garbled),
+    }
+}
+
 /// What Redis is asked to run, by its place in `SCRIPTS`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Script {
@@ -141,16 +186,18 @@ pub enum Script {
     Look,
     Tell,
     Glance,
+    Turn,
 }
 
 /// Their texts; each file says what it takes and returns.
-pub const SCRIPTS: [&str; 6] = [
+pub const SCRIPTS: [&str; 7] = [
     concat!(include_str!("sums.lua"), include_str!("hold.lua")),
     concat!(include_str!("sums.lua"), include_str!("bury.lua")),
     include_str!("renew.lua"),
-    include_str!("look.lua"),
-    include_str!("tell.lua"),
+    concat!(include_str!("places.lua"), include_str!("look.lua")),
+    concat!(include_str!("places.lua"), include_str!("tell.lua")),
     include_str!("glance.lua"),
+    include_str!("turn.lua"),
 ];
 
 /// What the first word of an error is when a server's lease is gone.
@@ -175,6 +222,11 @@ impl Names {
 
     pub fn lease(&self, server: ServerId) -> String {
         format!("{}server:{server}", self.prefix)
+    }
+
+    /// While it is there, nothing more is heard of the server, though its lease may live.
+    pub fn mute(&self, server: ServerId) -> String {
+        format!("{}mute:{server}", self.prefix)
     }
 
     pub fn servers(&self) -> String {
@@ -237,6 +289,16 @@ mod tests {
             Said::Event {
                 server,
                 kept: true,
+                item: item.clone(),
+            },
+            Said::Placed {
+                server,
+                position: Position {
+                    epoch: u64::MAX,
+                    offset: 1,
+                },
+                number: 0xabc,
+                kept: false,
                 item,
             },
             Said::Holds {

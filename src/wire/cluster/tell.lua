@@ -1,18 +1,31 @@
 -- Passes an event on to the servers with subscribers of its channels, and keeps it where it is to
--- be kept. What a client sent goes to whoever tells webhooks, too.
--- ARGV: prefix, server, message, then each key with how many milliseconds to keep the event for it;
--- 'c' for an event of a client, which is not kept
-local prefix = ARGV[1]
-if redis.call('EXISTS', prefix .. 'server:' .. ARGV[2]) == 0 then
+-- be kept. What a client sent goes to whoever tells webhooks, too. Returns for each key its epoch and
+-- offset where the channel keeps history, otherwise nothing.
+-- ARGV: prefix, server, message, number, epoch of histories that begin now; then for each key how many
+-- milliseconds to keep the event as the last one, 'c' for an event of a client, which is not kept so;
+-- and its history's events, milliseconds and bytes, or nothing
+local prefix, message = ARGV[1], ARGV[3]
+local server = ARGV[2]
+if redis.call('EXISTS', prefix .. 'server:' .. server) == 0
+  or redis.call('EXISTS', prefix .. 'mute:' .. server) == 1 then
   return redis.error_reply('LOST the lease is gone')
 end
-for i = 4, #ARGV, 2 do
-  if ARGV[i + 1] == 'c' then
-    local app = string.match(ARGV[i], '^[^/]*')
-    redis.call('PUBLISH', prefix .. 'in:' .. app, ARGV[i] .. ' ' .. ARGV[3])
-  elseif ARGV[i + 1] ~= '0' then
-    redis.call('SET', prefix .. 'cache:' .. ARGV[i], ARGV[3], 'PX', ARGV[i + 1])
+local positions = {}
+for i = 6, #ARGV, 3 do
+  local key, keep, rule = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+  if keep == 'c' then
+    local app = string.match(key, '^[^/]*')
+    redis.call('PUBLISH', prefix .. 'in:' .. app, key .. ' ' .. message)
+  elseif keep ~= '0' then
+    redis.call('SET', prefix .. 'cache:' .. key, message, 'PX', keep)
   end
-  redis.call('PUBLISH', prefix .. 'on:' .. ARGV[i], ARGV[3])
+  if rule == '' then
+    positions[#positions + 1] = ''
+    redis.call('PUBLISH', prefix .. 'on:' .. key, message)
+  else
+    local epoch, offset, placed = place(prefix, key, rule, ARGV[5], ARGV[4], message)
+    positions[#positions + 1] = epoch .. offset
+    redis.call('PUBLISH', prefix .. 'on:' .. key, placed)
+  end
 end
-return 1
+return positions

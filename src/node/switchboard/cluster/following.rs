@@ -27,7 +27,7 @@ pub(super) struct Followed {
     /// The look that is under way or was answered last.
     pub(super) look: u64,
     /// It stands among those to be looked at.
-    queued: bool,
+    pub(super) queued: bool,
     /// Its events come; they do not for who merely tells webhooks.
     pub(super) subscribed: bool,
     /// What Redis was told of our subscriptions under the present id.
@@ -164,6 +164,10 @@ impl Switchboard {
             let parts: [&[u8]; 2] = [b"UNSUBSCRIBE", on.as_bytes()];
             self.write_redis(now, |redis, to| redis.tell(&parts, to));
         }
+        if let Some(cluster) = &mut self.cluster {
+            cluster.placing.forget(key);
+        }
+        self.history.forget(key.as_str());
         self.registry.forget_afar(key.as_str());
     }
 
@@ -270,7 +274,8 @@ impl Switchboard {
             self.write_redis(now, |redis, to| redis.tell(&parts, to));
         }
         let key = key.clone();
-        let parts = [key.as_str().as_bytes()];
+        let epoch = self.epoch_words(key.as_str(), events);
+        let parts = [key.as_str().as_bytes(), epoch.as_bytes()];
         let about = Asked::Look {
             key: key.clone(),
             number,

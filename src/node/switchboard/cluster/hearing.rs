@@ -76,7 +76,12 @@ impl Switchboard {
                     self.hear_those_who_waited(&key, now);
                 }
             }
-            Asked::Told(publish) => self.others_were_told(publish, true, now),
+            Asked::Told { publish, first } => {
+                if let Some(first) = first {
+                    self.take_positions(publish, first, value);
+                }
+                self.others_were_told(publish, true, now);
+            }
             Asked::Counts { publish, index, .. } => {
                 self.take_counts(publish, index, value, now);
             }
@@ -99,7 +104,7 @@ impl Switchboard {
 
     /// All that is so in a channel elsewhere, in place of what was known.
     fn take_look(&mut self, key: &ChannelKey, value: &Value<'_>, now: Now) {
-        let [servers, cached, left] = value.list() else {
+        let [servers, cached, left, history @ ..] = value.list() else {
             return;
         };
         let mut seen = Vec::new();
@@ -135,6 +140,7 @@ impl Switchboard {
             }
         }
         self.take_cached(key.as_str(), cached, left, now);
+        self.take_history(key, history, now);
     }
 
     /// What Redis keeps of a cache channel counts, wherever it was published. `left`: milliseconds.
@@ -179,6 +185,7 @@ impl Switchboard {
                     self.cache.put(&key, name, data, now.moment);
                 }
             }
+            Ok(Some(said @ Said::Placed { .. })) => self.hear_placed(&key, &said, now),
             Ok(Some(Said::Holds { server, .. } | Said::Gone { server }))
                 if server.life == ours || !is_seen => {}
             Ok(Some(Said::Holds {

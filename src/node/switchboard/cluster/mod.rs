@@ -8,6 +8,7 @@
 
 mod following;
 mod hearing;
+mod placing;
 mod telling;
 mod webhooks;
 
@@ -23,6 +24,7 @@ use crate::base::ids::{ConnId, DialId};
 use crate::base::names::ChannelKey;
 use crate::base::now::{Moment, Now};
 use crate::node::switchboard::cluster::following::Followed;
+use crate::node::switchboard::cluster::placing::Placing;
 use crate::node::switchboard::{Role, Switchboard};
 use crate::node::{Output, Peer};
 use crate::realtime::registry::LinkId;
@@ -85,6 +87,7 @@ pub(super) struct Cluster {
     whole: bool,
     /// Frames that wait for looks.
     waiting: usize,
+    placing: Placing,
     /// The links of other servers in the registry.
     servers: BTreeMap<ServerId, LinkId>,
     last_server: u32,
@@ -118,8 +121,12 @@ enum Asked {
     },
     /// The occupied channels of this app.
     Index(String),
-    /// The publish with this number.
-    Told(u64),
+    /// An event of the publish with this number, whose answer tells of its channels from `first` on
+    /// if of any.
+    Told {
+        publish: u64,
+        first: Option<usize>,
+    },
     /// The counts of a channel for a publish, by their place in its answer.
     Counts {
         publish: u64,
@@ -131,6 +138,12 @@ enum Asked {
         ticket: u64,
         question: telling::OwnedQuestion,
     },
+}
+
+impl Stage {
+    fn is_joined(self) -> bool {
+        matches!(self, Stage::Joined(_))
+    }
 }
 
 impl Cluster {
@@ -149,6 +162,7 @@ impl Cluster {
             redis: None,
             backoff: Backoff::new(DIAL_FIRST, DIAL_LONGEST),
             followed: HashMap::with_hasher(FixedState::with_seed(dice.next_u64())),
+            placing: Placing::new(dice),
             dice: dice.branch(),
             last_dial: 0,
             server: ServerId { life, era: 0 },
@@ -271,10 +285,26 @@ impl Switchboard {
         let set = ["SET", &lease, "1", "PX", &milliseconds];
         self.ask_redis(&set, Asked::Done, now);
         self.ask_redis(&["SADD", &servers, &server], Asked::Done, now);
+        self.mute_former(now);
+        self.forget_places();
         self.follow_anew();
         self.follow_apps(now);
         self.counters.cluster_joined = 1;
         log::info!("joined the cluster as {server}");
+    }
+
+    /// What our former ids said and Redis has not heard yet, it does not hear later: what is looked up
+    /// from now on is all of it.
+    fn mute_former(&mut self, now: Now) {
+        let Some(cluster) = &self.cluster else {
+            return;
+        };
+        let milliseconds = cluster.options.lease.as_millis().to_string();
+        let names = cluster.former.iter().map(|it| cluster.names.mute(*it));
+        for name in names.collect::<Vec<_>>() {
+            let set = ["SET", &name, "1", "PX", &milliseconds];
+            self.ask_redis(&set, Asked::Done, now);
+        }
     }
 
     /// Redis cannot be reached, or is not of use any more.
@@ -311,6 +341,7 @@ impl Switchboard {
         if let Some(conn) = conn {
             self.drop_link(conn, now);
         }
+        self.doubt_places(now);
         for about in asked {
             self.answer_from_here(about, now);
         }

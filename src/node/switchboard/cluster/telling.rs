@@ -2,13 +2,14 @@
 //! cluster is said of this server, and that it is.
 
 use crate::base::ids::ConnId;
-use crate::base::names::is_cache_key;
+use crate::base::names::{ChannelKey, is_cache_key};
 use crate::base::now::Now;
 use crate::node::switchboard::Switchboard;
 use crate::node::switchboard::cluster::Asked;
 use crate::node::switchboard::cluster::following::Seen;
+use crate::node::switchboard::cluster::placing::{Kept, read_history};
 use crate::wire::bus::{
-    Answer, Cached, ChannelCounts, Content, Down, Item, Question, Reach, RefusalReason,
+    Answer, Cached, ChannelCounts, Content, Down, Item, Position, Question, Reach, RefusalReason,
 };
 use crate::wire::cluster::{Said, Script};
 use crate::wire::resp::Value;
@@ -16,9 +17,21 @@ use crate::wire::resp::Value;
 /// A question that is under way.
 #[derive(Debug)]
 pub(super) enum OwnedQuestion {
-    Channels { app_id: String, prefix: String },
-    Channel { key: String },
-    Users { key: String },
+    Channels {
+        app_id: String,
+        prefix: String,
+    },
+    Channel {
+        key: String,
+    },
+    Users {
+        key: String,
+    },
+    History {
+        key: ChannelKey,
+        after: Option<Position>,
+        count: u32,
+    },
 }
 
 impl OwnedQuestion {
@@ -27,6 +40,11 @@ impl OwnedQuestion {
             OwnedQuestion::Channels { app_id, prefix } => Question::Channels { app_id, prefix },
             OwnedQuestion::Channel { key } => Question::Channel { channel: key },
             OwnedQuestion::Users { key } => Question::Users { channel: key },
+            OwnedQuestion::History { key, after, count } => Question::History {
+                channel: key.as_str(),
+                after: *after,
+                count: *count,
+            },
         }
     }
 }
@@ -61,6 +79,8 @@ impl Switchboard {
         let server = cluster.server;
         let id = server.to_string();
         let keep = (self.limits.cache_seconds * 1000).to_string();
+        let epoch = self.new_epoch();
+        let (mut owed, mut counted) = (0, 0);
         for item in items {
             let said = Said::Event {
                 server,
@@ -72,20 +92,37 @@ impl Switchboard {
                 },
             };
             let message = said.encode();
+            let place = self.next_place();
+            let number = format!("{place:016x}");
             let mut parts = vec![id.as_bytes(), message.as_slice()];
+            parts.extend([number.as_bytes(), epoch.as_bytes()]);
             let is_event = matches!(item.content, Content::Event { .. });
-            for key in &item.channels {
+            let rules = item.channels.iter().map(|key| self.rule_words(key, item));
+            let rules: Vec<String> = rules.collect();
+            for (key, rule) in item.channels.iter().zip(&rules) {
                 parts.push(key.as_bytes());
                 parts.push(match keeps {
                     true if is_event && is_cache_key(key) => keep.as_bytes(),
                     true => b"0",
                     false => b"c",
                 });
+                parts.push(rule.as_bytes());
             }
             self.counters.cluster_events_out += 1;
-            self.run_script(Script::Tell, &parts, Asked::Told(publish), now);
+            let first = item.info.any().then_some(counted);
+            if item.info.any() {
+                counted += item.channels.len();
+            }
+            let about = Asked::Told { publish, first };
+            self.run_script(Script::Tell, &parts, about, now);
+            owed += 1;
+            let placed = item.channels.iter().zip(&rules);
+            for (key, _) in placed.filter(|(_, rule)| !rule.is_empty()) {
+                let comes = self.await_place(key, (place, keeps.then_some(publish)), &message);
+                owed += usize::from(comes && keeps);
+            }
         }
-        items.len()
+        owed
     }
 
     /// Asks for the counts that are not known here; how many answers follow.
@@ -152,7 +189,20 @@ impl Switchboard {
             Question::Users { channel } if !self.is_seen(channel) => {
                 let key = channel.to_string();
                 let about = about(OwnedQuestion::Users { key });
-                self.run_script(Script::Look, &[channel.as_bytes()], about, now);
+                self.run_script(Script::Look, &[channel.as_bytes(), b""], about, now);
+            }
+            Question::History {
+                channel,
+                after,
+                count,
+            } if !self.has_copy(channel) => {
+                let Some(key) = ChannelKey::parse(channel) else {
+                    return false;
+                };
+                let epoch = self.epoch_words(channel, true);
+                let about = about(OwnedQuestion::History { key, after, count });
+                let parts = [channel.as_bytes(), epoch.as_bytes()];
+                self.run_script(Script::Look, &parts, about, now);
             }
             _ => return false,
         }
@@ -167,6 +217,9 @@ impl Switchboard {
         now: Now,
     ) {
         let answer = match question {
+            OwnedQuestion::History { key, after, count } => {
+                return self.take_past((asker, ticket), key, (*after, *count), value, now);
+            }
             OwnedQuestion::Channels { prefix, .. } => {
                 let pairs = value.list().chunks_exact(2);
                 let all = pairs.filter_map(|pair| Some((pair[0].text()?, counts(&pair[1]))));
@@ -202,6 +255,35 @@ impl Switchboard {
         self.give_answer(asker, ticket, answer, now);
     }
 
+    /// A page of the history of a channel that nobody here follows.
+    fn take_past(
+        &mut self,
+        (asker, ticket): (ConnId, u64),
+        key: &ChannelKey,
+        (after, count): (Option<Position>, u32),
+        value: &Value<'_>,
+        now: Now,
+    ) {
+        let history = value.list().get(3..);
+        let history = history.and_then(|parts| read_history(key, parts));
+        if let Some((last, kept)) = history
+            && !self.has_copy(key.as_str())
+        {
+            let events = kept.iter().map(Kept::aged);
+            self.history.restore(key.as_str(), last, events, now.moment);
+        }
+        let channel = key.as_str();
+        let question = Question::History {
+            channel,
+            after,
+            count,
+        };
+        self.answer_here(asker, ticket, &question, now);
+        if !self.has_copy(channel) {
+            self.history.forget(channel);
+        }
+    }
+
     fn refuse_question(&mut self, asker: ConnId, ticket: u64, now: Now) {
         let answer = Answer::Refused(RefusalReason::Congested);
         self.send(asker, &Down::Answer { ticket, answer }, now);
@@ -215,6 +297,21 @@ impl Switchboard {
             slot.0 = counted;
         }
         self.others_were_told(publish, true, now);
+    }
+
+    /// One of a publish's events was delivered in a channel with history: the kernel has it when these
+    /// marks are reached.
+    pub(super) fn publish_is_placed(
+        &mut self,
+        publish: u64,
+        marks: &[(ConnId, u64)],
+        reach: Reach,
+        now: Now,
+    ) {
+        if let Some(publish) = self.unanswered.iter_mut().find(|it| it.number == publish) {
+            publish.add_marks(marks);
+        }
+        self.others_were_told(publish, reach == Reach::Everywhere, now);
     }
 
     /// Redis answered one of the questions of a publish, or will not: `reached` then is false.
@@ -236,7 +333,7 @@ impl Switchboard {
     /// Redis will not answer this.
     pub(super) fn answer_from_here(&mut self, about: Asked, now: Now) {
         match about {
-            Asked::Told(publish) => self.others_were_told(publish, false, now),
+            Asked::Told { publish, .. } => self.others_were_told(publish, false, now),
             Asked::Counts {
                 publish,
                 index,

@@ -83,6 +83,7 @@ impl Switchboard {
             return;
         };
         let (Said::Event { server, .. }
+        | Said::Placed { server, .. }
         | Said::Holds { server, .. }
         | Said::Gone { server }
         | Said::Missed { server }
@@ -99,6 +100,7 @@ impl Switchboard {
                 let channels = vec![key];
                 self.report_client_events(&[Item { channels, ..item }]);
             }
+            Said::Placed { .. } => {}
             Said::Missed { .. } => self.cache_missed(key, now),
             Said::Tells { server } => {
                 log::error!("{server} tells the webhooks of {key} too, so they come twice");
