@@ -1,11 +1,14 @@
 //! History with real processes, for clients that speak for themselves: what a reload keeps, what ends
 //! it, and that lines recover like WebSockets. What pusher-js makes of it is in `tests/clients`.
 
+#[path = "support/reader.rs"]
+mod reader;
 mod support;
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::TcpStream;
 
+use reader::Client;
 use serde_json::{Value, json};
 use support::{PATIENCE, Server, pid_of, processes, publish_call, wait_until};
 
@@ -23,43 +26,6 @@ fn config(events: u32) -> String {
          [[apps]]\nid = \"demo\"\nkey = \"demo-key\"\nsecret = \"demo-secret\"\n\
          [[apps.history]]\npattern = \"kept-*\"\nevents = {events}\n"
     )
-}
-
-/// A client by lines.
-struct Client(BufReader<TcpStream>);
-
-impl Client {
-    fn connect(server: &Server) -> Client {
-        let stream = TcpStream::connect(server.address(1)).expect("it listens");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        let mut client = Client(BufReader::new(stream));
-        client.send(&json!({"event": "pusher:connect", "data": {"app_key": "demo-key"}}));
-        assert_eq!(client.next()["event"], "pusher:connection_established");
-        client
-    }
-
-    fn send(&mut self, message: &Value) {
-        writeln!(self.0.get_mut(), "{message}").expect("it is open");
-    }
-
-    fn next(&mut self) -> Value {
-        let mut line = String::new();
-        self.0.read_line(&mut line).expect("a line");
-        serde_json::from_str(&line).expect("JSON")
-    }
-
-    /// Subscribes, from this position on if there is one; the success.
-    fn subscribe(&mut self, channel: &str, position: Option<&Value>) -> Value {
-        let mut data = json!({"channel": channel});
-        if let Some(position) = position {
-            data["recover"] = json!({"epoch": position["epoch"], "offset": position["offset"]});
-        }
-        self.send(&json!({"event": "pusher:subscribe", "data": data}));
-        let success = self.next();
-        let name = "pusher_internal:subscription_succeeded";
-        assert_eq!(success["event"], name, "{success}");
-        success
-    }
 }
 
 fn ask(server: &Server, call: &str) -> (u16, Value) {
@@ -94,7 +60,7 @@ fn reload(server: &Server) {
 fn a_reload_keeps_history_and_a_changed_rule_begins_it_anew() {
     let toml = config(5);
     let server = Server::start(&toml);
-    let mut client = Client::connect(&server);
+    let mut client = Client::connect(&server.address(1));
     let begin = client.subscribe("kept-room", None);
     assert_eq!(
         (&begin["offset"], &begin["recovered"]),
@@ -114,7 +80,7 @@ fn a_reload_keeps_history_and_a_changed_rule_begins_it_anew() {
         switchboard
     );
     assert_eq!(publish(&server, "2").0, 200);
-    let mut client = Client::connect(&server);
+    let mut client = Client::connect(&server.address(1));
     let back = client.subscribe("kept-room", Some(&first));
     assert_eq!(
         (&back["recovered"], &back["missed"]),
@@ -133,7 +99,7 @@ fn a_reload_keeps_history_and_a_changed_rule_begins_it_anew() {
         .configure(&toml.replace("events = 5", "events = 1"));
     reload(&server);
     wait_until("events are accepted", || publish(&server, "3").0 == 200);
-    let mut client = Client::connect(&server);
+    let mut client = Client::connect(&server.address(1));
     let back = client.subscribe("kept-room", Some(&second));
     assert_eq!(back["recovered"], false, "{back}");
     assert_ne!(back["epoch"], second["epoch"]);
@@ -148,7 +114,7 @@ fn a_reload_keeps_history_and_a_changed_rule_begins_it_anew() {
 #[test]
 fn without_a_rule_nothing_is_kept_and_no_message_is_different() {
     let server = Server::start(&config(5));
-    let mut client = Client::connect(&server);
+    let mut client = Client::connect(&server.address(1));
     let success = client.subscribe("news", None);
     assert_eq!(success.as_object().map(|it| it.len()), Some(3), "{success}");
     let body = r#"{"name":"e","channel":"news","data":"1"}"#;

@@ -210,3 +210,59 @@ fn what_is_forgotten_on_purpose_leaves_nothing() {
     assert_eq!((history.bytes, history.expiry.len()), (0, 0));
     assert!(history.quiet.is_empty());
 }
+
+#[test]
+fn positions_from_elsewhere_are_kept_and_a_hole_begins_anew() {
+    let mut history = history(&Limits::default());
+    let at = |offset| Position { epoch: 7, offset };
+    let (one, two) = (item("1", None), item("2", None));
+    history.append_at(ROOM, &one, at(5), START);
+    history.append_at(ROOM, &two, at(6), START);
+    assert_eq!(history.known(ROOM), Some(at(6)));
+    assert_eq!(
+        since(&history, ROOM, at(4), START).as_deref(),
+        Some("5:1 6:2")
+    );
+    assert_eq!(since(&history, ROOM, at(3), START), None, "unknown");
+    history.append_at(ROOM, &two, at(8), START);
+    assert_eq!(since(&history, ROOM, at(6), START), None, "7 is missing");
+    assert_eq!(since(&history, ROOM, at(7), START).as_deref(), Some("8:2"));
+    let other = Position {
+        epoch: 8,
+        offset: 9,
+    };
+    history.append_at(ROOM, &one, other, START);
+    assert_eq!(
+        since(&history, ROOM, at(8), START),
+        None,
+        "of another epoch"
+    );
+}
+
+#[test]
+fn what_is_restored_takes_the_place_of_what_was_known_and_is_as_old_as_it_is() {
+    let mut history = history(&Limits::default());
+    put(&mut history, ROOM, "old", START);
+    let at = |offset| Position { epoch: 7, offset };
+    let (one, two) = (item("1", None), item("2", None));
+    let seconds = Duration::from_secs;
+    let events = [(seconds(50), &one), (seconds(10), &two)];
+    history.restore(ROOM, at(20), events.into_iter(), START);
+    assert_eq!(
+        since(&history, ROOM, at(18), START).as_deref(),
+        Some("19:1 20:2")
+    );
+    let later = START + seconds(20);
+    assert_eq!(
+        since(&history, ROOM, at(18), later),
+        None,
+        "the first is too old"
+    );
+    assert_eq!(
+        since(&history, ROOM, at(19), later).as_deref(),
+        Some("20:2")
+    );
+    history.restore(ROOM, at(30), [].into_iter(), later);
+    assert_eq!(since(&history, ROOM, at(30), later).as_deref(), Some(""));
+    assert_eq!(since(&history, ROOM, at(20), later), None);
+}

@@ -227,31 +227,7 @@ impl Redis {
             told.push((on(&text(1)), arguments[2].to_vec()));
             int(1)
         } else if is(Script::Tell) {
-            let mut positions = Vec::new();
-            for part in arguments[4..].chunks_exact(3) {
-                let key = String::from_utf8(part[0].to_vec()).expect("a key");
-                let keep = std::str::from_utf8(part[1]).expect("text");
-                // What a client sent is not kept.
-                let keep: u64 = if keep == "c" {
-                    0
-                } else {
-                    keep.parse().expect("a time")
-                };
-                if keep > 0 {
-                    let until = self.now + Duration::from_millis(keep);
-                    self.cache
-                        .insert(key.clone(), (arguments[1].to_vec(), until));
-                }
-                if part[2].is_empty() {
-                    positions.push(bulk(b""));
-                    told.push((on(&key), arguments[1].to_vec()));
-                    continue;
-                }
-                let (position, placed) = self.place(&key, part[2], arguments);
-                positions.push(bulk(position.as_bytes()));
-                told.push((on(&key), placed));
-            }
-            list(&positions)
+            self.tell(arguments, &mut told)
         } else if is(Script::Renew) {
             let milliseconds = text(1).parse().expect("a time");
             self.leases
@@ -259,25 +235,7 @@ impl Redis {
             let lost = self.servers.iter().filter(|it| !self.has_lease(it));
             list(&lost.map(|it| bulk(it.as_bytes())).collect::<Vec<_>>())
         } else if is(Script::Look) {
-            let holdings = self.channels.get(&text(0)).into_iter().flatten();
-            let servers = holdings.map(|(server, holding)| {
-                let users = holding.users.iter();
-                let users =
-                    users.flat_map(|(user, info)| [user, info].map(|it| bulk(it.as_bytes())));
-                let count = bulk(holding.count.to_string().as_bytes());
-                list(&[
-                    bulk(server.as_bytes()),
-                    count,
-                    list(&users.collect::<Vec<_>>()),
-                ])
-            });
-            let servers = list(&servers.collect::<Vec<_>>());
-            let [message, left] = self.cached(&text(0));
-            let mut parts = vec![servers, message, left];
-            if !arguments[1].is_empty() {
-                parts.extend(self.remembered(&text(0), &text(1)));
-            }
-            list(&parts)
+            self.look(&text(0), &text(1))
         } else if is(Script::Turn) {
             let history = self.histories.get_mut(&text(0));
             if let Some(history) = history.filter(|it| it.epoch == text(1)) {
@@ -292,6 +250,50 @@ impl Redis {
             return self.bury(&text(0), text(1) == "1", text(2).parse().expect("a number"));
         };
         (answer, told)
+    }
+
+    fn tell(&mut self, arguments: &[&[u8]], told: &mut Vec<(String, Vec<u8>)>) -> Vec<u8> {
+        let mut positions = Vec::new();
+        for part in arguments[4..].chunks_exact(3) {
+            let key = String::from_utf8(part[0].to_vec()).expect("a key");
+            // What a client sent is not kept.
+            let keep = std::str::from_utf8(part[1]).expect("text");
+            let keep: u64 = match keep {
+                "c" => 0,
+                time => time.parse().expect("a time"),
+            };
+            if keep > 0 {
+                let until = self.now + Duration::from_millis(keep);
+                let event = (arguments[1].to_vec(), until);
+                self.cache.insert(key.clone(), event);
+            }
+            let (position, message) = match part[2].is_empty() {
+                true => (String::new(), arguments[1].to_vec()),
+                false => self.place(&key, part[2], arguments),
+            };
+            positions.push(bulk(position.as_bytes()));
+            told.push((format!("lineman:on:{key}"), message));
+        }
+        list(&positions)
+    }
+
+    /// `epoch`: of a history that begins now; nothing where none is wanted.
+    fn look(&mut self, key: &str, epoch: &str) -> Vec<u8> {
+        let holdings = self.channels.get(key).into_iter().flatten();
+        let servers = holdings.map(|(server, holding)| {
+            let users = holding.users.iter();
+            let users = users.flat_map(|(user, info)| [user, info].map(|it| bulk(it.as_bytes())));
+            let count = bulk(holding.count.to_string().as_bytes());
+            let users = list(&users.collect::<Vec<_>>());
+            list(&[bulk(server.as_bytes()), count, users])
+        });
+        let servers = list(&servers.collect::<Vec<_>>());
+        let [message, left] = self.cached(key);
+        let mut parts = vec![servers, message, left];
+        if !epoch.is_empty() {
+            parts.extend(self.remembered(key, epoch));
+        }
+        list(&parts)
     }
 
     fn history(&mut self, key: &str, epoch: &str) -> &mut History {

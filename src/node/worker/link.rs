@@ -11,7 +11,7 @@ use crate::base::now::Now;
 use crate::node::worker::Worker;
 use crate::node::{Ending, Output};
 use crate::session::link::next_frame;
-use crate::wire::bus::{Content, Down, Item, Member, Position, Up};
+use crate::wire::bus::{Beginning, Content, Down, Item, Member, Position, Up};
 use crate::wire::control::{Order, Report};
 use crate::wire::pusher;
 
@@ -158,10 +158,7 @@ impl Worker {
                 cached,
                 beginning,
             } => {
-                if let Some(beginning) = &beginning {
-                    self.shared.hub.sent(channel, beginning.position);
-                }
-                let confirmed = self.shared.hub.confirm(ticket, channel, roster.as_deref());
+                let confirmed = self.confirm((ticket, channel), roster.as_deref(), &beginning);
                 if let Some((conn, key)) = confirmed
                     && let Some(seat) = self.seats.get(conn)
                 {
@@ -205,6 +202,20 @@ impl Worker {
             } => self.hear_errand(from, session, errand, now),
             Down::Outcome { ticket, outcome } => self.hear_outcome(ticket, outcome, now),
         }
+    }
+
+    /// Whose subscription that was; `None` when the connection has left.
+    fn confirm(
+        &mut self,
+        (ticket, channel): (u64, &str),
+        roster: Option<&[Member<'_>]>,
+        beginning: &Option<Beginning<'_>>,
+    ) -> Option<(ConnId, ChannelKey)> {
+        let hub = &mut self.shared.hub;
+        if let Some(beginning) = beginning {
+            hub.sent(channel, beginning.position);
+        }
+        hub.confirm(ticket, channel, roster)
     }
 
     fn tell_undelivered(&mut self, sender: SocketId, now: Now) {

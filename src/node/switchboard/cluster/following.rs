@@ -164,10 +164,7 @@ impl Switchboard {
             let parts: [&[u8]; 2] = [b"UNSUBSCRIBE", on.as_bytes()];
             self.write_redis(now, |redis, to| redis.tell(&parts, to));
         }
-        if let Some(cluster) = &mut self.cluster {
-            cluster.placing.forget(key);
-        }
-        self.history.forget(key.as_str());
+        self.forget_history(key, now);
         self.registry.forget_afar(key.as_str());
     }
 

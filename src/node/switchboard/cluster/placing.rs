@@ -71,10 +71,6 @@ impl Placing {
             behind: HashMap::with_hasher(FixedState::with_seed(dice.next_u64())),
         }
     }
-
-    pub(super) fn forget(&mut self, key: &ChannelKey) {
-        self.behind.remove(key);
-    }
 }
 
 impl Switchboard {
@@ -270,6 +266,23 @@ impl Switchboard {
             let mut parts = parts.map(str::as_bytes);
             parts[1] = &message;
             self.run_script(Script::Tell, &parts, Asked::Done, now);
+        }
+    }
+
+    /// The channel is not followed any more: there is nobody whom its events have to reach.
+    pub(super) fn forget_history(&mut self, key: &ChannelKey, now: Now) {
+        self.history.forget(key.as_str());
+        let Some(cluster) = &mut self.cluster else {
+            return;
+        };
+        cluster.placing.behind.remove(key);
+        let (gone, left): (VecDeque<_>, VecDeque<_>) =
+            std::mem::take(&mut cluster.placing.unplaced)
+                .into_iter()
+                .partition(|one| one.key == key.as_str());
+        cluster.placing.unplaced = left;
+        for publish in gone.into_iter().filter_map(|one| one.publish) {
+            self.publish_is_placed(publish, &[], Reach::Everywhere, now);
         }
     }
 
