@@ -55,6 +55,7 @@ impl Post {
             webhooks: vec![webhook],
             apps: Apps::new(vec![app]),
             limits: Limits::default(),
+            in_cluster: false,
             seed: [9; 16],
         }));
         let link = hand.open(Origin::Link);
@@ -62,6 +63,7 @@ impl Post {
         post.hear(&Report::Hello {
             version: VERSION,
             life,
+            given: false,
         });
         assert_eq!(post.hand.take(link), b"", "it remembers nothing yet");
         assert_eq!(post.asked(), Some(StoreRequest::Load));
@@ -283,9 +285,12 @@ fn the_last_words_of_a_dead_switchboard_do_not_drown_the_next_one() {
     let dead = post.hand.open(Origin::Link);
     let next = post.hand.open(Origin::Link);
     for (link, life) in [(next, 3), (dead, 2)] {
-        let version = VERSION;
-        post.hand
-            .receive(link, &Report::Hello { version, life }.encode());
+        let hello = Report::Hello {
+            version: VERSION,
+            life,
+            given: false,
+        };
+        post.hand.receive(link, &hello.encode());
     }
     post.hand.hang_up(dead);
     post.link = next;

@@ -54,6 +54,11 @@ pub struct Redis {
     servers: BTreeSet<String>,
     channels: BTreeMap<String, BTreeMap<String, Holding>>,
     cache: BTreeMap<String, (Vec<u8>, Moment)>,
+    /// Who tells webhooks, and what is remembered of that: names of keys without prefix.
+    teller: String,
+    told: BTreeSet<String>,
+    letters: BTreeMap<String, Vec<u8>>,
+    heard: Option<String>,
 }
 
 fn bulk(bytes: &[u8]) -> Vec<u8> {
@@ -70,6 +75,16 @@ fn int(number: i64) -> Vec<u8> {
 
 const NIL: &[u8] = b"_\r\n";
 
+/// A page of a scan: so many from the cursor on, and the next cursor.
+fn page(all: &[Vec<u8>], cursor: &str, count: usize) -> Vec<u8> {
+    let from: usize = cursor.parse().expect("a cursor");
+    let to = (from + count).min(all.len());
+    let next = if to < all.len() { to } else { 0 };
+    let cursor = bulk(next.to_string().as_bytes());
+    let page = &all[from.min(to)..to];
+    list(&[cursor, list_of(page)])
+}
+
 impl Redis {
     /// Ends all connections.
     pub fn cut_all(&mut self) {
@@ -83,6 +98,10 @@ impl Redis {
         self.servers.clear();
         self.channels.clear();
         self.cache.clear();
+        self.teller.clear();
+        self.told.clear();
+        self.letters.clear();
+        self.heard = None;
     }
 
     /// Channels in which somebody holds something.
@@ -162,6 +181,21 @@ impl Redis {
                     .flat_map(|it| [bulk(it.as_bytes()), counted(it)]);
                 list(&pairs.collect::<Vec<_>>())
             }
+            "GET" => match &self.heard {
+                Some(heard) => bulk(heard.as_bytes()),
+                None => NIL.to_vec(),
+            },
+            "SSCAN" => {
+                let told = self.told.iter().map(|it| bulk(it.as_bytes()));
+                page(&told.collect::<Vec<_>>(), &text(2), 3)
+            }
+            "HSCAN" => {
+                let letters = self.letters.iter();
+                let pairs = letters.map(|(id, it)| [bulk(id.as_bytes()), bulk(it)].concat());
+                let pairs: Vec<Vec<u8>> = pairs.collect();
+                page(&pairs, &text(2), 2)
+            }
+            "PUBLISH" => return (int(1), vec![(text(1), parts[2].to_vec())]),
             "EVALSHA" => {
                 let script = text(1).parse::<usize>().expect("a digest of ours");
                 return self.run(script, &parts[4..]);
@@ -199,20 +233,34 @@ impl Redis {
         let text = |index: usize| String::from_utf8(arguments[index].to_vec()).expect("text");
         let on = |key: &str| format!("lineman:on:{key}");
         let is = |one: Script| script == one as usize;
-        let fenced = is(Script::Hold) || is(Script::Tell) || is(Script::Renew);
-        if fenced && !self.has_lease(&text(0)) {
+        let within = |key: &str, message: &[u8]| {
+            let app = key.split_once('/').expect("a key").0;
+            let message = [key.as_bytes(), b" ", message].concat();
+            (format!("lineman:in:{app}"), message)
+        };
+        let keeps = is(Script::Keep);
+        let fenced = is(Script::Hold) || is(Script::Tell) || is(Script::Renew) || keeps;
+        let deposed = keeps && self.teller != text(0);
+        if fenced && (deposed || !self.has_lease(&text(0))) {
             return (b"-LOST the lease is gone\r\n".to_vec(), Vec::new());
         }
         let mut told = Vec::new();
         let answer = if is(Script::Hold) {
             self.hold(arguments);
             told.push((on(&text(1)), arguments[2].to_vec()));
+            told.push(within(&text(1), arguments[2]));
+            int(1)
+        } else if keeps {
+            self.keep(&arguments[1..]);
             int(1)
         } else if is(Script::Tell) {
             for pair in arguments[2..].chunks_exact(2) {
                 let key = String::from_utf8(pair[0].to_vec()).expect("a key");
-                let keep: u64 = std::str::from_utf8(pair[1]).unwrap().parse().unwrap();
-                if keep > 0 {
+                let keep = String::from_utf8(pair[1].to_vec()).expect("a word");
+                if keep == "c" {
+                    told.push(within(&key, arguments[1]));
+                } else if keep != "0" {
+                    let keep = keep.parse().expect("milliseconds");
                     let until = self.now + Duration::from_millis(keep);
                     self.cache
                         .insert(key.clone(), (arguments[1].to_vec(), until));
@@ -224,8 +272,11 @@ impl Redis {
             let milliseconds = text(1).parse().expect("a time");
             self.leases
                 .insert(text(0), self.now + Duration::from_millis(milliseconds));
+            let before = self.elect(&text(0), &text(2));
+            let mut answer = vec![bulk(self.teller.as_bytes()), bulk(before.as_bytes())];
             let lost = self.servers.iter().filter(|it| !self.has_lease(it));
-            list(&lost.map(|it| bulk(it.as_bytes())).collect::<Vec<_>>())
+            answer.extend(lost.map(|it| bulk(it.as_bytes())));
+            list(&answer)
         } else if is(Script::Look) {
             let holdings = self.channels.get(&text(0)).into_iter().flatten();
             let servers = holdings.map(|(server, holding)| {
@@ -250,6 +301,39 @@ impl Redis {
             return self.bury(&text(0), text(1) == "1", text(2).parse().expect("a number"));
         };
         (answer, told)
+    }
+
+    /// Whom the teller's key named before.
+    fn elect(&mut self, server: &str, stance: &str) -> String {
+        let before = self.teller.clone();
+        let life = |id: &str| id.split_once('.').map(|(life, _)| life.to_string());
+        let free = match before.is_empty() {
+            true => stance == "2",
+            false => life(&before) == life(server) || !self.has_lease(&before),
+        };
+        if stance != "0" && free {
+            self.teller = server.to_string();
+        }
+        before
+    }
+
+    fn keep(&mut self, arguments: &[&[u8]]) {
+        for change in arguments.chunks_exact(3) {
+            let about = String::from_utf8(change[1].to_vec()).expect("text");
+            match change[0] {
+                b"A" => {
+                    self.told.clear();
+                    self.letters.clear();
+                    self.heard = None;
+                }
+                b"T" => drop(self.told.insert(about)),
+                b"U" => drop(self.told.remove(&about)),
+                b"Q" => drop(self.letters.insert(about, change[2].to_vec())),
+                b"S" => drop(self.letters.remove(&about)),
+                b"H" => self.heard = Some(about),
+                other => panic!("{other:?} is no change"),
+            }
+        }
     }
 
     fn hold(&mut self, arguments: &[&[u8]]) {
@@ -295,6 +379,9 @@ impl Redis {
                 self.channels.remove(key);
             }
             let message = format!("G{server}").into_bytes();
+            let app = key.split_once('/').expect("a key").0;
+            let within = [key.as_bytes(), b" ", &message].concat();
+            told.push((format!("lineman:in:{app}"), within));
             told.push((format!("lineman:on:{key}"), message));
         }
         let left = held.len().saturating_sub(2);

@@ -8,6 +8,7 @@
 
 mod following;
 mod hearing;
+mod office;
 mod telling;
 mod webhooks;
 
@@ -23,6 +24,7 @@ use crate::base::ids::{ConnId, DialId};
 use crate::base::names::ChannelKey;
 use crate::base::now::{Moment, Now};
 use crate::node::switchboard::cluster::following::Followed;
+use crate::node::switchboard::cluster::office::{Office, Part};
 use crate::node::switchboard::{Role, Switchboard};
 use crate::node::{Output, Peer};
 use crate::realtime::registry::LinkId;
@@ -77,8 +79,9 @@ pub(super) struct Cluster {
     looks: u64,
     /// Looks and lists of channels that are under way.
     unanswered: usize,
-    /// The apps whose webhooks this server tells.
+    /// The apps with webhooks.
     apps: BTreeSet<String>,
+    office: Office,
     /// Redis was away at least once.
     failed: bool,
     /// Since it joined, it has learnt all there is to know of their channels.
@@ -106,7 +109,18 @@ enum Stage {
 enum Asked {
     /// Nothing but an error would be news.
     Done,
-    Renewal,
+    Renewal {
+        /// When the lease ends then, in milliseconds since 1970.
+        until_ms: u64,
+    },
+    Memory {
+        courier: ConnId,
+        part: Part,
+    },
+    Kept {
+        courier: ConnId,
+        whole: bool,
+    },
     Burial {
         server: ServerId,
         /// It was ours.
@@ -162,6 +176,7 @@ impl Cluster {
             looks: 0,
             unanswered: 0,
             apps,
+            office: Office::default(),
             failed: false,
             whole: false,
             waiting: 0,
@@ -263,7 +278,6 @@ impl Switchboard {
         let surplus = cluster.former.len().saturating_sub(FORMER_MAX);
         cluster.former.drain(..surplus);
         cluster.server.era += 1;
-        cluster.renew_at = now.moment + cluster.options.lease / 3;
         let server = cluster.server.to_string();
         let lease = cluster.names.lease(cluster.server);
         let milliseconds = cluster.options.lease.as_millis().to_string();
@@ -271,8 +285,8 @@ impl Switchboard {
         let set = ["SET", &lease, "1", "PX", &milliseconds];
         self.ask_redis(&set, Asked::Done, now);
         self.ask_redis(&["SADD", &servers, &server], Asked::Done, now);
+        self.ask_renewal(now);
         self.follow_anew();
-        self.follow_apps(now);
         self.counters.cluster_joined = 1;
         log::info!("joined the cluster as {server}");
     }
@@ -311,6 +325,7 @@ impl Switchboard {
         if let Some(conn) = conn {
             self.drop_link(conn, now);
         }
+        self.leave_office(now);
         for about in asked {
             self.answer_from_here(about, now);
         }
@@ -351,14 +366,23 @@ impl Switchboard {
         if !cluster.is_joined() || cluster.renew_at > now.moment {
             return;
         }
-        cluster.renew_at = now.moment + cluster.options.lease / 3;
         let registry = &self.registry;
         cluster.servers.retain(|_, link| registry.holds_any(*link));
+        self.ask_renewal(now);
+    }
+
+    fn ask_renewal(&mut self, now: Now) {
+        let Some(cluster) = &mut self.cluster else {
+            return;
+        };
+        let lease = cluster.options.lease;
+        cluster.renew_at = now.moment + lease / 3;
         let server = cluster.server.to_string();
-        let milliseconds = cluster.options.lease.as_millis().to_string();
-        let parts = [server.as_bytes(), milliseconds.as_bytes()];
-        self.run_script(Script::Renew, &parts, Asked::Renewal, now);
-        self.warn_other_tellers(now);
+        let milliseconds = lease.as_millis() as u64;
+        let until_ms = now.unix_ms + milliseconds;
+        let (milliseconds, stance) = (milliseconds.to_string(), cluster.stance(now));
+        let parts = [server.as_bytes(), milliseconds.as_bytes(), stance];
+        self.run_script(Script::Renew, &parts, Asked::Renewal { until_ms }, now);
     }
 
     /// Asks Redis while joined.

@@ -257,7 +257,9 @@ impl Switchboard {
             } => self.answer_here(asker, ticket, &question.as_question(), now),
             Asked::Done
             | Asked::Index(_)
-            | Asked::Renewal
+            | Asked::Renewal { .. }
+            | Asked::Memory { .. }
+            | Asked::Kept { .. }
             | Asked::Burial { .. }
             | Asked::Look { .. } => {}
         }

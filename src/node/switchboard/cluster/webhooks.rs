@@ -1,5 +1,4 @@
-//! Webhooks in a cluster: one server, whose configuration has them, tells them for all. It follows
-//! every channel of the apps they are of, without the events, so that its registry has the whole
+//! Webhooks in a cluster: one server tells them for all. It follows every channel of the apps they are of, without the events, so that its registry has the whole
 //! truth; the reports to the courier are made of that, as ever.
 //!
 //! Invariant: what is not known is not reported. While away, and until all channels were looked at
@@ -15,7 +14,7 @@ use crate::wire::cluster::Said;
 use crate::wire::resp::Value;
 
 impl Switchboard {
-    /// Joined: hears of every change in the apps with webhooks, and asks what is there.
+    /// In office: hears of every change in the apps with webhooks, and asks what is there.
     pub(super) fn follow_apps(&mut self, now: Now) {
         let Some(cluster) = &mut self.cluster else {
             return;
@@ -46,7 +45,7 @@ impl Switchboard {
 
     /// Whether the channel is followed for the sake of webhooks.
     pub(super) fn is_told_of(&self, key: &ChannelKey) -> bool {
-        let Some(cluster) = self.cluster.as_ref().filter(|it| it.is_joined()) else {
+        let Some(cluster) = self.cluster.as_ref().filter(|it| it.office.held) else {
             return false;
         };
         let seen = cluster.followed.get(key).map(|followed| followed.seen);
@@ -85,8 +84,7 @@ impl Switchboard {
         let (Said::Event { server, .. }
         | Said::Holds { server, .. }
         | Said::Gone { server }
-        | Said::Missed { server }
-        | Said::Tells { server }) = said;
+        | Said::Missed { server }) = said;
         if server.life == cluster.server.life {
             return;
         }
@@ -100,9 +98,6 @@ impl Switchboard {
                 self.report_client_events(&[Item { channels, ..item }]);
             }
             Said::Missed { .. } => self.cache_missed(key, now),
-            Said::Tells { server } => {
-                log::error!("{server} tells the webhooks of {key} too, so they come twice");
-            }
             Said::Holds { .. } | Said::Gone { .. } if !is_known => {
                 if let Some(key) = ChannelKey::parse(key)
                     && user_of(key.channel()).is_none()
@@ -126,23 +121,12 @@ impl Switchboard {
             return;
         };
         let app_id = key.split_once('/').map_or("", |(app_id, _)| app_id);
-        let told_here = cluster.apps.contains(app_id);
+        let told_here = cluster.office.held && cluster.apps.contains(app_id);
         if told_here || !is_cache_key(key) || self.cache.get(key, now.moment).is_some() {
             return;
         }
         let server = cluster.server;
         self.say_within(app_id, key, &Said::Missed { server }, now);
-    }
-
-    /// Two servers that tell the same webhooks are a mistake, which both should log.
-    pub(super) fn warn_other_tellers(&mut self, now: Now) {
-        let Some(cluster) = &self.cluster else {
-            return;
-        };
-        let server = cluster.server;
-        for app_id in cluster.apps.clone() {
-            self.say_within(&app_id, &app_id, &Said::Tells { server }, now);
-        }
     }
 
     fn say_within(&mut self, app_id: &str, key: &str, said: &Said<'_>, now: Now) {
