@@ -51,6 +51,8 @@ pub struct Redis {
     pub paused: bool,
     peers: BTreeMap<Peerage, Peering>,
     leases: BTreeMap<String, Moment>,
+    /// Which world a server was that had a lease.
+    homes: BTreeMap<String, usize>,
     servers: BTreeSet<String>,
     channels: BTreeMap<String, BTreeMap<String, Holding>>,
     cache: BTreeMap<String, (Vec<u8>, Moment)>,
@@ -75,14 +77,13 @@ fn int(number: i64) -> Vec<u8> {
 
 const NIL: &[u8] = b"_\r\n";
 
-/// A page of a scan: so many from the cursor on, and the next cursor.
-fn page(all: &[Vec<u8>], cursor: &str, count: usize) -> Vec<u8> {
+/// A page of a scan: so many from the cursor on, and the next cursor. A thing may have several parts.
+fn page(all: &[Vec<Vec<u8>>], cursor: &str, count: usize) -> Vec<u8> {
     let from: usize = cursor.parse().expect("a cursor");
     let to = (from + count).min(all.len());
     let next = if to < all.len() { to } else { 0 };
     let cursor = bulk(next.to_string().as_bytes());
-    let page = &all[from.min(to)..to];
-    list(&[cursor, list_of(page)])
+    list(&[cursor, list(&all[from.min(to)..to].concat())])
 }
 
 impl Redis {
@@ -102,6 +103,20 @@ impl Redis {
         self.told.clear();
         self.letters.clear();
         self.heard = None;
+    }
+
+    /// The id of whoever tells webhooks, and in which world it lives.
+    pub fn teller(&self) -> &str {
+        &self.teller
+    }
+
+    pub fn teller_world(&self) -> Option<usize> {
+        self.homes.get(&self.teller).copied()
+    }
+
+    /// How many are remembered to be told, and requests that are not settled.
+    pub fn remembered(&self) -> (usize, usize) {
+        (self.told.len(), self.letters.len())
     }
 
     /// Channels in which somebody holds something.
@@ -161,6 +176,7 @@ impl Redis {
                     .1
                     .to_string();
                 let until = self.now + Duration::from_millis(text(4).parse().expect("a time"));
+                self.homes.insert(server.clone(), from.0);
                 self.leases.insert(server, until);
                 ok()
             }
@@ -186,14 +202,13 @@ impl Redis {
                 None => NIL.to_vec(),
             },
             "SSCAN" => {
-                let told = self.told.iter().map(|it| bulk(it.as_bytes()));
+                let told = self.told.iter().map(|it| vec![bulk(it.as_bytes())]);
                 page(&told.collect::<Vec<_>>(), &text(2), 3)
             }
             "HSCAN" => {
                 let letters = self.letters.iter();
-                let pairs = letters.map(|(id, it)| [bulk(id.as_bytes()), bulk(it)].concat());
-                let pairs: Vec<Vec<u8>> = pairs.collect();
-                page(&pairs, &text(2), 2)
+                let pairs = letters.map(|(id, it)| vec![bulk(id.as_bytes()), bulk(it)]);
+                page(&pairs.collect::<Vec<_>>(), &text(2), 2)
             }
             "PUBLISH" => return (int(1), vec![(text(1), parts[2].to_vec())]),
             "EVALSHA" => {

@@ -69,12 +69,6 @@ impl Office {
             ..Office::default()
         }
     }
-
-    /// When a lane may begin that could at `at`.
-    pub(super) fn when_licensed(&self, at: Moment) -> Option<Moment> {
-        let licensed = self.licence.is_some_and(|until| at < until);
-        (!self.in_cluster || licensed).then_some(at)
-    }
 }
 
 impl Courier {
@@ -127,12 +121,16 @@ impl Courier {
         !self.office.in_cluster || self.switchboard.is_some()
     }
 
+    /// Whether requests may be made at that time, as far as is known.
+    pub(super) fn may_begin_at(&self, at: Moment) -> bool {
+        let licensed = self.office.licence.is_some_and(|until| at < until);
+        !self.office.in_cluster || (self.switchboard.is_some() && licensed)
+    }
+
     pub(super) fn may_send(&mut self, now: Now) -> bool {
-        if self.office.licence.is_some_and(|until| until <= now.moment) {
-            self.office.licence = None;
-        }
-        let licensed = self.switchboard.is_some() && self.office.licence.is_some();
-        !self.office.in_cluster || licensed
+        // A licence that ran out is no reason to wake up.
+        self.office.licence.take_if(|until| *until <= now.moment);
+        self.may_begin_at(now.moment)
     }
 
     /// Hears the switchboard that greeted, as soon as memory can be replaced.

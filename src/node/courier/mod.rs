@@ -428,7 +428,7 @@ impl Node for Courier {
         let due = self.truth.deadline();
         let due = due.filter(|_| loaded && self.is_in_office());
         let lanes = self.lanes.deadline();
-        let lanes = lanes.and_then(|at| self.office.when_licensed(at));
+        let lanes = lanes.filter(|at| self.may_begin_at(*at));
         let own = [again, due, lanes].into_iter().flatten();
         own.chain(answers).min()
     }
