@@ -61,6 +61,8 @@ pub struct Redis {
     told: BTreeSet<String>,
     letters: BTreeMap<String, Vec<u8>>,
     heard: Option<String>,
+    /// What waits for whoever tells.
+    news: Vec<Vec<u8>>,
 }
 
 fn bulk(bytes: &[u8]) -> Vec<u8> {
@@ -103,6 +105,7 @@ impl Redis {
         self.told.clear();
         self.letters.clear();
         self.heard = None;
+        self.news.clear();
     }
 
     /// The id of whoever tells webhooks, and in which world it lives.
@@ -253,7 +256,7 @@ impl Redis {
             let message = [key.as_bytes(), b" ", message].concat();
             (format!("lineman:in:{app}"), message)
         };
-        let keeps = is(Script::Keep);
+        let keeps = is(Script::Keep) || is(Script::News);
         let fenced = is(Script::Hold) || is(Script::Tell) || is(Script::Renew) || keeps;
         let deposed = keeps && self.teller != text(0);
         if fenced && (deposed || !self.has_lease(&text(0))) {
@@ -265,6 +268,10 @@ impl Redis {
             told.push((on(&text(1)), arguments[2].to_vec()));
             told.push(within(&text(1), arguments[2]));
             int(1)
+        } else if is(Script::News) {
+            let most = text(1).parse::<usize>().expect("a number");
+            let taken = self.news.drain(..most.min(self.news.len()));
+            list(&taken.map(|it| bulk(&it)).collect::<Vec<_>>())
         } else if keeps {
             self.keep(&arguments[1..]);
             int(1)
@@ -272,8 +279,13 @@ impl Redis {
             for pair in arguments[2..].chunks_exact(2) {
                 let key = String::from_utf8(pair[0].to_vec()).expect("a key");
                 let keep = String::from_utf8(pair[1].to_vec()).expect("a word");
-                if keep == "c" {
-                    told.push(within(&key, arguments[1]));
+                if keep == "c" || keep == "n" {
+                    let (on, message) = within(&key, arguments[1]);
+                    let heard = self.peers.values().any(|it| it.channels.contains(&on));
+                    if keep == "n" && !heard {
+                        self.news.push(message.clone());
+                    }
+                    told.push((on, message));
                 } else if keep != "0" {
                     let keep = keep.parse().expect("milliseconds");
                     let until = self.now + Duration::from_millis(keep);

@@ -111,9 +111,14 @@ impl Reporter {
         self.link != Link::Off && self.duty != Duty::Elsewhere
     }
 
+    /// What endpoints want of that which happens often.
+    fn kinds(&self, key: &str) -> Option<&Vec<Kind>> {
+        let (app_id, _) = key.split_once('/')?;
+        self.watched.get(app_id)
+    }
+
     fn wants(&self, key: &str, kind: Kind) -> bool {
-        let parts = key.split_once('/').filter(|_| self.is_asked());
-        let kinds = parts.and_then(|(app, _)| self.watched.get(app));
+        let kinds = self.kinds(key).filter(|_| self.is_asked());
         kinds.is_some_and(|kinds| kinds.contains(&kind))
     }
 
@@ -219,8 +224,21 @@ impl Switchboard {
         self.reporter.behind = true;
     }
 
+    /// Whether what merely happens reaches the courier through Redis, be it that of another server.
+    fn is_told_elsewhere(&self) -> bool {
+        self.reporter.duty != Duty::Active && self.is_joined()
+    }
+
+    /// Whether endpoints want this, whichever server tells them.
+    pub(super) fn is_news(&self, key: &str, kind: Kind) -> bool {
+        self.reporter.kinds(key).is_some_and(|it| it.contains(&kind))
+    }
+
     /// Events of clients were taken for delivery.
     pub(super) fn report_client_events(&mut self, items: &[Item<'_>]) {
+        if self.is_told_elsewhere() {
+            return;
+        }
         for item in items {
             let (Content::Event { name, data }, Some(sender)) = (item.content, item.exclude) else {
                 continue;
@@ -242,6 +260,7 @@ impl Switchboard {
     /// A cache channel that has nothing for its newcomer is told once for all who come together.
     pub(super) fn cache_missed(&mut self, key: &str, now: Now) {
         let wanted = self.reporter.wants(key, Kind::CacheMiss)
+            && !self.is_told_elsewhere()
             && key.split_once('/').is_some_and(|(_, it)| is_cache(it))
             && self.cache.get(key, now.moment).is_none();
         if !wanted {
@@ -274,7 +293,7 @@ impl Switchboard {
     }
 
     fn note(&mut self, channel: &str, here: bool, user_id: Option<&str>) {
-        if self.is_blind() {
+        if self.is_blind() || self.reporter.duty != Duty::Active {
             return self.report_all();
         }
         let sequence = self.reporter.sequence + 1;

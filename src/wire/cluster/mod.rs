@@ -138,10 +138,11 @@ pub enum Script {
     Tell,
     Glance,
     Keep,
+    News,
 }
 
 /// Their texts; each file says what it takes and returns.
-pub const SCRIPTS: [&str; 7] = [
+pub const SCRIPTS: [&str; 8] = [
     concat!(include_str!("sums.lua"), include_str!("hold.lua")),
     concat!(include_str!("sums.lua"), include_str!("bury.lua")),
     include_str!("renew.lua"),
@@ -149,6 +150,7 @@ pub const SCRIPTS: [&str; 7] = [
     include_str!("tell.lua"),
     include_str!("glance.lua"),
     include_str!("keep.lua"),
+    include_str!("news.lua"),
 ];
 
 /// What the first word of an error is when a server's lease is gone.

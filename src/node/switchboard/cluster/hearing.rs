@@ -62,6 +62,7 @@ impl Switchboard {
                 self.see_teller((teller, before), until_ms, now);
             }
             Asked::Memory { courier, part } => self.take_memory(courier, part, value, now),
+            Asked::News => self.take_news(value, now),
             Asked::Kept { courier, whole } => self.memory_kept(courier, whole),
             Asked::Burial { server, former } => {
                 if value.number().is_some_and(|left| left > 0) {
@@ -159,7 +160,7 @@ impl Switchboard {
             return;
         };
         if cluster.names.is_within(on) {
-            return self.hear_within(message, now);
+            return self.hear_within(message, false, now);
         }
         let Some(key) = cluster.names.key_of(on).map(str::to_owned) else {
             return;

@@ -117,6 +117,8 @@ enum Asked {
         courier: ConnId,
         part: Part,
     },
+    /// What waited for whoever tells webhooks.
+    News,
     Kept {
         courier: ConnId,
         whole: bool,
@@ -222,6 +224,10 @@ impl Cluster {
 }
 
 impl Switchboard {
+    pub(super) fn is_joined(&self) -> bool {
+        self.cluster.as_ref().is_some_and(|it| it.is_joined())
+    }
+
     /// Whether this dial is for Redis and still wanted.
     pub(super) fn is_redis(&self, dial: DialId) -> bool {
         let stage = self.cluster.as_ref().map(|cluster| cluster.stage);

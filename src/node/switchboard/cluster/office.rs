@@ -105,6 +105,7 @@ impl Switchboard {
         self.counters.cluster_teller = 1;
         log::info!("tells the webhooks of the cluster");
         self.follow_apps(now);
+        self.ask_news(now);
         self.engage_courier(now);
     }
 

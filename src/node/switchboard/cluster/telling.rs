@@ -7,6 +7,7 @@ use crate::base::now::Now;
 use crate::node::switchboard::Switchboard;
 use crate::node::switchboard::cluster::Asked;
 use crate::node::switchboard::cluster::following::Seen;
+use crate::push::webhook::Kind;
 use crate::wire::bus::{
     Answer, Cached, ChannelCounts, Content, Down, Item, Question, Reach, RefusalReason,
 };
@@ -79,6 +80,7 @@ impl Switchboard {
                 parts.push(match keeps {
                     true if is_event && is_cache_key(key) => keep.as_bytes(),
                     true => b"0",
+                    false if self.is_news(key, Kind::ClientEvent) => b"n",
                     false => b"c",
                 });
             }
@@ -259,6 +261,7 @@ impl Switchboard {
             | Asked::Index(_)
             | Asked::Renewal { .. }
             | Asked::Memory { .. }
+            | Asked::News
             | Asked::Kept { .. }
             | Asked::Burial { .. }
             | Asked::Look { .. } => {}

@@ -9,9 +9,13 @@ use crate::base::now::Now;
 use crate::node::switchboard::Switchboard;
 use crate::node::switchboard::cluster::Asked;
 use crate::node::switchboard::cluster::following::Seen;
+use crate::push::webhook::Kind;
 use crate::wire::bus::Item;
-use crate::wire::cluster::Said;
+use crate::wire::cluster::{Said, Script};
 use crate::wire::resp::Value;
+
+/// Of what waited, in one answer.
+const NEWS_AT_ONCE: &[u8] = b"100";
 
 impl Switchboard {
     /// In office: hears of every change in the apps with webhooks, and asks what is there.
@@ -71,8 +75,9 @@ impl Switchboard {
         self.cluster.as_ref().is_some_and(|cluster| !cluster.whole)
     }
 
-    /// Something changed, or happened, in some channel of an app with webhooks.
-    pub(super) fn hear_within(&mut self, message: &[u8], now: Now) {
+    /// Something changed, or happened, in some channel of an app with webhooks. `waited`: while nobody
+    /// told; otherwise what is said here is known here.
+    pub(super) fn hear_within(&mut self, message: &[u8], waited: bool, now: Now) {
         let Some(blank) = message.iter().position(|byte| *byte == b' ') else {
             return;
         };
@@ -85,7 +90,7 @@ impl Switchboard {
         | Said::Holds { server, .. }
         | Said::Gone { server }
         | Said::Missed { server }) = said;
-        if server.life == cluster.server.life {
+        if server.life == cluster.server.life && !waited {
             return;
         }
         let followed = cluster.followed.get(key);
@@ -126,16 +131,31 @@ impl Switchboard {
             return;
         }
         let server = cluster.server;
-        self.say_within(app_id, key, &Said::Missed { server }, now);
+        let keep: &[u8] = match self.is_news(key, Kind::CacheMiss) {
+            true => b"n",
+            false => b"c",
+        };
+        let (id, message) = (server.to_string(), Said::Missed { server }.encode());
+        let parts = [id.as_bytes(), &message, key.as_bytes(), keep];
+        self.run_script(Script::Tell, &parts, Asked::Done, now);
     }
 
-    fn say_within(&mut self, app_id: &str, key: &str, said: &Said<'_>, now: Now) {
+    /// Asks for what happened while nobody told.
+    pub(super) fn ask_news(&mut self, now: Now) {
         let Some(cluster) = &self.cluster else {
             return;
         };
-        let within = cluster.names.within(app_id);
-        let message = [key.as_bytes(), b" ", &said.encode()].concat();
-        let parts: [&[u8]; 3] = [b"PUBLISH", within.as_bytes(), &message];
-        self.write_redis(now, |redis, to| redis.ask(&parts, Asked::Done, to, now));
+        let server = cluster.server.to_string();
+        let parts = [server.as_bytes(), NEWS_AT_ONCE];
+        self.run_script(Script::News, &parts, Asked::News, now);
+    }
+
+    pub(super) fn take_news(&mut self, value: &Value<'_>, now: Now) {
+        for message in value.list().iter().filter_map(Value::bytes) {
+            self.hear_within(message, true, now);
+        }
+        if !value.list().is_empty() {
+            self.ask_news(now);
+        }
     }
 }
