@@ -328,7 +328,13 @@ fn redis_may_restart_and_the_teller_goes_on() {
     let (mut ann, mut bob) = (client(&other), client(&teller));
     ann.join(ROOM, "ann");
     bob.join(ROOM, "bob");
-    wait_told(&receiver, &["member_added presence-room ann", "member_added presence-room bob"]);
+    wait_told(
+        &receiver,
+        &[
+            "member_added presence-room ann",
+            "member_added presence-room bob",
+        ],
+    );
     wait_settled(&redis);
     redis.kill();
     wait_for(&teller, "away");

@@ -256,8 +256,9 @@ impl Life {
         let mut events = 0;
         for index in 0..RECEIVERS {
             let outsides = self.worlds.iter().filter_map(|it| it.outside.as_ref());
-            let mut requests: Vec<&Told> =
-                outsides.flat_map(|it| &it.receivers[index].requests).collect();
+            let mut requests: Vec<&Told> = outsides
+                .flat_map(|it| &it.receivers[index].requests)
+                .collect();
             requests.sort_by_key(|told| told.place);
             let first_times = without_repeats(requests, lossy);
             assert_eq!(believe(&first_times), truth, "told, and what is so");

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use lineman::base::limits::Limits;
 use world::World;
-use world::client::subscription;
 use world::belief::{Belief, believe, without_repeats};
+use world::client::subscription;
 use world::courier::Outside;
 
 const WORKERS: usize = 2;

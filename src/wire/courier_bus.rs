@@ -30,19 +30,11 @@ pub enum Entry<'a> {
         user_id: Option<&'a str>,
     },
     /// A request to be made; `letter` is `push/facts::Letter::encode`.
-    Queued {
-        id: u64,
-        letter: &'a [u8],
-    },
+    Queued { id: u64, letter: &'a [u8] },
     /// Delivered or given up.
-    Settled {
-        id: u64,
-    },
+    Settled { id: u64 },
     /// What this life of a switchboard has reported up to this number is taken up.
-    Heard {
-        life: u64,
-        sequence: u64,
-    },
+    Heard { life: u64, sequence: u64 },
 }
 
 impl<'a> Entry<'a> {

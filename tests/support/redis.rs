@@ -88,7 +88,14 @@ impl Redis {
             path.to_str().expect("text").to_string()
         };
         let (certificate, key) = (file("redis.pem", certificate), file("redis.key", key));
-        let words = ["--port", "0", "--tls-port", &port, "--tls-auth-clients", "no"];
+        let words = [
+            "--port",
+            "0",
+            "--tls-port",
+            &port,
+            "--tls-auth-clients",
+            "no",
+        ];
         let files = ["--tls-cert-file", &certificate, "--tls-key-file", &key];
         let mut words: Vec<&str> = words.into_iter().chain(files).collect();
         // Only asked for by Redis, since it checks nobody.

@@ -231,7 +231,9 @@ impl Switchboard {
 
     /// Whether endpoints want this, whichever server tells them.
     pub(super) fn is_news(&self, key: &str, kind: Kind) -> bool {
-        self.reporter.kinds(key).is_some_and(|it| it.contains(&kind))
+        self.reporter
+            .kinds(key)
+            .is_some_and(|it| it.contains(&kind))
     }
 
     /// Events of clients were taken for delivery.

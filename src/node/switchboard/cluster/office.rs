@@ -146,13 +146,7 @@ impl Switchboard {
         self.ask_redis(command, about, now);
     }
 
-    pub(super) fn take_memory(
-        &mut self,
-        courier: ConnId,
-        part: Part,
-        value: &Value<'_>,
-        now: Now,
-    ) {
+    pub(super) fn take_memory(&mut self, courier: ConnId, part: Part, value: &Value<'_>, now: Now) {
         let (cursor, entries) = match (part, value.list()) {
             (Part::Heard, _) => ("0", heard(value).into_iter().collect()),
             (Part::Told, [cursor, page]) => {
