@@ -203,11 +203,7 @@ impl<'a> Report<'a> {
             }
             Report::GivenAll => Writer::new(8).finish(),
             Report::Kept => Writer::new(9).finish(),
-            Report::Licence { until_ms } => {
-                let mut to = Writer::new(10);
-                to.u64(*until_ms);
-                to.finish()
-            }
+            Report::Licence { until_ms } => numbered(10, *until_ms),
         }
     }
 
@@ -271,11 +267,6 @@ impl<'a> Report<'a> {
 impl<'a> Receipt<'a> {
     /// One frame.
     pub fn encode(&self) -> Vec<u8> {
-        let numbered = |kind, sequence: u64| {
-            let mut to = Writer::new(kind);
-            to.u64(sequence);
-            to.finish()
-        };
         match self {
             Receipt::Heard { sequence } => numbered(0, *sequence),
             Receipt::Stored { sequence } => numbered(1, *sequence),
@@ -310,22 +301,33 @@ impl<'a> Receipt<'a> {
     }
 }
 
+fn numbered(kind: u8, number: u64) -> Vec<u8> {
+    let mut to = Writer::new(kind);
+    to.u64(number);
+    to.finish()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn every_message_survives_the_trip_and_no_part_of_one_is_a_message() {
+    fn entries() -> Vec<Entry<'static>> {
         let (channel, user_id) = ("a/presence-x", Some("u"));
         let (sequence, id, letter) = (7, 8, b"letter");
-        let entries = vec![
+        vec![
             Entry::Anew,
             Entry::Told { channel, user_id },
             Entry::Untold { channel, user_id },
             Entry::Queued { id, letter },
             Entry::Settled { id },
             Entry::Heard { life: 3, sequence },
-        ];
+        ]
+    }
+
+    #[test]
+    fn every_message_survives_the_trip_and_no_part_of_one_is_a_message() {
+        let (channel, user_id) = ("a/presence-x", Some("u"));
+        let (sequence, entries) = (7, entries());
         let reports = [
             Report::Hello {
                 version: VERSION,

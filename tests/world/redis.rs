@@ -79,6 +79,13 @@ fn int(number: i64) -> Vec<u8> {
 
 const NIL: &[u8] = b"_\r\n";
 
+/// What those hear who listen to all channels of an app.
+fn within(key: &str, message: &[u8]) -> (String, Vec<u8>) {
+    let app = key.split_once('/').expect("a key").0;
+    let message = [key.as_bytes(), b" ", message].concat();
+    (format!("lineman:in:{app}"), message)
+}
+
 /// A page of a scan: so many from the cursor on, and the next cursor. A thing may have several parts.
 fn page(all: &[Vec<Vec<u8>>], cursor: &str, count: usize) -> Vec<u8> {
     let from: usize = cursor.parse().expect("a cursor");
@@ -200,19 +207,7 @@ impl Redis {
                     .flat_map(|it| [bulk(it.as_bytes()), counted(it)]);
                 list(&pairs.collect::<Vec<_>>())
             }
-            "GET" => match &self.heard {
-                Some(heard) => bulk(heard.as_bytes()),
-                None => NIL.to_vec(),
-            },
-            "SSCAN" => {
-                let told = self.told.iter().map(|it| vec![bulk(it.as_bytes())]);
-                page(&told.collect::<Vec<_>>(), &text(2), 3)
-            }
-            "HSCAN" => {
-                let letters = self.letters.iter();
-                let pairs = letters.map(|(id, it)| vec![bulk(id.as_bytes()), bulk(it)]);
-                page(&pairs.collect::<Vec<_>>(), &text(2), 2)
-            }
+            "GET" | "SSCAN" | "HSCAN" => self.remember(parts),
             "PUBLISH" => return (int(1), vec![(text(1), parts[2].to_vec())]),
             "EVALSHA" => {
                 let script = text(1).parse::<usize>().expect("a digest of ours");
@@ -221,6 +216,24 @@ impl Redis {
             other => panic!("{other} is not modelled"),
         };
         (answer, Vec::new())
+    }
+
+    /// A part of what is remembered of webhooks.
+    fn remember(&self, parts: &[&[u8]]) -> Vec<u8> {
+        let cursor = || std::str::from_utf8(parts[2]).expect("a cursor");
+        match (parts[0], &self.heard) {
+            (b"SSCAN", _) => {
+                let told = self.told.iter().map(|it| vec![bulk(it.as_bytes())]);
+                page(&told.collect::<Vec<_>>(), cursor(), 3)
+            }
+            (b"HSCAN", _) => {
+                let letters = self.letters.iter();
+                let pairs = letters.map(|(id, it)| vec![bulk(id.as_bytes()), bulk(it)]);
+                page(&pairs.collect::<Vec<_>>(), cursor(), 2)
+            }
+            (_, Some(heard)) => bulk(heard.as_bytes()),
+            (_, None) => NIL.to_vec(),
+        }
     }
 
     fn has_lease(&self, server: &str) -> bool {
@@ -251,11 +264,6 @@ impl Redis {
         let text = |index: usize| String::from_utf8(arguments[index].to_vec()).expect("text");
         let on = |key: &str| format!("lineman:on:{key}");
         let is = |one: Script| script == one as usize;
-        let within = |key: &str, message: &[u8]| {
-            let app = key.split_once('/').expect("a key").0;
-            let message = [key.as_bytes(), b" ", message].concat();
-            (format!("lineman:in:{app}"), message)
-        };
         let keeps = is(Script::Keep) || is(Script::News);
         let fenced = is(Script::Hold) || is(Script::Tell) || is(Script::Renew) || keeps;
         let deposed = keeps && self.teller != text(0);
@@ -276,24 +284,7 @@ impl Redis {
             self.keep(&arguments[1..]);
             int(1)
         } else if is(Script::Tell) {
-            for pair in arguments[2..].chunks_exact(2) {
-                let key = String::from_utf8(pair[0].to_vec()).expect("a key");
-                let keep = String::from_utf8(pair[1].to_vec()).expect("a word");
-                if keep == "c" || keep == "n" {
-                    let (on, message) = within(&key, arguments[1]);
-                    let heard = self.peers.values().any(|it| it.channels.contains(&on));
-                    if keep == "n" && !heard {
-                        self.news.push(message.clone());
-                    }
-                    told.push((on, message));
-                } else if keep != "0" {
-                    let keep = keep.parse().expect("milliseconds");
-                    let until = self.now + Duration::from_millis(keep);
-                    self.cache
-                        .insert(key.clone(), (arguments[1].to_vec(), until));
-                }
-                told.push((on(&key), arguments[1].to_vec()));
-            }
+            told = self.tell(arguments);
             int(1)
         } else if is(Script::Renew) {
             let milliseconds = text(1).parse().expect("a time");
@@ -328,6 +319,30 @@ impl Redis {
             return self.bury(&text(0), text(1) == "1", text(2).parse().expect("a number"));
         };
         (answer, told)
+    }
+
+    /// Keeps an event where it is to be kept; what is published by that.
+    fn tell(&mut self, arguments: &[&[u8]]) -> Vec<(String, Vec<u8>)> {
+        let mut told = Vec::new();
+        for pair in arguments[2..].chunks_exact(2) {
+            let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("text");
+            let (key, keep) = (text(pair[0]), text(pair[1]));
+            if keep == "c" || keep == "n" {
+                let (on, message) = within(&key, arguments[1]);
+                let heard = self.peers.values().any(|it| it.channels.contains(&on));
+                if keep == "n" && !heard {
+                    self.news.push(message.clone());
+                }
+                told.push((on, message));
+            } else if keep != "0" {
+                let keep = keep.parse().expect("milliseconds");
+                let until = self.now + Duration::from_millis(keep);
+                let event = (arguments[1].to_vec(), until);
+                self.cache.insert(key.clone(), event);
+            }
+            told.push((format!("lineman:on:{key}"), arguments[1].to_vec()));
+        }
+        told
     }
 
     /// Whom the teller's key named before.
@@ -406,9 +421,7 @@ impl Redis {
                 self.channels.remove(key);
             }
             let message = format!("G{server}").into_bytes();
-            let app = key.split_once('/').expect("a key").0;
-            let within = [key.as_bytes(), b" ", &message].concat();
-            told.push((format!("lineman:in:{app}"), within));
+            told.push(within(key, &message));
             told.push((format!("lineman:on:{key}"), message));
         }
         let left = held.len().saturating_sub(2);
