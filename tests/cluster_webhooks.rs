@@ -220,6 +220,10 @@ fn a_killed_teller_is_succeeded_and_who_is_really_gone_is_told_once() {
     wait_told(&receiver, &ANN_BOB_EVE);
     wait_settled(&redis);
     kill_all(&mut teller);
+    wait_until("nobody listens", || {
+        let listeners = redis.ask(&["PUBSUB", "NUMSUB", "lineman:in:demo"]);
+        listeners.is_some_and(|it| it.ends_with(":0\r\n"))
+    });
     // Traffic while nobody tells.
     bob.say(&json!({"event": "client-hi", "channel": ROOM, "data": {"a": 1}}));
     eve.event("client-hi", ROOM);
@@ -269,9 +273,10 @@ fn what_a_killed_teller_had_not_delivered_its_successor_delivers() {
     bob.event("client-hi", ROOM);
     wait_until("it was tried", || !receiver.requests().is_empty());
     wait_until("all is stored", || {
-        let letters = redis.ask(&["HLEN", "lineman:letters"]);
+        let letters = redis.ask(&["HVALS", "lineman:letters"]);
         let told = redis.ask(&["SCARD", "lineman:told"]);
-        letters.is_some_and(|it| it != ":0\r\n") && told.is_some_and(|it| it == ":3\r\n")
+        letters.is_some_and(|it| it.contains("client_event"))
+            && told.is_some_and(|it| it == ":3\r\n")
     });
     let first = receiver.requests()[0].body.clone();
     kill_all(&mut teller);
