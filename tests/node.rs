@@ -5,6 +5,8 @@ mod world;
 
 #[path = "node/courier.rs"]
 mod courier;
+#[path = "node/courier_memory.rs"]
+mod courier_memory;
 #[path = "node/hand.rs"]
 mod hand;
 #[path = "node/history.rs"]

@@ -63,7 +63,7 @@ impl Cluster {
                 ..Limits::default()
             };
             let seed = seed.wrapping_mul(31).wrapping_add(number as u64);
-            World::in_cluster((WORKERS, limits), seed, redis.clone(), number)
+            World::in_cluster((WORKERS, limits), seed, (redis.clone(), number), None)
         };
         Cluster {
             worlds: (0..SERVERS).map(world).collect(),

@@ -40,10 +40,10 @@ struct Life {
 impl Life {
     fn new(seed: u64) -> Life {
         let redis = Shared::default();
-        let world = |number| {
+        let world = |number: usize| {
             let seed = seed.wrapping_mul(31).wrapping_add(number as u64);
             let size = (WORKERS, Limits::default());
-            World::in_cluster(size, seed, redis.clone(), number)
+            World::in_cluster(size, seed, (redis.clone(), number), None)
         };
         let reader = |_| Reader {
             clustered: true,

@@ -5,13 +5,13 @@
 
 mod world;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use lineman::base::limits::Limits;
 use world::World;
+use world::belief::{Belief, believe, without_repeats};
 use world::client::subscription;
-use world::courier::{Outside, Told};
+use world::courier::Outside;
 
 const WORKERS: usize = 2;
 const STEPS: u64 = 400;
@@ -33,9 +33,6 @@ struct Life {
     /// Whether the courier is killed too: it may die between an answer and the note of it.
     mortal_courier: bool,
 }
-
-/// What an endpoint believes: users by room, where the room itself is the user "".
-type Belief = BTreeSet<(String, String)>;
 
 impl Life {
     fn new(seed: u64) -> Life {
@@ -148,58 +145,6 @@ impl Life {
         }
         events
     }
-}
-
-/// What is left without the requests that came before, to the byte. After an answer that arrived,
-/// none comes again unless the courier died before it had noted the answer.
-fn without_repeats(requests: &[Told], mortal_courier: bool) -> Vec<&Told> {
-    let mut answered: BTreeMap<&str, bool> = BTreeMap::new();
-    let mut needless = 0;
-    let mut first_times = Vec::new();
-    for told in requests {
-        match answered.get_mut(told.body.as_str()) {
-            Some(before) => {
-                needless += usize::from(*before);
-                *before |= told.fine;
-            }
-            None => {
-                answered.insert(&told.body, told.fine);
-                first_times.push(told);
-            }
-        }
-    }
-    assert!(
-        mortal_courier || needless == 0,
-        "{needless} needless repeats"
-    );
-    first_times
-}
-
-/// Fails when something comes that is there, or goes that is not.
-fn believe(requests: &[&Told]) -> Belief {
-    let mut belief = Belief::new();
-    for event in requests.iter().flat_map(|told| told.events()) {
-        let text = |name: &str| event[name].as_str().unwrap_or_default().to_string();
-        let whom = (text("channel"), text("user_id"));
-        let room = (text("channel"), String::new());
-        match event["name"].as_str().expect("every event has a name") {
-            "channel_occupied" | "member_added" => {
-                assert!(belief.insert(whom), "told twice in a row: {event}");
-            }
-            "channel_vacated" | "member_removed" => {
-                assert!(belief.remove(&whom), "gone without having come: {event}");
-            }
-            other => panic!("an unexpected event {other}: {event}"),
-        }
-        let empty = !belief
-            .iter()
-            .any(|(at, user)| *at == room.0 && !user.is_empty());
-        assert!(
-            empty || belief.contains(&room),
-            "somebody is in an empty channel: {event}"
-        );
-    }
-    belief
 }
 
 #[test]

@@ -193,6 +193,7 @@ counters! {
     history_bytes: "Bytes these take." => "history_bytes" by Switchboard;
     reports_lost: "Events for webhooks that the switchboard did not keep because the courier was too far behind." by Switchboard;
     cluster_joined: "1 while this server is joined to its cluster, 0 while it is away." => "cluster_joined" by Switchboard;
+    cluster_teller: "1 while this server tells the webhooks of its cluster." => "cluster_teller" by Switchboard;
     cluster_outages: "Times this server lost its cluster: Redis refused, was silent or had lost the lease." by Switchboard;
     cluster_events_out: "Events passed on to other servers of the cluster." => "cluster_events_sent_total" by Switchboard;
     cluster_events_in: "Events of other servers that subscribers here were given." => "cluster_events_received_total" by Switchboard;

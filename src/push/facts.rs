@@ -4,6 +4,10 @@
 use std::sync::Arc;
 
 use crate::push::truth::Subject;
+use crate::wire::bus_codec::{Garbled, Reader, Writer};
+
+/// The kind of an encoded letter; another for every change of it.
+const LETTER: u8 = 1;
 
 /// One request to an endpoint, as it will be sent however often.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,9 +24,37 @@ pub struct Letter {
     pub body: String,
 }
 
+impl Letter {
+    /// As it stands in Redis, where servers of several versions may read it.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut to = Writer::new(LETTER);
+        to.u64(self.id).text(&self.app_id).text(&self.url);
+        to.u8(self.lane).u64(self.time_ms).text(&self.body);
+        to.finish()
+    }
+
+    pub fn decode(bytes: &[u8]) -> Result<Letter, Garbled> {
+        let (LETTER, mut from) = Reader::new(bytes)? else {
+            return Err(Garbled);
+        };
+        let letter = Letter {
+            id: from.u64()?,
+            app_id: from.text()?.to_string(),
+            url: from.text()?.to_string(),
+            lane: from.u8()?,
+            time_ms: from.u64()?,
+            body: from.text()?.to_string(),
+        };
+        from.end()?;
+        Ok(letter)
+    }
+}
+
 /// One thing to be kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fact {
+    /// Nothing that was kept before counts.
+    Anew,
     /// Endpoints were, or are about to be, told that the subject of this channel key is there.
     Told(String, Subject),
     /// The same that it is gone.
@@ -67,4 +99,29 @@ pub trait Store {
 
     /// The next reply, if there is one.
     fn next(&mut self) -> Option<StoreReply>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_letter_survives_the_trip_and_no_part_of_one_is_a_letter() {
+        let letter = Letter {
+            id: 7,
+            app_id: "a".into(),
+            url: "https://b/".into(),
+            lane: 3,
+            time_ms: 9,
+            body: "{}".into(),
+        };
+        let bytes = letter.encode();
+        assert_eq!(Letter::decode(&bytes), Ok(letter));
+        for cut in 0..bytes.len() {
+            assert!(Letter::decode(&bytes[..cut]).is_err(), "cut at {cut}");
+        }
+        let mut newer = bytes;
+        newer[4] += 1;
+        assert!(Letter::decode(&newer).is_err());
+    }
 }

@@ -60,9 +60,9 @@ pub struct Lanes {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fate {
     /// Nobody waits for it any more.
-    Settled(u64),
+    Settled,
     /// The same, since its time was up.
-    GivenUp(u64),
+    GivenUp,
     Again,
 }
 
@@ -99,6 +99,42 @@ impl Lanes {
         endpoint.bytes += letter.body.len();
         let lane = usize::from(letter.lane % LANES);
         endpoint.lanes[lane].queue.push_back(letter);
+    }
+
+    /// What was not settled yet, each with the lane it is in.
+    pub fn letters(&self) -> impl Iterator<Item = (LaneId, &Arc<Letter>)> {
+        let endpoints = self.endpoints.iter().enumerate();
+        let lanes = endpoints.flat_map(|(hook, it)| (0..).zip(&it.lanes).map(move |it| (hook, it)));
+        lanes.flat_map(|(hook, (lane, it))| {
+            let letters = it.queue.iter();
+            letters.map(move |letter| (LaneId { hook, lane }, letter))
+        })
+    }
+
+    /// The letters under way.
+    pub fn under_way(&self) -> Vec<(LaneId, Arc<Letter>)> {
+        let first = |(id, letter): &(LaneId, &Arc<Letter>)| {
+            let lane = &self.endpoints[id.hook].lanes[usize::from(id.lane)];
+            let is_first = lane.queue.front().is_some_and(|it| it.id == letter.id);
+            is_first && lane.phase == Phase::UnderWay
+        };
+        let all = self.letters().filter(first);
+        all.map(|(id, letter)| (id, Arc::clone(letter))).collect()
+    }
+
+    /// This letter is under way already; false if it is not the lane's first.
+    pub fn resume(&mut self, id: LaneId, letter: &Letter) -> bool {
+        let lane = &mut self.endpoints[id.hook].lanes[usize::from(id.lane)];
+        let is_first = lane.queue.front().is_some_and(|it| **it == *letter);
+        if is_first {
+            lane.phase = Phase::UnderWay;
+        }
+        is_first
+    }
+
+    /// The letter under way was not sent after all.
+    pub fn withdraw(&mut self, id: LaneId) {
+        self.endpoints[id.hook].lanes[usize::from(id.lane)].phase = Phase::Idle;
     }
 
     /// A lane whose first letter may go; it is under way from now on.
@@ -155,8 +191,8 @@ impl Lanes {
         endpoint.letters -= 1;
         endpoint.bytes -= letter.body.len();
         Some(match arrived {
-            true => Fate::Settled(letter.id),
-            false => Fate::GivenUp(letter.id),
+            true => Fate::Settled,
+            false => Fate::GivenUp,
         })
     }
 
@@ -240,7 +276,7 @@ mod tests {
         play.lanes.put(0, letter(2, 0));
         assert_eq!(play.next(0), Some((0, 1)));
         assert_eq!(play.next(0), None);
-        assert_eq!(play.settle(0, true, 0), Some(Fate::Settled(1)));
+        assert_eq!(play.settle(0, true, 0), Some(Fate::Settled));
         assert_eq!(play.next(0), Some((0, 2)));
         assert_eq!(play.lanes.waiting(), 1);
     }
@@ -271,7 +307,7 @@ mod tests {
             }
             attempts += 1;
             match play.settle(0, false, seconds) {
-                Some(Fate::GivenUp(1)) => break,
+                Some(Fate::GivenUp) => break,
                 fate => assert_eq!(fate, Some(Fate::Again)),
             }
         }
@@ -280,7 +316,7 @@ mod tests {
         play.lanes.put(0, letter(2, 0));
         let at = play.lanes.deadline().expect("a wait");
         assert_eq!(play.next(at.as_micros() / 1_000_000 + 1), Some((0, 2)));
-        assert_eq!(play.settle(0, false, 9999), Some(Fate::GivenUp(2)));
+        assert_eq!(play.settle(0, false, 9999), Some(Fate::GivenUp));
         assert_eq!((play.lanes.waiting(), play.lanes.deadline()), (0, None));
     }
 

@@ -22,7 +22,8 @@ pub enum Subject {
     Channel,
 }
 
-type Whom = (String, Subject);
+/// A channel's key, and who in it.
+pub type Whom = (String, Subject);
 
 /// See the file's head. As large as what is there: one entry for each channel and each member.
 #[derive(Debug, Default)]
@@ -41,6 +42,11 @@ impl Truth {
             told: told.into_iter().collect(),
             ..Truth::default()
         }
+    }
+
+    /// Who is told to be there.
+    pub fn told(&self) -> impl Iterator<Item = &Whom> {
+        self.told.iter()
     }
 
     /// The subject is there; whether that is to be told.

@@ -317,6 +317,7 @@ fn courier_reactor(
         webhooks: config.webhooks.clone(),
         apps: Apps::new(config.apps.clone()),
         limits: config.limits.clone(),
+        in_cluster: config.cluster.is_some(),
         seed: seed()?,
     };
     // One for each lane, a switchboard and its successor, and some that have not said who they are.

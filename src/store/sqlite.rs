@@ -165,6 +165,7 @@ fn write(to: &Transaction<'_>, fact: &Fact) -> rusqlite::Result<()> {
         to.prepare_cached(sql)?.execute(values).map(|_| ())
     };
     match fact {
+        Fact::Anew => to.execute_batch("DELETE FROM told; DELETE FROM letters; DELETE FROM heard;"),
         Fact::Told(channel, subject) => run(
             "INSERT OR IGNORE INTO told (channel, member) VALUES (?, ?)",
             params![channel, member(subject)],

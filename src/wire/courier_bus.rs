@@ -2,20 +2,94 @@
 //! comes from it. Reports carry rising numbers; the courier takes each up once, in their order, and
 //! says up to which it has stored them. A snapshot stands between numbered reports and tells what is
 //! so at that point of the stream.
+//!
+//! In a cluster the courier's memory stands in Redis, which the courier does not know: it says what
+//! is to stand there in `Receipt::Keep`, and is given what stands there in `Report::Given`.
 
 use crate::wire::bus_codec::{Garbled, Reader, Writer};
 
 /// Raised with every change of a message.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
+
+/// What a frame between the two may have beyond `limits.bus_message_bytes`: one request to an endpoint
+/// is as long as the longest message or `BATCH_BYTES`, and a frame of entries has one that is too long.
+pub const FRAME_SURPLUS: usize = 1024 * 1024;
+
+/// One thing in the courier's memory, or that it is no longer there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry<'a> {
+    /// Nothing that stood there before counts.
+    Anew,
+    /// Endpoints are told that the channel is occupied, or that a user is there.
+    Told {
+        channel: &'a str,
+        user_id: Option<&'a str>,
+    },
+    Untold {
+        channel: &'a str,
+        user_id: Option<&'a str>,
+    },
+    /// A request to be made; `letter` is `push/facts::Letter::encode`.
+    Queued { id: u64, letter: &'a [u8] },
+    /// Delivered or given up.
+    Settled { id: u64 },
+    /// What this life of a switchboard has reported up to this number is taken up.
+    Heard { life: u64, sequence: u64 },
+}
+
+impl<'a> Entry<'a> {
+    fn write(&self, to: &mut Writer) {
+        let mut about = |kind, channel: &str, user_id: Option<&str>| {
+            to.u8(kind).text(channel).option(user_id, |to, id| {
+                to.text(id);
+            });
+        };
+        match self {
+            Entry::Told { channel, user_id } => about(1, channel, *user_id),
+            Entry::Untold { channel, user_id } => about(2, channel, *user_id),
+            Entry::Anew => drop(to.u8(0)),
+            Entry::Queued { id, letter } => drop(to.u8(3).u64(*id).bytes(letter)),
+            Entry::Settled { id } => drop(to.u8(4).u64(*id)),
+            Entry::Heard { life, sequence } => drop(to.u8(5).u64(*life).u64(*sequence)),
+        }
+    }
+
+    fn read(from: &mut Reader<'a>) -> Result<Entry<'a>, Garbled> {
+        Ok(match from.u8()? {
+            0 => Entry::Anew,
+            1 => Entry::Told {
+                channel: from.text()?,
+                user_id: from.option(Reader::text)?,
+            },
+            2 => Entry::Untold {
+                channel: from.text()?,
+                user_id: from.option(Reader::text)?,
+            },
+            3 => Entry::Queued {
+                id: from.u64()?,
+                letter: from.bytes()?,
+            },
+            4 => Entry::Settled { id: from.u64()? },
+            5 => Entry::Heard {
+                life: from.u64()?,
+                sequence: from.u64()?,
+            },
+            _ => return Err(Garbled),
+        })
+    }
+}
 
 /// Switchboard to courier. Channels are `ChannelKey`s.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Report<'a> {
     /// Always first; answered with `Receipt::Heard`. `life` tells one switchboard process from the
-    /// next; the numbers of each begin with 1.
+    /// next; the numbers of each begin with 1. `given`: the courier's memory follows, up to `GivenAll`,
+    /// and what it has itself does not count. Otherwise it does, and in a cluster is to be kept as
+    /// a whole.
     Hello {
         version: u32,
         life: u64,
+        given: bool,
     },
     /// A channel is occupied, or a user of a presence channel is there.
     Here {
@@ -45,15 +119,32 @@ pub enum Report<'a> {
     },
     /// Whatever was not named since the begin is not there.
     SnapshotEnds,
+    /// A part of the memory.
+    Given {
+        entries: Vec<Entry<'a>>,
+    },
+    GivenAll,
+    /// What was to be kept last is kept.
+    Kept,
+    /// The courier may send until then, in milliseconds since 1970.
+    Licence {
+        until_ms: u64,
+    },
 }
 
 /// Courier to switchboard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Receipt {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Receipt<'a> {
     /// Up to this number this life's reports are stored.
     Heard { sequence: u64 },
     /// The same, later.
     Stored { sequence: u64 },
+    /// Only in a cluster: these are to be kept there, in one step. The next is said after `Kept`. `whole`:
+    /// with this, all that the courier knows is kept.
+    Keep {
+        entries: Vec<Entry<'a>>,
+        whole: bool,
+    },
 }
 
 impl<'a> Report<'a> {
@@ -67,9 +158,13 @@ impl<'a> Report<'a> {
             to.finish()
         };
         match self {
-            Report::Hello { version, life } => {
+            Report::Hello {
+                version,
+                life,
+                given,
+            } => {
                 let mut to = Writer::new(0);
-                to.u32(*version).u64(*life);
+                to.u32(*version).u64(*life).u8(u8::from(*given));
                 to.finish()
             }
             Report::Here {
@@ -101,6 +196,14 @@ impl<'a> Report<'a> {
                 to.finish()
             }
             Report::SnapshotEnds => Writer::new(6).finish(),
+            Report::Given { entries } => {
+                let mut to = Writer::new(7);
+                to.list(entries, |to, entry| entry.write(to));
+                to.finish()
+            }
+            Report::GivenAll => Writer::new(8).finish(),
+            Report::Kept => Writer::new(9).finish(),
+            Report::Licence { until_ms } => numbered(10, *until_ms),
         }
     }
 
@@ -112,6 +215,7 @@ impl<'a> Report<'a> {
             0 => Report::Hello {
                 version: from.u32()?,
                 life: from.u64()?,
+                given: from.u8()? != 0,
             },
             1 => Report::Here {
                 sequence: from.u64()?,
@@ -135,6 +239,14 @@ impl<'a> Report<'a> {
                 users: from.list(Reader::text)?,
             },
             6 => Report::SnapshotEnds,
+            7 => Report::Given {
+                entries: from.list(Entry::read)?,
+            },
+            8 => Report::GivenAll,
+            9 => Report::Kept,
+            10 => Report::Licence {
+                until_ms: from.u64()?,
+            },
             _ => return Err(Garbled),
         };
         from.end()?;
@@ -152,43 +264,75 @@ impl<'a> Report<'a> {
     }
 }
 
-impl Receipt {
+impl<'a> Receipt<'a> {
     /// One frame.
     pub fn encode(&self) -> Vec<u8> {
-        let (kind, sequence) = match self {
-            Receipt::Heard { sequence } => (0, sequence),
-            Receipt::Stored { sequence } => (1, sequence),
-        };
-        let mut to = Writer::new(kind);
-        to.u64(*sequence);
-        to.finish()
+        match self {
+            Receipt::Heard { sequence } => numbered(0, *sequence),
+            Receipt::Stored { sequence } => numbered(1, *sequence),
+            Receipt::Keep { entries, whole } => {
+                let mut to = Writer::new(2);
+                to.u8(u8::from(*whole));
+                to.list(entries, |to, entry| entry.write(to));
+                to.finish()
+            }
+        }
     }
 
     /// Reads one frame, length field included.
-    pub fn decode(frame: &[u8]) -> Result<Receipt, Garbled> {
+    pub fn decode(frame: &'a [u8]) -> Result<Receipt<'a>, Garbled> {
         let (kind, mut from) = Reader::new(frame)?;
-        let sequence = from.u64()?;
+        let from = &mut from;
+        let receipt = match kind {
+            0 => Receipt::Heard {
+                sequence: from.u64()?,
+            },
+            1 => Receipt::Stored {
+                sequence: from.u64()?,
+            },
+            2 => Receipt::Keep {
+                whole: from.u8()? != 0,
+                entries: from.list(Entry::read)?,
+            },
+            _ => return Err(Garbled),
+        };
         from.end()?;
-        match kind {
-            0 => Ok(Receipt::Heard { sequence }),
-            1 => Ok(Receipt::Stored { sequence }),
-            _ => Err(Garbled),
-        }
+        Ok(receipt)
     }
+}
+
+fn numbered(kind: u8, number: u64) -> Vec<u8> {
+    let mut to = Writer::new(kind);
+    to.u64(number);
+    to.finish()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn entries() -> Vec<Entry<'static>> {
+        let (channel, user_id) = ("a/presence-x", Some("u"));
+        let (sequence, id, letter) = (7, 8, b"letter");
+        vec![
+            Entry::Anew,
+            Entry::Told { channel, user_id },
+            Entry::Untold { channel, user_id },
+            Entry::Queued { id, letter },
+            Entry::Settled { id },
+            Entry::Heard { life: 3, sequence },
+        ]
+    }
+
     #[test]
     fn every_message_survives_the_trip_and_no_part_of_one_is_a_message() {
         let (channel, user_id) = ("a/presence-x", Some("u"));
-        let sequence = 7;
+        let (sequence, entries) = (7, entries());
         let reports = [
             Report::Hello {
                 version: VERSION,
                 life: 9,
+                given: true,
             },
             Report::Here {
                 sequence,
@@ -212,6 +356,12 @@ mod tests {
                 users: vec!["u", "v"],
             },
             Report::SnapshotEnds,
+            Report::Given {
+                entries: entries.clone(),
+            },
+            Report::GivenAll,
+            Report::Kept,
+            Report::Licence { until_ms: 5 },
         ];
         for report in reports {
             let frame = report.encode();
@@ -220,7 +370,12 @@ mod tests {
                 assert!(Report::decode(&frame[..cut]).is_err(), "cut at {cut}");
             }
         }
-        for receipt in [Receipt::Heard { sequence }, Receipt::Stored { sequence }] {
+        let whole = true;
+        for receipt in [
+            Receipt::Heard { sequence },
+            Receipt::Stored { sequence },
+            Receipt::Keep { entries, whole },
+        ] {
             let frame = receipt.encode();
             assert_eq!(Receipt::decode(&frame), Ok(receipt));
             assert!(Receipt::decode(&frame[..frame.len() - 1]).is_err());

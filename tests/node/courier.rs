@@ -17,18 +17,32 @@ use lineman::wire::target::Target;
 
 use crate::hand::Hand;
 
-const ROOM: &str = "a/presence-x";
-const URL: &str = "https://b.example/";
-const FINE: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+pub const ROOM: &str = "a/presence-x";
+pub const URL: &str = "https://b.example/";
+pub const FINE: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 
-struct Post {
-    hand: Hand<Courier>,
-    link: ConnId,
+pub struct Post {
+    pub hand: Hand<Courier>,
+    pub link: ConnId,
 }
 
 impl Post {
     /// A courier that remembers this, and has heard Hello of this life.
     fn new(memory: Memory, life: u64) -> Post {
+        let mut post = Post::started(false);
+        post.hear(&Report::Hello {
+            version: VERSION,
+            life,
+            given: false,
+        });
+        assert_eq!(post.hand.take(post.link), b"", "it remembers nothing yet");
+        assert_eq!(post.asked(), Some(StoreRequest::Load));
+        post.reply(StoreReply::Loaded(memory));
+        post
+    }
+
+    /// A courier with a link, over which nobody has greeted.
+    pub fn started(in_cluster: bool) -> Post {
         let app = App {
             id: "a".into(),
             keys: vec![AppKey::new("k".into(), Secret::new("s".into()))],
@@ -55,30 +69,23 @@ impl Post {
             webhooks: vec![webhook],
             apps: Apps::new(vec![app]),
             limits: Limits::default(),
+            in_cluster,
             seed: [9; 16],
         }));
         let link = hand.open(Origin::Link);
-        let mut post = Post { hand, link };
-        post.hear(&Report::Hello {
-            version: VERSION,
-            life,
-        });
-        assert_eq!(post.hand.take(link), b"", "it remembers nothing yet");
-        assert_eq!(post.asked(), Some(StoreRequest::Load));
-        post.reply(StoreReply::Loaded(memory));
-        post
+        Post { hand, link }
     }
 
-    fn hear(&mut self, report: &Report<'_>) {
+    pub fn hear(&mut self, report: &Report<'_>) {
         self.hand.receive(self.link, &report.encode());
     }
 
     /// What the store was asked.
-    fn asked(&mut self) -> Option<StoreRequest> {
+    pub fn asked(&mut self) -> Option<StoreRequest> {
         self.hand.node.store_request()
     }
 
-    fn reply(&mut self, reply: StoreReply) {
+    pub fn reply(&mut self, reply: StoreReply) {
         let now = self.hand.now;
         self.hand.node.stored(reply, now);
         self.hand.pass(Duration::ZERO);
@@ -93,7 +100,7 @@ impl Post {
         bodies(&facts)
     }
 
-    fn here(&mut self, sequence: u64, user_id: Option<&str>) {
+    pub fn here(&mut self, sequence: u64, user_id: Option<&str>) {
         let channel = ROOM;
         self.hear(&Report::Here {
             sequence,
@@ -102,14 +109,18 @@ impl Post {
         });
     }
 
-    fn receipts(&mut self) -> Vec<Receipt> {
+    fn receipts(&mut self) -> Vec<Receipt<'static>> {
         let frames = self.hand.take_frames(self.link);
-        let read = |frame: &Vec<u8>| Receipt::decode(frame).expect("a receipt");
+        let read = |frame: &Vec<u8>| match Receipt::decode(frame).expect("a receipt") {
+            Receipt::Heard { sequence } => Receipt::Heard { sequence },
+            Receipt::Stored { sequence } => Receipt::Stored { sequence },
+            Receipt::Keep { .. } => panic!("there is no cluster"),
+        };
         frames.iter().map(read).collect()
     }
 
     /// The dial it wants, established.
-    fn connect(&mut self) -> ConnId {
+    pub fn connect(&mut self) -> ConnId {
         let outputs = self.hand.take_outputs();
         let dial = outputs.iter().find_map(|output| match output {
             Output::Dial(peer @ Peer::Outside(_)) => Some(*peer),
@@ -283,9 +294,12 @@ fn the_last_words_of_a_dead_switchboard_do_not_drown_the_next_one() {
     let dead = post.hand.open(Origin::Link);
     let next = post.hand.open(Origin::Link);
     for (link, life) in [(next, 3), (dead, 2)] {
-        let version = VERSION;
-        post.hand
-            .receive(link, &Report::Hello { version, life }.encode());
+        let hello = Report::Hello {
+            version: VERSION,
+            life,
+            given: false,
+        };
+        post.hand.receive(link, &hello.encode());
     }
     post.hand.hang_up(dead);
     post.link = next;

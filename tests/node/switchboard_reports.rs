@@ -52,11 +52,12 @@ fn reports(board: &mut Board, courier: ConnId) -> Vec<String> {
         Report::SnapshotBegins => "[".to_string(),
         Report::Present { channel, users } => format!("{channel} {users:?}"),
         Report::SnapshotEnds => "]".to_string(),
+        other => panic!("{other:?} is for a cluster"),
     };
     frames.iter().map(read).collect()
 }
 
-fn receipt(board: &mut Board, courier: ConnId, receipt: Receipt) {
+fn receipt(board: &mut Board, courier: ConnId, receipt: Receipt<'_>) {
     board.hand.receive(courier, &receipt.encode());
 }
 

@@ -19,6 +19,8 @@ pub struct Redis {
     dir: TempDir,
     port: u16,
     password: Option<&'static str>,
+    /// Certificate and key of `localhost`, as PEM; without TLS, none.
+    identity: Option<(String, String)>,
     child: Option<Child>,
 }
 
@@ -28,12 +30,22 @@ impl Redis {
     }
 
     pub fn with_password(password: Option<&'static str>) -> Redis {
+        Redis::with(password, None)
+    }
+
+    /// One that speaks TLS alone, with this certificate and key of `localhost`.
+    pub fn with_tls(identity: (String, String)) -> Redis {
+        Redis::with(None, Some(identity))
+    }
+
+    fn with(password: Option<&'static str>, identity: Option<(String, String)>) -> Redis {
         // A port that was free a moment ago.
         let port = TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr());
         let mut redis = Redis {
             dir: TempDir::new().expect("a directory"),
             port: port.expect("a free port").port(),
             password,
+            identity,
             child: None,
         };
         redis.run();
@@ -46,7 +58,7 @@ impl Redis {
             let mut command = Command::new(program);
             command.args(["--bind", "127.0.0.1", "--appendonly", "yes"]);
             command.args(["--appendfsync", "always", "--save", ""]);
-            command.args(["--port", &self.port.to_string()]);
+            command.args(self.port_words());
             command.arg("--dir").arg(self.dir.path());
             if let Some(password) = self.password {
                 command.args(["--requirepass", password]);
@@ -55,14 +67,47 @@ impl Redis {
             command.spawn().ok()
         });
         self.child = Some(child.expect("tests/setup installs redis-server"));
+        if self.identity.is_some() {
+            let address = ("127.0.0.1", self.port);
+            return wait_until("Redis listens", || TcpStream::connect(address).is_ok());
+        }
         wait_until("Redis answers", || {
             let answer = self.ask(&["PING"]);
             answer.is_some_and(|it| it.contains("PONG") || it.contains("NOAUTH"))
         });
     }
 
+    fn port_words(&self) -> Vec<String> {
+        let port = self.port.to_string();
+        let Some((certificate, key)) = &self.identity else {
+            return vec!["--port".into(), port];
+        };
+        let file = |name: &str, text: &str| {
+            let path = self.dir.path().join(name);
+            std::fs::write(&path, text).expect("written");
+            path.to_str().expect("text").to_string()
+        };
+        let (certificate, key) = (file("redis.pem", certificate), file("redis.key", key));
+        let words = [
+            "--port",
+            "0",
+            "--tls-port",
+            &port,
+            "--tls-auth-clients",
+            "no",
+        ];
+        let files = ["--tls-cert-file", &certificate, "--tls-key-file", &key];
+        let mut words: Vec<&str> = words.into_iter().chain(files).collect();
+        // Only asked for by Redis, since it checks nobody.
+        words.extend(["--tls-ca-cert-file", &certificate]);
+        words.into_iter().map(str::to_owned).collect()
+    }
+
     pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+        match self.identity {
+            None => format!("redis://127.0.0.1:{}", self.port),
+            Some(_) => format!("rediss://localhost:{}", self.port),
+        }
     }
 
     /// SIGKILL.

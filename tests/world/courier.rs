@@ -1,7 +1,9 @@
 //! What a courier deals with, as models: a disk that keeps what was committed and loses what was not,
 //! and servers that receive webhooks and fail in every way that servers fail.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::time::Duration;
 
 use lineman::app::apps::Apps;
@@ -24,6 +26,8 @@ use super::{APP_ID, World};
 pub struct Outside {
     pub disk: Disk,
     pub receivers: Vec<Receiver>,
+    /// How many requests have arrived anywhere.
+    arrivals: Rc<Cell<u64>>,
     /// Which receiver a connection leads to, and what of a request has come.
     conns: BTreeMap<usize, (usize, Vec<u8>)>,
     next_conn: usize,
@@ -41,6 +45,8 @@ pub struct Told {
     pub body: String,
     /// Whether the sender was told, with a 200, that it has arrived.
     pub fine: bool,
+    /// How many had arrived before, wherever they came from.
+    pub place: u64,
 }
 
 impl Outside {
@@ -53,8 +59,17 @@ impl Outside {
         Outside {
             disk: Disk::default(),
             receivers: (0..receivers).map(receiver).collect(),
+            arrivals: Rc::default(),
             conns: BTreeMap::new(),
             next_conn: 0,
+        }
+    }
+
+    /// The same endpoints as another server has.
+    pub fn beside(other: &Outside) -> Outside {
+        Outside {
+            arrivals: Rc::clone(&other.arrivals),
+            ..Outside::new(other.receivers.len())
         }
     }
 
@@ -82,11 +97,17 @@ impl Outside {
         Watched::from([(APP_ID.to_string(), kinds.collect())])
     }
 
-    pub fn courier(&self, apps: Apps, limits: Limits, seed: [u8; 16]) -> Box<dyn Node> {
+    pub fn courier(
+        &self,
+        (apps, limits): (Apps, Limits),
+        in_cluster: bool,
+        seed: [u8; 16],
+    ) -> Box<dyn Node> {
         Box::new(Courier::new(CourierOptions {
             webhooks: self.webhooks(),
             apps,
             limits,
+            in_cluster,
             seed,
         }))
     }
@@ -141,6 +162,11 @@ impl Disk {
 
     fn keep(&mut self, fact: &Fact) {
         match fact.clone() {
+            Fact::Anew => {
+                self.told.clear();
+                self.letters.clear();
+                self.heard = None;
+            }
             Fact::Told(key, subject) => {
                 self.told.insert((key, subject), ());
             }
@@ -230,7 +256,9 @@ impl World {
         let manner = if trouble { self.dice.below(5) } else { 5 };
         if manner >= 2 {
             let fine = manner == 5;
-            receiver.requests.push(Told { body, fine });
+            let place = outside.arrivals.get();
+            outside.arrivals.set(place + 1);
+            receiver.requests.push(Told { body, fine, place });
         }
         match manner {
             0 => self.write_outside(conn, "HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n"),

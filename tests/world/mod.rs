@@ -4,11 +4,13 @@
 #![allow(dead_code)] // each test program uses its part
 
 pub mod apps;
+pub mod belief;
 pub mod client;
 pub mod courier;
 mod pipes;
 pub mod reader;
 pub mod redis;
+mod streams;
 pub mod view;
 
 use std::collections::BTreeMap;
@@ -117,10 +119,10 @@ impl World {
     pub fn in_cluster(
         server: (usize, Limits),
         seed: u64,
-        redis: redis::Shared,
-        number: usize,
+        (redis, number): (redis::Shared, usize),
+        outside: Option<Outside>,
     ) -> World {
-        World::made(server, seed, true, None, Some((redis, number)))
+        World::made(server, seed, true, outside, Some((redis, number)))
     }
 
     fn made(
@@ -203,7 +205,8 @@ impl World {
     fn node(&self, index: usize, id: LinkId, seed: [u8; 16]) -> Box<dyn Node> {
         if index == self.courier() {
             let outside = self.outside.as_ref().expect("a world with webhooks");
-            return outside.courier(self.apps(), self.limits.clone(), seed);
+            let in_cluster = self.redis.is_some();
+            return outside.courier((self.apps(), self.limits.clone()), in_cluster, seed);
         }
         if index == self.switchboard() {
             let living = self.processes.iter().flatten().map(|it| it.id);
@@ -432,7 +435,7 @@ impl World {
                     }
                     self.close_conn(index, conn);
                 }
-                Some(Output::Dial(Peer::Outside(dial))) if self.redis.is_some() => {
+                Some(Output::Dial(Peer::Outside(dial))) if index == self.workers => {
                     self.dial_redis(index, dial);
                 }
                 Some(Output::Dial(Peer::Outside(dial))) => self.dial_outside(index, dial),
@@ -498,6 +501,12 @@ impl World {
                 return;
             }
         }
+    }
+
+    /// Lets time pass for a server that is stopped.
+    pub fn skip(&mut self, duration: Duration) {
+        self.now.moment = self.now.moment + duration;
+        self.now.unix_ms += duration.as_millis() as u64;
     }
 
     /// Tells every process whose deadline has come.

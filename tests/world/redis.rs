@@ -3,7 +3,7 @@
 //! its connections, and lose its data.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use lineman::wire::target::Target;
 
 use super::World;
 use super::pipes::End;
+use super::streams::History;
 
 /// Of a server of the simulation.
 pub const LEASE: Duration = Duration::from_secs(6);
@@ -51,35 +52,51 @@ pub struct Redis {
     pub paused: bool,
     peers: BTreeMap<Peerage, Peering>,
     leases: BTreeMap<String, Moment>,
+    /// Which world a server was that had a lease.
+    homes: BTreeMap<String, usize>,
     servers: BTreeSet<String>,
     channels: BTreeMap<String, BTreeMap<String, Holding>>,
     cache: BTreeMap<String, (Vec<u8>, Moment)>,
-    histories: BTreeMap<String, History>,
+    pub(super) histories: BTreeMap<String, History>,
     muted: BTreeSet<String>,
+    /// Who tells webhooks, and what is remembered of that: names of keys without prefix.
+    teller: String,
+    told: BTreeSet<String>,
+    letters: BTreeMap<String, Vec<u8>>,
+    heard: Option<String>,
+    /// What waits for whoever tells.
+    news: Vec<Vec<u8>>,
 }
 
-/// Of one channel.
-#[derive(Default)]
-struct History {
-    epoch: String,
-    offset: u64,
-    /// When, in milliseconds, and the message.
-    events: VecDeque<(u128, Vec<u8>)>,
-}
-
-fn bulk(bytes: &[u8]) -> Vec<u8> {
+pub(super) fn bulk(bytes: &[u8]) -> Vec<u8> {
     [format!("${}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat()
 }
 
-fn list(parts: &[Vec<u8>]) -> Vec<u8> {
+pub(super) fn list(parts: &[Vec<u8>]) -> Vec<u8> {
     [format!("*{}\r\n", parts.len()).into_bytes(), parts.concat()].concat()
 }
 
-fn int(number: i64) -> Vec<u8> {
+pub(super) fn int(number: i64) -> Vec<u8> {
     format!(":{number}\r\n").into_bytes()
 }
 
 const NIL: &[u8] = b"_\r\n";
+
+/// What those hear who listen to all channels of an app.
+fn within(key: &str, message: &[u8]) -> (String, Vec<u8>) {
+    let app = key.split_once('/').expect("a key").0;
+    let message = [key.as_bytes(), b" ", message].concat();
+    (format!("lineman:in:{app}"), message)
+}
+
+/// A page of a scan: so many from the cursor on, and the next cursor. A thing may have several parts.
+fn page(all: &[Vec<Vec<u8>>], cursor: &str, count: usize) -> Vec<u8> {
+    let from: usize = cursor.parse().expect("a cursor");
+    let to = (from + count).min(all.len());
+    let next = if to < all.len() { to } else { 0 };
+    let cursor = bulk(next.to_string().as_bytes());
+    list(&[cursor, list(&all[from.min(to)..to].concat())])
+}
 
 impl Redis {
     /// Ends all connections.
@@ -95,6 +112,25 @@ impl Redis {
         self.channels.clear();
         self.cache.clear();
         self.histories.clear();
+        self.teller.clear();
+        self.told.clear();
+        self.letters.clear();
+        self.heard = None;
+        self.news.clear();
+    }
+
+    /// The id of whoever tells webhooks, and in which world it lives.
+    pub fn teller(&self) -> &str {
+        &self.teller
+    }
+
+    pub fn teller_world(&self) -> Option<usize> {
+        self.homes.get(&self.teller).copied()
+    }
+
+    /// How many are remembered to be told, and requests that are not settled.
+    pub fn remembered(&self) -> (usize, usize) {
+        (self.told.len(), self.letters.len())
     }
 
     /// Channels in which somebody holds something.
@@ -159,6 +195,7 @@ impl Redis {
                     .1
                     .to_string();
                 let until = self.now + Duration::from_millis(text(4).parse().expect("a time"));
+                self.homes.insert(server.clone(), from.0);
                 self.leases.insert(server, until);
                 ok()
             }
@@ -179,6 +216,8 @@ impl Redis {
                     .flat_map(|it| [bulk(it.as_bytes()), counted(it)]);
                 list(&pairs.collect::<Vec<_>>())
             }
+            "GET" | "SSCAN" | "HSCAN" => self.remember(parts),
+            "PUBLISH" => return (int(1), vec![(text(1), parts[2].to_vec())]),
             "EVALSHA" => {
                 let script = text(1).parse::<usize>().expect("a digest of ours");
                 return self.run(script, &parts[4..]);
@@ -186,6 +225,24 @@ impl Redis {
             other => panic!("{other} is not modelled"),
         };
         (answer, Vec::new())
+    }
+
+    /// A part of what is remembered of webhooks.
+    fn remember(&self, parts: &[&[u8]]) -> Vec<u8> {
+        let cursor = || std::str::from_utf8(parts[2]).expect("a cursor");
+        match (parts[0], &self.heard) {
+            (b"SSCAN", _) => {
+                let told = self.told.iter().map(|it| vec![bulk(it.as_bytes())]);
+                page(&told.collect::<Vec<_>>(), cursor(), 3)
+            }
+            (b"HSCAN", _) => {
+                let letters = self.letters.iter();
+                let pairs = letters.map(|(id, it)| vec![bulk(id.as_bytes()), bulk(it)]);
+                page(&pairs.collect::<Vec<_>>(), cursor(), 2)
+            }
+            (_, Some(heard)) => bulk(heard.as_bytes()),
+            (_, None) => NIL.to_vec(),
+        }
     }
 
     fn has_lease(&self, server: &str) -> bool {
@@ -216,15 +273,25 @@ impl Redis {
         let text = |index: usize| String::from_utf8(arguments[index].to_vec()).expect("text");
         let on = |key: &str| format!("lineman:on:{key}");
         let is = |one: Script| script == one as usize;
-        let fenced = is(Script::Hold) || is(Script::Tell) || is(Script::Renew);
+        let keeps = is(Script::Keep) || is(Script::News);
+        let fenced = is(Script::Hold) || is(Script::Tell) || is(Script::Renew) || keeps;
+        let deposed = keeps && self.teller != text(0);
         let muted = is(Script::Tell) && self.muted.contains(&text(0));
-        if fenced && (muted || !self.has_lease(&text(0))) {
+        if fenced && (deposed || muted || !self.has_lease(&text(0))) {
             return (b"-LOST the lease is gone\r\n".to_vec(), Vec::new());
         }
         let mut told = Vec::new();
         let answer = if is(Script::Hold) {
             self.hold(arguments);
             told.push((on(&text(1)), arguments[2].to_vec()));
+            told.push(within(&text(1), arguments[2]));
+            int(1)
+        } else if is(Script::News) {
+            let most = text(1).parse::<usize>().expect("a number");
+            let taken = self.news.drain(..most.min(self.news.len()));
+            list(&taken.map(|it| bulk(&it)).collect::<Vec<_>>())
+        } else if keeps {
+            self.keep(&arguments[1..]);
             int(1)
         } else if is(Script::Tell) {
             self.tell(arguments, &mut told)
@@ -232,15 +299,15 @@ impl Redis {
             let milliseconds = text(1).parse().expect("a time");
             self.leases
                 .insert(text(0), self.now + Duration::from_millis(milliseconds));
+            let before = self.elect(&text(0), &text(2));
+            let mut answer = vec![bulk(self.teller.as_bytes()), bulk(before.as_bytes())];
             let lost = self.servers.iter().filter(|it| !self.has_lease(it));
-            list(&lost.map(|it| bulk(it.as_bytes())).collect::<Vec<_>>())
+            answer.extend(lost.map(|it| bulk(it.as_bytes())));
+            list(&answer)
         } else if is(Script::Look) {
             self.look(&text(0), &text(1))
         } else if is(Script::Turn) {
-            let history = self.histories.get_mut(&text(0));
-            if let Some(history) = history.filter(|it| it.epoch == text(1)) {
-                history.epoch = text(2);
-            }
+            self.turn(&text(0), &text(1), &text(2));
             int(1)
         } else if is(Script::Glance) {
             let counted = self.counted(&text(0)).unwrap_or(NIL.to_vec());
@@ -255,14 +322,17 @@ impl Redis {
     fn tell(&mut self, arguments: &[&[u8]], told: &mut Vec<(String, Vec<u8>)>) -> Vec<u8> {
         let mut positions = Vec::new();
         for part in arguments[4..].chunks_exact(3) {
-            let key = String::from_utf8(part[0].to_vec()).expect("a key");
-            // What a client sent is not kept.
-            let keep = std::str::from_utf8(part[1]).expect("text");
-            let keep: u64 = match keep {
-                "c" => 0,
-                time => time.parse().expect("a time"),
-            };
-            if keep > 0 {
+            let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("text");
+            let (key, keep) = (text(part[0]), text(part[1]));
+            if keep == "c" || keep == "n" {
+                let (on, message) = within(&key, arguments[1]);
+                let heard = self.peers.values().any(|it| it.channels.contains(&on));
+                if keep == "n" && !heard {
+                    self.news.push(message.clone());
+                }
+                told.push((on, message));
+            } else if keep != "0" {
+                let keep = keep.parse().expect("milliseconds");
                 let until = self.now + Duration::from_millis(keep);
                 let event = (arguments[1].to_vec(), until);
                 self.cache.insert(key.clone(), event);
@@ -291,61 +361,42 @@ impl Redis {
         let [message, left] = self.cached(key);
         let mut parts = vec![servers, message, left];
         if !epoch.is_empty() {
-            parts.extend(self.remembered(key, epoch));
+            parts.extend(self.past(key, epoch));
         }
         list(&parts)
     }
 
-    fn history(&mut self, key: &str, epoch: &str) -> &mut History {
-        let history = self.histories.entry(key.to_string()).or_default();
-        if history.epoch.is_empty() {
-            history.epoch = epoch.to_string();
-        }
-        history
-    }
-
-    /// The event's position as it is answered, and the message with it.
-    fn place(&mut self, key: &str, rule: &[u8], arguments: &[&[u8]]) -> (String, Vec<u8>) {
-        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("text");
-        let (message, number, epoch) = (arguments[1], text(arguments[2]), text(arguments[3]));
-        let rule: Vec<u128> = text(rule)
-            .split(' ')
-            .map(|it| it.parse().expect("a number"))
-            .collect();
-        let now = u128::from(self.now.as_micros() / 1000);
-        let history = self.history(key, &epoch);
-        history.offset += 1;
-        let position = format!("{}{:016x}", history.epoch, history.offset);
-        let place = format!("P{}{position}{number}", text(&message[1..26]));
-        let placed = [place.as_bytes(), &message[26..]].concat();
-        history.events.push_back((now, placed.clone()));
-        let is_over = |history: &History| {
-            let bytes: usize = history.events.iter().map(|(_, event)| event.len()).sum();
-            let old = history
-                .events
-                .front()
-                .is_some_and(|(at, _)| at + rule[1] <= now);
-            old || history.events.len() as u128 > rule[0] || bytes as u128 > rule[2]
+    /// Whom the teller's key named before.
+    fn elect(&mut self, server: &str, stance: &str) -> String {
+        let before = self.teller.clone();
+        let life = |id: &str| id.split_once('.').map(|(life, _)| life.to_string());
+        let free = match before.is_empty() {
+            true => stance == "2",
+            false => life(&before) == life(server) || !self.has_lease(&before),
         };
-        while history.events.len() > 1 && is_over(history) {
-            history.events.pop_front();
+        if stance != "0" && free {
+            self.teller = server.to_string();
         }
-        (position, placed)
+        before
     }
 
-    /// The last four parts of a look.
-    fn remembered(&mut self, key: &str, epoch: &str) -> [Vec<u8>; 4] {
-        let now = self.now.as_micros() / 1000;
-        let history = self.history(key, epoch);
-        let events = history.events.iter();
-        let events =
-            events.map(|(at, event)| list(&[bulk(at.to_string().as_bytes()), bulk(event)]));
-        [
-            bulk(history.epoch.as_bytes()),
-            int(history.offset as i64),
-            bulk(now.to_string().as_bytes()),
-            list(&events.collect::<Vec<_>>()),
-        ]
+    fn keep(&mut self, arguments: &[&[u8]]) {
+        for change in arguments.chunks_exact(3) {
+            let about = String::from_utf8(change[1].to_vec()).expect("text");
+            match change[0] {
+                b"A" => {
+                    self.told.clear();
+                    self.letters.clear();
+                    self.heard = None;
+                }
+                b"T" => drop(self.told.insert(about)),
+                b"U" => drop(self.told.remove(&about)),
+                b"Q" => drop(self.letters.insert(about, change[2].to_vec())),
+                b"S" => drop(self.letters.remove(&about)),
+                b"H" => self.heard = Some(about),
+                other => panic!("{other:?} is no change"),
+            }
+        }
     }
 
     fn hold(&mut self, arguments: &[&[u8]]) {
@@ -391,6 +442,7 @@ impl Redis {
                 self.channels.remove(key);
             }
             let message = format!("G{server}").into_bytes();
+            told.push(within(key, &message));
             told.push((format!("lineman:on:{key}"), message));
         }
         let left = held.len().saturating_sub(2);

@@ -7,7 +7,6 @@ use crate::base::ids::{ConnId, DialId};
 use crate::base::now::Now;
 use crate::node::courier::{Courier, Talk};
 use crate::node::{Ending, Output, Peer};
-use crate::push::facts::Fact;
 use crate::push::lanes::{Fate, LaneId};
 use crate::push::webhook;
 use crate::session::caller::CallerStep;
@@ -29,8 +28,11 @@ impl Courier {
         self.outputs.push_back(Output::Dial(Peer::Outside(dial)));
     }
 
-    /// Sends the lane's first letter.
+    /// Sends the lane's first letter, unless the time for that is over.
     pub(super) fn ask(&mut self, lane: LaneId, conn: ConnId, now: Now) {
+        if !self.may_send(now) {
+            return self.lanes.withdraw(lane);
+        }
         let hook = &self.webhooks[lane.hook];
         let (Some(letter), Some(app)) = (self.lanes.front(lane), self.apps.by_id(&hook.app_id))
         else {
@@ -108,14 +110,17 @@ impl Courier {
 
     fn settle(&mut self, lane: LaneId, arrived: bool, now: Now) {
         let hook = &self.webhooks[lane.hook];
+        let Some(letter) = self.lanes.front(lane).cloned() else {
+            return;
+        };
         let dice = &mut self.dice;
         match self.lanes.settle(lane, hook, arrived, dice, now) {
-            Some(Fate::Settled(id)) => self.facts.push(Fact::Settled(id)),
-            Some(Fate::GivenUp(id)) => {
+            Some(Fate::Settled) => self.note_settled(letter),
+            Some(Fate::GivenUp) => {
                 let target = hook.target.to_string();
                 log::error!(url = target.as_str(); "a webhook is given up");
                 self.counters.webhooks_given_up += 1;
-                self.facts.push(Fact::Settled(id));
+                self.note_settled(letter);
             }
             Some(Fate::Again) | None => {}
         }

@@ -7,6 +7,7 @@
 //! fails keeps nobody waiting but its own lane.
 
 mod calls;
+mod memory;
 mod reports;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -20,6 +21,7 @@ use crate::base::dice::Dice;
 use crate::base::ids::{ConnId, DialId};
 use crate::base::limits::Limits;
 use crate::base::now::{Moment, Now};
+use crate::node::courier::memory::{Batch, Offer, Office};
 use crate::node::lines::Lines;
 use crate::node::{Ending, Node, Origin, Output, Peer};
 use crate::push::facts::{Fact, Memory, StoreReply, StoreRequest};
@@ -30,6 +32,7 @@ use crate::session::caller::Caller;
 use crate::session::link::next_frame;
 use crate::wire::bus_codec::Garbled;
 use crate::wire::control::{Order, Report as ToMaster};
+use crate::wire::courier_bus::FRAME_SURPLUS;
 use crate::wire::target::Target;
 
 /// After the store has failed.
@@ -42,6 +45,8 @@ pub struct CourierOptions {
     pub webhooks: Vec<Webhook>,
     pub apps: Apps,
     pub limits: Limits,
+    /// What is to be told stands in the cluster too, and is told while that wants it.
+    pub in_cluster: bool,
     /// From the operating system's entropy.
     pub seed: [u8; 16],
 }
@@ -69,9 +74,11 @@ enum Storing {
     Loading,
     Idle,
     /// These facts are.
-    Busy(Arc<Vec<Fact>>),
+    Busy(Batch),
     /// They could not be kept; when to try again.
-    Failed(Arc<Vec<Fact>>, Moment),
+    Failed(Batch, Moment),
+    /// They are on the disk; the cluster is to keep them too.
+    Keeping(Batch),
 }
 
 /// What the present switchboard has reported.
@@ -97,8 +104,9 @@ pub struct Courier {
     outputs: VecDeque<Output>,
     /// The link that is heard.
     switchboard: Option<ConnId>,
-    /// A Hello that came before the store had loaded.
-    early: Option<(ConnId, u64)>,
+    /// The one that is to be heard as soon as it can be.
+    offer: Option<Offer>,
+    office: Office,
     master: Option<ConnId>,
     heard: Heard,
     truth: Truth,
@@ -122,6 +130,7 @@ impl Courier {
             webhooks,
             apps,
             limits,
+            in_cluster,
             seed,
         } = options;
         Courier {
@@ -135,7 +144,8 @@ impl Courier {
             places: 0,
             outputs: VecDeque::from([Output::AskStore]),
             switchboard: None,
-            early: None,
+            offer: None,
+            office: Office::new(in_cluster),
             master: None,
             heard: Heard::default(),
             truth: Truth::default(),
@@ -190,43 +200,29 @@ impl Courier {
     fn loaded(&mut self, memory: Memory, now: Now) {
         self.storing = Storing::Idle;
         self.truth = Truth::new(memory.told);
-        if let Some((life, sequence)) = memory.heard {
-            self.heard = Heard {
-                life,
-                taken: sequence,
-                committing: sequence,
-                receipted: sequence,
-            };
-        }
+        self.take_heard(memory.heard);
         for letter in memory.letters {
-            self.last_letter = letter.id;
-            let mut hooks = self.webhooks.iter();
-            let hook = hooks.position(|it| it.app_id == letter.app_id && it.url == letter.url);
-            match hook {
-                Some(hook) => self.lanes.put(hook, Arc::new(letter)),
-                None => {
-                    self.counters.webhooks_given_up += 1;
-                    self.facts.push(Fact::Settled(letter.id));
-                }
-            }
+            self.place(Arc::new(letter));
         }
         log::info!(waiting = self.lanes.waiting(); "what was stored is there");
         if let Some(master) = self.master {
             self.tell_master(master, &ToMaster::Ready);
-        }
-        if let Some((conn, life)) = self.early.take() {
-            self.welcome(conn, life);
         }
         self.go_on(now);
     }
 
     /// Begins whatever can begin: a commit, receipts, requests.
     fn go_on(&mut self, now: Now) {
-        while let Some((key, subject)) = self.truth.next_due(now.moment) {
+        self.take_up();
+        while self.is_in_office()
+            && let Some((key, subject)) = self.truth.next_due(now.moment)
+        {
             self.tell_gone(&key, subject);
         }
         self.commit(now);
-        while let Some(lane) = self.lanes.next_ready(now.moment) {
+        while self.may_send(now)
+            && let Some(lane) = self.lanes.next_ready(now.moment)
+        {
             self.call(lane, now);
         }
     }
@@ -238,7 +234,8 @@ impl Courier {
                 Some(Talk::Endpoint(..)) => return self.read_answer(conn, inbox, now),
                 Some(_) => {}
             }
-            let taken = match next_frame(inbox, self.limits.bus_message_bytes) {
+            let bytes_max = self.limits.bus_message_bytes + FRAME_SURPLUS;
+            let taken = match next_frame(inbox, bytes_max) {
                 Ok(None) => return,
                 Ok(Some(frame)) => self.take_frame(conn, frame, now),
                 Err(garbled) => Err(garbled),
@@ -279,9 +276,7 @@ impl Courier {
                 self.take_step(lane, &step, now);
             }
         }
-        if self.early.is_some_and(|(early, _)| early == conn) {
-            self.early = None;
-        }
+        self.offer.take_if(|offer| offer.conn == conn);
         true
     }
 }
@@ -302,7 +297,10 @@ impl Node for Courier {
         let (lane, bytes_max) = match &talk {
             // One letter at a time, and that is bounded.
             Talk::Endpoint(lane, _) => (Some(*lane), usize::MAX / 2),
-            _ => (None, LINK_BYTES),
+            _ => {
+                let keep = self.limits.bus_message_bytes + FRAME_SURPLUS;
+                (None, LINK_BYTES + keep)
+            }
         };
         let leftover = Vec::new();
         let place = self.places;
@@ -379,10 +377,17 @@ impl Node for Courier {
     fn stored(&mut self, reply: StoreReply, now: Now) {
         match (reply, std::mem::replace(&mut self.storing, Storing::Idle)) {
             (StoreReply::Loaded(memory), _) => self.loaded(memory, now),
-            (StoreReply::Committed, Storing::Busy(facts)) => self.committed(&facts, now),
-            (StoreReply::Failed(why), Storing::Busy(facts)) => {
+            (StoreReply::Committed, Storing::Busy(batch)) if batch.pieces.is_empty() => {
+                self.committed(&batch, now);
+            }
+            (StoreReply::Committed, Storing::Busy(batch)) => {
+                self.storing = Storing::Keeping(batch);
+                self.keep();
+                self.go_on(now);
+            }
+            (StoreReply::Failed(why), Storing::Busy(batch)) => {
                 log::error!("cannot store, and tells nobody until it can: {why}");
-                self.storing = Storing::Failed(facts, now.moment + STORE_AGAIN);
+                self.storing = Storing::Failed(batch, now.moment + STORE_AGAIN);
             }
             (StoreReply::Failed(why), _) => {
                 log::error!("the store cannot be opened: {why}");
@@ -420,8 +425,11 @@ impl Node for Courier {
             _ => None,
         });
         let loaded = !matches!(self.storing, Storing::Loading);
-        let due = self.truth.deadline().filter(|_| loaded);
-        let own = [again, due, self.lanes.deadline()].into_iter().flatten();
+        let due = self.truth.deadline();
+        let due = due.filter(|_| loaded && self.is_in_office());
+        let lanes = self.lanes.deadline();
+        let lanes = lanes.filter(|at| self.may_begin_at(*at));
+        let own = [again, due, lanes].into_iter().flatten();
         own.chain(answers).min()
     }
 

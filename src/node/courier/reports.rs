@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::base::ids::ConnId;
 use crate::base::now::Now;
 use crate::node::Output;
+use crate::node::courier::memory::{Batch, subject};
 use crate::node::courier::{Courier, Heard, Storing, Talk};
 use crate::push::facts::{Fact, Letter, StoreRequest};
 use crate::push::lanes::{LANES, LaneId};
@@ -22,16 +23,21 @@ const BATCH_BYTES: usize = 256 * 1024;
 impl Courier {
     pub(super) fn hear(&mut self, conn: ConnId, frame: &[u8], now: Now) -> Result<(), Garbled> {
         let report = Report::decode(frame)?;
-        if let Report::Hello { version, life } = report {
-            if version != VERSION {
-                return Err(Garbled);
-            }
-            if self.is_overtaken(conn) {
+        match report {
+            Report::Hello { version, .. } if version != VERSION => return Err(Garbled),
+            Report::Hello { .. } if self.is_overtaken(conn) => return Ok(()),
+            Report::Hello { life, given, .. } => {
+                self.take_offer(conn, life, given);
                 return Ok(());
             }
-            match self.storing {
-                Storing::Loading => self.early = Some((conn, life)),
-                _ => self.welcome(conn, life),
+            _ => {}
+        }
+        if self.offer.as_ref().is_some_and(|it| it.conn == conn) {
+            match report {
+                Report::Given { entries } => self.take_given(conn, entries),
+                Report::GivenAll => self.take_given_all(conn),
+                Report::Licence { until_ms } => self.take_licence(until_ms, now),
+                _ => return Err(Garbled),
             }
             return Ok(());
         }
@@ -69,7 +75,9 @@ impl Courier {
                 }
             }
             Report::SnapshotEnds => self.truth.end_snapshot(now.moment),
-            Report::Hello { .. } => {}
+            Report::Kept => self.kept(now),
+            Report::Licence { until_ms } => self.take_licence(until_ms, now),
+            Report::Hello { .. } | Report::Given { .. } | Report::GivenAll => {}
         }
         Ok(())
     }
@@ -78,8 +86,8 @@ impl Courier {
     /// it had sent before is read late.
     fn is_overtaken(&self, conn: ConnId) -> bool {
         let place = |conn| self.seats.get(&conn).map(|seat| seat.place);
-        let early = self.early.map(|(conn, _)| conn);
-        let others = [self.switchboard, early].into_iter().flatten();
+        let offer = self.offer.as_ref().map(|offer| offer.conn);
+        let others = [self.switchboard, offer].into_iter().flatten();
         others.filter_map(place).max() > place(conn)
     }
 
@@ -103,7 +111,7 @@ impl Courier {
         });
     }
 
-    fn send(&mut self, receipt: &Receipt) {
+    fn send(&mut self, receipt: &Receipt<'_>) {
         let Some(conn) = self.switchboard else {
             return;
         };
@@ -170,8 +178,9 @@ impl Courier {
     /// Stores what there is, if nothing is being stored.
     pub(super) fn commit(&mut self, now: Now) {
         match mem::replace(&mut self.storing, Storing::Idle) {
-            Storing::Failed(facts, at) if at <= now.moment => self.ask_store(facts),
-            Storing::Idle if self.facts.is_empty() && self.events.is_empty() => {
+            Storing::Failed(batch, at) if at <= now.moment => self.ask_store(batch),
+            Storing::Idle if !self.is_in_office() => {}
+            Storing::Idle if self.has_nothing_new() => {
                 self.heard.committing = self.heard.taken;
                 self.receipt();
             }
@@ -188,10 +197,19 @@ impl Courier {
                     });
                 }
                 self.heard.committing = self.heard.taken;
-                self.ask_store(Arc::new(facts));
+                let pieces = self.pieces(&facts);
+                self.ask_store(Batch {
+                    facts: Arc::new(facts),
+                    waits: true,
+                    pieces,
+                });
             }
             other => self.storing = other,
         }
+    }
+
+    fn has_nothing_new(&self) -> bool {
+        self.facts.is_empty() && self.events.is_empty() && !self.is_to_begin_anew()
     }
 
     fn letters(
@@ -215,25 +233,32 @@ impl Courier {
         })
     }
 
-    fn ask_store(&mut self, facts: Arc<Vec<Fact>>) {
-        self.request = Some(StoreRequest::Commit(Arc::clone(&facts)));
-        self.storing = Storing::Busy(facts);
+    pub(super) fn ask_store(&mut self, batch: Batch) {
+        self.request = Some(StoreRequest::Commit(Arc::clone(&batch.facts)));
+        self.storing = Storing::Busy(batch);
         self.outputs.push_back(Output::AskStore);
     }
 
-    /// The facts are on the disk: letters may go, the switchboard may forget.
-    pub(super) fn committed(&mut self, facts: &[Fact], now: Now) {
-        for fact in facts {
-            if let Fact::Queued(letter) = fact {
-                let mut hooks = self.webhooks.iter();
-                let hook = hooks.position(|it| it.app_id == letter.app_id && it.url == letter.url);
-                if let Some(hook) = hook {
-                    self.lanes.put(hook, Arc::clone(letter));
-                }
-            }
-        }
+    /// The facts are kept wherever they should be: letters may go, the switchboard may forget.
+    pub(super) fn committed(&mut self, batch: &Batch, now: Now) {
+        self.release(batch);
         self.receipt();
         self.go_on(now);
+    }
+
+    /// Letters may go, and what is settled needs no thought any more.
+    pub(super) fn release(&mut self, batch: &Batch) {
+        for fact in batch.facts.iter() {
+            match fact {
+                Fact::Queued(letter) if batch.waits => {
+                    if let Some(hook) = self.hook_of(letter) {
+                        self.lanes.put(hook, Arc::clone(letter));
+                    }
+                }
+                Fact::Settled(id) => self.forget_settled(*id),
+                _ => {}
+            }
+        }
     }
 
     fn receipt(&mut self) {
@@ -243,8 +268,4 @@ impl Courier {
             self.send(&Receipt::Stored { sequence });
         }
     }
-}
-
-fn subject(user_id: Option<&str>) -> Subject {
-    user_id.map_or(Subject::Channel, |id| Subject::Member(id.to_string()))
 }

@@ -44,6 +44,7 @@ pub(super) struct Reporter {
     watched: Watched,
     life: u64,
     dice: Dice,
+    duty: Duty,
     link: Link,
     backoff: Backoff,
     sequence: u64,
@@ -55,6 +56,16 @@ pub(super) struct Reporter {
     counting: Counting,
     /// Cache channels that were told to be empty, and until when that is not told again.
     misses: BTreeMap<String, Moment>,
+}
+
+/// Whether this server tells, which on one machine it does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Duty {
+    Active,
+    /// It is not known who does. What merely happens is kept.
+    Unknown,
+    /// Another server does.
+    Elsewhere,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -69,7 +80,8 @@ enum Link {
 }
 
 impl Reporter {
-    pub(super) fn new(watched: Watched, dice: &mut Dice, now: Now) -> Reporter {
+    /// `alone`: there is no cluster.
+    pub(super) fn new(watched: Watched, alone: bool, dice: &mut Dice, now: Now) -> Reporter {
         let link = match watched.is_empty() {
             true => Link::Off,
             false => Link::Resting(now.moment),
@@ -79,6 +91,10 @@ impl Reporter {
             // The store has signed numbers.
             life: dice.next_u64() >> 1,
             dice: dice.branch(),
+            duty: match alone {
+                true => Duty::Active,
+                false => Duty::Unknown,
+            },
             link,
             backoff: Backoff::new(DIAL_FIRST, DIAL_LONGEST),
             sequence: 0,
@@ -90,16 +106,25 @@ impl Reporter {
         }
     }
 
+    /// Whether there is anything to be reported to the courier here.
+    fn is_asked(&self) -> bool {
+        self.link != Link::Off && self.duty != Duty::Elsewhere
+    }
+
+    /// What endpoints want of that which happens often.
+    fn kinds(&self, key: &str) -> Option<&Vec<Kind>> {
+        let (app_id, _) = key.split_once('/')?;
+        self.watched.get(app_id)
+    }
+
     fn wants(&self, key: &str, kind: Kind) -> bool {
-        let kinds = key
-            .split_once('/')
-            .and_then(|(app, _)| self.watched.get(app));
+        let kinds = self.kinds(key).filter(|_| self.is_asked());
         kinds.is_some_and(|kinds| kinds.contains(&kind))
     }
 
     /// Of an app that has webhooks. What is sent to one user is no channel to others (Pusher).
     fn watches(&self, key: &str) -> bool {
-        let parts = key.split_once('/').filter(|_| self.link != Link::Off);
+        let parts = key.split_once('/').filter(|_| self.is_asked());
         parts.is_some_and(|(app, channel)| {
             self.watched.contains_key(app) && user_of(channel).is_none()
         })
@@ -107,7 +132,7 @@ impl Reporter {
 
     pub(super) fn deadline(&self) -> Option<Moment> {
         let dial = match self.link {
-            Link::Resting(at) => Some(at),
+            Link::Resting(at) if self.duty == Duty::Active => Some(at),
             _ => None,
         };
         self.counting.deadline().into_iter().chain(dial).min()
@@ -199,8 +224,23 @@ impl Switchboard {
         self.reporter.behind = true;
     }
 
+    /// Whether what merely happens reaches the courier through Redis, be it that of another server.
+    fn is_told_elsewhere(&self) -> bool {
+        self.reporter.duty != Duty::Active && self.is_joined()
+    }
+
+    /// Whether endpoints want this, whichever server tells them.
+    pub(super) fn is_news(&self, key: &str, kind: Kind) -> bool {
+        self.reporter
+            .kinds(key)
+            .is_some_and(|it| it.contains(&kind))
+    }
+
     /// Events of clients were taken for delivery.
     pub(super) fn report_client_events(&mut self, items: &[Item<'_>]) {
+        if self.is_told_elsewhere() {
+            return;
+        }
         for item in items {
             let (Content::Event { name, data }, Some(sender)) = (item.content, item.exclude) else {
                 continue;
@@ -222,6 +262,7 @@ impl Switchboard {
     /// A cache channel that has nothing for its newcomer is told once for all who come together.
     pub(super) fn cache_missed(&mut self, key: &str, now: Now) {
         let wanted = self.reporter.wants(key, Kind::CacheMiss)
+            && !self.is_told_elsewhere()
             && key.split_once('/').is_some_and(|(_, it)| is_cache(it))
             && self.cache.get(key, now.moment).is_none();
         if !wanted {
@@ -254,7 +295,7 @@ impl Switchboard {
     }
 
     fn note(&mut self, channel: &str, here: bool, user_id: Option<&str>) {
-        if self.is_blind() {
+        if self.is_blind() || self.reporter.duty != Duty::Active {
             return self.report_all();
         }
         let sequence = self.reporter.sequence + 1;
@@ -304,20 +345,81 @@ impl Switchboard {
     }
 
     /// The courier's link stands.
-    pub(super) fn greet_courier(&mut self, conn: ConnId) {
+    pub(super) fn greet_courier(&mut self, conn: ConnId, now: Now) {
+        if self.reporter.duty != Duty::Active {
+            return self.drop_link(conn, now);
+        }
         // Reports are bounded where they are kept, a snapshot by what is there.
         self.lines.open(conn, usize::MAX / 2);
+        let terms = self.terms_of_office();
+        let given = terms.is_some_and(|(stands, _)| stands);
+        self.reporter.link = Link::Greeting(conn);
+        self.reporter.backoff.reset();
         let hello = Report::Hello {
             version: VERSION,
             life: self.reporter.life,
+            given,
         };
-        let _ = self.lines.push(conn, |out| out.push(&hello.encode()));
-        self.reporter.link = Link::Greeting(conn);
-        self.reporter.backoff.reset();
+        self.tell_courier(conn, &hello);
+        if let Some((_, until_ms)) = terms {
+            self.tell_courier(conn, &Report::Licence { until_ms });
+        }
+        if given {
+            self.read_memory(conn, now);
+        }
     }
 
-    pub(super) fn hear_courier(&mut self, conn: ConnId, frame: &[u8]) -> Result<(), Garbled> {
+    /// Says this to the courier at that link, unless it is another by now.
+    pub(super) fn tell_courier(&mut self, courier: ConnId, report: &Report<'_>) {
+        if let Link::Greeting(conn) | Link::Open(conn) = self.reporter.link
+            && conn == courier
+        {
+            let _ = self.lines.push(conn, |out| out.push(&report.encode()));
+        }
+    }
+
+    /// This server tells from now on.
+    pub(super) fn engage_courier(&mut self, now: Now) {
+        self.reporter.duty = Duty::Active;
+        if let Link::Resting(at) = &mut self.reporter.link {
+            *at = now.moment;
+        }
+    }
+
+    /// The lease is renewed until then.
+    pub(super) fn license_courier(&mut self, until_ms: u64) {
+        if let Link::Greeting(conn) | Link::Open(conn) = self.reporter.link {
+            self.tell_courier(conn, &Report::Licence { until_ms });
+        }
+    }
+
+    /// It may be that another server tells by now: the courier sends nothing.
+    pub(super) fn suspend_courier(&mut self, now: Now) {
+        self.reporter.duty = Duty::Unknown;
+        if let Link::Greeting(conn) | Link::Open(conn) = self.reporter.link {
+            self.drop_link(conn, now);
+        }
+    }
+
+    /// Another server tells, and knows better what.
+    pub(super) fn dismiss_courier(&mut self) {
+        let reporter = &mut self.reporter;
+        reporter.duty = Duty::Elsewhere;
+        reporter.kept.clear();
+        reporter.kept_bytes = 0;
+    }
+
+    pub(super) fn hear_courier(
+        &mut self,
+        conn: ConnId,
+        frame: &[u8],
+        now: Now,
+    ) -> Result<(), Garbled> {
         let (stored, opens) = match Receipt::decode(frame)? {
+            Receipt::Keep { entries, whole } => {
+                self.keep_memory(conn, &entries, whole, now);
+                return Ok(());
+            }
             Receipt::Heard { sequence } => (sequence, true),
             Receipt::Stored { sequence } => (sequence, false),
         };
@@ -368,6 +470,7 @@ impl Switchboard {
     /// Dials, and tells the counts of crowds, when it is time to.
     pub(super) fn report_due(&mut self, now: Now) {
         if let Link::Resting(at) = self.reporter.link
+            && self.reporter.duty == Duty::Active
             && at <= now.moment
         {
             self.reporter.link = Link::Dialling;

@@ -48,6 +48,7 @@ use crate::session::link::next_frame;
 use crate::wire::bus::{Down, Outcome, Up, VERSION};
 use crate::wire::bus_codec::Garbled;
 use crate::wire::control::{Order, Report};
+use crate::wire::courier_bus::FRAME_SURPLUS;
 use crate::wire::target::Target;
 
 /// What a switchboard is made of.
@@ -152,7 +153,7 @@ impl Switchboard {
             last_publish: 0,
             settling: Some(now.moment + Duration::from_millis(limits.settle_ms)),
             awaited: living.into_iter().collect(),
-            reporter: Reporter::new(watched, &mut dice, now),
+            reporter: Reporter::new(watched, cluster.is_none(), &mut dice, now),
             cluster: cluster.map(|it| Box::new(Cluster::new(it, apps, &mut dice, now))),
             held: VecDeque::new(),
             counters: Counters::default(),
@@ -193,8 +194,9 @@ impl Switchboard {
         if self.link(conn).is_some_and(|link| link.role == Role::Redis) {
             return self.read_redis(conn, inbox, now);
         }
+        let bytes_max = self.limits.bus_message_bytes + FRAME_SURPLUS;
         while self.link(conn).is_some() {
-            match next_frame(inbox, self.limits.bus_message_bytes) {
+            match next_frame(inbox, bytes_max) {
                 Ok(None) => return,
                 Ok(Some(frame)) => {
                     if self.take_frame(conn, frame, now).is_err() {
@@ -228,7 +230,7 @@ impl Switchboard {
                 self.obey(conn, Order::decode(frame)?);
                 Ok(())
             }
-            Role::Courier => self.hear_courier(conn, frame),
+            Role::Courier => self.hear_courier(conn, frame, now),
             // What it says is no frame; see `read_redis`.
             Role::Redis => Ok(()),
             Role::Stranger => self.greet(conn, Up::decode(frame)?, now),
@@ -373,7 +375,7 @@ impl Node for Switchboard {
             ended: false,
         });
         match role {
-            Role::Courier => self.greet_courier(conn),
+            Role::Courier => self.greet_courier(conn, now),
             Role::Redis => self.greet_redis(conn, now),
             _ => {}
         }

@@ -77,8 +77,6 @@ pub enum Said<'a> {
     Gone { server: ServerId },
     /// Somebody subscribed there to an empty cache channel. To whoever tells webhooks.
     Missed { server: ServerId },
-    /// This server tells the webhooks of an app. To others who do so by mistake.
-    Tells { server: ServerId },
 }
 
 impl<'a> Said<'a> {
@@ -115,7 +113,6 @@ impl<'a> Said<'a> {
             }
             Said::Gone { server } => return format!("G{server}").into_bytes(),
             Said::Missed { server } => return format!("M{server}").into_bytes(),
-            Said::Tells { server } => return format!("T{server}").into_bytes(),
         };
         let mut message = vec![kind];
         message.extend_from_slice(server.to_string().as_bytes());
@@ -131,7 +128,6 @@ impl<'a> Said<'a> {
         match kind {
             b'G' => return Ok(Some(Said::Gone { server })),
             b'M' => return Ok(Some(Said::Missed { server })),
-            b'T' => return Ok(Some(Said::Tells { server })),
             b'E' | b'H' | b'P' => {}
             _ => return Ok(None),
         }
@@ -187,10 +183,12 @@ pub enum Script {
     Tell,
     Glance,
     Turn,
+    Keep,
+    News,
 }
 
 /// Their texts; each file says what it takes and returns.
-pub const SCRIPTS: [&str; 7] = [
+pub const SCRIPTS: [&str; 9] = [
     concat!(include_str!("sums.lua"), include_str!("hold.lua")),
     concat!(include_str!("sums.lua"), include_str!("bury.lua")),
     include_str!("renew.lua"),
@@ -198,6 +196,8 @@ pub const SCRIPTS: [&str; 7] = [
     concat!(include_str!("places.lua"), include_str!("tell.lua")),
     include_str!("glance.lua"),
     include_str!("turn.lua"),
+    include_str!("keep.lua"),
+    include_str!("news.lua"),
 ];
 
 /// What the first word of an error is when a server's lease is gone.
@@ -231,6 +231,20 @@ impl Names {
 
     pub fn servers(&self) -> String {
         format!("{}servers", self.prefix)
+    }
+
+    /// Whom endpoints are told to be there, requests that are not settled, and how far reports were
+    /// taken up: the memory of whoever tells webhooks.
+    pub fn told(&self) -> String {
+        format!("{}told", self.prefix)
+    }
+
+    pub fn letters(&self) -> String {
+        format!("{}letters", self.prefix)
+    }
+
+    pub fn heard(&self) -> String {
+        format!("{}heard", self.prefix)
     }
 
     /// The occupied channels of an app.
@@ -308,7 +322,6 @@ mod tests {
             },
             Said::Gone { server },
             Said::Missed { server },
-            Said::Tells { server },
         ];
         for said in all {
             let message = said.encode();

@@ -1,11 +1,11 @@
 -- Passes an event on to the servers with subscribers of its channels, and keeps it where it is to
--- be kept. What a client sent goes to whoever tells webhooks, too. Returns for each key its epoch and
--- offset where the channel keeps history, otherwise nothing.
+-- be kept. What a client sent, and that a cache was missed, goes to whoever tells webhooks, too. Returns
+-- for each key its epoch and offset where the channel keeps history, otherwise nothing.
 -- ARGV: prefix, server, message, number, epoch of histories that begin now; then for each key how many
--- milliseconds to keep the event as the last one, 'c' for an event of a client, which is not kept so;
--- and its history's events, milliseconds and bytes, or nothing
-local prefix, message = ARGV[1], ARGV[3]
-local server = ARGV[2]
+-- milliseconds to keep the event as the last one, or, for what goes to webhooks and is not kept so, 'c',
+-- or 'n' when it is to wait for them if nobody listens; and its history's events, milliseconds and
+-- bytes, or nothing
+local prefix, server, message, news_max = ARGV[1], ARGV[2], ARGV[3], 4000
 if redis.call('EXISTS', prefix .. 'server:' .. server) == 0
   or redis.call('EXISTS', prefix .. 'mute:' .. server) == 1 then
   return redis.error_reply('LOST the lease is gone')
@@ -13,9 +13,12 @@ end
 local positions = {}
 for i = 6, #ARGV, 3 do
   local key, keep, rule = ARGV[i], ARGV[i + 1], ARGV[i + 2]
-  if keep == 'c' then
-    local app = string.match(key, '^[^/]*')
-    redis.call('PUBLISH', prefix .. 'in:' .. app, key .. ' ' .. message)
+  if keep == 'c' or keep == 'n' then
+    local heard = redis.call('PUBLISH', prefix .. 'in:' .. string.match(key, '^[^/]*'), key .. ' ' .. message)
+    if heard == 0 and keep == 'n' then
+      redis.call('RPUSH', prefix .. 'news', key .. ' ' .. message)
+      redis.call('LTRIM', prefix .. 'news', -news_max, -1)
+    end
   elseif keep ~= '0' then
     redis.call('SET', prefix .. 'cache:' .. key, message, 'PX', keep)
   end

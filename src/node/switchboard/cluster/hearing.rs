@@ -52,12 +52,18 @@ impl Switchboard {
     fn hear_answer(&mut self, about: Asked, value: &Value<'_>, now: Now) {
         match about {
             Asked::Done => {}
-            Asked::Renewal => {
-                let lost = value.list().iter().filter_map(Value::text);
-                for server in lost.filter_map(|it| it.parse().ok()) {
+            Asked::Renewal { until_ms } => {
+                let named = value.list().iter().filter_map(Value::text);
+                let mut named = named.map(|it| it.parse::<ServerId>().ok());
+                let (teller, before) = (named.next().flatten(), named.next().flatten());
+                for server in named.flatten() {
                     self.bury(server, false, now);
                 }
+                self.see_teller((teller, before), until_ms, now);
             }
+            Asked::Memory { courier, part } => self.take_memory(courier, part, value, now),
+            Asked::News => self.take_news(value, now),
+            Asked::Kept { courier, whole } => self.memory_kept(courier, whole),
             Asked::Burial { server, former } => {
                 if value.number().is_some_and(|left| left > 0) {
                     self.bury(server, former, now);
@@ -160,7 +166,7 @@ impl Switchboard {
             return;
         };
         if cluster.names.is_within(on) {
-            return self.hear_within(message, now);
+            return self.hear_within(message, false, now);
         }
         let Some(key) = cluster.names.key_of(on).map(str::to_owned) else {
             return;
@@ -200,7 +206,7 @@ impl Switchboard {
                 let link = cluster.link_of(server);
                 self.set_afar(link, &key, 0, &[], now);
             }
-            Ok(Some(Said::Missed { .. } | Said::Tells { .. }) | None) => {}
+            Ok(Some(Said::Missed { .. }) | None) => {}
             Err(_) => log::warn!("somebody publishes what is no message of ours on {on}"),
         }
     }

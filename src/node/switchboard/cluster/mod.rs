@@ -8,6 +8,7 @@
 
 mod following;
 mod hearing;
+mod office;
 mod placing;
 mod telling;
 mod webhooks;
@@ -24,6 +25,7 @@ use crate::base::ids::{ConnId, DialId};
 use crate::base::names::ChannelKey;
 use crate::base::now::{Moment, Now};
 use crate::node::switchboard::cluster::following::Followed;
+use crate::node::switchboard::cluster::office::{Office, Part};
 use crate::node::switchboard::cluster::placing::Placing;
 use crate::node::switchboard::{Role, Switchboard};
 use crate::node::{Output, Peer};
@@ -79,8 +81,9 @@ pub(super) struct Cluster {
     looks: u64,
     /// Looks and lists of channels that are under way.
     unanswered: usize,
-    /// The apps whose webhooks this server tells.
+    /// The apps with webhooks.
     apps: BTreeSet<String>,
+    office: Office,
     /// Redis was away at least once.
     failed: bool,
     /// Since it joined, it has learnt all there is to know of their channels.
@@ -109,7 +112,20 @@ enum Stage {
 enum Asked {
     /// Nothing but an error would be news.
     Done,
-    Renewal,
+    Renewal {
+        /// When the lease ends then, in milliseconds since 1970.
+        until_ms: u64,
+    },
+    Memory {
+        courier: ConnId,
+        part: Part,
+    },
+    /// What waited for whoever tells webhooks.
+    News,
+    Kept {
+        courier: ConnId,
+        whole: bool,
+    },
     Burial {
         server: ServerId,
         /// It was ours.
@@ -176,6 +192,7 @@ impl Cluster {
             looks: 0,
             unanswered: 0,
             apps,
+            office: Office::default(),
             failed: false,
             whole: false,
             waiting: 0,
@@ -221,6 +238,10 @@ impl Cluster {
 }
 
 impl Switchboard {
+    pub(super) fn is_joined(&self) -> bool {
+        self.cluster.as_ref().is_some_and(|it| it.is_joined())
+    }
+
     /// Whether this dial is for Redis and still wanted.
     pub(super) fn is_redis(&self, dial: DialId) -> bool {
         let stage = self.cluster.as_ref().map(|cluster| cluster.stage);
@@ -277,7 +298,6 @@ impl Switchboard {
         let surplus = cluster.former.len().saturating_sub(FORMER_MAX);
         cluster.former.drain(..surplus);
         cluster.server.era += 1;
-        cluster.renew_at = now.moment + cluster.options.lease / 3;
         let server = cluster.server.to_string();
         let lease = cluster.names.lease(cluster.server);
         let milliseconds = cluster.options.lease.as_millis().to_string();
@@ -287,8 +307,8 @@ impl Switchboard {
         self.ask_redis(&["SADD", &servers, &server], Asked::Done, now);
         self.mute_former(now);
         self.forget_places();
+        self.ask_renewal(now);
         self.follow_anew();
-        self.follow_apps(now);
         self.counters.cluster_joined = 1;
         log::info!("joined the cluster as {server}");
     }
@@ -342,6 +362,7 @@ impl Switchboard {
             self.drop_link(conn, now);
         }
         self.doubt_places(now);
+        self.leave_office(now);
         for about in asked {
             self.answer_from_here(about, now);
         }
@@ -382,14 +403,23 @@ impl Switchboard {
         if !cluster.is_joined() || cluster.renew_at > now.moment {
             return;
         }
-        cluster.renew_at = now.moment + cluster.options.lease / 3;
         let registry = &self.registry;
         cluster.servers.retain(|_, link| registry.holds_any(*link));
+        self.ask_renewal(now);
+    }
+
+    fn ask_renewal(&mut self, now: Now) {
+        let Some(cluster) = &mut self.cluster else {
+            return;
+        };
+        let lease = cluster.options.lease;
+        cluster.renew_at = now.moment + lease / 3;
         let server = cluster.server.to_string();
-        let milliseconds = cluster.options.lease.as_millis().to_string();
-        let parts = [server.as_bytes(), milliseconds.as_bytes()];
-        self.run_script(Script::Renew, &parts, Asked::Renewal, now);
-        self.warn_other_tellers(now);
+        let milliseconds = lease.as_millis() as u64;
+        let until_ms = now.unix_ms + milliseconds;
+        let (milliseconds, stance) = (milliseconds.to_string(), cluster.stance(now));
+        let parts = [server.as_bytes(), milliseconds.as_bytes(), stance];
+        self.run_script(Script::Renew, &parts, Asked::Renewal { until_ms }, now);
     }
 
     /// Asks Redis while joined.

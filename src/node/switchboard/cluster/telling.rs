@@ -8,6 +8,7 @@ use crate::node::switchboard::Switchboard;
 use crate::node::switchboard::cluster::Asked;
 use crate::node::switchboard::cluster::following::Seen;
 use crate::node::switchboard::cluster::placing::{Kept, read_history};
+use crate::push::webhook::Kind;
 use crate::wire::bus::{
     Answer, Cached, ChannelCounts, Content, Down, Item, Position, Question, Reach, RefusalReason,
 };
@@ -104,6 +105,7 @@ impl Switchboard {
                 parts.push(match keeps {
                     true if is_event && is_cache_key(key) => keep.as_bytes(),
                     true => b"0",
+                    false if self.is_news(key, Kind::ClientEvent) => b"n",
                     false => b"c",
                 });
                 parts.push(rule.as_bytes());
@@ -354,7 +356,10 @@ impl Switchboard {
             } => self.answer_here(asker, ticket, &question.as_question(), now),
             Asked::Done
             | Asked::Index(_)
-            | Asked::Renewal
+            | Asked::Renewal { .. }
+            | Asked::Memory { .. }
+            | Asked::News
+            | Asked::Kept { .. }
             | Asked::Burial { .. }
             | Asked::Look { .. } => {}
         }

@@ -1,5 +1,4 @@
-//! Webhooks in a cluster: one server, whose configuration has them, tells them for all. It follows
-//! every channel of the apps they are of, without the events, so that its registry has the whole
+//! Webhooks in a cluster: one server tells them for all. It follows every channel of the apps they are of, without the events, so that its registry has the whole
 //! truth; the reports to the courier are made of that, as ever.
 //!
 //! Invariant: what is not known is not reported. While away, and until all channels were looked at
@@ -10,12 +9,16 @@ use crate::base::now::Now;
 use crate::node::switchboard::Switchboard;
 use crate::node::switchboard::cluster::Asked;
 use crate::node::switchboard::cluster::following::Seen;
+use crate::push::webhook::Kind;
 use crate::wire::bus::Item;
-use crate::wire::cluster::Said;
+use crate::wire::cluster::{Said, Script};
 use crate::wire::resp::Value;
 
+/// Of what waited, in one answer.
+const NEWS_AT_ONCE: &[u8] = b"100";
+
 impl Switchboard {
-    /// Joined: hears of every change in the apps with webhooks, and asks what is there.
+    /// In office: hears of every change in the apps with webhooks, and asks what is there.
     pub(super) fn follow_apps(&mut self, now: Now) {
         let Some(cluster) = &mut self.cluster else {
             return;
@@ -46,7 +49,7 @@ impl Switchboard {
 
     /// Whether the channel is followed for the sake of webhooks.
     pub(super) fn is_told_of(&self, key: &ChannelKey) -> bool {
-        let Some(cluster) = self.cluster.as_ref().filter(|it| it.is_joined()) else {
+        let Some(cluster) = self.cluster.as_ref().filter(|it| it.office.held) else {
             return false;
         };
         let seen = cluster.followed.get(key).map(|followed| followed.seen);
@@ -72,8 +75,9 @@ impl Switchboard {
         self.cluster.as_ref().is_some_and(|cluster| !cluster.whole)
     }
 
-    /// Something changed, or happened, in some channel of an app with webhooks.
-    pub(super) fn hear_within(&mut self, message: &[u8], now: Now) {
+    /// Something changed, or happened, in some channel of an app with webhooks. `waited`: while nobody
+    /// told; otherwise what is said here is known here.
+    pub(super) fn hear_within(&mut self, message: &[u8], waited: bool, now: Now) {
         let Some(blank) = message.iter().position(|byte| *byte == b' ') else {
             return;
         };
@@ -86,9 +90,8 @@ impl Switchboard {
         | Said::Placed { server, .. }
         | Said::Holds { server, .. }
         | Said::Gone { server }
-        | Said::Missed { server }
-        | Said::Tells { server }) = said;
-        if server.life == cluster.server.life {
+        | Said::Missed { server }) = said;
+        if server.life == cluster.server.life && !waited {
             return;
         }
         let followed = cluster.followed.get(key);
@@ -102,9 +105,6 @@ impl Switchboard {
             }
             Said::Placed { .. } => {}
             Said::Missed { .. } => self.cache_missed(key, now),
-            Said::Tells { server } => {
-                log::error!("{server} tells the webhooks of {key} too, so they come twice");
-            }
             Said::Holds { .. } | Said::Gone { .. } if !is_known => {
                 if let Some(key) = ChannelKey::parse(key)
                     && user_of(key.channel()).is_none()
@@ -128,32 +128,37 @@ impl Switchboard {
             return;
         };
         let app_id = key.split_once('/').map_or("", |(app_id, _)| app_id);
-        let told_here = cluster.apps.contains(app_id);
+        let told_here = cluster.office.held && cluster.apps.contains(app_id);
         if told_here || !is_cache_key(key) || self.cache.get(key, now.moment).is_some() {
             return;
         }
         let server = cluster.server;
-        self.say_within(app_id, key, &Said::Missed { server }, now);
+        let keep: &[u8] = match self.is_news(key, Kind::CacheMiss) {
+            true => b"n",
+            false => b"c",
+        };
+        let (id, message) = (server.to_string(), Said::Missed { server }.encode());
+        // It has no place in any history, and so neither number nor epoch.
+        let parts = [id.as_bytes(), &message, b"", b"", key.as_bytes(), keep, b""];
+        self.run_script(Script::Tell, &parts, Asked::Done, now);
     }
 
-    /// Two servers that tell the same webhooks are a mistake, which both should log.
-    pub(super) fn warn_other_tellers(&mut self, now: Now) {
+    /// Asks for what happened while nobody told.
+    pub(super) fn ask_news(&mut self, now: Now) {
         let Some(cluster) = &self.cluster else {
             return;
         };
-        let server = cluster.server;
-        for app_id in cluster.apps.clone() {
-            self.say_within(&app_id, &app_id, &Said::Tells { server }, now);
+        let server = cluster.server.to_string();
+        let parts = [server.as_bytes(), NEWS_AT_ONCE];
+        self.run_script(Script::News, &parts, Asked::News, now);
+    }
+
+    pub(super) fn take_news(&mut self, value: &Value<'_>, now: Now) {
+        for message in value.list().iter().filter_map(Value::bytes) {
+            self.hear_within(message, true, now);
         }
-    }
-
-    fn say_within(&mut self, app_id: &str, key: &str, said: &Said<'_>, now: Now) {
-        let Some(cluster) = &self.cluster else {
-            return;
-        };
-        let within = cluster.names.within(app_id);
-        let message = [key.as_bytes(), b" ", &said.encode()].concat();
-        let parts: [&[u8]; 3] = [b"PUBLISH", within.as_bytes(), &message];
-        self.write_redis(now, |redis, to| redis.ask(&parts, Asked::Done, to, now));
+        if !value.list().is_empty() {
+            self.ask_news(now);
+        }
     }
 }
