@@ -189,14 +189,11 @@ impl Redis {
                 ok()
             }
             "SET" => {
-                let server = text(1)
-                    .split_once("server:")
-                    .expect("a lease")
-                    .1
-                    .to_string();
+                let name = text(1);
+                let (_, server) = name.split_once("server:").expect("a lease");
                 let until = self.now + Duration::from_millis(text(4).parse().expect("a time"));
                 self.homes.insert(server.clone(), from.0);
-                self.leases.insert(server, until);
+                self.leases.insert(server.to_string(), until);
                 ok()
             }
             "SADD" => {
