@@ -192,7 +192,7 @@ impl Redis {
                 let name = text(1);
                 let (_, server) = name.split_once("server:").expect("a lease");
                 let until = self.now + Duration::from_millis(text(4).parse().expect("a time"));
-                self.homes.insert(server.clone(), from.0);
+                self.homes.insert(server.to_string(), from.0);
                 self.leases.insert(server.to_string(), until);
                 ok()
             }
