@@ -1,7 +1,12 @@
-//! What the customer's servers are told: webhooks, the truth they were told, how what waits for them
-//! is handed on. Pure, and without a protocol: a body is bytes, a connection is somebody else's.
+//! What goes out to others. To the customer's servers: webhooks, the truth they were told, how what
+//! waits for them is handed on. To devices: notifications, and the providers that carry them. Pure,
+//! and without a connection: a request is made here and an answer is read, sending is somebody else's.
 
+pub mod address;
 pub mod facts;
 pub mod lanes;
+pub mod note;
+pub mod provider;
 pub mod truth;
+pub mod verdict;
 pub mod webhook;
