@@ -3,10 +3,16 @@
 //! and without a connection: a request is made here and an answer is read, sending is somebody else's.
 
 pub mod address;
+pub mod apns;
+pub mod apns_channels;
+pub mod apns_payload;
+pub mod apns_verdict;
 pub mod facts;
 pub mod lanes;
 pub mod note;
 pub mod provider;
+#[cfg(test)]
+mod provider_kit;
 pub mod truth;
 pub mod verdict;
 pub mod webhook;
