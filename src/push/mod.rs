@@ -20,3 +20,6 @@ mod provider_kit;
 pub mod truth;
 pub mod verdict;
 pub mod webhook;
+pub mod webpush;
+pub mod webpush_crypt;
+pub mod webpush_verdict;
