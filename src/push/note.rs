@@ -75,7 +75,6 @@ pub struct Note {
     pub apns: ApnsOverride,
     pub fcm: FcmOverride,
     pub webpush: WebPushOverride,
-    pub azure: AzureOverride,
 }
 
 /// For APNs alone; what is set here wins.
@@ -149,14 +148,6 @@ pub struct WebPushOverride {
     pub payload: Option<Value>,
 }
 
-/// For Azure Notification Hubs alone.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct AzureOverride {
-    /// Instead of what the platform's own provider would be sent.
-    pub payload: Option<Value>,
-}
-
 impl Note {
     /// Whether every field keeps its bounds and the note has anything to say.
     pub fn check(&self) -> Result<(), String> {
@@ -198,13 +189,9 @@ impl Note {
             ("apns.payload", &self.apns.payload),
             ("fcm.message", &self.fcm.message),
         ];
-        let payloads = [
-            ("webpush.payload", &self.webpush.payload),
-            ("azure.payload", &self.azure.payload),
-        ];
         let maps = maps.map(|(name, map)| (name, serde_json::to_string(map)));
-        let payloads = payloads.map(|(name, value)| (name, serde_json::to_string(value)));
-        for (name, json) in maps.into_iter().chain(payloads) {
+        let payload = serde_json::to_string(&self.webpush.payload);
+        for (name, json) in maps.into_iter().chain([("webpush.payload", payload)]) {
             if json.is_ok_and(|json| json.len() > JSON_BYTES) {
                 return Err(format!("{name} is longer than {JSON_BYTES} bytes"));
             }
@@ -220,7 +207,6 @@ impl Note {
         let overrides = !self.apns.payload.is_empty()
             || !self.fcm.message.is_empty()
             || self.webpush.payload.is_some()
-            || self.azure.payload.is_some()
             || self.apns.live_activity.is_some();
         match shows || self.badge.is_some() || !self.data.is_empty() || self.silent || overrides {
             true => Ok(()),
