@@ -51,7 +51,11 @@ impl Address {
             .map(|it| it.to_ascii_lowercase())
             .collect();
         let is_hex = token.bytes().all(|byte| byte.is_ascii_hexdigit());
-        match is_hex && !token.is_empty() && token.len() <= APNS_DIGITS && token.len() % 2 == 0 {
+        match is_hex
+            && !token.is_empty()
+            && token.len() <= APNS_DIGITS
+            && token.len().is_multiple_of(2)
+        {
             true => Ok(Address::Apns(token)),
             false => Err("an APNs token is an even number of hexadecimal digits, at most 400"),
         }

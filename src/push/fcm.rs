@@ -121,8 +121,9 @@ fn texts(fields: &[(&str, &Option<String>)]) -> Map<String, Value> {
 fn data(note: &Note) -> Result<Map<String, Value>, Unfit> {
     let mut data = Map::new();
     for (key, value) in &note.data {
-        let prefixed = |prefix: &&str| key.starts_with(*prefix);
-        if RESERVED_KEYS.contains(&key.as_str()) || RESERVED_PREFIXES.iter().any(|p| prefixed(&p)) {
+        let mut prefixes = RESERVED_PREFIXES.iter();
+        let is_reserved = RESERVED_KEYS.contains(&key.as_str());
+        if is_reserved || prefixes.any(|prefix| key.starts_with(prefix)) {
             return Err(Unfit::Note(format!("data has a key {key}, which is FCM's")));
         }
         let text = match value {
