@@ -20,6 +20,7 @@ pub mod http_answer;
 pub mod http_chunks;
 pub mod http_date;
 pub mod http_head;
+pub mod jwt;
 pub mod lines;
 pub mod numbers;
 pub mod origin;
