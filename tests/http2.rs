@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::io::{ErrorKind, IoSlice, Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -171,25 +171,31 @@ impl Driver {
         asked.expect("there is room")
     }
 
-    /// What is there to tell is told, what is there to write is written.
+    /// What is there to tell is told, what is there to write is written, until there is neither: an
+    /// outbox that was emptied may have held more back.
     fn poll(&mut self) -> Vec<Http2Event> {
         let mut told = Vec::new();
         let now = self.now();
-        while let Some(event) = self.http2.poll(&mut self.out, now) {
-            told.push(event);
+        loop {
+            while let Some(event) = self.http2.poll(&mut self.out, now) {
+                told.push(event);
+            }
+            if self.out.is_empty() || self.gone {
+                return told;
+            }
+            self.write();
         }
-        while !self.out.is_empty() && !self.gone {
-            let mut slices = [IoSlice::new(&[])];
-            self.out.slices(&mut slices);
-            let count = slices[0].len();
-            if self.stream.write_all(&slices[0]).is_err() {
-                self.end();
-                break;
+    }
+
+    fn write(&mut self) {
+        while !self.out.is_empty() {
+            let front = self.out.front(usize::MAX);
+            let count = front.len();
+            if self.stream.write_all(front).is_err() {
+                return self.end();
             }
             self.out.advance(count);
         }
-        let _ = self.stream.flush();
-        told
     }
 
     fn end(&mut self) {

@@ -374,6 +374,20 @@ fn what_no_server_may_send_breaks_the_connection() {
 }
 
 #[test]
+fn a_connection_breaks_even_where_nobody_can_be_told() {
+    let mut client = asked(1);
+    client.out.push(&[0; 200_000]).expect("room");
+    client.feed(&headers(9, END_STREAM, S200));
+    assert_eq!(client.told(), ["1: lost", "broken"]);
+    let mut idle = asked(0);
+    idle.out.push(&[0; 200_000]).expect("room");
+    idle.feed(&headers(9, END_STREAM, S200));
+    assert_eq!(idle.ask(b""), Err(NotAsked::Leaving));
+    idle.poll();
+    assert_eq!(idle.told(), ["drained"]);
+}
+
+#[test]
 fn a_head_without_end_is_not_collected() {
     let mut client = asked(1);
     let more = frame(9, 0, 1, &field("a", "b").repeat(100));

@@ -213,7 +213,10 @@ impl Http2 {
             Some(Err(error)) if error.reason().is_none() && !error.is_io() => {
                 return Err(NotAsked::Malformed(error.to_string()));
             }
-            _ => return Err(NotAsked::Leaving),
+            _ => {
+                self.retire();
+                return Err(NotAsked::Leaving);
+            }
         };
         self.bodies += body_len;
         self.enter(Exchange::new(key, deadline, body_len, behind, answer));

@@ -36,12 +36,15 @@ impl Http2 {
         if ran.is_some() {
             self.take_news();
         }
-        let is_over = matches!(ran, Some(Poll::Ready(_)));
-        self.poll_exchanges(is_over, now);
-        match &ran {
-            Some(Poll::Ready(Ok(()))) => self.end("the server closed the connection", out, now),
-            Some(Poll::Ready(Err(error))) => self.end(&explain(error), out, now),
-            _ => self.keep_time(out, now),
+        let why = match &ran {
+            Some(Poll::Ready(Ok(()))) => Some("the server closed the connection".to_string()),
+            Some(Poll::Ready(Err(error))) => Some(explain(error)),
+            _ => None,
+        };
+        let broken = self.poll_exchanges(why.is_some(), now);
+        match why.or(broken) {
+            Some(why) => self.end(&why, out, now),
+            None => self.keep_time(out, now),
         }
         !self.events.is_empty() || self.wakes.is_due()
     }
@@ -75,7 +78,10 @@ impl Http2 {
         }
     }
 
-    fn poll_exchanges(&mut self, is_over: bool, now: Now) {
+    /// Why the connection is over, if the streams know it first: it cannot say so itself as long as
+    /// it has no room to write.
+    fn poll_exchanges(&mut self, is_over: bool, now: Now) -> Option<String> {
+        let mut broken = None;
         let mut due = self.wakes.take_slots(mem::take(&mut self.due));
         for slot in due.drain(..) {
             let Some(exchange) = self.exchanges.get_mut(slot).and_then(Option::as_mut) else {
@@ -93,10 +99,13 @@ impl Http2 {
                 Step::Failed(error) => error,
             };
             let key = StreamKey(exchange.key);
+            let with_all = is_over || error.is_go_away() || error.is_io();
             let event = match is_refusal(&error) {
                 true => Http2Event::Refused { key },
-                // It broke with the connection: `end` tells.
-                false if is_over => continue,
+                false if with_all => {
+                    broken.get_or_insert_with(|| explain(&error));
+                    continue;
+                }
                 false => Http2Event::Lost {
                     key,
                     why: explain(&error),
@@ -106,6 +115,7 @@ impl Http2 {
             self.events.push_back(event);
         }
         self.due = due;
+        broken
     }
 
     /// The exchange, which is not under way any more.
