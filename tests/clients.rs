@@ -29,6 +29,10 @@ key = "client-test-key"
 secret = "client-test-secret"
 watchlists = true
 
+[[apps.history]]
+pattern = "*kept-*"
+events = 5_000
+
 # The scorecard listens there while it runs; elsewhere nobody does.
 [[apps.webhooks]]
 url = "http://127.0.0.1:WEBHOOK_PORT/"
@@ -146,6 +150,11 @@ fn pusher_js_works_unchanged() {
 }
 
 #[test]
+fn pusher_js_falls_back_where_no_websocket_gets_through() {
+    node("fallback.test.mjs");
+}
+
+#[test]
 fn users_sign_in_and_are_reached() {
     node("users.test.mjs");
 }
@@ -197,4 +206,9 @@ fn a_shell_script_can_publish() {
 #[test]
 fn killed_processes_are_replaced_under_traffic() {
     node("crash.test.mjs");
+}
+
+#[test]
+fn with_the_add_on_a_client_that_comes_back_has_missed_nothing_or_knows() {
+    node("recovery.test.mjs");
 }

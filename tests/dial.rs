@@ -177,6 +177,7 @@ fn ends_beside(given_up: &[Target], targets: &[Target]) -> Vec<String> {
             read: None,
             handshake: Duration::from_secs(10),
         },
+        tarpit: lineman::net::tarpit::Tarpit::none(),
         admission: Admission::open(),
         write: Duration::from_secs(30),
     };

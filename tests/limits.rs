@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -96,7 +96,7 @@ fn a_listener_accepts_at_its_rate_and_everybody_comes_in_later() {
 
 #[test]
 fn an_address_has_its_connections_over_all_workers_and_a_dead_worker_takes_none_along() {
-    let limits = "[limits]\nconnections_per_address = 6\n";
+    let limits = "[limits]\nconnections_per_address = 6\ntarpit_seconds = 0\n";
     let server = Server::start(&format!("workers = 3\n{ECHO}{limits}"));
     let address = server.address(0);
     let mut inside: Vec<TcpStream> = (0..6).map(|_| connect(&address)).collect();
@@ -132,8 +132,35 @@ fn an_address_has_its_connections_over_all_workers_and_a_dead_worker_takes_none_
 }
 
 #[test]
+fn who_is_turned_away_is_told_so_after_a_while_of_his_own() {
+    let limits = "[limits]\nconnections_per_address = 1\ntarpit_seconds = 3\n";
+    let server = Server::start(&format!("workers = 2\n{ECHO}{limits}"));
+    let address = server.address(0);
+    let mut inside = connect(&address);
+    assert!(is_served(&mut inside));
+    let refused: Vec<TcpStream> = (0..30).map(|_| connect(&address)).collect();
+    for stream in &refused {
+        stream.set_nonblocking(true).expect("a socket");
+    }
+    let is_open = |mut stream: &TcpStream| {
+        let read = stream.read(&mut [0]);
+        read.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+    };
+    wait_until("all are refused", || {
+        counter(&server, "refused_connections") == 30
+    });
+    // Some are closed while others are still held, and at last all are.
+    wait_until("some are closed and some are not", || {
+        let open = refused.iter().filter(|stream| is_open(stream)).count();
+        (1..30).contains(&open)
+    });
+    wait_until("all are closed", || !refused.iter().any(is_open));
+    assert!(is_served(&mut inside));
+}
+
+#[test]
 fn an_address_that_comes_too_often_is_turned_away_for_a_while() {
-    let limits = "[limits]\naccepts_per_address_per_second = 5\n";
+    let limits = "[limits]\naccepts_per_address_per_second = 5\ntarpit_seconds = 0\n";
     let server = Server::start(&format!("workers = 2\n{ECHO}{limits}"));
     let address = server.address(0);
     let served = (0..30).filter(|_| is_served(&mut connect(&address)));

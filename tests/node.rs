@@ -7,6 +7,8 @@ mod world;
 mod courier;
 #[path = "node/hand.rs"]
 mod hand;
+#[path = "node/history.rs"]
+mod history;
 #[path = "node/switchboard_links.rs"]
 mod switchboard_links;
 #[path = "node/switchboard_play.rs"]
@@ -27,3 +29,5 @@ mod worker_play;
 mod worker_requests;
 #[path = "node/worker_services.rs"]
 mod worker_services;
+#[path = "node/worker_sessions.rs"]
+mod worker_sessions;

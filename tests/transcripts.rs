@@ -56,6 +56,9 @@ transcripts! {
     echo
     encrypted
     heartbeat
+    history
+    history_lost
+    history_reads
     malformed
     outage
     outage_users

@@ -6,18 +6,21 @@ use std::fmt::Write;
 use crate::app::api_body::{
     BadCall, Event, check_channel, check_user, has_users, parse_batch, parse_event, parse_info,
 };
+use crate::app::api_history;
 use crate::app::application::{Asked, Cx, Unavailable};
 use crate::app::apps::{App, Apps};
+use crate::app::caller::Caller;
 use crate::app::probe::READ_METHODS;
 use crate::base::ids::ConnId;
 use crate::base::names::{is_cache, user_of};
 use crate::wire::bus::{
-    Answer, Cached, ChannelCounts, Content, InfoWanted, Item, Question, RefusalReason,
+    Answer, Cached, ChannelCounts, Content, InfoWanted, Item, Position, Question, RefusalReason,
+    Terms,
 };
 use crate::wire::http::{Request, Response};
 use crate::wire::pusher::json_string;
 use crate::wire::query::{decode_path, parse_query};
-use crate::wire::sign::{SignedRequest, is_same_secret};
+use crate::wire::sign::SignedRequest;
 
 /// The `Allow` of what can only be posted to.
 const PUBLISH_METHODS: &str = "POST, OPTIONS";
@@ -32,6 +35,7 @@ pub enum Call {
     Channels(InfoWanted),
     Channel(String, InfoWanted),
     Users,
+    History,
     Terminate,
 }
 
@@ -53,14 +57,7 @@ fn handle(
     cx: &mut Cx<'_>,
 ) -> Result<Call, Response> {
     let path = request.path();
-    let not_found = || Response::error(404, "There is nothing at this path");
-    let app_id = path
-        .strip_prefix("/apps/")
-        .and_then(|path| path.split_once('/'));
-    let named = app_id.map(|(app_id, rest)| (apps.by_id(app_id), rest));
-    if let Some((None, _)) = named {
-        return Err(Response::error(404, "There is no app with this id"));
-    }
+    let (app, rest) = named_app(path, apps)?;
     let query = parse_query(request.query())
         .ok_or_else(|| Response::error(400, "The query is not well-formed"))?;
     let signed = SignedRequest {
@@ -70,32 +67,32 @@ fn handle(
         body: request.body,
         unix_seconds: cx.now.unix_seconds(),
     };
-    let (app, rest) = match named {
-        Some((Some(app), rest)) => (app, rest),
-        _ => (app_of_key(path, &signed, apps)?, &path[1..]),
-    };
-    authenticate(request, &signed, app)?;
-    let app_id = &app.id;
-    let decoded = decode_path(rest).ok_or_else(not_found)?;
+    let caller = Caller::identify(conn, request, &signed, (apps, app), cx)?;
+    let app_id = &caller.app.id;
+    let decoded = decode_path(rest).ok_or_else(nothing_here)?;
     let segments: Vec<&str> = decoded.split('/').collect();
+    caller.check_role(conn, request, &segments, cx)?;
     let call = match (request.method, &segments[..]) {
         ("POST", ["events"]) => parse_event(app_id, request.body, cx.limits)
-            .map(|event| publish(conn, vec![event], false, cx)),
+            .map(|event| publish(conn, vec![event], false, caller.terms(), cx)),
         ("POST", ["batch_events"]) => parse_batch(app_id, request.body, cx.limits)
-            .map(|events| publish(conn, events, true, cx)),
+            .map(|events| publish(conn, events, true, caller.terms(), cx)),
         ("GET" | "HEAD", ["channels"]) => read_channels(conn, app_id, &signed, cx),
         ("GET" | "HEAD", ["channels", name]) => read_channel(conn, app_id, name, &signed, cx),
         ("GET" | "HEAD", ["channels", name, "users"]) => read_users(conn, app_id, name, cx),
+        ("GET" | "HEAD", ["channels", name, "history"]) => {
+            read_history(conn, app_id, name, &signed, cx)
+        }
         ("POST", ["users", user_id, "terminate_connections"]) => {
-            terminate(conn, app_id, user_id, cx)
+            terminate(conn, app_id, user_id, caller.unrated_terms(), cx)
         }
         (_, ["events" | "batch_events"] | ["users", _, "terminate_connections"]) => {
             return Err(wrong_method(PUBLISH_METHODS));
         }
-        (_, ["channels"] | ["channels", _] | ["channels", _, "users"]) => {
+        (_, ["channels"] | ["channels", _] | ["channels", _, "users" | "history"]) => {
             return Err(wrong_method(READ_METHODS));
         }
-        _ => return Err(not_found()),
+        _ => return Err(nothing_here()),
     };
     match call {
         Ok(Ok(call)) => Ok(call),
@@ -104,20 +101,27 @@ fn handle(
     }
 }
 
-/// The Python SDK leaves `/apps/ID` out when it terminates a user's connections; the key tells the
-/// app.
-fn app_of_key<'a>(
-    path: &str,
-    signed: &SignedRequest<'_>,
+fn nothing_here() -> Response {
+    Response::error(404, "There is nothing at this path")
+}
+
+/// The app that the path names, and what follows in the path. The Python SDK leaves `/apps/ID` out
+/// when it terminates a user's connections.
+fn named_app<'p, 'a>(
+    path: &'p str,
     apps: &'a Apps,
-) -> Result<&'a App, Response> {
-    if !(path.starts_with("/users/") && path.ends_with("/terminate_connections")) {
-        return Err(Response::error(404, "There is nothing at this path"));
+) -> Result<(Option<&'a App>, &'p str), Response> {
+    if path.starts_with("/users/") && path.ends_with("/terminate_connections") {
+        return Ok((None, &path[1..]));
     }
-    let key = signed.parameter("auth_key");
-    let key = key.ok_or_else(|| unauthorised("auth_key is missing"))?;
-    let app = apps.by_key(key);
-    app.ok_or_else(|| unauthorised("auth_key does not belong to any app"))
+    let named = path.strip_prefix("/apps/");
+    let (app_id, rest) = named
+        .and_then(|path| path.split_once('/'))
+        .ok_or_else(nothing_here)?;
+    match apps.by_id(app_id) {
+        Some(app) => Ok((Some(app), rest)),
+        None => Err(Response::error(404, "There is no app with this id")),
+    }
 }
 
 fn wrong_method(allowed: &'static str) -> Response {
@@ -137,43 +141,9 @@ pub fn allowed_methods(path: &str) -> Option<&'static str> {
         ["events" | "batch_events"] | ["users", _, "terminate_connections"] => {
             Some(PUBLISH_METHODS)
         }
-        ["channels"] | ["channels", _] | ["channels", _, "users"] => Some(READ_METHODS),
+        ["channels"] | ["channels", _] | ["channels", _, "users" | "history"] => Some(READ_METHODS),
         _ => None,
     }
-}
-
-/// A signature over the request, or the app's secret itself as a bearer token for callers without
-/// an SDK.
-fn authenticate(
-    request: &Request<'_>,
-    signed: &SignedRequest<'_>,
-    app: &App,
-) -> Result<(), Response> {
-    let secret = app.secret.expose();
-    // Another scheme is a proxy's business, not ours.
-    let bearer = request
-        .header("authorization")
-        .and_then(|value| value.split_once(' '))
-        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-    if let Some((_, token)) = bearer {
-        return if is_same_secret(token.trim(), secret) {
-            Ok(())
-        } else {
-            Err(unauthorised("The bearer token is not this app's secret"))
-        };
-    }
-    match signed.parameter("auth_key") {
-        Some(key) if key == app.key => {}
-        Some(_) => return Err(unauthorised("auth_key does not belong to this app")),
-        None => return Err(unauthorised("auth_key is missing")),
-    }
-    signed
-        .verify(secret)
-        .map_err(|fault| unauthorised(&fault.text()))
-}
-
-fn unauthorised(text: &str) -> Response {
-    Response::error(401, text).with_header("WWW-Authenticate", "Bearer")
 }
 
 type Outcome = Result<Result<Call, Unavailable>, BadCall>;
@@ -182,10 +152,11 @@ fn publish(
     conn: ConnId,
     events: Vec<Event>,
     batch: bool,
+    terms: Terms,
     cx: &mut Cx<'_>,
 ) -> Result<Call, Unavailable> {
     let items = events.iter().map(Event::item).collect();
-    cx.outlet.ask(conn, Asked::Publish(items), cx.now)?;
+    cx.outlet.ask(conn, Asked::Publish(items, terms), cx.now)?;
     let wanted = events
         .iter()
         .map(|event| {
@@ -209,7 +180,7 @@ fn read_channels(
     signed: &SignedRequest<'_>,
     cx: &mut Cx<'_>,
 ) -> Outcome {
-    let info = parse_info(signed.parameter("info"))?;
+    let info = info_of_reader(signed)?;
     let prefix = signed.parameter("filter_by_prefix").unwrap_or("");
     if info.cache {
         let text = "info=cache is told of single channels only";
@@ -232,7 +203,7 @@ fn read_channel(
     cx: &mut Cx<'_>,
 ) -> Outcome {
     let key = check_channel(app_id, name, cx.limits)?;
-    let info = parse_info(signed.parameter("info"))?;
+    let info = info_of_reader(signed)?;
     if info.user_count && !has_users(name) {
         return Err(BadCall::new(
             400,
@@ -247,6 +218,14 @@ fn read_channel(
     };
     let asked = cx.outlet.ask(conn, Asked::Question(question), cx.now);
     Ok(asked.map(|()| Call::Channel(name.to_owned(), info)))
+}
+
+fn info_of_reader(signed: &SignedRequest<'_>) -> Result<InfoWanted, BadCall> {
+    let info = parse_info(signed.parameter("info"))?;
+    match info.offset {
+        true => Err(BadCall::new(400, "info=offset is told to publishers only")),
+        false => Ok(info),
+    }
 }
 
 fn read_users(conn: ConnId, app_id: &str, name: &str, cx: &mut Cx<'_>) -> Outcome {
@@ -264,8 +243,19 @@ fn read_users(conn: ConnId, app_id: &str, name: &str, cx: &mut Cx<'_>) -> Outcom
     Ok(asked.map(|()| Call::Users))
 }
 
+fn read_history(
+    conn: ConnId,
+    app_id: &str,
+    name: &str,
+    signed: &SignedRequest<'_>,
+    cx: &mut Cx<'_>,
+) -> Outcome {
+    let asked = api_history::ask(conn, (app_id, name), signed, cx)?;
+    Ok(asked.map(|()| Call::History))
+}
+
 /// Every worker with connections of the user is told to close them.
-fn terminate(conn: ConnId, app_id: &str, user_id: &str, cx: &mut Cx<'_>) -> Outcome {
+fn terminate(conn: ConnId, app_id: &str, user_id: &str, terms: Terms, cx: &mut Cx<'_>) -> Outcome {
     let key = check_user(app_id, user_id, cx.limits)?;
     let item = Item {
         channels: vec![key.as_str()],
@@ -274,7 +264,9 @@ fn terminate(conn: ConnId, app_id: &str, user_id: &str, cx: &mut Cx<'_>) -> Outc
         exclude: None,
         info: InfoWanted::default(),
     };
-    let asked = cx.outlet.ask(conn, Asked::Publish(vec![item]), cx.now);
+    let asked = cx
+        .outlet
+        .ask(conn, Asked::Publish(vec![item], terms), cx.now);
     Ok(asked.map(|()| Call::Terminate))
 }
 
@@ -294,9 +286,9 @@ pub fn respond(call: Call, answer: Result<Answer<'_>, Unavailable>, cx: &mut Cx<
                 }
                 let _ = write!(
                     body,
-                    "{}:{}",
+                    "{}:{{{}}}",
                     json_string(name),
-                    attributes_object(name, *counts, info)
+                    attributes(name, *counts, info).join(",")
                 );
             }
             body + "}}"
@@ -309,6 +301,9 @@ pub fn respond(call: Call, answer: Result<Answer<'_>, Unavailable>, cx: &mut Cx<
             }
             format!("{{{}}}", fields.join(","))
         }
+        (Call::History, Ok(Answer::History { position, events })) => {
+            return api_history::page(position, events.as_deref());
+        }
         (Call::Terminate, Ok(Answer::Published(_))) => "{}".to_owned(),
         (Call::Users, Ok(Answer::Users(users))) => {
             let users: Vec<String> = users
@@ -319,6 +314,16 @@ pub fn respond(call: Call, answer: Result<Answer<'_>, Unavailable>, cx: &mut Cx<
         }
         (_, Ok(Answer::Refused(RefusalReason::TooLong))) => {
             return Response::error(400, "The answer would be too long; use filter_by_prefix");
+        }
+        (_, Ok(Answer::Refused(RefusalReason::TooOften))) => {
+            cx.counters.calls_limited += 1;
+            return Response::error(429, "publishes_per_second is used up; try again")
+                .with_header("Retry-After", "1");
+        }
+        (_, Ok(Answer::Refused(RefusalReason::Repeated))) => {
+            cx.counters.calls_repeated += 1;
+            return Response::error(401, "This very request was made before")
+                .with_header("WWW-Authenticate", "Bearer");
         }
         _ => return unavailable(publishing, cx),
     };
@@ -337,7 +342,7 @@ fn unavailable(publishing: bool, cx: &mut Cx<'_>) -> Response {
 fn published(
     batch: bool,
     wanted: &[(Vec<String>, InfoWanted)],
-    counts: &[ChannelCounts],
+    counts: &[(ChannelCounts, Option<Position>)],
 ) -> String {
     if !wanted.iter().any(|(_, info)| info.any()) {
         return "{}".to_owned();
@@ -347,8 +352,11 @@ fn published(
         let of_channels: Vec<(&str, String)> = channels
             .iter()
             .map(|name| {
-                let counts = counts.next().unwrap_or_default();
-                (name.as_str(), attributes_object(name, counts, *info))
+                let (counts, position) = counts.next().unwrap_or_default();
+                let mut fields = attributes(name, counts, *info);
+                let position = position.filter(|_| info.offset);
+                fields.extend(position.map(api_history::position_fields));
+                (name.as_str(), format!("{{{}}}", fields.join(",")))
             })
             .collect();
         of_channels
@@ -380,10 +388,6 @@ fn attributes(channel: &str, counts: ChannelCounts, info: InfoWanted) -> Vec<Str
         fields.push(format!("\"subscription_count\":{}", counts.subscriptions));
     }
     fields
-}
-
-fn attributes_object(channel: &str, counts: ChannelCounts, info: InfoWanted) -> String {
-    format!("{{{}}}", attributes(channel, counts, info).join(","))
 }
 
 /// What is kept of a cache channel.

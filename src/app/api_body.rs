@@ -209,10 +209,12 @@ pub fn parse_info(info: Option<&str>) -> Result<InfoWanted, BadCall> {
             "user_count" => wanted.user_count = true,
             "subscription_count" => wanted.subscription_count = true,
             "cache" => wanted.cache = true,
+            "offset" => wanted.offset = true,
             other => {
                 let shown: String = other.chars().take(40).collect();
-                let text =
-                    format!("info knows user_count, subscription_count and cache, not {shown:?}");
+                let text = format!(
+                    "info knows user_count, subscription_count, cache and offset, not {shown:?}"
+                );
                 return Err(BadCall::new(400, text));
             }
         }

@@ -2,6 +2,7 @@
 //! connection and answers through the `Cx` it is handed. It never sees a socket, a session or
 //! another process.
 
+use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::net::SocketAddr;
 
@@ -19,7 +20,9 @@ use crate::base::names::ChannelKey;
 use crate::base::now::{Moment, Now};
 use crate::realtime::hub::{Hub, Left, NotSubscribed, Presence};
 use crate::realtime::watchlists::Changes;
-use crate::wire::bus::{Answer, Cached, Item, Member, Question, RefusalReason, Up};
+use crate::wire::bus::{
+    Answer, Beginning, Cached, Item, Member, Question, Recover, RefusalReason, Terms, Up,
+};
 use crate::wire::framing::{Payload, Unsendable};
 use crate::wire::http::{Request, Response};
 use crate::wire::protocol::Protocol;
@@ -152,6 +155,18 @@ pub trait Outlet {
     /// Accepts the WebSocket that the request asked for; `opened` follows.
     fn upgrade(&mut self, conn: ConnId);
 
+    /// Lets pages of this origin read the answer to the connection's request, whatever the server
+    /// allows besides. Before that answer.
+    fn allow_origin(&mut self, conn: ConnId, origin: Cow<'static, str>);
+
+    /// Begins an answer without an end to the connection's request; messages follow as `protocol`
+    /// writes them. `opened` follows.
+    fn stream(&mut self, conn: ConnId, head: Response, protocol: Protocol);
+
+    /// The connection's request is one of this session, and is answered there. When there was no
+    /// session of that name, and `call` wants to receive, one begins: `session_opened` follows.
+    fn session(&mut self, conn: ConnId, name: &str, call: SessionCall);
+
     /// Ends the connection. `closed` follows.
     fn close(&mut self, conn: ConnId, close: Close);
 
@@ -164,6 +179,9 @@ pub trait Outlet {
 
     /// A question of `conn`; `answered` follows unless this fails.
     fn ask(&mut self, conn: ConnId, question: Asked<'_>, now: Now) -> Result<(), Unavailable>;
+
+    /// Somebody was not let in; for the log.
+    fn denied(&mut self, conn: ConnId, denial: &Denial<'_>, now: Now);
 
     /// Asks for the numbers of the whole server; `gathered` follows.
     fn gather(&mut self, conn: ConnId);
@@ -182,12 +200,33 @@ pub trait Outlet {
     fn hang_up(&mut self, dial: DialId);
 }
 
+/// An attempt that failed for want of the right secret. Holds none, not even a wrong one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Denial<'a> {
+    /// The path or the channel.
+    pub what: &'a str,
+    /// As which key's holder; empty if none that exists was named.
+    pub key: &'a str,
+    pub why: &'a str,
+}
+
+/// What a request wants of the session that it is one of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SessionCall {
+    /// Its messages as they come.
+    Stream,
+    /// Those that wait, or the next.
+    Poll,
+    /// To say something: messages as `wire::sockjs` frames them.
+    Post(Vec<u8>),
+}
+
 /// What can be asked of the switchboard.
 pub enum Asked<'a> {
     Question(Question<'a>),
     /// Publish all of these, and say when nothing but the end of the worker that has subscribers
     /// can keep them from it.
-    Publish(Vec<Item<'a>>),
+    Publish(Vec<Item<'a>>, Terms),
 }
 
 impl<'a> Asked<'a> {
@@ -195,9 +234,21 @@ impl<'a> Asked<'a> {
         let Ticket(ticket) = ticket;
         match self {
             Asked::Question(question) => Up::Ask { ticket, question },
-            Asked::Publish(items) => Up::Publish { ticket, items },
+            Asked::Publish(items, terms) => Up::Publish {
+                ticket,
+                terms,
+                items,
+            },
         }
     }
+}
+
+/// What is kept of a channel for a new subscriber.
+pub struct Kept<'a> {
+    /// The last event of a cache channel.
+    pub last: Option<Cached<'a>>,
+    /// Where history is kept.
+    pub beginning: Option<Beginning<'a>>,
 }
 
 /// What an application works with during one call.
@@ -230,8 +281,19 @@ impl Cx<'_> {
         key: &ChannelKey,
         presence: Option<Presence>,
     ) -> Result<(), NotSubscribed> {
+        self.resume(conn, key, presence, None)
+    }
+
+    /// The same, with what was missed since a position of before.
+    pub fn resume(
+        &mut self,
+        conn: ConnId,
+        key: &ChannelKey,
+        presence: Option<Presence>,
+        recover: Option<Recover>,
+    ) -> Result<(), NotSubscribed> {
         let described = presence.clone();
-        let ticket = self.hub.subscribe(conn, key, presence)?;
+        let ticket = self.hub.subscribe(conn, key, presence, recover)?;
         let member = described.as_ref().map(|presence| Member {
             user_id: &presence.user_id,
             user_info: &presence.user_info,
@@ -240,6 +302,7 @@ impl Cx<'_> {
             ticket,
             channel: key.as_str(),
             member,
+            recover,
         });
         Ok(())
     }
@@ -327,7 +390,11 @@ pub trait Application {
     /// A client connected that speaks lines, frames or bytes; messages follow without a request.
     fn connected(&mut self, _conn: ConnId, _cx: &mut Cx<'_>) {}
 
-    /// The upgrade was done.
+    /// A session of many requests began with the request of `by`. From here on it is a connection
+    /// like others: messages follow, and in the end `closed`.
+    fn session_opened(&mut self, _session: ConnId, _by: ConnId, _cx: &mut Cx<'_>) {}
+
+    /// The upgrade was done, or a stream was begun.
     fn opened(&mut self, _conn: ConnId, _cx: &mut Cx<'_>) {}
 
     fn message(&mut self, _conn: ConnId, _message: Message<'_>, _cx: &mut Cx<'_>) {}
@@ -342,18 +409,8 @@ pub trait Application {
     fn gathered(&mut self, _conn: ConnId, _page: Result<&Page<'_>, Unavailable>, _cx: &mut Cx<'_>) {
     }
 
-    /// The subscription stands; the channel's events follow.
-    fn subscribed(&mut self, _conn: ConnId, _key: &ChannelKey, _cx: &mut Cx<'_>) {}
-
-    /// Right after it: what is kept of the channel for newcomers.
-    fn recalled(
-        &mut self,
-        _conn: ConnId,
-        _key: &ChannelKey,
-        _last: Option<Cached<'_>>,
-        _cx: &mut Cx<'_>,
-    ) {
-    }
+    /// The subscription stands. The channel's events follow, after those that `kept` brings.
+    fn subscribed(&mut self, _: ConnId, _: &ChannelKey, _kept: &Kept<'_>, _: &mut Cx<'_>) {}
 
     /// The subscription was refused.
     fn refused(&mut self, _: ConnId, _: &ChannelKey, _: RefusalReason, _: &mut Cx<'_>) {}

@@ -6,21 +6,26 @@ use std::collections::{BTreeSet, HashMap};
 
 use foldhash::quality::FixedState;
 
+use crate::app::addon;
 use crate::app::api::{self, Call};
-use crate::app::application::{Application, Cx, Message, Unavailable};
+use crate::app::application::{Application, Cx, Kept, Message, SessionCall, Unavailable};
 use crate::app::apps::Apps;
 use crate::app::client::{self, Client};
 use crate::app::cors;
 use crate::app::probe::{self, Probe, READ_METHODS};
+use crate::app::readers;
+use crate::app::sessions;
 use crate::base::close::{Close, Violation};
 use crate::base::dice::Dice;
 use crate::base::ids::ConnId;
 use crate::base::names::{ChannelKey, user_of};
 use crate::base::now::Moment;
-use crate::wire::bus::{Answer, Cached, RefusalReason};
+use crate::wire::bus::{Answer, RefusalReason};
 use crate::wire::http::{Request, Response};
-use crate::wire::pusher;
+use crate::wire::protocol::Protocol;
+use crate::wire::pusher::{self, Subscribe};
 use crate::wire::query::parse_query;
+use crate::wire::sockjs;
 
 /// The protocol version spoken when a client names none.
 const PROTOCOL_DEFAULT: u8 = 7;
@@ -35,6 +40,8 @@ enum State {
     /// The upgrade was accepted; who it will be, or why it will be turned away.
     Upgrading(Result<Box<Client>, Refused>),
     Client(Box<Client>),
+    /// A stream of events was begun, for these channels.
+    Reading(Box<Client>, Vec<Subscribe>),
     /// Came by lines or frames and has not said yet which app it wants.
     Stranger,
 }
@@ -76,8 +83,13 @@ impl Channels {
         }
     }
 
-    /// Who asks for a WebSocket at `…/app/KEY?protocol=…`.
-    fn admit(&self, request: &Request<'_>, cx: &mut Cx<'_>) -> Result<Box<Client>, Refused> {
+    /// Who asks to be a client of the app with this key; the query tells which `protocol` it speaks.
+    fn admit(
+        &self,
+        request: &Request<'_>,
+        key: Option<&str>,
+        cx: &mut Cx<'_>,
+    ) -> Result<Box<Client>, Refused> {
         let query = parse_query(request.query()).unwrap_or_default();
         let parameter = |name| {
             query
@@ -99,15 +111,10 @@ impl Channels {
             close: Close::VersionRefused(code),
             protocol: PROTOCOL_DEFAULT,
         })?;
-        // A proxy may put us under a prefix, which every SDK can be told.
-        let mut segments = request.path().rsplit('/');
-        let (key, directory) = (segments.next().unwrap_or(""), segments.next());
-        if directory != Some("app") || key.is_empty() {
-            return Err(Refused {
-                close: Close::PathUnknown,
-                protocol,
-            });
-        }
+        let key = key.ok_or(Refused {
+            close: Close::PathUnknown,
+            protocol,
+        })?;
         let app = self.apps.by_key(key);
         let app = app.ok_or_else(|| Refused {
             close: Close::AppUnknown(key.into()),
@@ -141,6 +148,46 @@ impl Channels {
         }
     }
 
+    /// A request of a client that comes by many. Whether its session is new is not known here.
+    fn session_request(
+        &mut self,
+        conn: ConnId,
+        request: &Request<'_>,
+        path: &sockjs::Path<'_>,
+        cx: &mut Cx<'_>,
+    ) {
+        let Some(call) = sessions::request(conn, request, path, &self.apps, cx) else {
+            return;
+        };
+        if !matches!(call, SessionCall::Post(_)) {
+            match self.admit(request, Some(path.app_key), cx) {
+                Ok(client) => self.states.insert(conn, State::Upgrading(Ok(client))),
+                Err(refused) => {
+                    let answer = sessions::turned_away(&refused.close);
+                    return cx.outlet.reply(conn, answer);
+                }
+            };
+        }
+        cx.outlet.session(conn, path.session, call);
+    }
+
+    /// Somebody wants Server-Sent Events.
+    fn read(&mut self, conn: ConnId, request: &Request<'_>, key: &str, cx: &mut Cx<'_>) {
+        let Some(wanted) = readers::request(conn, request, key, &self.apps, cx) else {
+            return;
+        };
+        let mut client = Client::new(wanted.app, PROTOCOL_DEFAULT, cx);
+        if wanted.signed {
+            client = client.authorised();
+        }
+        let subscribe = |channel| Subscribe::new(channel, wanted.channel_data.clone());
+        let channels = wanted.channels.into_iter().map(subscribe).collect();
+        let state = State::Reading(Box::new(client), channels);
+        self.states.insert(conn, state);
+        let head = readers::head(cx);
+        cx.outlet.stream(conn, head, Protocol::EventStream);
+    }
+
     fn establish(&mut self, conn: ConnId, client: Box<Client>, cx: &mut Cx<'_>) {
         cx.hub.enter(conn, client.socket_id());
         let hello = pusher::connection_established(client.socket_id(), cx.limits.activity_seconds);
@@ -151,11 +198,18 @@ impl Channels {
     }
 }
 
+/// The app key in `…/app/KEY`. A proxy may put us under a prefix, which every SDK can be told.
+fn key_of(path: &str) -> Option<&str> {
+    let (directory, key) = path.rsplit_once('/')?;
+    let is_app = directory == "app" || directory.ends_with("/app");
+    (is_app && !key.is_empty()).then_some(key)
+}
+
 /// Browsers ask before they send a page's request, without credentials, so nothing is checked yet.
 fn options(path: &str) -> Response {
     match path {
         "*" => cors::options("GET, HEAD, POST, OPTIONS"),
-        "/" => cors::options(READ_METHODS),
+        "/" | addon::SCRIPT_PATH | addon::MODULE_PATH => cors::options(READ_METHODS),
         _ => match api::allowed_methods(path) {
             Some(methods) => cors::options(methods),
             None => Response::error(404, "There is nothing at this path"),
@@ -166,7 +220,7 @@ fn options(path: &str) -> Response {
 impl Application for Channels {
     fn request(&mut self, conn: ConnId, request: &Request<'_>, cx: &mut Cx<'_>) {
         if request.wants_websocket() {
-            let admitted = self.admit(request, cx);
+            let admitted = self.admit(request, key_of(request.path()), cx);
             self.states.insert(conn, State::Upgrading(admitted));
             return cx.outlet.upgrade(conn);
         }
@@ -178,11 +232,20 @@ impl Application for Channels {
             }
             Probe::NotOne => {}
         }
+        if let Some(path) = sockjs::Path::parse(request.path()) {
+            return self.session_request(conn, request, &path, cx);
+        }
+        if let Some(key) = readers::key_of(request.path()) {
+            return self.read(conn, request, key, cx);
+        }
         if request.method == "OPTIONS" {
             return cx.outlet.reply(conn, options(request.path()));
         }
         if request.path() == "/" {
             return cx.outlet.reply(conn, self.page(request));
+        }
+        if let Some(response) = addon::answer(request) {
+            return cx.outlet.reply(conn, response);
         }
         if let Some(call) = api::request(conn, request, &self.apps, cx) {
             self.states.insert(conn, State::Calling(call));
@@ -199,7 +262,22 @@ impl Application for Channels {
             Some(State::Upgrading(Err(Refused { close, protocol }))) => {
                 client::close(conn, close, protocol, cx);
             }
+            Some(State::Reading(client, channels)) => {
+                self.establish(conn, client, cx);
+                if let Some(State::Client(client)) = self.states.get_mut(&conn) {
+                    for channel in &channels {
+                        client.join(conn, channel, cx);
+                    }
+                }
+            }
             _ => cx.outlet.close(conn, Close::PathUnknown),
+        }
+    }
+
+    fn session_opened(&mut self, session: ConnId, by: ConnId, cx: &mut Cx<'_>) {
+        match self.states.remove(&by) {
+            Some(State::Upgrading(Ok(client))) => self.establish(session, client, cx),
+            _ => cx.outlet.close(session, Close::PathUnknown),
         }
     }
 
@@ -262,23 +340,13 @@ impl Application for Channels {
         }
     }
 
-    fn subscribed(&mut self, conn: ConnId, key: &ChannelKey, cx: &mut Cx<'_>) {
+    fn subscribed(&mut self, conn: ConnId, key: &ChannelKey, kept: &Kept<'_>, cx: &mut Cx<'_>) {
         if user_of(key.channel()).is_none() {
-            return client::confirm(conn, key, cx);
+            return client::subscribed(conn, key, kept, cx);
         }
         if let Some(State::Client(client)) = self.states.get_mut(&conn) {
             client.signed_in(conn, cx);
         }
-    }
-
-    fn recalled(
-        &mut self,
-        conn: ConnId,
-        key: &ChannelKey,
-        last: Option<Cached<'_>>,
-        cx: &mut Cx<'_>,
-    ) {
-        client::recall(conn, key.channel(), last, cx);
     }
 
     fn refused(&mut self, conn: ConnId, key: &ChannelKey, reason: RefusalReason, cx: &mut Cx<'_>) {

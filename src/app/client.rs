@@ -1,9 +1,10 @@
 //! One Pusher client: what it may say, what it is told. The rules of subscriptions, signatures and
 //! client events live here; who else is in a channel is the hub's and the registry's business.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::app::application::{Cx, Message, Unavailable};
+use crate::app::application::{Cx, Denial, Kept, Message, Unavailable};
 use crate::app::apps::App;
 use crate::app::users::User;
 use crate::base::close::{Close, Violation};
@@ -14,15 +15,17 @@ use crate::base::names::{
 use crate::base::now::Moment;
 use crate::base::quota::Quota;
 use crate::realtime::hub::{NotSubscribed, Presence};
-use crate::wire::bus::{Cached, Content, InfoWanted, Item, RefusalReason};
+use crate::wire::bus::{
+    Beginning, Cached, Content, InfoWanted, Item, Past, Position, RefusalReason,
+};
 use crate::wire::pusher::{self, ClientEvent, ClientMessage, Subscribe};
-use crate::wire::sign::{channel_text, is_signed};
+use crate::wire::sign::channel_text;
 
 const UNDELIVERED: &str = "Client event not delivered; try again";
 
 /// An established connection of the Pusher protocol.
 pub struct Client {
-    pub(super) app: App,
+    pub(super) app: Arc<App>,
     socket_id: SocketId,
     protocol: u8,
     bad_messages: u32,
@@ -58,7 +61,7 @@ impl Refusal {
 }
 
 impl Client {
-    pub fn new(app: App, protocol: u8, cx: &mut Cx<'_>) -> Client {
+    pub fn new(app: Arc<App>, protocol: u8, cx: &mut Cx<'_>) -> Client {
         let patience = Duration::from_secs(app.authorize_seconds);
         Client {
             authorize_by: (!patience.is_zero()).then(|| cx.now.moment + patience),
@@ -131,6 +134,19 @@ impl Client {
         }
     }
 
+    /// Joins a channel that the app's backend has allowed already, if it needs that.
+    pub fn join(&mut self, conn: ConnId, subscribe: &Subscribe, cx: &mut Cx<'_>) {
+        if let Err(refusal) = self.join_allowed(conn, subscribe, cx) {
+            self.refuse(conn, &subscribe.channel, &refusal, cx);
+        }
+    }
+
+    /// The app's backend knows the client.
+    pub fn authorised(mut self) -> Client {
+        self.authorize_by = None;
+        self
+    }
+
     fn try_subscribe(
         &mut self,
         conn: ConnId,
@@ -148,20 +164,29 @@ impl Client {
             );
             return Err(Refusal::new("InvalidChannel", 400, text));
         }
-        let kind = ChannelKind::of(channel);
-        if kind.needs_auth() {
-            self.check_auth(subscribe)?;
+        if ChannelKind::of(channel).needs_auth() {
+            self.check_auth(conn, subscribe, cx)?;
         }
-        let presence = match kind {
+        self.join_allowed(conn, subscribe, cx)
+    }
+
+    fn join_allowed(
+        &mut self,
+        conn: ConnId,
+        subscribe: &Subscribe,
+        cx: &mut Cx<'_>,
+    ) -> Result<(), Refusal> {
+        let channel = subscribe.channel.as_str();
+        let presence = match ChannelKind::of(channel) {
             ChannelKind::Presence => Some(self.presence_of(subscribe, cx)?),
             _ => None,
         };
         let key = ChannelKey::new(&self.app.id, channel);
-        match cx.subscribe(conn, &key, presence) {
+        match cx.resume(conn, &key, presence, subscribe.recover()) {
             Ok(()) | Err(NotSubscribed::Asked) => Ok(()),
             Err(NotSubscribed::Already) => {
                 // Success again, without counting or announcing anybody twice.
-                confirm(conn, &key, cx);
+                cx.outlet.send(conn, Message::Text(&success(&key, cx)));
                 Ok(())
             }
             Err(NotSubscribed::TooMany) => {
@@ -187,23 +212,41 @@ impl Client {
             let text = "Only the user who has signed in may subscribe to this channel";
             return Err(Refusal::new("AuthError", 403, text));
         }
-        confirm(conn, &ChannelKey::new(&self.app.id, channel), cx);
+        let text = pusher::subscription_succeeded(channel);
+        cx.outlet.send(conn, Message::Text(&text));
         Ok(())
     }
 
-    /// Whether `auth` is `KEY:SIGNATURE` of the text, the key this app's. If so, its backend knows
-    /// the client.
-    pub(super) fn is_signed(&mut self, auth: &str, text: &str) -> bool {
-        let signed = auth.split_once(':').is_some_and(|(key, signature)| {
-            key == self.app.key && is_signed(self.app.secret.expose(), text, signature)
-        });
+    /// Whether the app's backend has signed the text. If so, it knows the client. `what` is for the
+    /// log.
+    pub(super) fn is_signed(
+        &mut self,
+        conn: ConnId,
+        (auth, text): (&str, &str),
+        what: &str,
+        cx: &mut Cx<'_>,
+    ) -> bool {
+        let signed = self.app.is_signed_for_client(auth, text);
         if signed {
             self.authorize_by = None;
+        } else {
+            cx.counters.signatures_refused += 1;
+            let denial = Denial {
+                what,
+                key: self.app.known_key(auth.split_once(':').map(|(key, _)| key)),
+                why: "the signature does not match, or its key may not sign for clients",
+            };
+            cx.outlet.denied(conn, &denial, cx.now);
         }
         signed
     }
 
-    fn check_auth(&mut self, subscribe: &Subscribe) -> Result<(), Refusal> {
+    fn check_auth(
+        &mut self,
+        conn: ConnId,
+        subscribe: &Subscribe,
+        cx: &mut Cx<'_>,
+    ) -> Result<(), Refusal> {
         let channel = subscribe.channel.as_str();
         let auth = subscribe.auth.as_deref().filter(|auth| !auth.is_empty());
         let auth = auth.ok_or_else(|| {
@@ -220,7 +263,7 @@ impl Client {
             channel,
             subscribe.channel_data.as_deref(),
         );
-        if !self.is_signed(auth, &text) {
+        if !self.is_signed(conn, (auth, &text), channel, cx) {
             return Err(Refusal::auth(
                 "Invalid signature for this socket, channel and key",
             ));
@@ -334,6 +377,7 @@ impl Client {
             return rejected("this connection is not subscribed to the channel");
         };
         if !self.events.take(cx.now.moment) {
+            cx.counters.client_events_limited += 1;
             let per_second = cx.limits.client_events_per_second;
             return Err((
                 Some(4301),
@@ -357,19 +401,57 @@ impl Client {
     }
 }
 
-/// Success, in a presence channel with everybody who is there.
-pub fn confirm(conn: ConnId, key: &ChannelKey, cx: &mut Cx<'_>) {
+/// The subscription stands: success, then what was missed, or else what a cache channel keeps.
+pub fn subscribed(conn: ConnId, key: &ChannelKey, kept: &Kept<'_>, cx: &mut Cx<'_>) {
+    let mut text = success(key, cx);
+    let mut missed = None;
+    if let Some(beginning) = &kept.beginning {
+        missed = beginning.missed.as_deref();
+        missed = missed.filter(|missed| has_room(conn, key, missed, cx));
+        pusher::add_beginning(&mut text, beginning.position, missed.map(<[_]>::len));
+    }
+    cx.outlet.send(conn, Message::Text(&text));
+    match (missed, &kept.beginning) {
+        (Some(missed), Some(Beginning { position, .. })) => {
+            for past in missed {
+                tell_past(conn, key, position.epoch, past, cx);
+            }
+        }
+        _ => recall(conn, key.channel(), kept.last, cx),
+    }
+}
+
+/// In a presence channel with everybody who is there.
+fn success(key: &ChannelKey, cx: &Cx<'_>) -> String {
     let channel = key.channel();
     let roster = cx.hub.roster(key.as_str());
-    let text = match (ChannelKind::of(channel), roster) {
+    match (ChannelKind::of(channel), roster) {
         (ChannelKind::Presence, Some(roster)) => pusher::presence_succeeded(channel, roster.iter()),
         _ => pusher::subscription_succeeded(channel),
-    };
+    }
+}
+
+/// Whether the client can be told all this. Who comes back to many channels would else be cut for
+/// reading too slowly, come back, and be cut again.
+fn has_room(conn: ConnId, key: &ChannelKey, missed: &[Past<'_>], cx: &Cx<'_>) -> bool {
+    let around = key.as_str().len() + ENVELOPE_BYTES;
+    let bytes: usize = missed.iter().map(|past| past.bytes() + around).sum();
+    cx.outlet.waiting(conn) + bytes <= cx.limits.outbox_bytes / 2
+}
+
+/// At least what the members of an event's message take beside what they hold, and a frame's head.
+const ENVELOPE_BYTES: usize = 128;
+
+fn tell_past(conn: ConnId, key: &ChannelKey, epoch: u64, past: &Past<'_>, cx: &mut Cx<'_>) {
+    let offset = past.offset;
+    let position = Some(Position { epoch, offset });
+    let text = pusher::event_at(key.channel(), past.name, past.data, past.user_id, position);
     cx.outlet.send(conn, Message::Text(&text));
+    cx.counters.events_recovered += 1;
 }
 
 /// What is kept of a cache channel, for who has just come.
-pub fn recall(conn: ConnId, channel: &str, last: Option<Cached<'_>>, cx: &mut Cx<'_>) {
+fn recall(conn: ConnId, channel: &str, last: Option<Cached<'_>>, cx: &mut Cx<'_>) {
     if !is_cache(channel) {
         return;
     }

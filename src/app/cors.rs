@@ -34,6 +34,16 @@ impl Cors {
     }
 }
 
+/// What to say when any of these origins may connect; an empty list means all. `None` when the
+/// request's is not among them.
+pub fn of_app(origins: &[String], request: &Request<'_>) -> Option<Cow<'static, str>> {
+    if origins.is_empty() {
+        return Some(Cow::Borrowed("*"));
+    }
+    let origin = request.header("origin")?;
+    is_listed(origins, origin).then(|| Cow::Owned(origin.to_owned()))
+}
+
 /// Completes the answer to a request whose origin is allowed.
 pub fn allow(response: &mut Response, origin: Cow<'static, str>) {
     if origin != "*" {

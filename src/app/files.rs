@@ -115,7 +115,7 @@ impl Wanted {
 
 /// Whether a list of entity tags has this one; `weakly` takes it for the same if it says so of
 /// itself only weakly (RFC 9110 section 8.8.3.2).
-fn lists(tags: &str, tag: &str, weakly: bool) -> bool {
+pub(super) fn lists(tags: &str, tag: &str, weakly: bool) -> bool {
     tags.split(',')
         .map(str::trim)
         .any(|it| match it.strip_prefix("W/") {

@@ -73,7 +73,7 @@ impl Client {
             return Err(format!("user_data is longer than {bytes_max} bytes"));
         }
         let text = user_text(&self.socket_id().to_string(), user_data);
-        if !self.is_signed(auth, &text) {
+        if !self.is_signed(conn, (auth, &text), "pusher:signin", cx) {
             return Err("Invalid signature for this socket, user and key".to_owned());
         }
         let data = pusher::parse_user_data(user_data);

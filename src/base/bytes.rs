@@ -200,6 +200,28 @@ impl Outbox {
         }
     }
 
+    /// Takes whole pieces, as they were pushed, until `enough` bytes are together or none is left.
+    /// For a queue that no transport writes from.
+    pub fn take(&mut self, enough: usize) -> Vec<u8> {
+        let mut taken = Vec::new();
+        while taken.len() < enough && !self.is_empty() {
+            let piece = self.front(usize::MAX);
+            let count = piece.len();
+            taken.extend_from_slice(piece);
+            self.advance(count);
+        }
+        taken
+    }
+
+    /// Puts back the end of what was taken last.
+    pub fn put_back(&mut self, bytes: Vec<u8>) {
+        if !bytes.is_empty() {
+            self.len += bytes.len();
+            self.written -= bytes.len() as u64;
+            self.chunks.push_front(Chunk::Own(bytes));
+        }
+    }
+
     /// Drops everything that was not written.
     pub fn clear(&mut self) {
         self.chunks = VecDeque::new();

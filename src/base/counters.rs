@@ -131,6 +131,7 @@ macro_rules! counters {
 
 counters! {
     connections: "Connections open now: those of clients and those that were dialled." => "connections";
+    http_sessions: "Of these, clients that come by HTTP requests instead of a WebSocket." => "http_sessions";
     subscriptions: "Subscriptions held now." => "subscriptions";
     accepted: "Client connections accepted." => "connections_accepted_total";
     dialled: "Outgoing connections established." => "connections_dialled_total";
@@ -145,6 +146,13 @@ counters! {
     http_requests: "HTTP requests received.";
     events_published: "Events accepted for publishing.";
     events_refused: "Publishing calls over HTTP answered 503.";
+    events_recovered: "Events of channels with history that were sent to clients coming back.";
+    calls_limited: "Publishing calls answered 429 because of publishes_per_second of the app or the key.";
+    calls_repeated: "Calls of the HTTP API answered 401 because of the replay_guard of their app.";
+    calls_unauthorised: "Calls of the HTTP API answered 401.";
+    calls_forbidden: "Calls of the HTTP API answered 403, because the key lacks the role.";
+    signatures_refused: "Subscriptions and sign-ins refused because the signature was wrong.";
+    client_events_limited: "Client events refused because of limits.client_events_per_second.";
     events_dropped: "Events of channels that were left out for clients reading too slowly, with the outbox_policy drop.";
     late_requests: "Connections ended because a request head or body did not arrive in time.";
     late_introductions: "Connections of text:// and frame:// ended because no pusher:connect came in time.";
@@ -181,6 +189,8 @@ counters! {
     channels: "Channels with subscribers, as the switchboard knows them." => "channels" by Switchboard;
     links: "Workers' links to the switchboard, open now; the switchboard counts them." => "links" by Switchboard;
     link_losses: "Such links that ended or broke." by Switchboard;
+    history_events: "Events kept in the history of channels." => "history_events" by Switchboard;
+    history_bytes: "Bytes these take." => "history_bytes" by Switchboard;
     reports_lost: "Events for webhooks that the switchboard did not keep because the courier was too far behind." by Switchboard;
     webhooks_sent: "Webhooks delivered: requests answered with 2xx." by Courier;
     webhooks_failed: "Attempts to deliver a webhook that failed." by Courier;

@@ -17,6 +17,18 @@ impl ConnId {
         ConnId { slot, generation }
     }
 
+    /// Added to the slots of connections that no socket is behind: a client whose requests come over
+    /// sockets of their own is one.
+    pub const SOCKETLESS: u32 = 1 << 31;
+
+    pub fn socketless(index: u32, generation: u32) -> ConnId {
+        ConnId::new(index | ConnId::SOCKETLESS, generation)
+    }
+
+    pub fn is_socketless(self) -> bool {
+        self.slot & ConnId::SOCKETLESS != 0
+    }
+
     /// One number, for a poll token or the bus.
     pub fn to_u64(self) -> u64 {
         u64::from(self.generation) << 32 | u64::from(self.slot)

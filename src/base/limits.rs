@@ -90,9 +90,11 @@ limits! {
     dials: usize = 1_000,
         "Outgoing connections of one reactor that are being established. One more fails at once. Those that stand count among `connections`, and may exceed that limit by this number, so that accepting leaves room for them.";
     connections_per_address: u64 = 0,
-        "Connections of one address in the whole server; of an IPv6 address, of its /64. One more is closed as soon as it was accepted. 0 sets no limit, which is right behind a proxy unless proxy_protocol tells the clients' addresses: to this limit, a request's header comes too late.";
+        "Connections of one address in the whole server; of an IPv6 address, of its /64. One more is refused (tarpit_seconds). 0 sets no limit, which is right behind a proxy unless proxy_protocol tells the clients' addresses: to this limit, a request's header comes too late.";
     accepts_per_address_per_second: u64 = 0,
-        "New connections of one address in a second, in the whole server and after a burst of as many. More are closed as soon as they were accepted. 0 sets no limit.";
+        "New connections of one address in a second, in the whole server and after a burst of as many. More are refused (tarpit_seconds). 0 sets no limit.";
+    tarpit_seconds: u64 = 5,
+        "Who is refused because of one of the two limits above is closed after a random part of this time, since clients that are closed at once come back at once. 1,000 of a reactor are held so; more are closed at once, and so are those that came through a proxy with the PROXY protocol. 0 holds nobody.";
     tls_handshake_seconds: u64 = 10,
         "Time for a TLS handshake, or a PROXY header, or both. Then the connection is cut.";
     http_head_bytes: usize = 16_384,
@@ -107,6 +109,12 @@ limits! {
         "Time a kept-alive connection may wait for its next request. Then it is closed.";
     write_seconds: u64 = 30,
         "Time for a client to take an HTTP answer, and for every client to take what was queued for it before its end. Then it is cut.";
+    http_sessions: usize = 10_000,
+        "Clients of one reactor that come by HTTP requests instead of a WebSocket. One more is answered 503.";
+    http_session_seconds: u64 = 20,
+        "Time such a client may be without a request that waits for messages. Then it counts as gone.";
+    http_heartbeat_seconds: u64 = 25,
+        "Silence after which a request that waits for messages is answered with a heartbeat, and a stream of messages gets one. Shorter than what proxies allow an answer to take.";
     message_bytes: usize = 131_072,
         "One WebSocket message, all fragments together, or one line or frame with its LF or prefix. A longer one closes the connection with 1009.";
     messages_per_second: u32 = 0,
@@ -155,6 +163,16 @@ limits! {
         "Bytes of all events kept for cache channels. More and the oldest are forgotten.";
     cache_seconds: u64 = 1_800,
         "How long the last event of a cache channel is kept.";
+    history_channels: usize = 100_000,
+        "Channels whose history, or at least its last position, is kept. One more and the one that was silent for longest is forgotten.";
+    history_events: usize = 100_000,
+        "Events of the history of all channels together. One more and the one whose time is up next is forgotten.";
+    history_bytes: usize = 67_108_864,
+        "Bytes of the history of all channels together, 128 for each event included. More and the events whose time is up next are forgotten.";
+    recover_events: usize = 1_000,
+        "Events that a client may have missed in one channel. If there are more, it is told that they cannot be recovered.";
+    recover_bytes: usize = 262_144,
+        "The same in bytes; also those of one page of the HTTP API's history. A client is sent no more at once than fits into half of its outbox_bytes.";
     questions: usize = 10_000,
         "HTTP calls of one reactor that wait for the switchboard. One more is answered 503.";
     question_seconds: u64 = 5,

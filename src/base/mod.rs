@@ -3,12 +3,14 @@
 
 pub mod addresses;
 pub mod backoff;
+pub mod by_slot;
 pub mod bytes;
 pub mod close;
 pub mod counters;
 pub mod dice;
 pub mod files;
 pub mod histogram;
+pub mod history_rule;
 pub mod ids;
 pub mod limits;
 pub mod names;

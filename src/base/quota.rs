@@ -35,6 +35,33 @@ impl Quota {
 
     /// Whether there is a token to take.
     pub fn is_ready(&mut self, now: Moment) -> bool {
+        self.fill(now);
+        self.left >= 1000
+    }
+
+    /// Whether there are so many tokens, or all that it holds.
+    pub fn has(&mut self, count: usize, now: Moment) -> bool {
+        self.fill(now);
+        self.left >= self.thousandths(count).max(1000)
+    }
+
+    /// Takes so many tokens, as far as there are any.
+    pub fn take_many(&mut self, count: usize) {
+        self.left = self.left.saturating_sub(self.thousandths(count));
+    }
+
+    pub fn is_full(&mut self, now: Moment) -> bool {
+        self.fill(now);
+        self.left == self.per_second * 1000
+    }
+
+    /// Of so many tokens, at most those that it can hold.
+    fn thousandths(&self, count: usize) -> u32 {
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        count.min(self.per_second) * 1000
+    }
+
+    fn fill(&mut self, now: Moment) {
         let passed_ms = now.since(self.filled_at).as_millis() as u64;
         if passed_ms > 0 {
             let inflow = passed_ms.saturating_mul(u64::from(self.per_second));
@@ -42,7 +69,6 @@ impl Quota {
             self.left = (u64::from(self.left) + inflow).min(full) as u32;
             self.filled_at = now;
         }
-        self.left >= 1000
     }
 
     /// When there will be a token, as of the last look.
@@ -77,6 +103,19 @@ mod tests {
         assert_eq!(again, start + Duration::from_millis(250));
         assert!(!quota.is_ready(again - Duration::from_millis(1)));
         assert!(quota.take(again) && !quota.take(again));
+    }
+
+    #[test]
+    fn many_are_taken_together_and_more_than_it_holds_take_all() {
+        let start = Moment::from_micros(5_000_000);
+        let mut quota = Quota::new(4, start);
+        assert!(quota.is_full(start) && quota.has(9, start));
+        quota.take_many(3);
+        assert!(quota.has(1, start) && !quota.has(2, start) && !quota.is_full(start));
+        let later = start + Duration::from_millis(750);
+        assert!(quota.is_full(later) && quota.has(9, later));
+        quota.take_many(9);
+        assert!(!quota.has(1, later));
     }
 
     #[test]

@@ -7,7 +7,6 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::DeTable;
 
-use crate::app::apps::{App, Secret};
 use crate::app::handler::Handler;
 use crate::config::load::{FORMATS, LEVELS, RawConfig, RawListen, RawLog, RawWebSocket};
 use crate::config::problem::Step::{Index, Key};
@@ -16,7 +15,7 @@ use crate::config::program::Program;
 use crate::config::secret::{self, Fetch};
 use crate::config::url::{self, ListenUrl, Scheme};
 use crate::config::{
-    Config, FilesRoot, Listen, LogFormat, LogOptions, limits, proxies, tls, webhooks,
+    Config, FilesRoot, Listen, LogFormat, LogOptions, apps, history, limits, proxies, tls, webhooks,
 };
 use crate::wire::deflate::{WINDOW_BITS_MAX, WINDOW_BITS_MIN};
 use crate::wire::deflate_offer::DeflateOptions;
@@ -32,8 +31,6 @@ const DRAIN_SECONDS_MAX: u64 = 86_400;
 const WATCHDOG_SECONDS_MIN: u64 = 3;
 /// What a worker takes without any client, and some.
 const WORKER_MEMORY_MIN: u64 = 32 * 1024 * 1024;
-/// The secret of the shipped configuration: everybody knows it.
-pub const DEMO_SECRET: &str = "demo-secret";
 
 pub(super) struct Checker<'a> {
     document: &'a Spanned<DeTable<'a>>,
@@ -102,7 +99,8 @@ pub(super) fn check(
     let workers = resolve_workers(raw.workers);
     let listen = check_listen(&mut checker, &raw.listen, (workers, program));
     let secrets = secret::fetch_all(&mut checker, &raw.apps, base, fetch);
-    check_apps(&mut checker, &raw, &listen, &secrets.of_apps);
+    apps::check(&mut checker, &raw.apps, &listen, &secrets.of_apps);
+    let history = history::check(&mut checker, &raw);
     let webhooks = webhooks::check(&mut checker, &raw);
     let deflate = check_websocket(&mut checker, &raw.websocket);
     let at = [Key("http"), Key("cors_origins")];
@@ -112,18 +110,6 @@ pub(super) fn check(
         return Err(checker.problems);
     }
     let apps = raw.apps.into_iter().zip(secrets.of_apps);
-    let apps = apps.filter_map(|(app, secret)| {
-        Some(App {
-            id: app.id,
-            key: app.key.0,
-            secret: secret?,
-            client_events: app.client_events,
-            subscription_counts: app.subscription_counts,
-            watchlists: app.watchlists,
-            authorize_seconds: app.authorize_seconds,
-            origins: app.origins,
-        })
-    });
     Ok(Config {
         workers,
         threads: raw.threads,
@@ -135,7 +121,8 @@ pub(super) fn check(
         group: raw.group,
         log,
         listen,
-        apps: apps.collect(),
+        apps: apps.map(|(raw, secrets)| apps::app(raw, secrets)).collect(),
+        history,
         webhooks,
         store_dir: raw.store.dir,
         limits: raw.limits,
@@ -316,66 +303,7 @@ fn check_handler(checker: &mut Checker<'_>, path: &[Step], url: &ListenUrl, hand
     }
 }
 
-fn check_apps(
-    checker: &mut Checker<'_>,
-    raw: &RawConfig,
-    listens: &[Listen],
-    secrets: &[Option<Secret>],
-) {
-    let for_channels = listens.iter().any(|one| one.handler == Handler::Channels);
-    if raw.apps.is_empty() && for_channels {
-        let message = "there is no [[apps]]: nobody could connect to the channels handler";
-        let hint = "add:\n    [[apps]]\n    id = \"1\"\n    key = \"…\"\n    secret = \"…\"";
-        checker.problem(&[], message, Some(hint));
-    }
-    for (index, (app, secret)) in raw.apps.iter().zip(secrets).enumerate() {
-        let at = |key| [Key("apps"), Index(index), Key(key)];
-        check_path_word(checker, &at("id"), "the id", &app.id);
-        check_path_word(checker, &at("key"), "the key", &app.key.0);
-        let earlier = &raw.apps[..index];
-        if earlier.iter().any(|other| other.id == app.id) {
-            checker.problem(
-                &at("id"),
-                format!("the id \"{}\" is used twice", app.id),
-                None,
-            );
-        }
-        if earlier.iter().any(|other| other.key.0 == app.key.0) {
-            checker.problem(&at("key"), "this key is used twice", None);
-        }
-        check_origins(checker, &at("origins"), &app.origins);
-        let authorize = app.authorize_seconds;
-        checker.range(&at("authorize_seconds"), "it", authorize, 0, 86_400);
-        let secret = secret.as_ref().map(Secret::expose);
-        if secret == Some("") {
-            let hint = "choose one, e.g. `openssl rand -hex 32`";
-            checker.problem(&at("secret"), "the secret is empty", Some(hint));
-        }
-        let public = listens.iter().find(|one| one.url.place.is_public());
-        if let Some(public) = public.filter(|_| secret == Some(DEMO_SECRET)) {
-            let message = format!(
-                "the demo secret is known to everybody, and {} is reachable from other machines",
-                public.url
-            );
-            let hint = "choose a secret, e.g. `openssl rand -hex 32`, or listen on 127.0.0.1";
-            checker.problem(&at("secret"), message, Some(hint));
-        }
-    }
-}
-
-/// Ids and keys stand in URL paths and signatures, where these characters end or change them.
-fn check_path_word(checker: &mut Checker<'_>, path: &[Step], name: &str, word: &str) {
-    let plain = word
-        .bytes()
-        .all(|b| b.is_ascii_graphic() && !b"/?#%\"\\:".contains(&b));
-    if word.is_empty() || !plain {
-        let message =
-            format!("{name} must be letters, digits and signs other than / ? # % \" \\ :");
-        checker.problem(path, message, None);
-    }
-}
-
-fn check_origins(checker: &mut Checker<'_>, path: &[Step], origins: &[String]) {
+pub(super) fn check_origins(checker: &mut Checker<'_>, path: &[Step], origins: &[String]) {
     for entry in origins.iter().filter(|entry| !is_valid_entry(entry)) {
         let hint = "SCHEME://HOST[:PORT] without a path, such as \"https://example.com\", \
                     \"https://*.example.com\" for all hosts below it, or \"*\"";
@@ -500,38 +428,6 @@ mod tests {
 
     fn app(id: &str, key: &str, secret: &str) -> String {
         format!("[[apps]]\nid = \"{id}\"\nkey = \"{key}\"\nsecret = \"{secret}\"\n")
-    }
-
-    #[test]
-    fn apps_have_plain_unique_ids_and_a_secret() {
-        let base = listen("http://127.0.0.1:0");
-        check(&format!("{base}{}", app("a", "k", "s")), &[]);
-        check(
-            &format!("{base}{}", app("a/b", "k", "s")),
-            &["f:5:", "the id"],
-        );
-        check(&format!("{base}{}", app("", "k", "s")), &["f:5:"]);
-        check(
-            &format!("{base}{}", app("a", "k", "")),
-            &["f:7:", "openssl rand -hex 32"],
-        );
-        let two = format!("{base}{}{}", app("a", "k", "s"), app("a", "k", "s"));
-        check(&two, &["f:9:", "f:10:", "used twice"]);
-    }
-
-    #[test]
-    fn the_demo_secret_stays_on_the_loopback() {
-        let demo = app("demo", "demo-key", "demo-secret");
-        check(&format!("{}{demo}", listen("http://127.0.0.1:0")), &[]);
-        check(&format!("{}{demo}", listen("http://[::1]:0")), &[]);
-        let refused = [
-            "f:7:",
-            "demo secret",
-            "openssl rand -hex 32",
-            "listen on 127.0.0.1",
-        ];
-        check(&format!("{}{demo}", listen("http://0.0.0.0:0")), &refused);
-        check(&format!("{}{demo}", listen("http://[::]:0")), &refused);
     }
 
     #[test]

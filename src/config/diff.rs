@@ -38,7 +38,8 @@ pub fn fixed(old: &Config, new: &Config) -> Vec<&'static str> {
 /// then, since everybody waits for them meanwhile.
 pub fn concerns_switchboard(old: &Config, new: &Config) -> bool {
     let webhooks = webhooks::differ((&old.webhooks, &old.apps), (&new.webhooks, &new.apps));
-    old.limits != new.limits || old.log != new.log || webhooks
+    let history = old.history != new.history;
+    old.limits != new.limits || old.log != new.log || history || webhooks
 }
 
 #[cfg(test)]
@@ -75,12 +76,14 @@ mod tests {
     }
 
     #[test]
-    fn an_app_or_a_handler_is_no_business_of_the_switchboard_but_a_limit_is() {
+    fn an_app_or_a_handler_is_no_business_of_the_switchboard_but_a_limit_or_a_history_is() {
         let old = config(A);
         let handler = config(&format!("[limits]\nactivity_seconds = 119\n{A}"));
         assert!(concerns_switchboard(&old, &handler));
         let app = format!("{A}[[apps]]\nid = \"a\"\nkey = \"b\"\nsecret = \"c\"\n");
         assert!(!concerns_switchboard(&old, &config(&app)));
+        let history = format!("{app}[[apps.history]]\npattern = \"*\"\n");
+        assert!(concerns_switchboard(&config(&app), &config(&history)));
         assert!(fixed(&old, &config(&app)).is_empty());
     }
 }

@@ -5,7 +5,7 @@
 use std::fmt::Write;
 
 use crate::base::limits::Limits;
-use crate::config::webhooks;
+use crate::config::{history, webhooks};
 
 /// One key.
 pub struct KeyRow {
@@ -267,6 +267,12 @@ pub const TABLES: &[TableRow] = &[
                 help: "Signs publishing calls and access to private channels. Make one with: openssl rand -hex 32. Instead of the secret itself: { env = \"NAME\" } for a variable, { file = \"PATH\" } for a file (one newline at its end is no part of it; a relative path starts beside this file), { credential = \"NAME\" } for a credential of systemd. Each reload reads it again.",
             },
             KeyRow {
+                name: "publishes_per_second",
+                kind: "integer",
+                default: "0",
+                help: "So many events a second are published over the HTTP API, with all keys of the app and over all workers; a call beyond gets 429. A batch counts as its events, at most as a second's worth. 0: any number.",
+            },
+            KeyRow {
                 name: "client_events",
                 kind: "true or false",
                 default: "true",
@@ -285,6 +291,12 @@ pub const TABLES: &[TableRow] = &[
                 help: "Whether a client that signs in with a watchlist is told which of these users are online, and of each change.",
             },
             KeyRow {
+                name: "replay_guard",
+                kind: "boolean",
+                default: "false",
+                help: "Whether a signed request that changes something is refused with 401 when the very same comes again within the ten minutes for which its signature is good. Two events that are alike and published within one second with one key are the same request to it. For 500,000 requests in that time; with more, 503.",
+            },
+            KeyRow {
                 name: "authorize_seconds",
                 kind: "integer, 0 to 86_400",
                 default: "0",
@@ -300,6 +312,39 @@ pub const TABLES: &[TableRow] = &[
         active: "id = \"demo\"\nkey = \"demo-key\"\nsecret = \"demo-secret\"\n",
         optional: false,
     },
+    TableRow {
+        heading: "[[apps.keys]]",
+        help: "A further key of the app above, or its keys if it has none itself: to replace one without a break, or for backends that may do less. Clients connect with any key. To replace one: add the new key, reload, change the backends and clients, remove the old key, reload.",
+        keys: &[
+            KeyRow {
+                name: "key",
+                kind: "string",
+                default: "",
+                help: "As above; no other key of any app is the same.",
+            },
+            KeyRow {
+                name: "secret",
+                kind: "string, or where it is kept",
+                default: "",
+                help: "As above; no other key of the app has the same.",
+            },
+            KeyRow {
+                name: "roles",
+                kind: "list of words",
+                default: "[\"publish\", \"read\", \"admin\"]",
+                help: "What the secret is good for. publish: events, and signatures for clients, which let them into private channels and sign them in. read: asking for channels and users. admin: ending the connections of users.",
+            },
+            KeyRow {
+                name: "publishes_per_second",
+                kind: "integer",
+                default: "0",
+                help: "As above, for this key alone; the app's holds as well.",
+            },
+        ],
+        active: "",
+        optional: true,
+    },
+    history::APP_TABLE,
     webhooks::APP_TABLE,
     webhooks::TABLE,
     webhooks::STORE_TABLE,
@@ -466,88 +511,5 @@ fn comment(text: &mut String, help: &str) {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use super::*;
-    use crate::config::load::parse;
-    use crate::config::program::Program;
-    use crate::config::secret::no_secrets;
-
-    #[test]
-    fn the_defaults_shown_are_the_defaults_used() {
-        let plain = parse(
-            &config_file(),
-            "f",
-            Path::new("/"),
-            &Program::default(),
-            &no_secrets,
-        )
-        .unwrap();
-        let written: String = config_file()
-            .lines()
-            .map(|line| match line.strip_prefix("# ") {
-                Some(key) if is_setting(key) => format!("{key}\n"),
-                _ => format!("{line}\n"),
-            })
-            .collect();
-        assert_ne!(written, config_file());
-        let spelt = parse(
-            &written,
-            "f",
-            Path::new("/"),
-            &Program::default(),
-            &no_secrets,
-        )
-        .unwrap();
-        assert_eq!(format!("{plain:?}"), format!("{spelt:?}"));
-    }
-
-    fn is_setting(line: &str) -> bool {
-        let name = line.split_once(" = ").map_or("", |(name, _)| name);
-        !name.is_empty()
-            && !line.contains('…')
-            && name.bytes().all(|b| b == b'_' || b.is_ascii_lowercase())
-    }
-
-    #[test]
-    fn every_key_the_loader_takes_has_a_row() {
-        for table in TABLES {
-            let above = match table.optional {
-                true if table.heading.starts_with("[[apps") => {
-                    "[[apps]]\nid = \"\"\nkey = \"\"\nsecret = \"\"\n"
-                }
-                true => "[[listen]]\nurl = \"\"\n",
-                false => "",
-            };
-            let text = format!("{above}{}\nzzz = 1\n", table.heading);
-            let error = parse(&text, "f", Path::new("/"), &Program::default(), &no_secrets)
-                .unwrap_err()
-                .0;
-            let (_, known) = error.split_once(", expected ").unwrap();
-            let known = known.lines().next().unwrap();
-            for name in known.split('`').skip(1).step_by(2) {
-                let elsewhere = [
-                    "log",
-                    "listen",
-                    "apps",
-                    "websocket",
-                    "http",
-                    "limits",
-                    "webhooks",
-                    "store",
-                    "tls",
-                    "sni",
-                ];
-                let elsewhere = elsewhere.contains(&name);
-                let here = table.keys.iter().any(|key| key.name == name);
-                assert!(
-                    here || elsewhere,
-                    "{name} has no row in {:?}",
-                    table.heading
-                );
-            }
-            assert!(table.keys.iter().all(|key| known.contains(key.name)));
-        }
-    }
-}
+#[path = "keys_tests.rs"]
+mod tests;

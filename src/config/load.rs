@@ -9,6 +9,7 @@ use toml::de::DeTable;
 
 use crate::base::limits::Limits;
 use crate::config::check;
+use crate::config::history::RawHistory;
 use crate::config::problem::{ConfigError, Problem, render};
 use crate::config::program::Program;
 use crate::config::secret::{Fetch, RawSecret};
@@ -114,8 +115,12 @@ fn default_header() -> String {
 #[serde(deny_unknown_fields)]
 pub(super) struct RawApp {
     pub id: String,
-    pub key: RawKey,
-    pub secret: RawSecret,
+    pub key: Option<RawKey>,
+    pub secret: Option<RawSecret>,
+    #[serde(default)]
+    pub keys: Vec<RawAppKey>,
+    #[serde(default)]
+    pub publishes_per_second: u32,
     #[serde(default = "default_client_events")]
     pub client_events: bool,
     #[serde(default)]
@@ -123,11 +128,26 @@ pub(super) struct RawApp {
     #[serde(default)]
     pub watchlists: bool,
     #[serde(default)]
+    pub replay_guard: bool,
+    #[serde(default)]
     pub authorize_seconds: u64,
     #[serde(default)]
     pub origins: Vec<String>,
     #[serde(default)]
+    pub history: Vec<RawHistory>,
+    #[serde(default)]
     pub webhooks: Vec<RawWebhook>,
+}
+
+/// One `[[apps.keys]]` table.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawAppKey {
+    pub key: RawKey,
+    pub secret: RawSecret,
+    pub roles: Option<Vec<String>>,
+    #[serde(default)]
+    pub publishes_per_second: u32,
 }
 
 fn default_client_events() -> bool {
@@ -254,7 +274,7 @@ mod tests {
         .unwrap();
         assert_eq!(config.listen[0].url.to_string(), "http://127.0.0.1:8080");
         assert_eq!(config.apps[0].id, "demo");
-        assert_eq!(config.apps[0].secret.expose(), "demo-secret");
+        assert_eq!(config.apps[0].keys[0].secret.expose(), "demo-secret");
         assert_eq!(config.threads, 1);
         assert!(config.workers >= 1);
     }

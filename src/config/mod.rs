@@ -2,8 +2,10 @@
 //! mistake is explained. Does not know what the program does with them. Invariant: a `Config` that
 //! exists was checked whole; nobody checks it again.
 
+pub mod apps;
 pub mod check;
 pub mod diff;
+mod history;
 pub mod keys;
 mod limits;
 pub mod load;
@@ -21,6 +23,7 @@ use std::time::Duration;
 
 use crate::app::apps::App;
 use crate::app::handler::Handler;
+use crate::base::history_rule::HistoryRule;
 use crate::base::limits::Limits;
 use crate::base::tls_rules::ClientAuth;
 use crate::config::proxies::Proxies;
@@ -52,6 +55,8 @@ pub struct Config {
     pub log: LogOptions,
     pub listen: Vec<Listen>,
     pub apps: Vec<App>,
+    /// Of all apps.
+    pub history: Vec<HistoryRule>,
     /// Of all apps; without any there is no courier.
     pub webhooks: Vec<Webhook>,
     /// Where the database lies; `None` leaves the choice to `run`.
@@ -95,8 +100,11 @@ impl Config {
 
     /// Whether the app is there that the demo page and the banner's curl line speak of.
     pub fn has_demo_app(&self) -> bool {
-        let demo = ("demo", "demo-key", check::DEMO_SECRET);
-        let is_demo = |app: &App| (&*app.id, &*app.key, app.secret.expose()) == demo;
+        let demo = ("demo", "demo-key", apps::DEMO_SECRET);
+        let is_demo = |app: &App| {
+            let mut keys = app.keys.iter();
+            keys.any(|key| (&*app.id, &*key.key, key.secret.expose()) == demo)
+        };
         self.apps.iter().any(is_demo)
     }
 }

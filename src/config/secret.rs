@@ -10,7 +10,6 @@ use serde::{Deserialize, Serialize};
 use crate::app::apps::Secret;
 use crate::config::check::Checker;
 use crate::config::load::RawApp;
-use crate::config::problem::Step::{Index, Key};
 
 /// Where a secret is kept, as in `{ env = "NAME" }`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -82,8 +81,8 @@ impl<'de> Deserialize<'de> for RawSecret {
 /// The secrets of all apps, each where it is now known.
 #[derive(Default)]
 pub(super) struct Secrets {
-    /// By app; `None` where a problem was noted.
-    pub of_apps: Vec<Option<Secret>>,
+    /// By app, in the order of `RawApp::secrets`; `None` where a problem was noted.
+    pub of_apps: Vec<Vec<Option<Secret>>>,
     pub kept: Kept,
     pub warnings: Vec<String>,
 }
@@ -97,22 +96,26 @@ pub(super) fn fetch_all(
 ) -> Secrets {
     let mut secrets = Secrets::default();
     for (index, app) in apps.iter().enumerate() {
-        let found = match &app.secret {
-            RawSecret::Here(secret) => Ok(secret.clone()),
-            RawSecret::Elsewhere(keeper) => {
-                let keeper = keeper.under(base);
-                fetch(&keeper).map(|fetched| {
-                    secrets.warnings.extend(fetched.warning);
-                    secrets.kept.insert(keeper, fetched.secret.clone());
-                    fetched.secret
-                })
+        let mut of_app = Vec::new();
+        for (place, secret) in app.secrets() {
+            let found = match secret {
+                RawSecret::Here(secret) => Ok(secret.clone()),
+                RawSecret::Elsewhere(keeper) => {
+                    let keeper = keeper.under(base);
+                    fetch(&keeper).map(|fetched| {
+                        secrets.warnings.extend(fetched.warning);
+                        secrets.kept.insert(keeper, fetched.secret.clone());
+                        fetched.secret
+                    })
+                }
+            };
+            if let Err(fault) = &found {
+                let path = place.path(index, "secret");
+                checker.problem(&path, fault.message.as_str(), fault.hint);
             }
-        };
-        if let Err(fault) = &found {
-            let path = [Key("apps"), Index(index), Key("secret")];
-            checker.problem(&path, fault.message.as_str(), fault.hint);
+            of_app.push(found.ok());
         }
-        secrets.of_apps.push(found.ok());
+        secrets.of_apps.push(of_app);
     }
     secrets
 }
@@ -163,7 +166,7 @@ mod tests {
             &fetch,
         );
         let config = config.map_err(|error| error.0)?;
-        Ok(config.apps[0].secret.expose().to_string())
+        Ok(config.apps[0].keys[0].secret.expose().to_string())
     }
 
     #[test]

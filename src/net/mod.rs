@@ -17,6 +17,7 @@ mod resolver;
 mod secured;
 pub mod sockets;
 mod stream;
+pub mod tarpit;
 pub mod tickets;
 pub mod tls;
 mod transport;

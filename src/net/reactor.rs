@@ -28,6 +28,7 @@ use crate::net::files::Files;
 use crate::net::secured::Handshake;
 use crate::net::sockets::{Sockets, Tls};
 use crate::net::stream::Stream;
+use crate::net::tarpit::Tarpit;
 use crate::net::transport::{Buffers, Reading, Transport};
 use crate::node::{Ending, Node, Origin, Output, Peer};
 use crate::push::facts::Store;
@@ -72,6 +73,8 @@ pub struct Reactor<N: Node> {
     handshakes_due: Deadlines,
     /// Not read from because the node did not want input.
     unwanted: Vec<ConnId>,
+    /// Those who were refused.
+    tarpit: Tarpit,
     /// When to cut those who still drain.
     draining: Deadlines,
     /// When to cut those who linger.
@@ -115,6 +118,7 @@ impl<N: Node> Reactor<N> {
             handshakes: VecDeque::new(),
             handshakes_due: Deadlines::new(sockets.tls.handshake),
             unwanted: Vec::new(),
+            tarpit: sockets.tarpit,
             draining: Deadlines::new(sockets.write),
             lingering: Deadlines::new(LINGER),
             tls: sockets.tls,
@@ -186,6 +190,7 @@ impl<N: Node> Reactor<N> {
         {
             self.node.elapsed(now);
         }
+        self.tarpit.release(now.moment);
         self.cut_overdue(now);
         self.cut_handshakes(now);
         // Before anybody is taken in: a node that quits because nobody is left must not get guests.
@@ -215,6 +220,7 @@ impl<N: Node> Reactor<N> {
             self.draining.earliest(),
             self.lingering.earliest(),
             self.handshakes_due.earliest(),
+            self.tarpit.deadline(),
         ];
         let earliest = deadlines.into_iter().flatten().min()?;
         Some(earliest.since(now.moment))

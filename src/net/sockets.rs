@@ -13,6 +13,7 @@ use mio::Waker;
 use crate::base::networks::Networks;
 use crate::net::admission::Admission;
 use crate::net::files::Root;
+use crate::net::tarpit::Tarpit;
 use crate::net::tls::ServerTls;
 use crate::push::facts::Store;
 
@@ -50,6 +51,8 @@ pub struct Sockets {
     pub tls: Tls,
     /// Who may come in.
     pub admission: Admission,
+    /// Where those wait who may not.
+    pub tarpit: Tarpit,
     /// Time for a peer to take what was queued for it before the end.
     pub write: Duration,
     /// Lines of this process that the log could not take, for one of its reactors to tell.

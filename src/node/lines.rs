@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 
+use crate::base::by_slot::BySlot;
 use crate::base::bytes::{Full, Outbox};
 use crate::base::dice::Dice;
 use crate::base::ids::ConnId;
@@ -26,7 +27,7 @@ struct Line {
 /// One line per connection, by slot.
 #[derive(Default)]
 pub struct Lines {
-    lines: Vec<Option<Line>>,
+    lines: BySlot<Option<Line>>,
     dirty: VecDeque<ConnId>,
     /// From here on a line counts as full, long before its bound.
     full_bytes: usize,
@@ -57,11 +58,7 @@ impl Lines {
 
     /// `bytes_max` bounds what waits for the peer.
     pub fn open(&mut self, conn: ConnId, bytes_max: usize) {
-        let slot = conn.slot as usize;
-        if self.lines.len() <= slot {
-            self.lines.resize_with(slot + 1, || None);
-        }
-        self.lines[slot] = Some(Line {
+        *self.lines.reach(conn) = Some(Line {
             generation: conn.generation,
             dirty: false,
             full: false,
@@ -102,7 +99,7 @@ impl Lines {
 
     pub fn close(&mut self, conn: ConnId) {
         if self.line(conn).is_some() {
-            self.lines[conn.slot as usize] = None;
+            *self.lines.reach(conn) = None;
         }
     }
 
@@ -120,10 +117,11 @@ impl Lines {
         self.peek(conn).map_or(0, |line| line.outbox.written())
     }
 
-    /// The same for all that are open.
+    /// The same for all that are open. What a connection without a socket was handed was written
+    /// by others.
     pub fn written_in_all(&self) -> u64 {
         self.lines
-            .iter()
+            .sockets()
             .flatten()
             .map(|line| line.outbox.written())
             .sum()
@@ -133,7 +131,7 @@ impl Lines {
     pub fn waiting_in_all(&self) -> usize {
         self.lines
             .iter()
-            .flatten()
+            .filter_map(|(_, line)| line.as_ref())
             .map(|line| line.outbox.len())
             .sum()
     }
@@ -144,7 +142,7 @@ impl Lines {
         conn: ConnId,
         push: impl FnOnce(&mut Outbox) -> Result<(), Full>,
     ) -> Result<(), Full> {
-        let Some(Some(line)) = self.lines.get_mut(conn.slot as usize) else {
+        let Some(Some(line)) = self.lines.get_mut(conn) else {
             return Ok(());
         };
         if line.generation != conn.generation {
@@ -197,12 +195,12 @@ impl Lines {
     }
 
     fn peek(&self, conn: ConnId) -> Option<&Line> {
-        let line = self.lines.get(conn.slot as usize)?.as_ref()?;
+        let line = self.lines.get(conn)?.as_ref()?;
         (line.generation == conn.generation).then_some(line)
     }
 
     fn line(&mut self, conn: ConnId) -> Option<&mut Line> {
-        let line = self.lines.get_mut(conn.slot as usize)?.as_mut()?;
+        let line = self.lines.get_mut(conn)?.as_mut()?;
         (line.generation == conn.generation).then_some(line)
     }
 }

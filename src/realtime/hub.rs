@@ -9,12 +9,13 @@ use std::collections::HashMap;
 use foldhash::quality::FixedState;
 use slab::Slab;
 
+use crate::base::by_slot::BySlot;
 use crate::base::dice::Dice;
 use crate::base::ids::{ConnId, SocketId};
 use crate::base::names::ChannelKey;
 use crate::realtime::roster::Roster;
 use crate::realtime::watchlists::Watchlists;
-use crate::wire::bus::{Holding, Member};
+use crate::wire::bus::{Holding, Member, Recover};
 
 /// The user a presence subscription stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +51,13 @@ enum Standing {
     Confirmed(usize),
 }
 
+/// A subscription that the switchboard has not answered.
+struct Pending {
+    conn: ConnId,
+    key: ChannelKey,
+    recover: Option<Recover>,
+}
+
 /// Why a subscription is not even asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotSubscribed {
@@ -72,8 +80,8 @@ pub struct Hub {
     channels: Slab<Channel>,
     names: HashMap<ChannelKey, usize, FixedState>,
     /// By connection slot; the table's owner makes sure that a slot is left before it is reused.
-    subscriptions: Vec<Vec<Subscription>>,
-    pending: HashMap<u64, (ConnId, ChannelKey), FixedState>,
+    subscriptions: BySlot<Vec<Subscription>>,
+    pending: HashMap<u64, Pending, FixedState>,
     sockets: HashMap<SocketId, ConnId, FixedState>,
     pub watchlists: Watchlists,
     next_ticket: u64,
@@ -87,7 +95,7 @@ impl Hub {
         Hub {
             channels: Slab::new(),
             names: HashMap::with_hasher(hasher.clone()),
-            subscriptions: Vec::new(),
+            subscriptions: BySlot::default(),
             pending: HashMap::with_hasher(hasher.clone()),
             sockets: HashMap::with_hasher(hasher),
             watchlists: Watchlists::new(dice),
@@ -110,13 +118,14 @@ impl Hub {
         self.sockets.get(&socket_id).copied()
     }
 
-    /// Notes that the connection wants the channel. The ticket is to come back with `confirm` or
-    /// `refuse`.
+    /// Notes that the connection wants the channel, perhaps from where it was before. The ticket is
+    /// to come back with `confirm` or `refuse`.
     pub fn subscribe(
         &mut self,
         conn: ConnId,
         key: &ChannelKey,
         presence: Option<Presence>,
+        recover: Option<Recover>,
     ) -> Result<u64, NotSubscribed> {
         if let Some(subscription) = self.subscription(conn, key.as_str()) {
             return Err(match subscription.state {
@@ -124,20 +133,21 @@ impl Hub {
                 Standing::Confirmed(_) => NotSubscribed::Already,
             });
         }
-        let slot = conn.slot as usize;
-        if self.subscriptions.len() <= slot {
-            self.subscriptions.resize_with(slot + 1, Vec::new);
-        }
-        if self.subscriptions[slot].len() >= self.per_connection_max {
+        if self.subscriptions.reach(conn).len() >= self.per_connection_max {
             return Err(NotSubscribed::TooMany);
         }
         let ticket = self.next_ticket;
         self.next_ticket += 1;
         let channel = self.channel_index(key);
         self.channels[channel].pending += 1;
-        self.pending.insert(ticket, (conn, key.clone()));
+        let pending = Pending {
+            conn,
+            key: key.clone(),
+            recover,
+        };
+        self.pending.insert(ticket, pending);
         let presence = presence.map(Box::new);
-        let list = &mut self.subscriptions[slot];
+        let list = self.subscriptions.reach(conn);
         list.reserve_exact(1);
         list.push(Subscription {
             channel,
@@ -160,8 +170,8 @@ impl Hub {
             let roster = Box::new(Roster::new(members));
             self.channels[*channel].roster = Some(roster);
         }
-        let (conn, key) = self.pending.remove(&ticket)?;
-        let list = self.subscriptions.get_mut(conn.slot as usize)?;
+        let Pending { conn, key, .. } = self.pending.remove(&ticket)?;
+        let list = self.subscriptions.get_mut(conn)?;
         let subscription = list
             .iter_mut()
             .find(|s| s.state == Standing::Asked(ticket))?;
@@ -176,7 +186,8 @@ impl Hub {
 
     /// The switchboard said no. `None` when the connection has left meanwhile.
     pub fn refuse(&mut self, ticket: u64) -> Option<(ConnId, ChannelKey)> {
-        let (conn, key) = self.pending.get(&ticket)?.clone();
+        let pending = self.pending.get(&ticket)?;
+        let (conn, key) = (pending.conn, pending.key.clone());
         self.unsubscribe(conn, key.as_str())?;
         Some((conn, key))
     }
@@ -184,7 +195,7 @@ impl Hub {
     /// Ends one subscription, pending or confirmed.
     pub fn unsubscribe(&mut self, conn: ConnId, key: &str) -> Option<Left> {
         let channel = *self.names.get(key)?;
-        let list = self.subscriptions.get_mut(conn.slot as usize)?;
+        let list = self.subscriptions.get_mut(conn)?;
         let index = list.iter().position(|s| s.channel == channel)?;
         let subscription = list.swap_remove(index);
         Some(self.forget(conn, subscription))
@@ -192,7 +203,7 @@ impl Hub {
 
     /// Ends all subscriptions of a connection.
     pub fn unsubscribe_all(&mut self, conn: ConnId) -> Vec<Left> {
-        let Some(list) = self.subscriptions.get_mut(conn.slot as usize) else {
+        let Some(list) = self.subscriptions.get_mut(conn) else {
             return Vec::new();
         };
         let list = std::mem::take(list);
@@ -213,7 +224,7 @@ impl Hub {
                 debug_assert_eq!(removed, conn);
                 self.confirmed -= 1;
                 if let Some(moved) = channel.subscribers.get(position) {
-                    let list = &mut self.subscriptions[moved.slot as usize];
+                    let list = self.subscriptions.reach(*moved);
                     let moved = list.iter_mut().find(|s| s.channel == subscription.channel);
                     moved.expect("who is listed has a subscription").state =
                         Standing::Confirmed(position);
@@ -269,7 +280,7 @@ impl Hub {
 
     /// Channels a connection is in, confirmed or not.
     pub fn channels_of(&self, conn: ConnId) -> impl Iterator<Item = &ChannelKey> {
-        let list = self.subscriptions.get(conn.slot as usize);
+        let list = self.subscriptions.get(conn);
         list.into_iter()
             .flatten()
             .map(|s| &self.channels[s.channel].key)
@@ -277,7 +288,7 @@ impl Hub {
 
     /// As which user the connection is in presence channels; the first it is in decides.
     pub fn user_of(&self, conn: ConnId) -> Option<&str> {
-        let list = self.subscriptions.get(conn.slot as usize)?;
+        let list = self.subscriptions.get(conn)?;
         let presence = list.iter().find_map(|s| s.presence.as_ref())?;
         Some(&presence.user_id)
     }
@@ -321,11 +332,14 @@ impl Hub {
     }
 
     /// Calls `each` with everything not yet answered, oldest first.
-    pub fn pending(&self, mut each: impl FnMut(u64, &ChannelKey, Option<Member<'_>>)) {
+    pub fn pending(
+        &self,
+        mut each: impl FnMut(u64, &ChannelKey, Option<Member<'_>>, Option<Recover>),
+    ) {
         let mut tickets: Vec<u64> = self.pending.keys().copied().collect();
         tickets.sort_unstable();
         for ticket in tickets {
-            let (conn, key) = &self.pending[&ticket];
+            let Pending { conn, key, recover } = &self.pending[&ticket];
             let presence = self
                 .subscription(*conn, key.as_str())
                 .and_then(|s| s.presence.as_ref());
@@ -333,12 +347,12 @@ impl Hub {
                 user_id: &presence.user_id,
                 user_info: &presence.user_info,
             });
-            each(ticket, key, member);
+            each(ticket, key, member, *recover);
         }
     }
 
     fn presence(&self, conn: ConnId, channel: usize) -> Option<&Presence> {
-        let list = self.subscriptions.get(conn.slot as usize)?;
+        let list = self.subscriptions.get(conn)?;
         list.iter()
             .find(|s| s.channel == channel)?
             .presence
@@ -351,7 +365,7 @@ impl Hub {
 
     fn subscription(&self, conn: ConnId, key: &str) -> Option<&Subscription> {
         let channel = *self.names.get(key)?;
-        let list = self.subscriptions.get(conn.slot as usize)?;
+        let list = self.subscriptions.get(conn)?;
         list.iter().find(|s| s.channel == channel)
     }
 

@@ -24,7 +24,9 @@ fn presence(user_id: &str) -> Option<Presence> {
 #[test]
 fn only_confirmed_subscriptions_receive() {
     let mut hub = hub();
-    let ticket = hub.subscribe(conn(1), &key("a"), None).expect("asked");
+    let ticket = hub
+        .subscribe(conn(1), &key("a"), None, None)
+        .expect("asked");
     assert_eq!(hub.subscribers("demo/a"), []);
     assert_eq!(hub.membership(conn(1), "demo/a"), None);
     assert_eq!(
@@ -44,10 +46,12 @@ fn only_confirmed_subscriptions_receive() {
 #[test]
 fn an_answer_to_a_former_subscription_does_not_confirm_the_next() {
     let mut hub = hub();
-    let first = hub.subscribe(conn(1), &key("a"), None).expect("asked");
+    let first = hub
+        .subscribe(conn(1), &key("a"), None, None)
+        .expect("asked");
     assert!(hub.unsubscribe(conn(1), "demo/a").is_some());
     let second = hub
-        .subscribe(conn(1), &key("a"), None)
+        .subscribe(conn(1), &key("a"), None, None)
         .expect("asked again");
     assert_eq!(hub.confirm(first, "demo/a", None), None);
     assert_eq!(hub.subscribers("demo/a"), []);
@@ -57,20 +61,22 @@ fn an_answer_to_a_former_subscription_does_not_confirm_the_next() {
 #[test]
 fn subscribing_twice_is_told_apart_from_too_often() {
     let mut hub = hub();
-    let ticket = hub.subscribe(conn(1), &key("a"), None).expect("asked");
+    let ticket = hub
+        .subscribe(conn(1), &key("a"), None, None)
+        .expect("asked");
     assert_eq!(
-        hub.subscribe(conn(1), &key("a"), None),
+        hub.subscribe(conn(1), &key("a"), None, None),
         Err(NotSubscribed::Asked)
     );
     hub.confirm(ticket, "demo/a", None);
     assert_eq!(
-        hub.subscribe(conn(1), &key("a"), None),
+        hub.subscribe(conn(1), &key("a"), None, None),
         Err(NotSubscribed::Already)
     );
-    hub.subscribe(conn(1), &key("b"), None).expect("room");
-    hub.subscribe(conn(1), &key("c"), None).expect("room");
+    hub.subscribe(conn(1), &key("b"), None, None).expect("room");
+    hub.subscribe(conn(1), &key("c"), None, None).expect("room");
     assert_eq!(
-        hub.subscribe(conn(1), &key("d"), None),
+        hub.subscribe(conn(1), &key("d"), None, None),
         Err(NotSubscribed::TooMany)
     );
 }
@@ -79,11 +85,13 @@ fn subscribing_twice_is_told_apart_from_too_often() {
 fn leaving_tells_what_is_left_and_forgets_empty_channels() {
     let mut hub = hub();
     let ticket = hub
-        .subscribe(conn(1), &key("presence-a"), presence("u"))
+        .subscribe(conn(1), &key("presence-a"), presence("u"), None)
         .expect("asked");
     hub.confirm(ticket, "demo/presence-a", Some(&[]));
-    hub.subscribe(conn(1), &key("b"), None).expect("asked");
-    hub.subscribe(conn(2), &key("b"), None).expect("asked");
+    hub.subscribe(conn(1), &key("b"), None, None)
+        .expect("asked");
+    hub.subscribe(conn(2), &key("b"), None, None)
+        .expect("asked");
     let mut left = hub.unsubscribe_all(conn(1));
     left.sort_by(|a, b| a.key.cmp(&b.key));
     let expected = [
@@ -107,7 +115,7 @@ fn leaving_tells_what_is_left_and_forgets_empty_channels() {
 fn a_roster_lives_as_long_as_anybody_waits_for_the_channel() {
     let mut hub = hub();
     let first = hub
-        .subscribe(conn(1), &key("presence-a"), presence("u"))
+        .subscribe(conn(1), &key("presence-a"), presence("u"), None)
         .expect("asked");
     let member = Member {
         user_id: "u",
@@ -115,7 +123,7 @@ fn a_roster_lives_as_long_as_anybody_waits_for_the_channel() {
     };
     hub.confirm(first, "demo/presence-a", Some(&[member]));
     let second = hub
-        .subscribe(conn(2), &key("presence-a"), presence("v"))
+        .subscribe(conn(2), &key("presence-a"), presence("v"), None)
         .expect("asked");
     hub.unsubscribe(conn(1), "demo/presence-a");
     assert!(hub.confirm(second, "demo/presence-a", None).is_some());
@@ -129,11 +137,11 @@ fn a_roster_lives_as_long_as_anybody_waits_for_the_channel() {
 fn an_announcement_sums_up_users_and_leaves_out_what_is_pending() {
     let mut hub = hub();
     for (slot, user) in [(1, "u"), (2, "u"), (3, "v")] {
-        let ticket = hub.subscribe(conn(slot), &key("presence-a"), presence(user));
+        let ticket = hub.subscribe(conn(slot), &key("presence-a"), presence(user), None);
         hub.confirm(ticket.expect("asked"), "demo/presence-a", Some(&[]));
     }
     let waiting = hub
-        .subscribe(conn(4), &key("presence-a"), presence("w"))
+        .subscribe(conn(4), &key("presence-a"), presence("w"), None)
         .expect("asked");
     let mut announced = Vec::new();
     hub.announce(|holding| {
@@ -148,7 +156,7 @@ fn an_announcement_sums_up_users_and_leaves_out_what_is_pending() {
     let users = vec![("u".to_owned(), 2), ("v".to_owned(), 1)];
     assert_eq!(announced, [("demo/presence-a".to_owned(), 3, users)]);
     let mut pending = Vec::new();
-    hub.pending(|ticket, key, member| {
+    hub.pending(|ticket, key, member, _| {
         pending.push((ticket, key.clone(), member.map(|m| m.user_id.to_owned())));
     });
     assert_eq!(

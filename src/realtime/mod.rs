@@ -3,9 +3,13 @@
 
 pub mod cache;
 pub mod counting;
+pub mod history;
 pub mod hub;
 pub mod members;
 pub mod registry;
+pub mod replays;
 pub mod roster;
+pub mod sessions;
+pub mod spending;
 pub mod watching;
 pub mod watchlists;

@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use crate::config::check::DEMO_SECRET;
+use crate::config::apps::DEMO_SECRET;
 use crate::run::status::{ListenStatus, columns};
 
 /// What the banner is about.

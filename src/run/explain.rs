@@ -205,8 +205,14 @@ pub const ROWS: &[Row] = &[
     ),
     row(
         Kind::Close,
+        4100,
+        "A client without WebSocket came when the worker had limits.http_sessions of them, or was about to be replaced. Clients come back after a second.",
+        "Look why so many cannot use WebSocket, or raise the limit.",
+    ),
+    row(
+        Kind::Close,
         4200,
-        "Another worker takes over: a reload, an upgrade, or a graceful stop. Clients come back at once.",
+        "Another worker takes over: a reload, an upgrade, or a graceful stop. Or messages of a client without WebSocket were lost on their way between workers. Clients come back at once.",
         "Nothing; drain_seconds spreads it over time.",
     ),
     row(

@@ -133,7 +133,7 @@ mod tests {
         let file = pack(&source, &config).unwrap().file;
         for _ in 0..2 {
             let again = unpack(file.try_clone().unwrap().into(), &Program::default()).unwrap();
-            assert_eq!(again.apps[0].secret.expose(), "tiger");
+            assert_eq!(again.apps[0].keys[0].secret.expose(), "tiger");
         }
     }
 }

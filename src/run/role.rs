@@ -22,6 +22,7 @@ use crate::net::admission::Admission;
 use crate::net::clock::Clock;
 use crate::net::reactor::Reactor;
 use crate::net::sockets::{Listening, Sockets};
+use crate::net::tarpit::Tarpit;
 use crate::node::Node;
 use crate::node::courier::{Courier, CourierOptions};
 use crate::node::switchboard::{Switchboard, SwitchboardOptions, Watched};
@@ -164,6 +165,7 @@ fn worker_reactor(
         admit: os::admit,
         tls: certificates::reactor_tls(config, tls_file)?,
         admission: ledger::admission(config, shared.as_fd(), slot, handover)?,
+        tarpit: Tarpit::new(Duration::from_secs(config.limits.tarpit_seconds), seed()?),
         write: Duration::from_secs(config.limits.write_seconds),
         lines_dropped,
         roots: roots::of(config),
@@ -242,6 +244,7 @@ fn inner_sockets(config: &Config, handover: &mut Handover) -> Result<Sockets, St
         admit: os::admit,
         tls: certificates::no_tls(&config.limits),
         admission: Admission::open(),
+        tarpit: Tarpit::none(),
         write: Duration::from_secs(config.limits.write_seconds),
         lines_dropped: log_writer::dropped,
         roots: Vec::new(),
@@ -265,6 +268,7 @@ fn switchboard_reactor(
         living,
         limits: config.limits.clone(),
         watched: watched(config),
+        history: config.history.clone(),
         seed: seed()?,
     };
     Ok(start(

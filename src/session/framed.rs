@@ -74,6 +74,22 @@ impl Framed {
         }
     }
 
+    /// For a peer whose first words were said before.
+    pub fn opened(framing: &'static dyn Framing, now: Now) -> Framed {
+        Framed {
+            life: Life::Open,
+            ..Framed::new(framing, now)
+        }
+    }
+
+    /// A sign of life that is no message.
+    pub fn hear(&mut self, now: Now) {
+        self.heard = now.moment;
+        if let Life::Doubted { .. } = self.life {
+            self.life = Life::Open;
+        }
+    }
+
     /// Reads on. To be called until it returns `Idle` or `Close`; what it leaves in the inbox it
     /// wants to see again, with more behind it.
     pub fn next<'a>(
@@ -87,10 +103,7 @@ impl Framed {
             return FramedStep::Idle;
         }
         if inbox.rest().len() > self.partial {
-            self.heard = now.moment;
-            if let Life::Doubted { .. } = self.life {
-                self.life = Life::Open;
-            }
+            self.hear(now);
         }
         let step = framing::next(self.framing, inbox, options.message_bytes);
         self.partial = inbox.rest().len();

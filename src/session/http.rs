@@ -152,6 +152,7 @@ impl Http {
                 (true, true) => Connection::KeepAlive,
             },
             without_body: owed.without_body,
+            endless: false,
             unix_seconds: now.unix_ms / 1000,
         };
         let streamed = response.streamed(owed.without_body);
@@ -209,6 +210,17 @@ impl Http {
         http::write_upgrade(&accept_key(&key), extension.as_deref(), out)?;
         self.phase = Phase::Ended;
         Ok(deflate)
+    }
+
+    /// Begins an answer without an end to the request that was handed out: its head, and the body
+    /// as far as it is known. The connection is a stream from here on.
+    pub fn stream(&mut self, response: &Response, out: &mut Outbox, now: Now) -> Result<(), Full> {
+        self.phase = Phase::Ended;
+        let manner = Manner {
+            endless: true,
+            ..last_words(now)
+        };
+        response.write(manner, out)
     }
 
     /// The pages that may read the answer to the request that was handed out.
@@ -415,6 +427,7 @@ fn last_words(now: Now) -> Manner {
     Manner {
         connection: Connection::Close,
         without_body: false,
+        endless: false,
         unix_seconds: now.unix_ms / 1000,
     }
 }

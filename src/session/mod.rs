@@ -7,6 +7,7 @@ pub mod framed;
 pub mod http;
 pub mod http2;
 pub mod link;
+pub mod stream;
 pub mod upgrade;
 pub mod websocket;
 mod websocket_message;
@@ -16,9 +17,11 @@ pub enum Session {
     /// Boxed: a WebSocket, which most connections become, needs a fraction of it.
     Http(Box<http::Http>),
     WebSocket(websocket::WebSocket),
+    /// An HTTP answer that has begun and has no end.
+    Stream(Box<stream::Stream>),
     /// We asked a server for a WebSocket and wait for its answer.
     Upgrading(Box<upgrade::Upgrade>),
-    /// Lines, frames or bytes.
+    /// Lines, frames or bytes; also what many requests of one client bring.
     Framed(framed::Framed),
     /// To the switchboard.
     Uplink,

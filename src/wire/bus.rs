@@ -4,13 +4,14 @@
 
 use crate::base::ids::SocketId;
 use crate::wire::bus_codec::{Garbled, Reader, Writer};
+pub use crate::wire::bus_errands::{Caller, Errand, Outcome};
 pub use crate::wire::bus_parts::{
-    Answer, Cached, ChannelCounts, Content, Holding, InfoWanted, Item, Member, Question,
-    RefusalReason,
+    Answer, Beginning, Cached, ChannelCounts, Content, Holding, InfoWanted, Item, Member, Once,
+    Past, Position, Question, Rate, Recover, RefusalReason, Terms,
 };
 
 /// Raised with every change of a message.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 7;
 
 /// Worker to switchboard.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +38,7 @@ pub enum Up<'a> {
         ticket: u64,
         channel: &'a str,
         member: Option<Member<'a>>,
+        recover: Option<Recover>,
     },
     Unsubscribe {
         channel: &'a str,
@@ -45,6 +47,7 @@ pub enum Up<'a> {
     /// Ticket 0 wants no answer, only `Undelivered` if it is refused.
     Publish {
         ticket: u64,
+        terms: Terms,
         items: Vec<Item<'a>>,
     },
     Ask {
@@ -61,6 +64,26 @@ pub enum Up<'a> {
     Unwatch {
         users: Vec<&'a str>,
     },
+    /// Among the announcements: sessions of many requests that the worker holds.
+    Sessions {
+        names: Vec<&'a str>,
+    },
+    /// The worker holds this session no more.
+    SessionEnded {
+        name: &'a str,
+    },
+    /// For whoever holds the session. Errands of one worker reach it in their order.
+    Errand {
+        ticket: u64,
+        session: &'a str,
+        errand: Errand<'a>,
+    },
+    /// What came of the errand that `to` waits for.
+    Outcome {
+        to: Caller,
+        session: &'a str,
+        outcome: Outcome<'a>,
+    },
 }
 
 /// Switchboard to worker.
@@ -70,19 +93,27 @@ pub enum Down<'a> {
     Welcome,
     /// From here on in this stream the subscriber receives the channel's events. `roster` is
     /// sent when this is the worker's first subscription of a presence channel; later changes
-    /// follow as `MemberAdded` and `MemberRemoved`. `cached` comes before all events that follow.
+    /// follow as `MemberAdded` and `MemberRemoved`. `cached` comes before all events that follow,
+    /// and so does what `beginning` holds of the past: every event that was delivered earlier in this
+    /// stream belongs there, none that follows does.
     Subscribed {
         ticket: u64,
         channel: &'a str,
         roster: Option<Vec<Member<'a>>>,
         cached: Option<Cached<'a>>,
+        /// Where history is kept.
+        beginning: Option<Beginning<'a>>,
     },
     Refused {
         ticket: u64,
         channel: &'a str,
         reason: RefusalReason,
     },
-    Deliver(Item<'a>),
+    Deliver {
+        item: Item<'a>,
+        /// One for each of its channels, `None` where no history is kept; empty if it is nowhere.
+        positions: Vec<Option<Position>>,
+    },
     MemberAdded {
         channel: &'a str,
         member: Member<'a>,
@@ -113,6 +144,16 @@ pub enum Down<'a> {
     Standings {
         users: Vec<(&'a str, bool)>,
     },
+    /// An errand for a session that this worker holds; what comes of it goes back to `from`.
+    Errand {
+        from: Caller,
+        session: &'a str,
+        errand: Errand<'a>,
+    },
+    Outcome {
+        ticket: u64,
+        outcome: Outcome<'a>,
+    },
 }
 
 fn write_texts(to: &mut Writer, texts: &[&str]) {
@@ -121,15 +162,14 @@ fn write_texts(to: &mut Writer, texts: &[&str]) {
     });
 }
 
-fn frame_of_texts(kind: u8, texts: &[&str]) -> Vec<u8> {
-    let mut to = Writer::new(kind);
-    write_texts(&mut to, texts);
-    to.finish()
+fn write_text(to: &mut Writer, text: &str) {
+    to.text(text);
 }
 
 impl<'a> Up<'a> {
     /// One frame.
     pub fn encode(&self) -> Vec<u8> {
+        let mut to = Writer::new(self.kind());
         match self {
             Up::Hello {
                 version,
@@ -139,47 +179,71 @@ impl<'a> Up<'a> {
                 shards,
                 counted,
             } => {
-                let mut to = Writer::new(0);
                 to.u32(*version).u32(*slot).u32(*life);
                 write_texts(to.u32(*shard).u32(*shards), counted);
-                to.finish()
             }
-            Up::Announce(holding) => {
-                let mut to = Writer::new(1);
-                holding.write(&mut to);
-                to.finish()
-            }
-            Up::Announced => Writer::new(2).finish(),
+            Up::Announce(holding) => holding.write(&mut to),
+            Up::Announced => {}
             Up::Subscribe {
                 ticket,
                 channel,
                 member,
+                recover,
             } => {
-                let mut to = Writer::new(3);
-                to.u64(*ticket)
-                    .text(channel)
-                    .option(*member, |to, m| m.write(to));
-                to.finish()
+                to.u64(*ticket).text(channel);
+                to.option(*member, |to, member| member.write(to))
+                    .option(*recover, |to, recover| recover.write(to));
             }
             Up::Unsubscribe { channel, user_id } => {
-                let mut to = Writer::new(4);
-                to.text(channel).option(*user_id, |to, user_id| {
-                    to.text(user_id);
-                });
-                to.finish()
+                to.text(channel).option(*user_id, write_text);
             }
-            Up::Publish { ticket, items } => {
-                let mut to = Writer::new(5);
-                to.u64(*ticket).list(items, |to, item| item.write(to));
-                to.finish()
+            Up::Publish {
+                ticket,
+                terms,
+                items,
+            } => {
+                terms.write(to.u64(*ticket));
+                to.list(items, |to, item| item.write(to));
             }
-            Up::Ask { ticket, question } => {
-                let mut to = Writer::new(6);
-                question.write(to.u64(*ticket));
-                to.finish()
+            Up::Ask { ticket, question } => question.write(to.u64(*ticket)),
+            Up::Watch { users: texts }
+            | Up::Unwatch { users: texts }
+            | Up::Sessions { names: texts } => write_texts(&mut to, texts),
+            Up::SessionEnded { name } => {
+                to.text(name);
             }
-            Up::Watch { users } => frame_of_texts(7, users),
-            Up::Unwatch { users } => frame_of_texts(8, users),
+            Up::Errand {
+                ticket,
+                session,
+                errand,
+            } => errand.write(to.u64(*ticket).text(session)),
+            Up::Outcome {
+                to: caller,
+                session,
+                outcome,
+            } => {
+                caller.write(&mut to);
+                outcome.write(to.text(session));
+            }
+        }
+        to.finish()
+    }
+
+    fn kind(&self) -> u8 {
+        match self {
+            Up::Hello { .. } => 0,
+            Up::Announce(_) => 1,
+            Up::Announced => 2,
+            Up::Subscribe { .. } => 3,
+            Up::Unsubscribe { .. } => 4,
+            Up::Publish { .. } => 5,
+            Up::Ask { .. } => 6,
+            Up::Watch { .. } => 7,
+            Up::Unwatch { .. } => 8,
+            Up::Sessions { .. } => 9,
+            Up::SessionEnded { .. } => 10,
+            Up::Errand { .. } => 11,
+            Up::Outcome { .. } => 12,
         }
     }
 
@@ -202,6 +266,7 @@ impl<'a> Up<'a> {
                 ticket: from.u64()?,
                 channel: from.text()?,
                 member: from.option(Member::read)?,
+                recover: from.option(Recover::read)?,
             },
             4 => Up::Unsubscribe {
                 channel: from.text()?,
@@ -209,6 +274,7 @@ impl<'a> Up<'a> {
             },
             5 => Up::Publish {
                 ticket: from.u64()?,
+                terms: Terms::read(from)?,
                 items: from.list(Item::read)?,
             },
             6 => Up::Ask {
@@ -221,11 +287,44 @@ impl<'a> Up<'a> {
             8 => Up::Unwatch {
                 users: from.list(Reader::text)?,
             },
+            9 => Up::Sessions {
+                names: from.list(Reader::text)?,
+            },
+            10 => Up::SessionEnded { name: from.text()? },
+            11 => Up::Errand {
+                ticket: from.u64()?,
+                session: from.text()?,
+                errand: Errand::read(from)?,
+            },
+            12 => Up::Outcome {
+                to: Caller::read(from)?,
+                session: from.text()?,
+                outcome: Outcome::read(from)?,
+            },
             _ => return Err(Garbled),
         };
         from.end()?;
         Ok(message)
     }
+}
+
+fn write_members(to: &mut Writer, members: &[Member<'_>]) {
+    to.list(members, |to, member| member.write(to));
+}
+
+fn write_positions(to: &mut Writer, positions: &[Option<Position>]) {
+    to.list(positions, |to, position| {
+        to.option(*position, |to, position| position.write(to));
+    });
+}
+
+fn read_positions(from: &mut Reader<'_>) -> Result<Vec<Option<Position>>, Garbled> {
+    from.list(|from| from.option(Position::read))
+}
+
+fn read_standings<'a>(from: &mut Reader<'a>) -> Result<Down<'a>, Garbled> {
+    let users = from.list(|from| Ok((from.text()?, from.u8()? != 0)))?;
+    Ok(Down::Standings { users })
 }
 
 impl<'a> Down<'a> {
@@ -239,12 +338,12 @@ impl<'a> Down<'a> {
                 channel,
                 roster,
                 cached,
+                beginning,
             } => {
                 to.u64(*ticket).text(channel);
-                to.option(roster.as_deref(), |to, members| {
-                    to.list(members, |to, member| member.write(to));
-                });
+                to.option(roster.as_deref(), write_members);
                 to.option(*cached, |to, cached| cached.write(to));
+                to.option(beginning.as_ref(), |to, it| it.write(to));
             }
             Down::Refused {
                 ticket,
@@ -253,15 +352,15 @@ impl<'a> Down<'a> {
             } => {
                 reason.write(to.u64(*ticket).text(channel));
             }
-            Down::Deliver(item) => item.write(&mut to),
+            Down::Deliver { item, positions } => {
+                item.write(&mut to);
+                write_positions(&mut to, positions);
+            }
             Down::MemberAdded { channel, member } => member.write(to.text(channel)),
             Down::MemberRemoved { channel, user_id } => {
                 to.text(channel).text(user_id);
             }
-            Down::Roster { channel, members } => {
-                to.text(channel)
-                    .list(members, |to, member| member.write(to));
-            }
+            Down::Roster { channel, members } => write_members(to.text(channel), members),
             Down::Answer { ticket, answer } => answer.write(to.u64(*ticket)),
             Down::Undelivered { sender } => {
                 to.socket_id(*sender);
@@ -277,6 +376,15 @@ impl<'a> Down<'a> {
                     to.text(user).u8(u8::from(*online));
                 });
             }
+            Down::Errand {
+                from,
+                session,
+                errand,
+            } => {
+                from.write(&mut to);
+                errand.write(to.text(session));
+            }
+            Down::Outcome { ticket, outcome } => outcome.write(to.u64(*ticket)),
         }
         to.finish()
     }
@@ -286,7 +394,7 @@ impl<'a> Down<'a> {
             Down::Welcome => 0,
             Down::Subscribed { .. } => 1,
             Down::Refused { .. } => 2,
-            Down::Deliver(_) => 3,
+            Down::Deliver { .. } => 3,
             Down::MemberAdded { .. } => 4,
             Down::MemberRemoved { .. } => 5,
             Down::Roster { .. } => 6,
@@ -294,6 +402,8 @@ impl<'a> Down<'a> {
             Down::Undelivered { .. } => 8,
             Down::Counted { .. } => 9,
             Down::Standings { .. } => 10,
+            Down::Errand { .. } => 11,
+            Down::Outcome { .. } => 12,
         }
     }
 
@@ -308,13 +418,17 @@ impl<'a> Down<'a> {
                 channel: from.text()?,
                 roster: from.option(|from| from.list(Member::read))?,
                 cached: from.option(Cached::read)?,
+                beginning: from.option(Beginning::read)?,
             },
             2 => Down::Refused {
                 ticket: from.u64()?,
                 channel: from.text()?,
                 reason: RefusalReason::read(from)?,
             },
-            3 => Down::Deliver(Item::read(from)?),
+            3 => Down::Deliver {
+                item: Item::read(from)?,
+                positions: read_positions(from)?,
+            },
             4 => Down::MemberAdded {
                 channel: from.text()?,
                 member: Member::read(from)?,
@@ -338,8 +452,15 @@ impl<'a> Down<'a> {
                 channel: from.text()?,
                 subscriptions: from.u64()?,
             },
-            10 => Down::Standings {
-                users: from.list(|from| Ok((from.text()?, from.u8()? != 0)))?,
+            10 => read_standings(from)?,
+            11 => Down::Errand {
+                from: Caller::read(from)?,
+                session: from.text()?,
+                errand: Errand::read(from)?,
+            },
+            12 => Down::Outcome {
+                ticket: from.u64()?,
+                outcome: Outcome::read(from)?,
             },
             _ => return Err(Garbled),
         };

@@ -19,11 +19,13 @@ pub struct InfoWanted {
     pub subscription_count: bool,
     /// The last event of a cache channel; for readers only.
     pub cache: bool,
+    /// Where the event stands in its channel; for publishers only.
+    pub offset: bool,
 }
 
 impl InfoWanted {
     pub fn any(self) -> bool {
-        self.user_count || self.subscription_count
+        self.user_count || self.subscription_count || self.offset
     }
 }
 
@@ -49,6 +51,42 @@ pub struct Cached<'a> {
     pub data: &'a str,
     /// Until it is forgotten.
     pub ttl_seconds: u64,
+}
+
+/// An event's place in a channel that keeps history, or that of the channel's last event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// Tells the lives of a channel's history apart.
+    pub epoch: u64,
+    /// From 1 on; 0 is before the first event.
+    pub offset: u64,
+}
+
+/// From where a subscriber wants to go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recover {
+    pub position: Position,
+    /// Who it was when it got there: what it was not to receive then, it is not to receive now.
+    pub socket_id: Option<SocketId>,
+}
+
+/// An event of a channel's history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Past<'a> {
+    pub offset: u64,
+    /// JSON strings, quotes included.
+    pub name: &'a str,
+    pub data: &'a str,
+    pub user_id: Option<&'a str>,
+}
+
+/// What a subscriber of a channel with history begins with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Beginning<'a> {
+    /// After everything in `missed`; live events follow it.
+    pub position: Position,
+    /// All that came after the position it named; `None` when that is not known, or it named none.
+    pub missed: Option<Vec<Past<'a>>>,
 }
 
 /// One event for one or more channels.
@@ -88,6 +126,12 @@ pub enum Question<'a> {
     },
     /// Whether every worker is linked.
     Ready,
+    /// Events of a channel's history: the first ones after a position, else the last ones.
+    History {
+        channel: &'a str,
+        after: Option<Position>,
+        count: u32,
+    },
 }
 
 /// What the switchboard knows of one channel.
@@ -108,13 +152,42 @@ pub enum RefusalReason {
     Settling,
     /// The answer would be longer than `limits.bus_message_bytes`.
     TooLong,
+    /// More events were published than a rate allows.
+    TooOften,
+    /// The same request was made before.
+    Repeated,
+}
+
+/// On what terms events are published: all of them hold, or none is published.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// Each event counts once against each of these.
+    pub rates: Vec<Rate>,
+    /// A request that is good for one time.
+    pub once: Option<Once>,
+}
+
+/// A request that is not to be taken twice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Once {
+    pub signature: String,
+    /// When nobody would take it any more: seconds since 1970.
+    pub until: i64,
+}
+
+/// How often something may happen on the whole server. Who states the same rate shares it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rate {
+    pub name: String,
+    pub per_second: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer<'a> {
-    /// One entry per channel of each item that wanted info, in the order of the call. Sent when
-    /// the kernel has the event on the link of every worker with subscribers.
-    Published(Vec<ChannelCounts>),
+    /// One entry per channel of each item that wanted info, in the order of the call; the position
+    /// where history is kept. Sent when the kernel has the event on the link of every worker with
+    /// subscribers.
+    Published(Vec<(ChannelCounts, Option<Position>)>),
     /// Names without the app, sorted.
     Channels(Vec<(&'a str, ChannelCounts)>),
     /// Zero subscriptions: not occupied.
@@ -128,6 +201,12 @@ pub enum Answer<'a> {
         expected: u32,
     },
     Refused(RefusalReason),
+    /// Where the channel stands, unless it keeps no history; the events that were asked for, oldest
+    /// first, or `None` when some of them are gone.
+    History {
+        position: Option<Position>,
+        events: Option<Vec<Past<'a>>>,
+    },
 }
 
 impl<'a> Member<'a> {
@@ -146,7 +225,7 @@ impl<'a> Member<'a> {
 impl InfoWanted {
     pub(super) fn write(self, to: &mut Writer) {
         let counts = u8::from(self.user_count) | u8::from(self.subscription_count) << 1;
-        to.u8(counts | u8::from(self.cache) << 2);
+        to.u8(counts | u8::from(self.cache) << 2 | u8::from(self.offset) << 3);
     }
 
     pub(super) fn read(from: &mut Reader<'_>) -> Result<InfoWanted, Garbled> {
@@ -155,6 +234,7 @@ impl InfoWanted {
             user_count: bits & 1 != 0,
             subscription_count: bits & 2 != 0,
             cache: bits & 4 != 0,
+            offset: bits & 8 != 0,
         })
     }
 }
@@ -211,6 +291,78 @@ impl<'a> Cached<'a> {
     }
 }
 
+impl Position {
+    pub(super) fn write(self, to: &mut Writer) {
+        to.u64(self.epoch).u64(self.offset);
+    }
+
+    pub(super) fn read(from: &mut Reader<'_>) -> Result<Position, Garbled> {
+        Ok(Position {
+            epoch: from.u64()?,
+            offset: from.u64()?,
+        })
+    }
+}
+
+impl Recover {
+    pub(super) fn write(self, to: &mut Writer) {
+        self.position.write(to);
+        to.option(self.socket_id, |to, id| {
+            to.socket_id(id);
+        });
+    }
+
+    pub(super) fn read(from: &mut Reader<'_>) -> Result<Recover, Garbled> {
+        Ok(Recover {
+            position: Position::read(from)?,
+            socket_id: from.option(Reader::socket_id)?,
+        })
+    }
+}
+
+impl<'a> Past<'a> {
+    /// Bytes it adds to a message, at most.
+    pub fn bytes(&self) -> usize {
+        self.name.len() + self.data.len() + self.user_id.map_or(0, str::len) + 64
+    }
+
+    fn write(&self, to: &mut Writer) {
+        to.u64(self.offset).text(self.name).text(self.data);
+        to.option(self.user_id, |to, user_id| {
+            to.text(user_id);
+        });
+    }
+
+    fn read(from: &mut Reader<'a>) -> Result<Past<'a>, Garbled> {
+        Ok(Past {
+            offset: from.u64()?,
+            name: from.text()?,
+            data: from.text()?,
+            user_id: from.option(Reader::text)?,
+        })
+    }
+}
+
+fn write_events(to: &mut Writer, events: Option<&[Past<'_>]>) {
+    to.option(events, |to, events| {
+        to.list(events, |to, event| event.write(to));
+    });
+}
+
+impl<'a> Beginning<'a> {
+    pub(super) fn write(&self, to: &mut Writer) {
+        self.position.write(to);
+        write_events(to, self.missed.as_deref());
+    }
+
+    pub(super) fn read(from: &mut Reader<'a>) -> Result<Beginning<'a>, Garbled> {
+        Ok(Beginning {
+            position: Position::read(from)?,
+            missed: from.option(|from| from.list(Past::read))?,
+        })
+    }
+}
+
 impl<'a> Item<'a> {
     pub(super) fn write(&self, to: &mut Writer) {
         to.list(&self.channels, |to, channel| {
@@ -262,6 +414,14 @@ impl<'a> Question<'a> {
             Question::Channel { channel } => to.u8(1).text(channel),
             Question::Users { channel } => to.u8(2).text(channel),
             Question::Ready => to.u8(3),
+            Question::History {
+                channel,
+                after,
+                count,
+            } => {
+                to.u8(4).text(channel).u32(*count);
+                to.option(*after, |to, after| after.write(to))
+            }
         };
     }
 
@@ -278,6 +438,11 @@ impl<'a> Question<'a> {
                 channel: from.text()?,
             },
             3 => Question::Ready,
+            4 => Question::History {
+                channel: from.text()?,
+                count: from.u32()?,
+                after: from.option(Position::read)?,
+            },
             _ => return Err(Garbled),
         })
     }
@@ -296,12 +461,48 @@ impl ChannelCounts {
     }
 }
 
+impl Terms {
+    pub(super) fn write(&self, to: &mut Writer) {
+        to.list(&self.rates, |to, rate| rate.write(to));
+        to.option(self.once.as_ref(), |to, once| {
+            to.text(&once.signature).u64(once.until.cast_unsigned());
+        });
+    }
+
+    pub(super) fn read(from: &mut Reader<'_>) -> Result<Terms, Garbled> {
+        Ok(Terms {
+            rates: from.list(Rate::read)?,
+            once: from.option(|from| {
+                Ok(Once {
+                    signature: from.text()?.to_owned(),
+                    until: from.u64()?.cast_signed(),
+                })
+            })?,
+        })
+    }
+}
+
+impl Rate {
+    pub(super) fn write(&self, to: &mut Writer) {
+        to.text(&self.name).u32(self.per_second);
+    }
+
+    pub(super) fn read(from: &mut Reader<'_>) -> Result<Rate, Garbled> {
+        Ok(Rate {
+            name: from.text()?.to_owned(),
+            per_second: from.u32()?,
+        })
+    }
+}
+
 impl RefusalReason {
-    const ALL: [RefusalReason; 4] = [
+    const ALL: [RefusalReason; 6] = [
         RefusalReason::Full,
         RefusalReason::Congested,
         RefusalReason::Settling,
         RefusalReason::TooLong,
+        RefusalReason::TooOften,
+        RefusalReason::Repeated,
     ];
 
     pub(super) fn write(self, to: &mut Writer) {
@@ -318,7 +519,10 @@ impl<'a> Answer<'a> {
     pub(super) fn write(&self, to: &mut Writer) {
         match self {
             Answer::Published(counts) => {
-                to.u8(0).list(counts, |to, counts| counts.write(to));
+                to.u8(0).list(counts, |to, (counts, position)| {
+                    counts.write(to);
+                    to.option(*position, |to, position| position.write(to));
+                });
             }
             Answer::Channels(channels) => {
                 to.u8(1).list(channels, |to, (name, counts)| {
@@ -339,12 +543,20 @@ impl<'a> Answer<'a> {
                 to.u8(4).u32(*linked).u32(*expected);
             }
             Answer::Refused(reason) => reason.write(to.u8(5)),
+            Answer::History { position, events } => {
+                to.u8(6);
+                to.option(*position, |to, position| position.write(to));
+                write_events(to, events.as_deref());
+            }
         }
     }
 
     pub(super) fn read(from: &mut Reader<'a>) -> Result<Answer<'a>, Garbled> {
         Ok(match from.u8()? {
-            0 => Answer::Published(from.list(ChannelCounts::read)?),
+            0 => Answer::Published(from.list(|from| {
+                let counts = ChannelCounts::read(from)?;
+                Ok((counts, from.option(Position::read)?))
+            })?),
             1 => {
                 Answer::Channels(from.list(|from| Ok((from.text()?, ChannelCounts::read(from)?)))?)
             }
@@ -358,6 +570,10 @@ impl<'a> Answer<'a> {
                 expected: from.u32()?,
             },
             5 => Answer::Refused(RefusalReason::read(from)?),
+            6 => Answer::History {
+                position: from.option(Position::read)?,
+                events: from.option(|from| from.list(Past::read))?,
+            },
             _ => return Err(Garbled),
         })
     }

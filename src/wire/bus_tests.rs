@@ -27,7 +27,41 @@ fn item() -> Item<'static> {
             user_count: false,
             subscription_count: true,
             cache: true,
+            offset: true,
         },
+    }
+}
+
+const POSITION: Position = Position {
+    epoch: u64::MAX,
+    offset: 7,
+};
+
+fn past() -> Vec<Past<'static>> {
+    let first = Past {
+        offset: 6,
+        name: "\"e\"",
+        data: "\"d\"",
+        user_id: None,
+    };
+    let second = Past {
+        offset: 7,
+        user_id: Some("u1"),
+        ..first
+    };
+    vec![first, second]
+}
+
+fn terms() -> Terms {
+    Terms {
+        rates: vec![Rate {
+            name: "demo".into(),
+            per_second: 5,
+        }],
+        once: Some(Once {
+            signature: "5f".into(),
+            until: -7,
+        }),
     }
 }
 
@@ -52,6 +86,10 @@ fn ups() -> Vec<Up<'static>> {
             ticket: 9,
             channel: "demo/a",
             member: Some(MEMBER),
+            recover: Some(Recover {
+                position: POSITION,
+                socket_id: Some(SocketId::from_halves(1, 2)),
+            }),
         },
         Up::Unsubscribe {
             channel: "demo/a",
@@ -59,8 +97,20 @@ fn ups() -> Vec<Up<'static>> {
         },
         Up::Publish {
             ticket: 7,
+            terms: terms(),
             items: vec![item(), item()],
         },
+        Up::Watch {
+            users: vec!["demo/#server-to-user-1"],
+        },
+        Up::Unwatch {
+            users: vec!["demo/#server-to-user-1"],
+        },
+    ]
+}
+
+fn asks() -> Vec<Up<'static>> {
+    vec![
         Up::Ask {
             ticket: 8,
             question: Question::Channels {
@@ -80,13 +130,78 @@ fn ups() -> Vec<Up<'static>> {
             ticket: 8,
             question: Question::Ready,
         },
-        Up::Watch {
-            users: vec!["demo/#server-to-user-1"],
-        },
-        Up::Unwatch {
-            users: vec!["demo/#server-to-user-1"],
+        Up::Ask {
+            ticket: 8,
+            question: Question::History {
+                channel: "demo/a",
+                after: Some(POSITION),
+                count: 100,
+            },
         },
     ]
+}
+
+fn sessions() -> Vec<Up<'static>> {
+    vec![
+        Up::Sessions {
+            names: vec!["k/1/s", "k/2/t"],
+        },
+        Up::SessionEnded { name: "k/1/s" },
+        Up::Errand {
+            ticket: 4,
+            session: "k/1/s",
+            errand: Errand::Post(b"\0\0\0\x05a"),
+        },
+        Up::Outcome {
+            to: CALLER,
+            session: "k/1/s",
+            outcome: Outcome::Yours,
+        },
+    ]
+}
+
+const CALLER: Caller = Caller {
+    slot: 1,
+    life: 2,
+    ticket: 3,
+};
+
+fn errands() -> Vec<Down<'static>> {
+    let errands = [
+        Errand::Receive {
+            have: Some(7),
+            room: 0,
+            opens: true,
+        },
+        Errand::Receive {
+            have: None,
+            room: 262_144,
+            opens: false,
+        },
+        Errand::Release { returns: true },
+        Errand::Post(b""),
+        Errand::Lost,
+    ];
+    let errands = errands.map(|errand| Down::Errand {
+        from: CALLER,
+        session: "k/1/s",
+        errand,
+    });
+    let outcomes = [
+        Outcome::Yours,
+        Outcome::Unknown,
+        Outcome::Busy,
+        Outcome::Taken,
+        Outcome::Lines {
+            number: 8,
+            lines: b"h\n",
+            last: true,
+        },
+        Outcome::Superseded,
+        Outcome::Gone,
+    ];
+    let outcomes = outcomes.map(|outcome| Down::Outcome { ticket: 9, outcome });
+    errands.into_iter().chain(outcomes).collect()
 }
 
 fn answers() -> Vec<Down<'static>> {
@@ -96,7 +211,10 @@ fn answers() -> Vec<Down<'static>> {
     };
     let answer = |answer| Down::Answer { ticket: 5, answer };
     vec![
-        answer(Answer::Published(vec![counts, counts])),
+        answer(Answer::Published(vec![
+            (counts, None),
+            (counts, Some(POSITION)),
+        ])),
         answer(Answer::Channels(vec![("a", counts)])),
         answer(Answer::Channel {
             counts,
@@ -108,6 +226,10 @@ fn answers() -> Vec<Down<'static>> {
             expected: 2,
         }),
         answer(Answer::Refused(RefusalReason::Congested)),
+        answer(Answer::History {
+            position: Some(POSITION),
+            events: Some(past()),
+        }),
     ]
 }
 
@@ -119,19 +241,32 @@ fn downs() -> Vec<Down<'static>> {
             channel: "demo/a",
             roster: Some(vec![MEMBER]),
             cached: None,
+            beginning: Some(Beginning {
+                position: POSITION,
+                missed: Some(past()),
+            }),
         },
         Down::Subscribed {
             ticket: 1,
             channel: "demo/a",
             roster: None,
             cached: Some(CACHED),
+            beginning: None,
         },
+    ]
+}
+
+fn further_downs() -> Vec<Down<'static>> {
+    vec![
         Down::Refused {
             ticket: 1,
             channel: "demo/a",
             reason: RefusalReason::TooLong,
         },
-        Down::Deliver(item()),
+        Down::Deliver {
+            item: item(),
+            positions: vec![Some(POSITION), None],
+        },
         Down::MemberAdded {
             channel: "demo/a",
             member: MEMBER,
@@ -157,26 +292,30 @@ fn downs() -> Vec<Down<'static>> {
                 ("demo/#server-to-user-2", false),
             ],
         },
-        Down::Deliver(Item {
-            content: Content::Dismissal,
-            ..item()
-        }),
+        Down::Deliver {
+            item: Item {
+                content: Content::Dismissal,
+                ..item()
+            },
+            positions: Vec::new(),
+        },
     ]
 }
 
 #[test]
 fn every_message_survives_the_trip() {
-    for message in ups() {
+    for message in ups().into_iter().chain(asks()).chain(sessions()) {
         assert_eq!(Up::decode(&message.encode()), Ok(message));
     }
-    for message in downs().into_iter().chain(answers()) {
+    let downs = downs().into_iter().chain(further_downs());
+    for message in downs.chain(answers()).chain(errands()) {
         assert_eq!(Down::decode(&message.encode()), Ok(message));
     }
 }
 
 #[test]
 fn a_cut_or_lengthened_message_is_garbled_never_misread() {
-    for message in ups() {
+    for message in ups().into_iter().chain(asks()).chain(sessions()) {
         let frame = message.encode();
         for cut in 0..frame.len() {
             assert_eq!(measure(&frame[..cut], 1 << 20), Ok(Extent::Partial));

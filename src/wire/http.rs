@@ -166,12 +166,12 @@ impl Response {
             piece(&imf_fixdate(manner.unix_seconds));
             piece(b"\r\n");
         }
-        if !self.is_bodiless() {
-            if !self.content_type.is_empty() {
-                piece(b"Content-Type: ");
-                piece(self.content_type.as_bytes());
-                piece(b"\r\n");
-            }
+        if !self.is_bodiless() && !self.content_type.is_empty() {
+            piece(b"Content-Type: ");
+            piece(self.content_type.as_bytes());
+            piece(b"\r\n");
+        }
+        if !self.is_bodiless() && !manner.endless {
             piece(b"Content-Length: ");
             let length = self.file.map_or(self.body.len() as u64, |part| part.length);
             piece(number.format(length).as_bytes());
@@ -205,6 +205,9 @@ pub struct Manner {
     pub connection: Connection,
     /// The answer to HEAD tells the length of a body and leaves it out.
     pub without_body: bool,
+    /// More of the body follows, of no known length: it ends with the connection (RFC 9112 section
+    /// 6.3, rule 8).
+    pub endless: bool,
     /// For the Date field. Zero: the clock is not set, and a date must not be made up.
     pub unix_seconds: u64,
 }

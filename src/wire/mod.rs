@@ -3,11 +3,13 @@
 
 pub mod bus;
 pub mod bus_codec;
+pub mod bus_errands;
 pub mod bus_parts;
 pub mod control;
 pub mod courier_bus;
 pub mod deflate;
 pub mod deflate_offer;
+pub mod event_stream;
 pub mod forwarded;
 pub mod frames;
 pub mod framing;
@@ -27,6 +29,7 @@ pub mod pusher;
 pub mod query;
 pub mod raw;
 pub mod sign;
+pub mod sockjs;
 pub mod target;
 pub mod websocket;
 pub mod websocket_upgrade;

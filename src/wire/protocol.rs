@@ -3,10 +3,12 @@
 
 use std::fmt;
 
+use crate::wire::event_stream::EventStream;
 use crate::wire::frames::Frames;
 use crate::wire::framing::Framing;
 use crate::wire::lines::Lines;
 use crate::wire::raw::Raw;
+use crate::wire::sockjs::SockJs;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Protocol {
@@ -18,6 +20,10 @@ pub enum Protocol {
     Raw,
     /// WebSocket frames of a client, which we are: each has a key of its own.
     Masked,
+    /// Lines that requests fetch, for a session of many requests.
+    SockJs,
+    /// Server-Sent Events, one way.
+    EventStream,
     /// A framing that the embedding program brought.
     Own(&'static OwnFraming),
 }
@@ -48,7 +54,7 @@ impl fmt::Debug for OwnFraming {
 
 impl Protocol {
     /// How many have a place.
-    pub const COUNT: usize = 4;
+    pub const COUNT: usize = 6;
 
     /// A number for each whose messages are written once for all receivers.
     pub fn place(self) -> Option<usize> {
@@ -57,6 +63,8 @@ impl Protocol {
             Protocol::Lines => Some(1),
             Protocol::Frames => Some(2),
             Protocol::Raw => Some(3),
+            Protocol::SockJs => Some(4),
+            Protocol::EventStream => Some(5),
             Protocol::Masked | Protocol::Own(_) => None,
         }
     }
@@ -68,6 +76,8 @@ impl Protocol {
             Protocol::Lines => Some(&Lines),
             Protocol::Frames => Some(&Frames),
             Protocol::Raw => Some(&Raw),
+            Protocol::SockJs => Some(&SockJs),
+            Protocol::EventStream => Some(&EventStream),
             Protocol::Own(own) => Some(&*own.0),
         }
     }

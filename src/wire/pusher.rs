@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use crate::base::ids::SocketId;
-use crate::wire::bus::Member;
+use crate::wire::bus::{Member, Position, Recover};
 
 /// What a client may say.
 #[derive(Debug, PartialEq, Eq)]
@@ -28,6 +28,52 @@ pub struct Subscribe {
     pub channel: String,
     pub auth: Option<String>,
     pub channel_data: Option<String>,
+    recover: Option<Standpoint>,
+}
+
+/// Where a client was in a channel with history, in its own words.
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+struct Standpoint {
+    epoch: String,
+    offset: u64,
+    socket_id: Option<String>,
+}
+
+impl Subscribe {
+    /// What somebody asks for who has signed it elsewhere and goes on from nowhere.
+    pub fn new(channel: String, channel_data: Option<String>) -> Subscribe {
+        Subscribe {
+            channel,
+            auth: None,
+            channel_data,
+            recover: None,
+        }
+    }
+
+    /// From where the client wants to go on. What cannot be one of our positions is none, so that it
+    /// is told that nothing was recovered.
+    pub fn recover(&self) -> Option<Recover> {
+        let standpoint = self.recover.as_ref()?;
+        let socket_id = standpoint.socket_id.as_deref();
+        Some(Recover {
+            position: Position {
+                epoch: parse_epoch(&standpoint.epoch)?,
+                offset: standpoint.offset,
+            },
+            socket_id: socket_id.and_then(SocketId::parse),
+        })
+    }
+}
+
+/// An epoch as clients see it: JavaScript's numbers do not hold 64 bits.
+pub fn epoch_text(epoch: u64) -> String {
+    format!("{epoch:016x}")
+}
+
+/// Reads what `epoch_text` wrote.
+pub fn parse_epoch(text: &str) -> Option<u64> {
+    let is_one = text.len() == 16 && text.bytes().all(|b| b.is_ascii_hexdigit());
+    u64::from_str_radix(text, 16).ok().filter(|_| is_one)
 }
 
 #[derive(Debug, PartialEq, Eq, Deserialize)]
@@ -124,7 +170,13 @@ pub fn parse(text: &str) -> Result<ClientMessage<'_>, Malformed> {
         "pusher:ping" => Ok(ClientMessage::Ping),
         "pusher:pong" => Ok(ClientMessage::Pong),
         "pusher:subscribe" => {
-            let fault = Malformed::Field("pusher:subscribe needs data with a channel");
+            let recovers = envelope.data.is_some_and(|it| it.get().contains("recover"));
+            let fault = Malformed::Field(match recovers {
+                true => {
+                    "pusher:subscribe needs data with a channel, and recover an epoch and an offset"
+                }
+                false => "pusher:subscribe needs data with a channel",
+            });
             Ok(ClientMessage::Subscribe(
                 read_data(envelope.data).ok_or(fault)?,
             ))
@@ -294,6 +346,39 @@ pub fn event(channel: &str, event: &str, data: &str, user_id: Option<&str>) -> S
     }
     text.push('}');
     text
+}
+
+/// The same with its place in the channel's history, if that keeps any. These members are ours;
+/// Pusher's clients pass over what they do not know.
+pub fn event_at(
+    channel: &str,
+    name: &str,
+    data: &str,
+    user_id: Option<&str>,
+    position: Option<Position>,
+) -> String {
+    let mut text = event(channel, name, data, user_id);
+    if let Some(position) = position {
+        add_position(&mut text, position);
+    }
+    text
+}
+
+fn add_position(text: &mut String, Position { epoch, offset }: Position) {
+    text.pop();
+    let epoch = epoch_text(epoch);
+    write!(text, ",\"epoch\":\"{epoch}\",\"offset\":{offset}}}").expect("writing to a string");
+}
+
+/// Adds to a success where the subscriber begins, and how many events come first that it missed, if
+/// it gets all of them.
+pub fn add_beginning(text: &mut String, position: Position, missed: Option<usize>) {
+    add_position(text, position);
+    text.pop();
+    text.push_str(&match missed {
+        Some(count) => format!(",\"recovered\":true,\"missed\":{count}}}"),
+        None => ",\"recovered\":false}".to_owned(),
+    });
 }
 
 pub fn subscription_succeeded(channel: &str) -> String {

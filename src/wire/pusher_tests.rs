@@ -14,6 +14,7 @@ fn the_frames_of_known_sdks_are_understood() {
         channel: "room".into(),
         auth: Some(String::new()),
         channel_data: None,
+        recover: None,
     };
     assert_eq!(parse(js), Ok(ClientMessage::Subscribe(expected)));
     assert_eq!(

@@ -8,7 +8,7 @@ use data_encoding::HEXLOWER;
 use md5::{Digest, Md5};
 
 /// How far a request's timestamp may be from our clock (Pusher: less than 600 s).
-const TIMESTAMP_WINDOW_SECONDS: i64 = 600;
+pub const TIMESTAMP_WINDOW_SECONDS: i64 = 600;
 
 /// The signature of `text`.
 pub fn sign(secret: &str, text: &str) -> String {
@@ -51,6 +51,8 @@ pub enum SignatureFault {
     Version,
     /// Not a number, or too far from our clock.
     Timestamp,
+    /// Not a number, or in the past.
+    Expired,
     BodyMd5,
     Signature,
 }
@@ -62,6 +64,9 @@ impl SignatureFault {
             SignatureFault::Version => Cow::Borrowed("auth_version must be 1.0"),
             SignatureFault::Timestamp => {
                 Cow::Borrowed("auth_timestamp is not within 600 s of the server's clock")
+            }
+            SignatureFault::Expired => {
+                Cow::Borrowed("expires is no time in seconds since 1970 that is still to come")
             }
             SignatureFault::BodyMd5 => {
                 Cow::Borrowed("body_md5 is not the hex MD5 of the body as it arrived")
@@ -92,23 +97,37 @@ impl SignedRequest<'_> {
         found.map(|(_, value)| &**value)
     }
 
-    /// Verifies everything but that the key belongs to the app.
-    pub fn verify(&self, secret: &str) -> Result<(), SignatureFault> {
+    /// Verifies everything but that the key belongs to the app. Returns the request's timestamp, in
+    /// seconds since 1970.
+    pub fn verify(&self, secret: &str) -> Result<i64, SignatureFault> {
         let required = |name| self.parameter(name).ok_or(SignatureFault::Missing(name));
         let signature = required("auth_signature")?;
         if required("auth_version")? != "1.0" {
             return Err(SignatureFault::Version);
         }
-        let timestamp: Option<i64> = required("auth_timestamp")?.parse().ok();
-        let age = timestamp.map(|t| self.unix_seconds.abs_diff(t));
-        if age.is_none_or(|age| age >= TIMESTAMP_WINDOW_SECONDS as u64) {
-            return Err(SignatureFault::Timestamp);
-        }
+        let timestamp = required("auth_timestamp")?.parse().ok();
+        let is_near = |t: &i64| self.unix_seconds.abs_diff(*t) < TIMESTAMP_WINDOW_SECONDS as u64;
+        let timestamp = timestamp.filter(is_near).ok_or(SignatureFault::Timestamp)?;
         self.verify_body()?;
         if self.is_signed_in_any_spelling(secret, signature) {
-            Ok(())
+            Ok(timestamp)
         } else {
             Err(SignatureFault::Signature)
+        }
+    }
+
+    /// Verifies a URL that was signed for somebody who cannot sign, such as a page: instead of when it
+    /// was signed it says in `expires` until when it is good.
+    pub fn verify_until(&self, secret: &str) -> Result<(), SignatureFault> {
+        let required = |name| self.parameter(name).ok_or(SignatureFault::Missing(name));
+        let signature = required("auth_signature")?;
+        let expires: Option<i64> = required("expires")?.parse().ok();
+        if expires.is_none_or(|expires| expires <= self.unix_seconds) {
+            return Err(SignatureFault::Expired);
+        }
+        match self.is_signed_in_any_spelling(secret, signature) {
+            true => Ok(()),
+            false => Err(SignatureFault::Signature),
         }
     }
 
@@ -238,6 +257,7 @@ mod tests {
             unix_seconds,
         }
         .verify(SECRET)
+        .map(drop)
     }
 
     const EVENT_BODY: &str =
@@ -341,7 +361,7 @@ mod tests {
             body: b"",
             unix_seconds: 100,
         };
-        assert_eq!(request.verify(SECRET), Ok(()));
+        assert!(request.verify(SECRET).is_ok());
     }
 
     #[test]
@@ -362,7 +382,7 @@ mod tests {
                 body: b"",
                 unix_seconds: 100,
             };
-            assert_eq!(request.verify(SECRET), Ok(()), "{signed_query}");
+            assert!(request.verify(SECRET).is_ok(), "{signed_query}");
         }
     }
 }

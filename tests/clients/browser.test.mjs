@@ -2,77 +2,21 @@
 
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { existsSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
-import http from 'node:http';
-import { createRequire } from 'node:module';
 import { after, afterEach, before, test } from 'node:test';
 import { promisify } from 'node:util';
-import { chromium } from 'playwright-core';
+import { executablePath, launch, open as openIn, site } from './browsers.mjs';
 import {
   PATIENCE_MS, closeAll, fresh, member, onClose, publisher, server, until,
 } from './support.mjs';
 
 const run = promisify(execFile);
-const executablePath = process.env.CHROMIUM ?? '/usr/bin/chromium';
 let browser;
 
-before(async () => {
-  assert.ok(existsSync(executablePath), `no browser at ${executablePath}: run tests/setup, or set CHROMIUM`);
-  browser = await chromium.launch({
-    executablePath,
-    headless: true,
-    args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
-      '--disable-background-networking', '--disable-component-update', '--disable-sync',
-      '--disable-dev-shm-usage'],
-  });
-});
+before(async () => { browser = await launch(); });
 after(() => browser?.close());
 afterEach(closeAll);
 
-/** A page in a window of its own, which fails the test when a script in it fails. */
-async function open(url) {
-  const context = await browser.newContext();
-  onClose(() => context.close());
-  const page = await context.newPage();
-  page.setDefaultTimeout(PATIENCE_MS);
-  const errors = [];
-  page.on('pageerror', (error) => errors.push(error.message));
-  onClose(() => assert.deepEqual(errors, [], 'scripts in the page failed'));
-  await page.goto(url);
-  return page;
-}
-
-/** Serves a page that loads pusher-js as any site would, and signs for it as any backend would. */
-async function site(user) {
-  const library = await readFile(createRequire(import.meta.url)
-    .resolve('pusher-js/dist/web/pusher.min.js'));
-  const sdk = publisher();
-  const web = http.createServer((request, response) => {
-    if (request.url === '/pusher.js') {
-      response.setHeader('content-type', 'text/javascript');
-      response.end(library);
-    } else if (request.url === '/pusher/auth') {
-      let form = '';
-      request.on('data', (text) => { form += text; });
-      request.on('end', () => {
-        const { socket_id: socket, channel_name: channel } = Object.fromEntries(new URLSearchParams(form));
-        response.setHeader('content-type', 'application/json');
-        response.end(JSON.stringify(sdk.authorizeChannel(socket, channel,
-          channel.startsWith('presence-') ? user : undefined)));
-      });
-    } else {
-      response.setHeader('content-type', 'text/html');
-      response.end('<!doctype html><link rel="icon" href="data:,"><script src="/pusher.js"></script>');
-    }
-  });
-  await new Promise((listening) => { web.listen(0, '127.0.0.1', listening); });
-  onClose(() => new Promise((closed) => {
-    web.closeAllConnections();
-    web.close(closed);
-  }));
-  return `http://127.0.0.1:${web.address().port}/`;
-}
+const open = (url) => openIn(browser, url);
 
 test('a browser hears what a backend posts, on public, private and presence channels', async () => {
   const names = [fresh('public'), fresh('private-own'), fresh('presence-all')];

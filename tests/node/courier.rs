@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lineman::app::apps::{App, Apps, Secret};
+use lineman::app::apps::{App, AppKey, Apps, Secret};
 use lineman::base::ids::{ConnId, DialId};
 use lineman::base::limits::Limits;
 use lineman::node::courier::{Courier, CourierOptions};
@@ -31,12 +31,13 @@ impl Post {
     fn new(memory: Memory, life: u64) -> Post {
         let app = App {
             id: "a".into(),
-            key: "k".into(),
-            secret: Secret::new("s".into()),
+            keys: vec![AppKey::new("k".into(), Secret::new("s".into()))],
+            publishes_per_second: 0,
             client_events: true,
             subscription_counts: false,
             watchlists: false,
             authorize_seconds: 0,
+            replay_guard: false,
             origins: Vec::new(),
         };
         let webhook = Webhook {
@@ -256,4 +257,38 @@ fn a_connection_that_the_server_closed_at_rest_costs_no_attempt() {
     assert_eq!(post.hand.node.counters().webhooks_failed, 0);
     let none = DialId(u64::MAX);
     assert_eq!(post.hand.node.target(none), None);
+}
+
+#[test]
+fn a_channel_is_told_before_its_members_whatever_is_reported_first() {
+    let mut post = Post::new(Memory::default(), 1);
+    // The switchboard has just taken over, and its snapshot comes after this.
+    post.here(1, Some("u"));
+    let [body] = &post.stored()[..] else {
+        panic!("one letter");
+    };
+    let told = |name| {
+        body.find(name)
+            .unwrap_or_else(|| panic!("no {name} in {body}"))
+    };
+    assert!(told("channel_occupied") < told("member_added"));
+    post.here(2, None);
+    assert_eq!(post.stored(), Vec::<String>::new(), "it was told already");
+}
+
+#[test]
+fn the_last_words_of_a_dead_switchboard_do_not_drown_the_next_one() {
+    let mut post = Post::new(Memory::default(), 1);
+    // Both dialled; the later one is heard first, since the bytes of the dead one come late.
+    let dead = post.hand.open(Origin::Link);
+    let next = post.hand.open(Origin::Link);
+    for (link, life) in [(next, 3), (dead, 2)] {
+        let version = VERSION;
+        post.hand
+            .receive(link, &Report::Hello { version, life }.encode());
+    }
+    post.hand.hang_up(dead);
+    post.link = next;
+    post.here(1, None);
+    assert_eq!(post.stored().len(), 1, "the next one is heard");
 }

@@ -1,5 +1,8 @@
 //! A switchboard played by hand: workers that say exactly what the test wants, in whatever state.
 
+use std::time::Duration;
+
+use lineman::base::history_rule::HistoryRule;
 use lineman::base::ids::{ConnId, SocketId};
 use lineman::base::limits::Limits;
 use lineman::node::switchboard::{Switchboard, SwitchboardOptions, Watched};
@@ -35,6 +38,7 @@ impl Board {
             living,
             limits,
             watched,
+            history: vec![kept()],
             seed: [6; 16],
         };
         Board {
@@ -104,6 +108,7 @@ impl Board {
                 ticket: 1000,
                 channel,
                 member: None,
+                recover: None,
             },
         );
         assert_eq!(self.kinds(conn), ["Subscribed"]);
@@ -132,11 +137,23 @@ pub fn member(user_id: &str) -> Member<'_> {
     }
 }
 
+/// Channels `kept-…` have history.
+fn kept() -> HistoryRule {
+    HistoryRule {
+        app_id: "demo".into(),
+        pattern: "kept-*".into(),
+        events: 10,
+        bytes: 100_000,
+        age: Duration::from_secs(60),
+    }
+}
+
 pub fn join<'a>(ticket: u64, channel: &'a str, user_id: &'a str) -> Up<'a> {
     Up::Subscribe {
         ticket,
         channel,
         member: Some(member(user_id)),
+        recover: None,
     }
 }
 
@@ -164,6 +181,7 @@ pub fn item<'a>(channel: &'a str, data: &'a str) -> Item<'a> {
 pub fn publish<'a>(ticket: u64, channel: &'a str, data: &'a str) -> Up<'a> {
     Up::Publish {
         ticket,
+        terms: Default::default(),
         items: vec![item(channel, data)],
     }
 }

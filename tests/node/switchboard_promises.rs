@@ -84,7 +84,15 @@ fn a_publish_that_one_link_has_no_room_for_reaches_nobody() {
     assert_eq!(told, ["Undelivered { sender: 1.2 }"]);
     // A batch with one such event is refused as a whole.
     let items = vec![item("demo/nobody", "\"a\""), item("demo/news", &data)];
-    board.hear(one, &Up::Publish { ticket: 3, items });
+    let terms = Default::default();
+    board.hear(
+        one,
+        &Up::Publish {
+            ticket: 3,
+            terms,
+            items,
+        },
+    );
     assert_eq!(board.kinds(one), ["Answer"]);
     board.hand.release(two);
     assert_eq!(board.kinds(two), ["Deliver"]);

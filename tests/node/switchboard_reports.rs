@@ -91,7 +91,14 @@ fn client_events_counts_and_misses_are_passed_on_and_publishes_are_not() {
     board.subscribe(worker, "demo/cache-x");
     board.subscribe(worker, "demo/cache-x");
     let items = vec![item("demo/cache-x", "\"d\"")];
-    board.hear(worker, &Up::Publish { ticket: 0, items });
+    board.hear(
+        worker,
+        &Up::Publish {
+            ticket: 0,
+            terms: Default::default(),
+            items,
+        },
+    );
     board.hear(worker, &publish(5, "demo/cache-x", "\"d\""));
     let told = reports(&mut board, courier);
     assert_eq!(told.len(), 5, "{told:?}");

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use lineman::app::apps::{App, Apps, Secret};
+use lineman::app::apps::{App, AppKey, Apps, Secret};
 use lineman::app::service::Services;
 use lineman::base::counters::Counters;
 use lineman::base::ids::ConnId;
@@ -40,12 +40,16 @@ impl Play {
             listeners: [crate::world::LISTENERS.to_vec(), more].concat(),
             apps: Apps::new(vec![App {
                 id: "demo".into(),
-                key: "demo-key".into(),
-                secret: Secret::new("demo-secret".into()),
+                keys: vec![AppKey::new(
+                    "demo-key".into(),
+                    Secret::new("demo-secret".into()),
+                )],
+                publishes_per_second: 0,
                 client_events: true,
                 subscription_counts: false,
                 watchlists: false,
                 authorize_seconds: 0,
+                replay_guard: false,
                 origins: Vec::new(),
             }]),
             demo_page: Some("<title>demo</title>"),
@@ -149,6 +153,7 @@ impl Play {
             channel,
             roster,
             cached: None,
+            beginning: None,
         });
     }
 
@@ -177,7 +182,7 @@ pub fn publish(data: &str) -> Vec<u8> {
 }
 
 pub fn deliver<'a>(channel: &'a str, data: &'a str) -> Down<'a> {
-    Down::Deliver(Item {
+    let item = Item {
         channels: vec![channel],
         content: Content::Event {
             name: "\"e\"",
@@ -186,7 +191,9 @@ pub fn deliver<'a>(channel: &'a str, data: &'a str) -> Down<'a> {
         user_id: None,
         exclude: None,
         info: InfoWanted::default(),
-    })
+    };
+    let positions = Vec::new();
+    Down::Deliver { item, positions }
 }
 
 pub fn answer(ticket: u64, answer: Answer<'static>) -> Down<'static> {

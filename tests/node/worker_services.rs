@@ -138,13 +138,15 @@ fn open(play: &mut Play) -> ConnId {
 }
 
 fn deliver(content: Content<'_>) -> Down<'_> {
-    Down::Deliver(Item {
+    let item = Item {
         channels: vec!["~/room"],
         content,
         user_id: None,
         exclude: None,
         info: InfoWanted::default(),
-    })
+    };
+    let positions = Vec::new();
+    Down::Deliver { item, positions }
 }
 
 #[test]
@@ -163,6 +165,7 @@ fn a_topic_is_a_channel_that_no_app_can_have() {
         channel: "~/room",
         roster: None,
         cached: None,
+        beginning: None,
     });
     assert_eq!(calls(), ["subscribed room"]);
     play.tell(&deliver(Content::Text("hi")));

@@ -103,10 +103,16 @@ impl Play {
             let text = format!("{}:{channel}", socket_id(name)?);
             Some(format!("{KEY}:{}", signature(&text)))
         };
+        let epoch = |name: &str| {
+            let client = self.players.get(name)?.client;
+            let mut events = self.world.clients[client].events.iter().rev();
+            events.find_map(|event| event["epoch"].as_str().map(str::to_owned))
+        };
         notation::fill(text, &|placeholder, argument| {
             match (placeholder.split_once('.'), placeholder, argument) {
                 (Some((other, "socket_id")), _, _) => socket_id(other),
                 (Some((other, "auth")), _, Some(channel)) => auth(other, channel),
+                (Some((other, "epoch")), _, _) => epoch(other),
                 (None, "socket_id", _) => socket_id(name),
                 // Without a channel it is filled in when the message is read.
                 (None, "auth", None) => Some("$auth".to_owned()),

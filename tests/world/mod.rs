@@ -5,8 +5,10 @@
 
 pub mod apps;
 pub mod client;
+pub mod courier;
+mod pipes;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use lineman::app::apps::Apps;
@@ -25,6 +27,8 @@ use lineman::wire::control::Order;
 use lineman::wire::protocol::Protocol;
 
 use client::{Client, Speech};
+use courier::Outside;
+use pipes::{End, Pipe};
 
 pub const APP_ID: &str = "demo";
 pub const KEY: &str = "demo-key";
@@ -47,33 +51,11 @@ const fn listener(protocol: Protocol, handler: Handler) -> Listener {
     }
 }
 
+/// Of processes that are no workers.
+const NO_SLOT: u32 = u32::MAX;
+
 /// 2026-01-01, so that signatures have a plausible clock.
 const START_UNIX_MS: u64 = 1_767_225_600_000;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
-    Process(usize, ConnId),
-    /// In the queue of the switchboard's listener, which outlives it.
-    Backlog,
-    Client(usize),
-}
-
-/// One direction of a pipe.
-#[derive(Default)]
-struct Way {
-    bytes: VecDeque<u8>,
-    /// The sender will send nothing more.
-    shut: bool,
-    /// The receiver was told so.
-    told: bool,
-}
-
-struct Pipe {
-    ends: [End; 2],
-    /// `ways[i]` carries what `ends[i]` sent.
-    ways: [Way; 2],
-    closed: [bool; 2],
-}
 
 struct Process {
     id: LinkId,
@@ -88,10 +70,13 @@ pub struct World {
     dice: Dice,
     limits: Limits,
     workers: usize,
-    /// Workers first, then the switchboard, then those that succeeded workers; `None` while dead.
+    /// Workers first, then the switchboard, the courier, and those that succeeded workers; `None`
+    /// while dead.
     processes: Vec<Option<Process>>,
-    /// The slot of each process after the switchboard.
+    /// The slot of each process after the courier.
     successors: Vec<u32>,
+    /// The courier's disk and the servers that it calls, in a world with webhooks.
+    pub outside: Option<Outside>,
     /// How many processes were started.
     lives: u32,
     pipes: BTreeMap<usize, Pipe>,
@@ -104,8 +89,19 @@ pub struct World {
 }
 
 impl World {
-    /// Starts all processes.
+    /// Starts all processes of a server without webhooks.
     pub fn new(workers: usize, limits: Limits, seed: u64, random_cuts: bool) -> World {
+        World::with(workers, limits, seed, random_cuts, None)
+    }
+
+    /// With webhooks, if there is an outside.
+    pub fn with(
+        workers: usize,
+        limits: Limits,
+        seed: u64,
+        random_cuts: bool,
+        outside: Option<Outside>,
+    ) -> World {
         let mut bytes = [0; 16];
         bytes[..8].copy_from_slice(&seed.to_le_bytes());
         let mut world = World {
@@ -116,8 +112,9 @@ impl World {
             dice: Dice::new(bytes),
             limits,
             workers,
-            processes: (0..=workers).map(|_| None).collect(),
+            processes: (0..workers + 2).map(|_| None).collect(),
             successors: Vec::new(),
+            outside,
             lives: 0,
             pipes: BTreeMap::new(),
             next_pipe: 0,
@@ -132,6 +129,9 @@ impl World {
         for index in 0..=workers {
             world.start(index);
         }
+        if world.outside.is_some() {
+            world.start(world.courier());
+        }
         world
     }
 
@@ -141,6 +141,10 @@ impl World {
 
     pub fn switchboard(&self) -> usize {
         self.workers
+    }
+
+    pub fn courier(&self) -> usize {
+        self.workers + 1
     }
 
     pub fn is_alive(&self, process: usize) -> bool {
@@ -153,63 +157,79 @@ impl World {
         let seed = self.dice.next_u128().to_le_bytes();
         self.lives += 1;
         let id = LinkId::new(self.slot_of(index), self.lives);
-        let node: Box<dyn Node> = if index == self.workers {
-            let options = SwitchboardOptions {
-                links_expected: self.workers as u32,
-                living: self.processes.iter().flatten().map(|it| it.id).collect(),
-                limits: self.limits.clone(),
-                watched: Default::default(),
-                seed,
-            };
-            Box::new(Switchboard::new(options, self.now))
-        } else {
-            let options = WorkerOptions {
-                slot: id.slot,
-                life: id.life,
-                listeners: LISTENERS.to_vec(),
-                apps: Apps::new([APP_ID, "quiet", "strict"].map(apps::app).to_vec()),
-                demo_page: None,
-                services: Default::default(),
-                limits: self.limits.clone(),
-                deflate: None,
-                cors: Cors::default(),
-                seed,
-            };
-            Box::new(Worker::new(options, self.now))
-        };
+        let node = self.node(index, id, seed);
         self.processes[index] = Some(Process {
             id,
             node,
             pipes: BTreeMap::new(),
             next_slot: 0,
         });
-        if index == self.workers {
-            self.accept_backlog();
-        }
+        self.accept_backlog(index);
         self.drain(index);
     }
 
-    /// The switchboard is back and finds who dialled meanwhile.
-    fn accept_backlog(&mut self) {
+    fn node(&self, index: usize, id: LinkId, seed: [u8; 16]) -> Box<dyn Node> {
+        if index == self.courier() {
+            let outside = self.outside.as_ref().expect("a world with webhooks");
+            return outside.courier(self.apps(), self.limits.clone(), seed);
+        }
+        if index == self.switchboard() {
+            let living = self.processes.iter().flatten().map(|it| it.id);
+            let options = SwitchboardOptions {
+                links_expected: self.workers as u32,
+                living: living.filter(|id| id.slot != NO_SLOT).collect(),
+                limits: self.limits.clone(),
+                watched: self
+                    .outside
+                    .as_ref()
+                    .map(Outside::watched)
+                    .unwrap_or_default(),
+                history: apps::history(),
+                seed,
+            };
+            return Box::new(Switchboard::new(options, self.now));
+        }
+        let options = WorkerOptions {
+            slot: id.slot,
+            life: id.life,
+            listeners: LISTENERS.to_vec(),
+            apps: self.apps(),
+            demo_page: None,
+            services: Default::default(),
+            limits: self.limits.clone(),
+            deflate: None,
+            cors: Cors::default(),
+            seed,
+        };
+        Box::new(Worker::new(options, self.now))
+    }
+
+    fn apps(&self) -> Apps {
+        Apps::new([APP_ID, "quiet", "strict"].map(apps::app).to_vec())
+    }
+
+    /// A process is back and finds who dialled meanwhile.
+    fn accept_backlog(&mut self, process: usize) {
         let waiting: Vec<usize> = self
             .pipes
             .iter()
-            .filter(|(_, pipe)| pipe.ends[1] == End::Backlog)
+            .filter(|(_, pipe)| pipe.ends[1] == End::Backlog(process))
             .map(|(index, _)| *index)
             .collect();
         for index in waiting {
-            let conn = self.seat(self.workers, index);
+            let conn = self.seat(process, index);
             self.next_pipe += 1;
             let pipe = self.pipes.get_mut(&index).expect("listed");
-            pipe.ends[1] = End::Process(self.workers, conn);
+            pipe.ends[1] = End::Process(process, conn);
             let now = self.now;
-            let switchboard = self.processes[self.workers].as_mut().expect("alive");
-            switchboard.node.opened(conn, Origin::Link, now);
+            let process = self.processes[process].as_mut().expect("alive");
+            process.node.opened(conn, Origin::Link, now);
         }
     }
 
     fn slot_of(&self, index: usize) -> u32 {
-        match index.checked_sub(self.workers + 1) {
+        match index.checked_sub(self.workers + 2) {
+            None if index >= self.workers => NO_SLOT,
             None => index as u32,
             Some(later) => self.successors[later],
         }
@@ -218,7 +238,7 @@ impl World {
     /// The process that takes new connections of the slot: the youngest.
     pub fn holder(&self, slot: usize) -> usize {
         let later = self.successors.iter().rposition(|it| *it == slot as u32);
-        later.map_or(slot, |later| self.workers + 1 + later)
+        later.map_or(slot, |later| self.workers + 2 + later)
     }
 
     /// Starts another process for the slot, beside the one that holds it.
@@ -333,19 +353,6 @@ impl World {
         ConnId::new(slot, generation)
     }
 
-    fn close_end(&mut self, pipe: usize, is_own: impl Fn(&End) -> bool) {
-        if let Some(pipe) = self.pipes.get_mut(&pipe) {
-            let side = pipe
-                .ends
-                .iter()
-                .position(is_own)
-                .expect("an end of the pipe");
-            pipe.closed[side] = true;
-            pipe.ways[side].shut = true;
-            pipe.ways[1 - side].bytes.clear();
-        }
-    }
-
     /// Carries out everything a process wants done.
     fn drain(&mut self, index: usize) {
         loop {
@@ -362,19 +369,19 @@ impl World {
                     }
                     self.close_conn(index, conn);
                 }
-                Some(Output::Dial(Peer::Switchboard)) => self.dial(index),
+                Some(Output::Dial(Peer::Outside(dial))) => self.dial_outside(index, dial),
+                Some(Output::Dial(peer)) => self.dial(index, peer),
+                Some(Output::AskStore) => {
+                    let request = process.node.store_request();
+                    self.outside_mut()
+                        .disk
+                        .ask(request.expect("it was announced"));
+                }
                 Some(Output::OpenFile(conn)) => {
                     process.node.file_opened(conn, Err(NoFile::Absent), now);
                 }
                 Some(Output::ReadFile(..) | Output::CloseFile(_)) => {}
-                Some(
-                    Output::Dial(Peer::Outside(_) | Peer::Courier)
-                    | Output::HangUp(_)
-                    | Output::AskStore,
-                ) => {
-                    unreachable!("no handler of these workers dials")
-                }
-                Some(Output::StopAccepting | Output::ReadCertificates) => {}
+                Some(Output::StopAccepting | Output::ReadCertificates | Output::HangUp(_)) => {}
                 Some(Output::Quit) => {
                     self.kill(index);
                     return;
@@ -383,196 +390,37 @@ impl World {
         }
     }
 
-    fn dial(&mut self, index: usize) {
+    /// Connects to another process of ours; the sockets that they listen at outlive them.
+    fn dial(&mut self, index: usize, peer: Peer) {
+        let target = match peer {
+            Peer::Courier => self.courier(),
+            _ => self.switchboard(),
+        };
         let now = self.now;
         let pipe = self.next_pipe;
         let conn = self.seat(index, pipe);
         let from = End::Process(index, conn);
-        if self.is_alive(self.workers) {
-            self.join(from, self.workers, Origin::Link);
+        if self.is_alive(target) {
+            self.join(from, target, Origin::Link);
         } else {
             self.next_pipe += 1;
-            let ends = [from, End::Backlog];
+            let ends = [from, End::Backlog(target)];
             let (ways, closed) = Default::default();
             self.pipes.insert(pipe, Pipe { ends, ways, closed });
         }
         let process = self.processes[index].as_mut().expect("alive");
-        process
-            .node
-            .opened(conn, Origin::Dialled(Peer::Switchboard), now);
-        if self.is_alive(self.workers) {
-            self.drain(self.workers);
+        process.node.opened(conn, Origin::Dialled(peer), now);
+        if self.is_alive(target) {
+            self.drain(target);
         }
-    }
-
-    fn own_pipe(&self, index: usize, conn: ConnId) -> Option<(usize, usize)> {
-        let (generation, pipe) = *self.processes[index].as_ref()?.pipes.get(&conn.slot)?;
-        let side = self
-            .pipes
-            .get(&pipe)?
-            .ends
-            .iter()
-            .position(|end| *end == End::Process(index, conn))?;
-        (generation == conn.generation).then_some((pipe, side))
-    }
-
-    /// Moves from the outbox into the kernel's buffer what that takes.
-    fn flush(&mut self, index: usize, conn: ConnId) {
-        self.flush_up_to(index, conn, self.kernel_bytes);
-    }
-
-    fn flush_all(&mut self, index: usize, conn: ConnId) {
-        self.flush_up_to(index, conn, usize::MAX);
-    }
-
-    fn flush_up_to(&mut self, index: usize, conn: ConnId, bytes_max: usize) {
-        let Some((pipe, side)) = self.own_pipe(index, conn) else {
-            return;
-        };
-        let pipe = self.pipes.get_mut(&pipe).expect("found");
-        let process = self.processes[index].as_mut().expect("found");
-        let Some(outbox) = process.node.outbox(conn) else {
-            return;
-        };
-        let way = &mut pipe.ways[side];
-        while !outbox.is_empty() && way.bytes.len() < bytes_max {
-            let mut slices = [std::io::IoSlice::new(&[])];
-            outbox.slices(&mut slices);
-            let count = slices[0].len().min(bytes_max - way.bytes.len());
-            if !pipe.closed[1 - side] {
-                way.bytes.extend(&slices[0][..count]);
-            }
-            outbox.advance(count);
-        }
-        if outbox.take_awaited() {
-            process.node.drained(conn, self.now);
-        }
-    }
-
-    fn close_conn(&mut self, index: usize, conn: ConnId) {
-        let Some((pipe, _)) = self.own_pipe(index, conn) else {
-            return;
-        };
-        self.close_end(pipe, |end| *end == End::Process(index, conn));
-        let now = self.now;
-        let process = self.processes[index].as_mut().expect("found");
-        process.pipes.remove(&conn.slot);
-        process.node.closed(conn, now);
-    }
-
-    /// Ways with something to carry: the pipe and the sending side.
-    fn busy_ways(&self) -> Vec<(usize, usize)> {
-        let mut busy = Vec::new();
-        for (index, pipe) in &self.pipes {
-            for side in 0..2 {
-                let way = &pipe.ways[side];
-                let something = !way.bytes.is_empty() || (way.shut && !way.told);
-                if something && !pipe.closed[1 - side] && self.is_willing(pipe.ends[1 - side]) {
-                    busy.push((*index, side));
-                }
-            }
-        }
-        busy
-    }
-
-    fn is_willing(&self, end: End) -> bool {
-        match end {
-            End::Client(client) => !self.clients[client].stalled,
-            End::Backlog => false,
-            End::Process(index, conn) => self.processes[index]
-                .as_ref()
-                .is_some_and(|p| p.node.wants_input(conn)),
-        }
-    }
-
-    /// Carries some bytes over one pipe; false when there is nothing to carry.
-    pub fn carry(&mut self) -> bool {
-        let busy = self.busy_ways();
-        if busy.is_empty() {
-            return false;
-        }
-        let choice = if self.random_cuts {
-            self.dice.below(busy.len() as u64) as usize
-        } else {
-            0
-        };
-        let (index, side) = busy[choice];
-        let pipe = self.pipes.get_mut(&index).expect("busy");
-        let way = &mut pipe.ways[side];
-        let all = way.bytes.len();
-        let count = if self.random_cuts && self.dice.below(3) > 0 {
-            1 + self.dice.below(all.max(1) as u64) as usize
-        } else {
-            all
-        };
-        let mut bytes: Vec<u8> = way.bytes.drain(..count.min(all)).collect();
-        let ended = way.shut && way.bytes.is_empty();
-        way.told |= ended;
-        let (sender, receiver) = (pipe.ends[side], pipe.ends[1 - side]);
-        self.hand_over(receiver, &mut bytes, ended);
-        if let End::Process(process, conn) = sender {
-            self.flush(process, conn);
-            self.drain(process);
-        }
-        self.forget_finished(index);
-        true
-    }
-
-    fn hand_over(&mut self, receiver: End, bytes: &mut [u8], ended: bool) {
-        let now = self.now;
-        match receiver {
-            End::Client(client) => {
-                self.clients[client].receive(bytes, ended);
-                let reply = std::mem::take(&mut self.clients[client].reply);
-                self.send(client, &reply);
-            }
-            End::Backlog => unreachable!("nobody reads there"),
-            End::Process(index, conn) => {
-                if let Some(process) = self.processes[index].as_mut()
-                    && !bytes.is_empty()
-                {
-                    process.node.received(conn, bytes, now);
-                    self.drain(index);
-                }
-                if ended && self.own_pipe(index, conn).is_some() {
-                    let process = self.processes[index].as_mut().expect("found");
-                    process.node.hung_up(conn, now);
-                    self.drain(index);
-                }
-            }
-        }
-    }
-
-    fn forget_finished(&mut self, index: usize) {
-        if self
-            .pipes
-            .get(&index)
-            .is_some_and(|pipe| pipe.closed == [true; 2])
-        {
-            self.pipes.remove(&index);
-        }
-    }
-
-    /// Carries until nothing is on its way.
-    pub fn carry_all(&mut self) {
-        for _ in 0..1_000_000 {
-            if !self.carry() {
-                return;
-            }
-        }
-        panic!("the bytes never come to rest");
     }
 
     /// Lets time pass; deadlines on the way are kept.
     pub fn pass(&mut self, duration: Duration) {
         let until = self.now.moment + duration;
         loop {
-            let next = self
-                .processes
-                .iter()
-                .flatten()
-                .filter_map(|p| p.node.deadline())
-                .min();
+            let alive = self.processes.iter().flatten();
+            let next = alive.filter_map(|p| p.node.deadline()).min();
             let step = next
                 .map_or(until, |next| next.min(until))
                 .max(self.now.moment);

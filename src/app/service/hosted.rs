@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 use foldhash::fast::FixedState;
 
-use crate::app::application::{Application, Cx, Message, Unavailable};
+use crate::app::application::{Application, Cx, Kept, Message, Unavailable};
 use crate::app::handler::Handler;
 use crate::app::service::remotes::{Remote, Remotes};
 use crate::app::service::timers::Timers;
@@ -226,7 +226,7 @@ impl Application for Hosted {
     /// A service asks the switchboard nothing.
     fn answered(&mut self, _: ConnId, _: Result<Answer<'_>, Unavailable>, _: &mut Cx<'_>) {}
 
-    fn subscribed(&mut self, conn: ConnId, key: &ChannelKey, cx: &mut Cx<'_>) {
+    fn subscribed(&mut self, conn: ConnId, key: &ChannelKey, _: &Kept<'_>, cx: &mut Cx<'_>) {
         let topic = key.channel();
         self.on(conn, cx, |service, conn| service.subscribed(conn, topic));
     }
@@ -237,6 +237,8 @@ impl Application for Hosted {
             RefusalReason::Congested => "a worker does not keep up",
             RefusalReason::Settling => "the switchboard has just come back",
             RefusalReason::TooLong => "the answer would be too long",
+            RefusalReason::TooOften => "too much is published",
+            RefusalReason::Repeated => "the same was asked before",
         };
         let error = Error::NotSubscribed(key.channel().to_string(), why);
         self.on(conn, cx, |service, conn| service.error(conn, &error));

@@ -52,6 +52,7 @@ impl<N: Node> Reactor<N> {
         if let Err(refused) = self.acceptors.identify(permit.as_mut(), &origin, now) {
             self.count_refused(refused);
             self.give_back(permit);
+            self.tarpit.hold(transport, now.moment);
         } else if let Err(error) = self.add(transport, origin, permit, now) {
             self.pause_accepting(&error, now);
         }

@@ -36,7 +36,11 @@ impl Courier {
         else {
             return;
         };
-        let fields = webhook::fields(&app.key, app.secret.expose(), &letter.body);
+        // Pusher: the oldest of the app's keys.
+        let Some(key) = app.keys.first() else {
+            return;
+        };
+        let fields = webhook::fields(&key.key, key.secret.expose(), &letter.body);
         let fields = fields
             .each_ref()
             .map(|(name, value)| (*name, value.as_str()));

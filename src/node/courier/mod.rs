@@ -49,6 +49,8 @@ pub struct CourierOptions {
 /// One connection.
 struct Seat {
     talk: Talk,
+    /// How many came before it.
+    place: u64,
     /// Input that is not whole yet.
     leftover: Vec<u8>,
 }
@@ -90,6 +92,8 @@ pub struct Courier {
     dice: Dice,
     lines: Lines,
     seats: BTreeMap<ConnId, Seat>,
+    /// How many connections there were.
+    places: u64,
     outputs: VecDeque<Output>,
     /// The link that is heard.
     switchboard: Option<ConnId>,
@@ -128,6 +132,7 @@ impl Courier {
             dice: Dice::new(seed),
             lines: Lines::new(usize::MAX),
             seats: BTreeMap::new(),
+            places: 0,
             outputs: VecDeque::from([Output::AskStore]),
             switchboard: None,
             early: None,
@@ -300,7 +305,14 @@ impl Node for Courier {
             _ => (None, LINK_BYTES),
         };
         let leftover = Vec::new();
-        self.seats.insert(conn, Seat { talk, leftover });
+        let place = self.places;
+        self.places += 1;
+        let seat = Seat {
+            talk,
+            place,
+            leftover,
+        };
+        self.seats.insert(conn, seat);
         self.lines.open(conn, bytes_max);
         match (lane, origin) {
             (Some(lane), _) => {

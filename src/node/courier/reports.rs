@@ -26,6 +26,9 @@ impl Courier {
             if version != VERSION {
                 return Err(Garbled);
             }
+            if self.is_overtaken(conn) {
+                return Ok(());
+            }
             match self.storing {
                 Storing::Loading => self.early = Some((conn, life)),
                 _ => self.welcome(conn, life),
@@ -71,6 +74,15 @@ impl Courier {
         Ok(())
     }
 
+    /// Whether a switchboard that dialled later has greeted already: this one is dead then, and what
+    /// it had sent before is read late.
+    fn is_overtaken(&self, conn: ConnId) -> bool {
+        let place = |conn| self.seats.get(&conn).map(|seat| seat.place);
+        let early = self.early.map(|(conn, _)| conn);
+        let others = [self.switchboard, early].into_iter().flatten();
+        others.filter_map(place).max() > place(conn)
+    }
+
     /// A switchboard is heard from now on, and nobody else.
     pub(super) fn welcome(&mut self, conn: ConnId, life: u64) {
         let Some(seat) = self.seats.get_mut(&conn) else {
@@ -102,6 +114,11 @@ impl Courier {
     }
 
     fn here(&mut self, key: &str, user_id: Option<&str>) {
+        if user_id.is_some() {
+            // A new switchboard may report who joins before the snapshot that says that somebody
+            // was there already, and the channel is told first.
+            self.here(key, None);
+        }
         let subject = subject(user_id);
         if !self.truth.here(key, subject.clone()) {
             return;

@@ -6,7 +6,10 @@ use crate::base::names::is_cache;
 use crate::base::now::Now;
 use crate::node::switchboard::{Switchboard, Unanswered};
 use crate::realtime::registry::LinkId;
-use crate::wire::bus::{Answer, Content, Down, Item, Member, Question, RefusalReason, Up};
+use crate::wire::bus::{
+    Answer, Content, Down, Item, Member, Outcome, Position, Question, Recover, RefusalReason,
+    Terms, Up,
+};
 
 impl Switchboard {
     pub(super) fn hear(&mut self, conn: ConnId, id: LinkId, message: Up<'_>, now: Now) {
@@ -15,8 +18,9 @@ impl Switchboard {
                 ticket,
                 channel,
                 member,
+                recover,
             } => {
-                self.subscribe(conn, id, (ticket, channel), member, now);
+                self.subscribe(conn, id, (ticket, channel), (member, recover), now);
             }
             Up::Unsubscribe { channel, user_id } => {
                 let was_occupied = self.registry.is_occupied(channel);
@@ -28,7 +32,14 @@ impl Switchboard {
                 self.tell_occupancy(channel, was_occupied, now);
                 self.report_left(channel, user_id, now);
             }
-            Up::Publish { ticket, items } => self.publish(conn, ticket, &items, now),
+            Up::Publish {
+                ticket,
+                terms,
+                items,
+            } => match self.agree(conn, &terms, &items, now) {
+                Ok(()) => self.publish(conn, ticket, &items, now),
+                Err(reason) => self.refuse(conn, ticket, &items, reason, now),
+            },
             Up::Ask { ticket, question } => self.answer(conn, ticket, &question, now),
             Up::Watch { users } => self.watch(conn, id, &users, now),
             Up::Unwatch { users } => {
@@ -36,8 +47,19 @@ impl Switchboard {
                     self.watching.unwatch(id, user);
                 }
             }
+            Up::SessionEnded { name } => self.sessions.end(name, id),
+            Up::Errand {
+                ticket,
+                session,
+                errand,
+            } => self.pass_errand((conn, id), (ticket, session), errand, now),
+            Up::Outcome {
+                to,
+                session,
+                outcome,
+            } => self.pass_outcome(to, session, outcome, now),
             // A worker greets and announces once per link.
-            Up::Hello { .. } | Up::Announce(_) | Up::Announced => {}
+            Up::Hello { .. } | Up::Announce(_) | Up::Announced | Up::Sessions { .. } => {}
         }
     }
 
@@ -46,7 +68,7 @@ impl Switchboard {
         conn: ConnId,
         id: LinkId,
         (ticket, channel): (u64, &str),
-        member: Option<Member<'_>>,
+        (member, recover): (Option<Member<'_>>, Option<Recover>),
         now: Now,
     ) {
         let was_occupied = self.registry.is_occupied(channel);
@@ -71,6 +93,7 @@ impl Switchboard {
             channel,
             roster,
             cached: self.cache.get(channel, now.moment),
+            beginning: self.beginning(conn, channel, recover, now),
         }
         .encode();
         self.send_frame(conn, &frame, now);
@@ -80,22 +103,43 @@ impl Switchboard {
         self.report_joined(channel, newcomer.map(|member| member.user_id), now);
     }
 
+    /// Whether the events may be published. What cannot be delivered does not count against a rate,
+    /// and a request that was refused may be made again.
+    fn agree(
+        &mut self,
+        conn: ConnId,
+        terms: &Terms,
+        items: &[Item<'_>],
+        now: Now,
+    ) -> Result<(), RefusalReason> {
+        if self.has_congested_target(conn, items) {
+            return Err(RefusalReason::Congested);
+        }
+        if let Some(once) = &terms.once {
+            self.replays.check(once, now.unix_seconds())?;
+        }
+        if !self.spending.spend(&terms.rates, items.len(), now.moment) {
+            return Err(RefusalReason::TooOften);
+        }
+        if let Some(once) = &terms.once {
+            self.replays.remember(once);
+        }
+        Ok(())
+    }
+
     /// All events of the call, or none.
     fn publish(&mut self, conn: ConnId, ticket: u64, items: &[Item<'_>], now: Now) {
-        if self.has_congested_target(conn, items) {
-            return self.refuse(conn, ticket, items, RefusalReason::Congested, now);
-        }
         let mut marks: Vec<(ConnId, u64)> = Vec::new();
         let mut counts = Vec::new();
         for item in items {
+            let positions = self.remember(item, now);
             if item.info.any() {
-                counts.extend(
-                    item.channels
-                        .iter()
-                        .map(|channel| self.registry.counts(channel)),
-                );
+                counts.extend(item.channels.iter().enumerate().map(|(index, channel)| {
+                    let position = positions.get(index).copied().flatten();
+                    (self.registry.counts(channel), position)
+                }));
             }
-            self.deliver(item, &mut marks, now);
+            self.deliver(item, &positions, &mut marks, now);
         }
         // Clients publish without a ticket, and what they say is not kept (Pusher: events that
         // were triggered through the HTTP API only).
@@ -135,14 +179,25 @@ impl Switchboard {
     }
 
     /// Queues an event on every link with subscribers, each channel with the links it needs.
-    fn deliver(&mut self, item: &Item<'_>, marks: &mut Vec<(ConnId, u64)>, now: Now) {
-        for (conn, channels) in self.targets(item) {
+    fn deliver(
+        &mut self,
+        item: &Item<'_>,
+        positions: &[Option<Position>],
+        marks: &mut Vec<(ConnId, u64)>,
+        now: Now,
+    ) {
+        for (conn, places) in self.targets(item) {
             let part = Item {
-                channels,
+                channels: places.iter().map(|place| item.channels[*place]).collect(),
                 info: Default::default(),
                 ..item.clone()
             };
-            self.send(conn, &Down::Deliver(part), now);
+            let positions = match positions {
+                [] => Vec::new(),
+                _ => places.iter().map(|place| positions[*place]).collect(),
+            };
+            let item = part;
+            self.send(conn, &Down::Deliver { item, positions }, now);
             let Some(position) = self.lines.outbox(conn).map(|out| out.position()) else {
                 continue;
             };
@@ -153,18 +208,18 @@ impl Switchboard {
         }
     }
 
-    /// The links with subscribers, and of which of the event's channels.
-    fn targets<'a>(&self, item: &Item<'a>) -> Vec<(ConnId, Vec<&'a str>)> {
-        let mut targets: Vec<(ConnId, Vec<&'a str>)> = Vec::new();
-        for channel in &item.channels {
+    /// The links with subscribers, and of which of the event's channels by their place in it.
+    fn targets(&self, item: &Item<'_>) -> Vec<(ConnId, Vec<usize>)> {
+        let mut targets: Vec<(ConnId, Vec<usize>)> = Vec::new();
+        for (place, channel) in item.channels.iter().enumerate() {
             for conn in self
                 .registry
                 .interested(channel)
                 .filter_map(|id| self.by_id.get(&id))
             {
                 match targets.iter_mut().find(|(target, _)| target == conn) {
-                    Some((_, channels)) => channels.push(channel),
-                    None => targets.push((*conn, vec![channel])),
+                    Some((_, places)) => places.push(place),
+                    None => targets.push((*conn, vec![place])),
                 }
             }
         }
@@ -206,7 +261,7 @@ impl Switchboard {
             } => {
                 self.refuse_subscription(conn, *ticket, channel, reason, now);
             }
-            Up::Publish { ticket, items } => self.refuse(conn, *ticket, items, reason, now),
+            Up::Publish { ticket, items, .. } => self.refuse(conn, *ticket, items, reason, now),
             Up::Ask { ticket, .. } => {
                 let answer = Answer::Refused(reason);
                 self.send(
@@ -218,9 +273,16 @@ impl Switchboard {
                     now,
                 );
             }
+            Up::Errand { ticket, .. } => {
+                let (ticket, outcome) = (*ticket, Outcome::Busy);
+                self.send(conn, &Down::Outcome { ticket, outcome }, now);
+            }
             Up::Hello { .. }
             | Up::Announce(_)
             | Up::Announced
+            | Up::Sessions { .. }
+            | Up::SessionEnded { .. }
+            | Up::Outcome { .. }
             | Up::Unsubscribe { .. }
             | Up::Watch { .. }
             | Up::Unwatch { .. } => {}
@@ -266,6 +328,11 @@ impl Switchboard {
                 linked: self.announced(),
                 expected: self.links_expected,
             },
+            Question::History {
+                channel,
+                after,
+                count,
+            } => self.past(channel, *after, *count as usize, now),
         };
         let mut frame = Down::Answer { ticket, answer }.encode();
         if frame.len() > self.limits.bus_message_bytes {
@@ -278,6 +345,6 @@ impl Switchboard {
 
 /// At least what the event takes on a link.
 fn item_bytes(item: &Item<'_>) -> usize {
-    let channels: usize = item.channels.iter().map(|channel| channel.len() + 4).sum();
+    let channels: usize = item.channels.iter().map(|channel| channel.len() + 21).sum();
     channels + item.content.len() + item.user_id.map_or(0, str::len) + 64
 }

@@ -9,7 +9,9 @@
 //! since an incomplete registry would promise too much.
 
 mod courier;
+mod errands;
 mod hear;
+mod remembering;
 mod telling;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -20,6 +22,7 @@ use foldhash::fast::FixedState;
 use crate::base::bytes::{Inbox, Outbox};
 use crate::base::counters::Counters;
 use crate::base::dice::Dice;
+use crate::base::history_rule::HistoryRule;
 use crate::base::ids::ConnId;
 use crate::base::limits::Limits;
 use crate::base::now::{Moment, Now};
@@ -29,10 +32,14 @@ pub use crate::node::switchboard::courier::Watched;
 use crate::node::{Ending, Node, Origin, Output, Peer};
 use crate::realtime::cache::Cache;
 use crate::realtime::counting::Counting;
+use crate::realtime::history::History;
 use crate::realtime::registry::{LinkId, Registry};
+use crate::realtime::replays::Replays;
+use crate::realtime::sessions::Sessions;
+use crate::realtime::spending::Spending;
 use crate::realtime::watching::Watching;
 use crate::session::link::next_frame;
-use crate::wire::bus::{Answer, Down, RefusalReason, Up, VERSION};
+use crate::wire::bus::{Answer, Down, Outcome, RefusalReason, Up, VERSION};
 use crate::wire::bus_codec::Garbled;
 use crate::wire::control::{Order, Report};
 
@@ -46,6 +53,8 @@ pub struct SwitchboardOptions {
     pub limits: Limits,
     /// Whose events are reported to the courier; without any there is none.
     pub watched: Watched,
+    /// Which channels keep history.
+    pub history: Vec<HistoryRule>,
     /// From the operating system's entropy.
     pub seed: [u8; 16],
 }
@@ -89,8 +98,12 @@ pub struct Switchboard {
     pub(super) links_expected: u32,
     pub(super) registry: Registry,
     pub(super) cache: Cache,
+    pub(super) history: History,
     pub(super) counting: Counting,
     pub(super) watching: Watching,
+    pub(super) spending: Spending,
+    pub(super) replays: Replays,
+    pub(super) sessions: Sessions,
     pub(super) lines: Lines,
     pub(super) links: Vec<Option<Link>>,
     pub(super) by_id: HashMap<LinkId, ConnId, FixedState>,
@@ -113,6 +126,7 @@ impl Switchboard {
             living,
             limits,
             watched,
+            history,
             seed,
         } = options;
         let mut dice = Dice::new(seed);
@@ -120,8 +134,12 @@ impl Switchboard {
             links_expected,
             registry: Registry::new(limits.presence_members, &mut dice),
             cache: Cache::new(&limits, &mut dice),
+            history: History::new(history, &limits, &mut dice),
             counting: Counting::new(&mut dice),
             watching: Watching::new(&mut dice),
+            spending: Spending::default(),
+            replays: Replays::default(),
+            sessions: Sessions::new(&mut dice),
             lines: Lines::new(usize::MAX),
             links: Vec::new(),
             by_id: HashMap::default(),
@@ -225,10 +243,14 @@ impl Switchboard {
                 let message = Up::decode(frame)?;
                 let full = self.held.len() >= self.limits.held_messages;
                 // What tells of a change cannot be refused; there is no more of it than there are
-                // subscriptions and users watched.
+                // subscriptions, users watched and sessions.
                 let tells = matches!(
                     message,
-                    Up::Unsubscribe { .. } | Up::Watch { .. } | Up::Unwatch { .. }
+                    Up::Unsubscribe { .. }
+                        | Up::Watch { .. }
+                        | Up::Unwatch { .. }
+                        | Up::SessionEnded { .. }
+                        | Up::Outcome { .. }
                 );
                 if full && !tells {
                     self.turn_away(conn, &message, now);
@@ -245,6 +267,8 @@ impl Switchboard {
             Order::Ask => {
                 self.counters.links = self.by_id.len() as u64;
                 self.counters.channels = self.registry.len() as u64;
+                self.counters.history_events = self.history.len() as u64;
+                self.counters.history_bytes = self.history.bytes() as u64;
                 self.report(master, &Report::Stats(self.counters.values()));
             }
             Order::Stop => self.outputs.push_back(Output::Quit),
@@ -300,6 +324,8 @@ impl Switchboard {
     ) -> Result<(), Garbled> {
         match message {
             Up::Announce(holding) => {
+                // While its link was away, its subscribers may have missed what others received.
+                self.history.forget(holding.channel);
                 let was_occupied = self.registry.is_occupied(holding.channel);
                 let added = self.registry.announce(id, &holding);
                 if !self.is_settling() {
@@ -308,6 +334,12 @@ impl Switchboard {
                     }
                     self.tell_occupancy(holding.channel, was_occupied, now);
                     self.report_all();
+                }
+                Ok(())
+            }
+            Up::Sessions { names } => {
+                for name in names {
+                    self.sessions.hold(name, id);
                 }
                 Ok(())
             }
@@ -405,6 +437,9 @@ impl Switchboard {
                 self.watching.drop_link(id);
                 let dropped = self.registry.drop_link(id);
                 self.tell_dropped(&dropped, now);
+                for caller in self.sessions.drop_link(id) {
+                    self.tell_caller(caller, Outcome::Gone, now);
+                }
                 self.report_all();
             }
         }

@@ -120,12 +120,14 @@ impl Worker {
         let Some(seat) = self.seats.get(conn) else {
             return;
         };
+        let handler = seat.handler;
         match &seat.session {
+            _ if self.sessions.carries(conn) => self.send_carrier_away(conn, now),
             // Its next answer is the last; one that rests may not come at all.
             Session::Http(http) if http.is_resting() => self.end(conn, Close::Done, now),
             Session::Http(_) | Session::Uplink | Session::Master => {}
             _ if self.dialled.contains_key(&conn) => self.shut(conn, Close::GoingAway, now),
-            _ if seat.handler == Handler::Channels => self.shut(conn, Close::Replaced, now),
+            _ if handler == Handler::Channels => self.shut(conn, Close::Replaced, now),
             _ => self.shut(conn, Close::GoingAway, now),
         }
     }

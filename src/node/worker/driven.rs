@@ -75,7 +75,7 @@ impl Worker {
         };
         match &mut seat.session {
             Session::Http(http) => {
-                if http.hung_up() {
+                if http.hung_up() || self.sessions.carries(conn) {
                     self.end(conn, Close::PeerGone, now);
                 }
             }
@@ -83,7 +83,9 @@ impl Worker {
                 let why = "the server closed before it answered the WebSocket handshake";
                 self.upgrade_failed(conn, why, now);
             }
-            Session::WebSocket(_) | Session::Framed(_) => self.end(conn, Close::PeerGone, now),
+            Session::WebSocket(_) | Session::Framed(_) | Session::Stream(_) => {
+                self.end(conn, Close::PeerGone, now);
+            }
             Session::Uplink | Session::Master => {
                 self.outputs.push_back(Output::Close(conn, Ending::Cut));
             }
@@ -148,6 +150,7 @@ impl Node for Worker {
 
     fn closed(&mut self, conn: ConnId, now: Now) {
         self.retire(conn, &Close::PeerGone, now);
+        self.lose_carrier(conn, now);
         let session = self.seats.get(conn).map(|seat| &seat.session);
         let is_uplink = matches!(session, Some(Session::Uplink));
         // What never came to stand was not counted when it began either.
@@ -228,6 +231,7 @@ impl Node for Worker {
         for conn in self.shared.outgoing.uplink.overdue(now) {
             self.unanswered(conn, now);
         }
+        self.give_up_posts(now);
         self.give_up_gathering(now);
         self.begin_pieces(now);
         self.tell_refusals(now);
@@ -241,6 +245,7 @@ impl Node for Worker {
     }
 
     fn drained(&mut self, conn: ConnId, now: Now) {
+        self.carrier_drained(conn, now);
         if self.shared.outgoing.lines.take_drained(conn)
             && let Some(seat) = self.seats.get(conn).filter(|seat| seat.known)
         {
@@ -256,7 +261,7 @@ impl Node for Worker {
         };
         let outgoing = &self.shared.outgoing;
         match &seat.session {
-            Session::Uplink | Session::Master => true,
+            Session::Uplink | Session::Master | Session::Stream(_) => true,
             _ if seat.waits() => false,
             _ if outgoing.uplink.is_congested(&outgoing.lines) => false,
             // A service knows what its messages lead to and pauses whom it must. To wait here for the
@@ -283,10 +288,15 @@ impl Node for Worker {
         if let Some(output) = self.outputs.pop_front() {
             return Some(output);
         }
-        match self.shared.outgoing.lines.next_dirty() {
-            Some(conn) => Some(Output::Flush(conn)),
-            None => self.next_piece(now),
+        while let Some(conn) = self.shared.outgoing.lines.next_dirty() {
+            if !conn.is_socketless() {
+                return Some(Output::Flush(conn));
+            }
+            self.pump(conn, now);
         }
+        // Handing lines over may have asked for something.
+        let output = self.outputs.pop_front();
+        output.or_else(|| self.next_piece(now))
     }
 
     fn deadline(&self) -> Option<Moment> {
@@ -297,6 +307,7 @@ impl Node for Worker {
         let services = self.handlers.deadline();
         [
             self.wheel.deadline(),
+            self.sessions.deadline(),
             uplink,
             self.farewell,
             draining,

@@ -15,6 +15,8 @@ use crate::session::Session;
 use crate::session::framed::FramedDue;
 use crate::session::websocket::Shut;
 use crate::wire::control::Report;
+use crate::wire::protocol::Protocol;
+use crate::wire::sockjs;
 
 /// How long connections get to take their Close frames when the worker stops.
 const FAREWELL: Duration = Duration::from_millis(500);
@@ -51,7 +53,6 @@ impl Worker {
         };
         seat.ended = true;
         seat.leftover = Vec::new();
-        let framed = matches!(seat.session, Session::Framed(_));
         let handler = seat.handler;
         if close == Close::TooLate {
             count_late(&seat.session, &mut self.shared.counters);
@@ -61,26 +62,35 @@ impl Worker {
             Close::TooSlow | Close::Unread => Ending::Cut,
             _ => Ending::Flushed,
         };
-        if framed && ending == Ending::Flushed && !self.say_last_words(conn, handler, &close) {
+        if ending == Ending::Flushed && !self.say_last_words(conn, handler, &close) {
             ending = Ending::Cut;
         }
+        if conn.is_socketless() {
+            return self.end_session(conn, &close, ending, now);
+        }
+        self.lose_carrier(conn, now);
         self.shared.outgoing.lines.touch(conn);
         self.outputs.push_back(Output::Close(conn, ending));
     }
 
     /// Tells a connection without Close frames why it ends; false when there was no room.
     fn say_last_words(&mut self, conn: ConnId, handler: Handler, close: &Close) -> bool {
-        let Some(text) = self.handlers.of(handler).last_words(close) else {
-            return true;
-        };
         let lines = &mut self.shared.outgoing.lines;
         let mut message = Vec::new();
-        match lines.protocol(conn).framing() {
-            Some(framing) if framing.encode(text.as_bytes(), &mut message).is_ok() => {
-                lines.push(conn, |out| out.push(&message)).is_ok()
+        match (lines.protocol(conn), close.websocket()) {
+            (Protocol::SockJs, Some((code, text))) => message = sockjs::closing(code, &text),
+            (protocol, _) => {
+                let Some(framing) = protocol.framing() else {
+                    return true;
+                };
+                let text = self.handlers.of(handler).last_words(close);
+                let said = text.map(|text| framing.encode(text.as_bytes(), &mut message));
+                if said != Some(Ok(())) {
+                    return true;
+                }
             }
-            _ => true,
         }
+        lines.push(conn, |out| out.push(&message)).is_ok()
     }
 
     /// The first reason counts: what a Close frame is answered with follows from it.
@@ -118,13 +128,15 @@ impl Worker {
             Session::Http(http) => http.deadline(&self.shared.limits),
             Session::WebSocket(websocket) => websocket.deadline(&self.websocket),
             Session::Framed(framed) => framed.deadline(self.framed.of(seat.handler)),
+            Session::Stream(stream) => Some(stream.deadline()),
             Session::Upgrading(_) => {
                 let dial = self.dialled.get(&conn).map(|dialled| dialled.dial);
                 dial.and_then(|dial| self.shared.outgoing.dials.until(dial))
             }
             Session::Uplink | Session::Master => None,
         };
-        if let Some(deadline) = deadline.into_iter().chain(resume).min()
+        let handing = self.sessions.due(conn);
+        if let Some(deadline) = deadline.into_iter().chain(resume).chain(handing).min()
             && seat
                 .armed
                 .is_none_or(|armed| self.wheel.fires_at(deadline) < armed)
@@ -136,6 +148,9 @@ impl Worker {
 
     /// The wheel fired for the connection.
     pub(super) fn fired(&mut self, conn: ConnId, now: Now) {
+        if self.session_elapsed(conn, now) {
+            return;
+        }
         let Some(seat) = self.seats.live(conn) else {
             return;
         };
@@ -153,6 +168,7 @@ impl Worker {
         };
         let close = match &mut seat.session {
             Session::Http(http) => http.elapsed(out, now, &self.shared.limits),
+            Session::Stream(stream) => stream.elapsed(out, now),
             Session::WebSocket(websocket) => {
                 let close = websocket.elapsed(out, now, &self.websocket);
                 if websocket.is_doubted() {
@@ -226,6 +242,6 @@ fn count_late(session: &Session, counters: &mut Counters) {
         Session::Http(_) => counters.late_requests += 1,
         Session::WebSocket(_) => counters.late_closes += 1,
         Session::Framed(_) => counters.late_introductions += 1,
-        Session::Upgrading(_) | Session::Uplink | Session::Master => {}
+        Session::Stream(_) | Session::Upgrading(_) | Session::Uplink | Session::Master => {}
     }
 }

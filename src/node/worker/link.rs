@@ -1,17 +1,17 @@
 //! The worker's conversations with the switchboard and the master: what it tells them, what they
 //! tell it, and the fan-out of what was delivered.
 
-use crate::app::application::{Message, Outlet, Parcel, Unavailable};
+use crate::app::application::{Kept, Message, Outlet, Parcel, Unavailable};
 use crate::app::users;
 use crate::base::bytes::Inbox;
 use crate::base::close::Close;
-use crate::base::ids::ConnId;
+use crate::base::ids::{ConnId, SocketId};
 use crate::base::names::ChannelKey;
 use crate::base::now::Now;
 use crate::node::worker::Worker;
 use crate::node::{Ending, Output};
 use crate::session::link::next_frame;
-use crate::wire::bus::{Content, Down, Item, Member, Up};
+use crate::wire::bus::{Content, Down, Item, Member, Position, Up};
 use crate::wire::control::{Order, Report};
 use crate::wire::pusher;
 
@@ -30,13 +30,17 @@ impl Worker {
         uplink.open(conn, lines);
         let hub = &self.shared.hub;
         hub.announce(|holding| uplink.tell(&Up::Announce(holding), lines));
+        for names in self.sessions.names() {
+            uplink.tell(&Up::Sessions { names }, lines);
+        }
         uplink.tell(&Up::Announced, lines);
-        hub.pending(|ticket, key, member| {
+        hub.pending(|ticket, key, member, recover| {
             uplink.tell(
                 &Up::Subscribe {
                     ticket,
                     channel: key.as_str(),
                     member,
+                    recover,
                 },
                 lines,
             );
@@ -46,6 +50,7 @@ impl Worker {
             let users = users.to_vec();
             uplink.tell(&Up::Watch { users }, lines);
         }
+        self.send_errands_again();
     }
 
     /// Whoever waits for an answer gets none.
@@ -56,6 +61,7 @@ impl Worker {
         log::warn!("the link to the switchboard broke");
         self.shared.outgoing.uplink.down(&mut self.shared.dice, now);
         self.forget_partings();
+        self.errands_lost(now);
         for asker in self.shared.outgoing.uplink.give_up() {
             self.unanswered(asker, now);
         }
@@ -150,14 +156,16 @@ impl Worker {
                 channel,
                 roster,
                 cached,
+                beginning,
             } => {
                 let confirmed = self.shared.hub.confirm(ticket, channel, roster.as_deref());
                 if let Some((conn, key)) = confirmed
                     && let Some(seat) = self.seats.get(conn)
                 {
                     let application = self.handlers.of(seat.handler);
-                    application.subscribed(conn, &key, &mut self.shared.cx(now));
-                    application.recalled(conn, &key, cached, &mut self.shared.cx(now));
+                    let last = cached;
+                    let kept = Kept { last, beginning };
+                    application.subscribed(conn, &key, &kept, &mut self.shared.cx(now));
                 }
             }
             Down::Refused { ticket, reason, .. } => {
@@ -168,7 +176,7 @@ impl Worker {
                     application.refused(conn, &key, reason, &mut self.shared.cx(now));
                 }
             }
-            Down::Deliver(item) => self.fan_out(&item),
+            Down::Deliver { item, positions } => self.fan_out(&item, &positions),
             Down::MemberAdded { channel, member } => self.member_added(channel, member),
             Down::MemberRemoved { channel, user_id } => self.member_removed(channel, user_id),
             Down::Roster { channel, members } => self.correct_roster(channel, &members),
@@ -181,19 +189,27 @@ impl Worker {
                     application.answered(conn, Ok(answer), &mut self.shared.cx(now));
                 }
             }
-            Down::Undelivered { sender } => {
-                if let Some(conn) = self.shared.hub.find(sender)
-                    && let Some(seat) = self.seats.get(conn).filter(|seat| seat.known)
-                {
-                    let application = self.handlers.of(seat.handler);
-                    application.undelivered(conn, &mut self.shared.cx(now));
-                }
-            }
+            Down::Undelivered { sender } => self.tell_undelivered(sender, now),
             Down::Counted {
                 channel,
                 subscriptions,
             } => self.told_count(channel, subscriptions),
             Down::Standings { users } => self.told_standings(&users, now),
+            Down::Errand {
+                from,
+                session,
+                errand,
+            } => self.hear_errand(from, session, errand, now),
+            Down::Outcome { ticket, outcome } => self.hear_outcome(ticket, outcome, now),
+        }
+    }
+
+    fn tell_undelivered(&mut self, sender: SocketId, now: Now) {
+        if let Some(conn) = self.shared.hub.find(sender)
+            && let Some(seat) = self.seats.get(conn).filter(|seat| seat.known)
+        {
+            let application = self.handlers.of(seat.handler);
+            application.undelivered(conn, &mut self.shared.cx(now));
         }
     }
 
@@ -213,12 +229,12 @@ impl Worker {
     }
 
     /// Encodes once per channel and queues for every confirmed subscriber but the sender.
-    fn fan_out(&mut self, item: &Item<'_>) {
+    fn fan_out(&mut self, item: &Item<'_>, positions: &[Option<Position>]) {
         let shared = &mut self.shared;
         let excluded = item
             .exclude
             .and_then(|socket_id| shared.hub.find(socket_id));
-        for key in &item.channels {
+        for (place, key) in item.channels.iter().enumerate() {
             let subscribers = shared.hub.subscribers(key);
             let Some((_, channel)) = key.split_once('/').filter(|_| !subscribers.is_empty()) else {
                 continue;
@@ -226,7 +242,8 @@ impl Worker {
             let text;
             let parcel = match item.content {
                 Content::Event { name, data } => {
-                    text = pusher::event(channel, name, data, item.user_id);
+                    let position = positions.get(place).copied().flatten();
+                    text = pusher::event_at(channel, name, data, item.user_id, position);
                     Parcel::text(&text)
                 }
                 Content::Text(text) => Parcel::text(text),

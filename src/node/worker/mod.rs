@@ -5,6 +5,7 @@
 //! Invariant: after every call, each wish has been carried out, each connection with bytes to
 //! write is on the dirty list, and each with a deadline is on the wheel.
 
+mod auditing;
 mod deflating;
 mod dialling;
 mod dials;
@@ -18,6 +19,7 @@ mod listing;
 mod outgoing;
 mod pacing;
 mod seats;
+mod sessions;
 mod uplink;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -48,6 +50,7 @@ use crate::node::worker::files::Sending;
 use crate::node::worker::gathering::Gathering;
 use crate::node::worker::outgoing::{Outgoing, Wish};
 use crate::node::worker::seats::Seats;
+use crate::node::worker::sessions::Sessions;
 use crate::node::worker::uplink::Uplink;
 use crate::node::{Output, Peer};
 use crate::realtime::hub::Hub;
@@ -58,7 +61,7 @@ use crate::session::websocket::{WebSocket, WebSocketOptions, WebSocketStep};
 use crate::wire::deflate::Inflaters;
 use crate::wire::deflate_offer::DeflateOptions;
 use crate::wire::forwarded::ForwardingHeader;
-use crate::wire::http::Response;
+use crate::wire::http::{Request, Response};
 use crate::wire::protocol::Protocol;
 
 /// A client checks its connection after `activity_seconds`; we do so this much later, so that
@@ -245,6 +248,7 @@ pub struct Worker {
     arriving: usize,
     gathering: Gathering,
     sending: Sending,
+    sessions: Sessions,
 }
 
 impl Worker {
@@ -265,8 +269,9 @@ impl Worker {
         let counted = apps.iter().filter(|app| app.subscription_counts);
         let counted = counted.map(|app| app.id.clone()).collect();
         let uplink = Uplink::new((slot, life), &limits, counted, now);
-        let outgoing = Outgoing::new(&limits, uplink, Deflating::new(deflate));
+        let outgoing = Outgoing::new(&limits, uplink, Deflating::new(deflate), now);
         let mut worker = Worker {
+            sessions: Sessions::new(&limits),
             listeners,
             websocket: websocket_options(&limits),
             inflaters: Inflaters::default(),
@@ -335,6 +340,7 @@ impl Worker {
         self.shared.outgoing.deflating.count(counters);
         let own = links + u64::from(self.master.is_some());
         counters.connections = (self.seats.count() as u64).saturating_sub(own);
+        counters.http_sessions = self.sessions.count() as u64;
         counters.subscriptions = self.shared.hub.len();
         counters.messages_out = self.shared.outgoing.messages;
         counters.events_dropped = self.shared.outgoing.dropped;
@@ -392,16 +398,7 @@ impl Worker {
         match &mut seat.session {
             Session::Http(http) => match http.next(inbox, out, now, &shared.limits) {
                 HttpStep::Idle => return false,
-                HttpStep::Request(request) => {
-                    shared.counters.http_requests += 1;
-                    if let Some((listener, address)) = seat.facts.hear(&request, &self.listeners) {
-                        application.located(conn, listener, address, &mut shared.cx(now));
-                    }
-                    http.allow_origin(self.cors.allowed(&request));
-                    http.agree(shared.outgoing.deflating.negotiate(&request));
-                    seat.spend(now);
-                    application.request(conn, &request, &mut shared.cx(now));
-                }
+                HttpStep::Request(request) => self.take_request(conn, &request, now),
                 HttpStep::Close(close) => self.end(conn, close, now),
             },
             Session::WebSocket(websocket) => {
@@ -421,6 +418,10 @@ impl Worker {
                     shared.counters.messages_in += 1;
                     application.message(conn, message.as_message(), &mut shared.cx(now));
                 }
+            }
+            Session::Stream(stream) => {
+                stream.next(inbox);
+                return false;
             }
             Session::Upgrading(_) => return self.step_upgrade(conn, inbox, now),
             Session::Framed(framed) => {
@@ -442,6 +443,24 @@ impl Worker {
         true
     }
 
+    fn take_request(&mut self, conn: ConnId, request: &Request<'_>, now: Now) {
+        let shared = &mut self.shared;
+        let Some(seat) = self.seats.live(conn) else {
+            return;
+        };
+        let application = self.handlers.of(seat.handler);
+        shared.counters.http_requests += 1;
+        if let Some((listener, address)) = seat.facts.hear(request, &self.listeners) {
+            application.located(conn, listener, address, &mut shared.cx(now));
+        }
+        if let Session::Http(http) = &mut seat.session {
+            http.allow_origin(self.cors.allowed(request));
+            http.agree(shared.outgoing.deflating.negotiate(request));
+        }
+        seat.spend(now);
+        application.request(conn, request, &mut shared.cx(now));
+    }
+
     /// Does what applications wished for.
     pub(super) fn carry_out(&mut self, now: Now) {
         loop {
@@ -449,12 +468,22 @@ impl Worker {
                 match wish {
                     Wish::Reply(conn, response) => self.reply(conn, response, now),
                     Wish::Upgrade(conn) => self.upgrade(conn, now),
+                    Wish::AllowOrigin(conn, origin) => {
+                        if let Some((http, _)) = self.http(conn) {
+                            http.allow_origin(Some(origin));
+                        }
+                    }
+                    Wish::Stream(conn, head, protocol) => {
+                        self.open_stream(conn, head, protocol, now);
+                    }
+                    Wish::Session(conn, name, call) => self.call_session(conn, &name, call, now),
                     Wish::Close(conn, close) => self.shut(conn, close, now),
                     Wish::Gather(conn) => self.gather(conn, now),
                     Wish::OpenFile(conn, path) => self.open_file(conn, path),
                     Wish::ReadFrom(conn, wanted) => self.read_from(conn, wanted),
                     Wish::Dial(dial) => self.begin_dial(dial, now),
                     Wish::HangUp(dial) => self.hang_up_dial(dial),
+                    Wish::Audit(conn, entry) => self.audit(conn, &entry),
                 }
             }
             let filled = self.shared.outgoing.lines.take_filled();

@@ -1,9 +1,10 @@
 //! What applications may cause, written down for the worker: bytes go straight into outboxes,
 //! everything that changes a session waits as a wish until the application has returned.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 
-use crate::app::application::{Asked, Message, Outlet, Parcel, Unavailable};
+use crate::app::application::{Asked, Denial, Message, Outlet, Parcel, SessionCall, Unavailable};
 use crate::app::handler::Handler;
 use crate::base::bytes::Full;
 use crate::base::close::Close;
@@ -11,10 +12,11 @@ use crate::base::ids::{ConnId, DialId};
 use crate::base::limits::{Limits, OutboxPolicy};
 use crate::base::now::Now;
 use crate::node::lines::Lines;
+use crate::node::worker::auditing::{Auditing, Entry};
 use crate::node::worker::deflating::{Deflated, Deflating};
 use crate::node::worker::dials::Dials;
 use crate::node::worker::uplink::Uplink;
-use crate::wire::bus::{Item, Up};
+use crate::wire::bus::{Item, Terms, Up};
 use crate::wire::framing::{Framing, Unsendable};
 use crate::wire::http::Response;
 use crate::wire::protocol::Protocol;
@@ -25,12 +27,16 @@ use crate::wire::websocket::{self, OpCode};
 pub enum Wish {
     Reply(ConnId, Response),
     Upgrade(ConnId),
+    AllowOrigin(ConnId, Cow<'static, str>),
+    Stream(ConnId, Response, Protocol),
+    Session(ConnId, Box<str>, SessionCall),
     Close(ConnId, Close),
     Gather(ConnId),
     OpenFile(ConnId, String),
     Dial(DialId),
     HangUp(DialId),
     ReadFrom(ConnId, bool),
+    Audit(ConnId, Box<Entry>),
 }
 
 /// The worker's `Outlet`.
@@ -40,6 +46,7 @@ pub struct Outgoing {
     pub deflating: Deflating,
     pub dials: Dials,
     pub wishes: VecDeque<Wish>,
+    pub auditing: Auditing,
     /// Messages queued since the start.
     pub messages: u64,
     /// What happens to an event for which there is no room.
@@ -57,13 +64,14 @@ const SCRATCH_BYTES: usize = 64 * 1024;
 const HEAD_BYTES: usize = 16;
 
 impl Outgoing {
-    pub fn new(limits: &Limits, uplink: Uplink, deflating: Deflating) -> Outgoing {
+    pub fn new(limits: &Limits, uplink: Uplink, deflating: Deflating, now: Now) -> Outgoing {
         Outgoing {
             lines: Lines::new(limits.outbox_bytes / 2),
             uplink,
             deflating,
             dials: Dials::new(limits.dials),
             wishes: VecDeque::new(),
+            auditing: Auditing::new(now),
             messages: 0,
             policy: limits.outbox_policy,
             dropped: 0,
@@ -168,6 +176,19 @@ impl Outlet for Outgoing {
         self.wishes.push_back(Wish::Upgrade(conn));
     }
 
+    fn allow_origin(&mut self, conn: ConnId, origin: Cow<'static, str>) {
+        self.wishes.push_back(Wish::AllowOrigin(conn, origin));
+    }
+
+    fn stream(&mut self, conn: ConnId, head: Response, protocol: Protocol) {
+        self.wishes.push_back(Wish::Stream(conn, head, protocol));
+    }
+
+    fn session(&mut self, conn: ConnId, name: &str, call: SessionCall) {
+        self.wishes
+            .push_back(Wish::Session(conn, name.into(), call));
+    }
+
     fn close(&mut self, conn: ConnId, close: Close) {
         self.wishes.push_back(Wish::Close(conn, close));
     }
@@ -179,6 +200,7 @@ impl Outlet for Outgoing {
     fn publish(&mut self, item: Item<'_>) -> Result<(), Unavailable> {
         let message = Up::Publish {
             ticket: 0,
+            terms: Terms::default(),
             items: vec![item],
         };
         self.uplink.offer(&message, &mut self.lines)
@@ -191,6 +213,12 @@ impl Outlet for Outgoing {
             &mut self.lines,
             now,
         )
+    }
+
+    fn denied(&mut self, conn: ConnId, denial: &Denial<'_>, now: Now) {
+        let entry = self.auditing.entry(denial, now);
+        self.wishes
+            .extend(entry.map(|entry| Wish::Audit(conn, entry)));
     }
 
     fn gather(&mut self, conn: ConnId) {

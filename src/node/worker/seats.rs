@@ -4,6 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::app::handler::Handler;
+use crate::base::by_slot::BySlot;
 use crate::base::ids::ConnId;
 use crate::base::now::{Moment, Now};
 use crate::base::quota::Quota;
@@ -12,7 +13,7 @@ use crate::session::Session;
 use crate::wire::http::Request;
 
 /// What is known of a connection. One million of them cost 48 MB, so it stays small.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Facts {
     pub since: Moment,
     pub bytes_in: u64,
@@ -26,7 +27,7 @@ pub struct Facts {
 }
 
 /// What proxies said about where a client is.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Told {
     /// Of the connection, once.
     of_connection: Option<SocketAddr>,
@@ -167,17 +168,13 @@ impl Seat {
 /// By slot.
 #[derive(Default)]
 pub struct Seats {
-    seats: Vec<Option<Seat>>,
+    seats: BySlot<Option<Seat>>,
     taken: usize,
 }
 
 impl Seats {
     pub fn open(&mut self, conn: ConnId, handler: Handler, session: Session) {
-        let slot = conn.slot as usize;
-        if self.seats.len() <= slot {
-            self.seats.resize_with(slot + 1, || None);
-        }
-        self.seats[slot] = Some(Seat {
+        *self.seats.reach(conn) = Some(Seat {
             generation: conn.generation,
             handler,
             ended: false,
@@ -197,18 +194,18 @@ impl Seats {
 
     pub fn close(&mut self, conn: ConnId) {
         if self.get(conn).is_some() {
-            self.seats[conn.slot as usize] = None;
+            *self.seats.reach(conn) = None;
             self.taken -= 1;
         }
     }
 
     pub fn get(&self, conn: ConnId) -> Option<&Seat> {
-        let seat = self.seats.get(conn.slot as usize)?.as_ref()?;
+        let seat = self.seats.get(conn)?.as_ref()?;
         (seat.generation == conn.generation).then_some(seat)
     }
 
     pub fn get_mut(&mut self, conn: ConnId) -> Option<&mut Seat> {
-        let seat = self.seats.get_mut(conn.slot as usize)?.as_mut()?;
+        let seat = self.seats.get_mut(conn)?.as_mut()?;
         (seat.generation == conn.generation).then_some(seat)
     }
 
@@ -217,14 +214,12 @@ impl Seats {
         self.get_mut(conn).filter(|seat| !seat.ended)
     }
 
-    /// Ids of everything that is open.
+    /// Ids of everything that is open. Those without sockets come first: what is done to all
+    /// reaches them while those that carry their words are still there.
     pub fn ids(&self) -> Vec<ConnId> {
-        let seats = self.seats.iter().enumerate();
+        let seats = self.seats.iter();
         seats
-            .filter_map(|(slot, seat)| {
-                let seat = seat.as_ref()?;
-                Some(ConnId::new(slot as u32, seat.generation))
-            })
+            .filter_map(|(slot, seat)| Some(ConnId::new(slot, seat.as_ref()?.generation)))
             .collect()
     }
 

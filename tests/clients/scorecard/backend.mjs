@@ -2,8 +2,12 @@
 
 import { createHash } from 'node:crypto';
 import http from 'node:http';
+import { createRequire } from 'node:module';
 import PusherServer from 'pusher';
 import { server } from '../support.mjs';
+
+/** The add-on that the server hands out. */
+export const addOn = createRequire(import.meta.url)('../../../src/app/addon/lineman.js');
 
 /** For encrypted channels. */
 export const masterKey = createHash('sha256').update('scorecard').digest('base64');

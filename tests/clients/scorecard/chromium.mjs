@@ -4,6 +4,7 @@ import { readFile } from 'node:fs/promises';
 import http from 'node:http';
 import { createRequire } from 'node:module';
 import { chromium } from 'playwright-core';
+import { server } from '../support.mjs';
 import { options, sign } from './backend.mjs';
 
 export const title = 'pusher-js 8.6.0, Chromium';
@@ -19,6 +20,7 @@ export async function begin() {
     '/pusher.js': await readFile(resolve('pusher-js/dist/web/pusher-with-encryption.min.js')),
     '/driver.mjs': await readFile(new URL('pusher-js-driver.mjs', import.meta.url)),
     '/': '<!doctype html><link rel="icon" href="data:,"><script src="/pusher.js"></script>' +
+      `<script src="http://${server.host}:${server.port}/lineman.js"></script>` +
       '<script type="module">import { drive } from "/driver.mjs"; window.drive = drive;</script>',
   };
   site = http.createServer((request, response) => {
@@ -41,15 +43,16 @@ export async function end() {
 }
 
 /** A page for each client; what the driver returns is reached by evaluating in the page. */
-export async function open({ key, signIn, user, secret, ...rest }) {
+export async function open({ key, signIn, user, secret, recover, ...rest }) {
   const context = await browser.newContext();
   const page = await context.newPage();
   await page.exposeFunction('sign', (...asked) => sign({ user, secret }, ...asked));
   await page.goto(`http://127.0.0.1:${site.address().port}/`);
   await page.waitForFunction(() => window.drive);
-  await page.evaluate(([name, chosen, who]) => {
-    window.client = window.drive(window.Pusher, name, chosen, window.sign, who);
-  }, [key, options(rest), signIn]);
+  await page.evaluate(([name, chosen, who, recovers]) => {
+    const addOn = recovers && window.lineman;
+    window.client = window.drive(window.Pusher, name, chosen, window.sign, who, addOn);
+  }, [key, options(rest), signIn, recover]);
   const call = (method) => (...args) =>
     page.evaluate(([name, given]) => window.client[name](...given), [method, args]);
   return {

@@ -249,3 +249,40 @@ row('return', 'After a cut it comes back and hears on', async (open) => {
   }
 });
 
+
+for (const [id, transport] of [['streaming', 'xhr_streaming'], ['polling', 'xhr_polling']]) {
+  row(id, `Without WebSocket, by ${transport}`, async (open) => {
+    const name = fresh('private-chat');
+    const clients = [await open({ transport }), await open({ transport })];
+    for (const client of clients) {
+      assert.equal((await client.state()).transport, transport);
+      await joins(client, name);
+    }
+    await clients[0].say(name, 'client-news', { from: 'anna' });
+    assert.deepEqual((await hears(clients[1], name, 'client-news'))[1], { from: 'anna' });
+    await publisher().trigger(name, 'news', { n: 1 });
+    for (const client of clients) assert.deepEqual((await hears(client, name, 'news'))[1], { n: 1 });
+  });
+}
+
+row('recovery', 'With the add-on: what it missed comes when it is back', async (open) => {
+  const name = fresh('kept-news');
+  const between = await relay();
+  try {
+    const client = await open({ port: between.port, recover: true });
+    await joins(client, name);
+    const sdk = publisher();
+    await sdk.trigger(name, 'news', 0);
+    await hears(client, name, 'news');
+    between.cut();
+    for (const n of [1, 2, 3]) await sdk.trigger(name, 'news', n);
+    const heard = async () => (await client.heard(name))
+      .filter(([event]) => event === 'news').map(([, data]) => data);
+    await until('the last one is there', async () => (await heard()).includes(3), { shown: heard });
+    await sdk.trigger(name, 'news', 4);
+    await until('it hears on', async () => (await heard()).includes(4), { shown: heard });
+    assert.deepEqual(await heard(), [0, 1, 2, 3, 4]);
+  } finally {
+    between.close();
+  }
+});

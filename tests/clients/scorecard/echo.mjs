@@ -2,7 +2,7 @@
 
 import Echo from 'laravel-echo';
 import Pusher from 'pusher-js';
-import { options, sign } from './backend.mjs';
+import { addOn, options, sign } from './backend.mjs';
 
 const throughPusher = 'Echo has no call for it; the pusher-js object in it has';
 
@@ -23,7 +23,7 @@ function split(name) {
   return found ? [found[1], name.slice(found[0].length)] : ['channel', name];
 }
 
-export async function open({ key, user, secret, ...rest }) {
+export async function open({ key, user, secret, recover, ...rest }) {
   const events = new Map();
   const echo = new Echo({
     broadcaster: 'pusher',
@@ -37,6 +37,7 @@ export async function open({ key, user, secret, ...rest }) {
     },
   });
   const { pusher } = echo.connector;
+  if (recover) addOn(pusher);
   const seen = { pongs: 0, codes: [] };
   pusher.connection.bind('message', ({ event }) => { seen.pongs += event === 'pusher:pong' ? 1 : 0; });
   pusher.connection.bind('error', (error) => seen.codes.push(error?.data?.code ?? error?.error?.data?.code));

@@ -1,7 +1,8 @@
 // One pusher-js client as the scorecard drives it. Imports nothing, so that it runs in Node and, as
-// it is, in a page. `Pusher` is the library; `sign` stands for the customer's backend.
+// it is, in a page. `Pusher` is the library, `addOn` what is to be called with the client, if anything;
+// `sign` stands for the customer's backend.
 
-export function drive(Pusher, key, options, sign, signIn) {
+export function drive(Pusher, key, options, sign, signIn, addOn) {
   const events = new Map();
   const seen = { pongs: 0, codes: [], user: [], watch: [] };
   const pusher = new Pusher(key, {
@@ -17,6 +18,7 @@ export function drive(Pusher, key, options, sign, signIn) {
       },
     },
   });
+  addOn?.(pusher);
   pusher.connection.bind('pong', () => { seen.pongs += 1; });
   pusher.connection.bind('message', ({ event }) => { seen.pongs += event === 'pusher:pong' ? 1 : 0; });
   pusher.connection.bind('error', (error) => seen.codes.push(error?.data?.code ?? error?.error?.data?.code));

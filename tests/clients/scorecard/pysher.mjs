@@ -12,6 +12,9 @@ export const lacks = {
   user_event: 'Pysher has no sign-in',
   watchlist: 'Pysher has no sign-in',
   terminate: 'Pysher has no sign-in',
+  streaming: 'The SDK knows WebSocket only',
+  polling: 'The SDK knows WebSocket only',
+  recovery: 'The add-on is for pusher-js',
   unknown_app: 'Pysher reads no close codes',
 };
 

@@ -5,6 +5,11 @@ import WebSocket from 'ws';
 import { server, within } from '../support.mjs';
 import { parse, sign } from './backend.mjs';
 
+const others = {
+  streaming: 'The SDK knows WebSocket only',
+  polling: 'The SDK knows WebSocket only',
+  recovery: 'The add-on is for pusher-js',
+};
 const unknown = 'How this SDK reads it is not recorded';
 
 /** Java: drafts of protocol 5, pings without data, a missing `data` breaks the application. */
@@ -162,7 +167,7 @@ class Recorded {
 
 export const recorded = [java, swift, dotnet].map((profile) => ({
   title: profile.title,
-  lacks: profile.lacks,
+  lacks: { ...profile.lacks, ...others },
   async open({ activityTimeout, ...options }) {
     const client = new Recorded(profile, options);
     if (activityTimeout) {

@@ -1,0 +1,223 @@
+//! Apps with several keys, on the real program with two workers: what each key may do, how keys are
+//! replaced, how often events may be published, requests that are good for one time, and what the
+//! log says of those who were not let in.
+
+mod support;
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use data_encoding::HEXLOWER;
+use lineman::wire::sign::sign;
+use md5::{Digest, Md5};
+use support::{PATIENCE, Server, processes, wait_until};
+
+const BODY: &str = r#"{"name":"n","channel":"news","data":"1"}"#;
+
+/// Two workers, and an app with these keys in its table.
+fn start(app: &str) -> Server {
+    Server::start(&config(app))
+}
+
+fn config(app: &str) -> String {
+    format!(
+        "workers = 2\n[[listen]]\nurl = \"http://127.0.0.1:0\"\nhandler = \"channels\"\n\
+         [[apps]]\nid = \"demo\"\n{app}"
+    )
+}
+
+fn key(name: &str, rest: &str) -> String {
+    format!("[[apps.keys]]\nkey = \"{name}-key\"\nsecret = \"{name}-secret\"\n{rest}")
+}
+
+/// One request on a connection of its own, so that either worker may get it: status and answer.
+fn call(server: &Server, head: &str, body: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(server.address(0)).expect("a connection");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    let length = body.len();
+    let request =
+        format!("{head}Host: x\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}");
+    stream.write_all(request.as_bytes()).expect("it is taken");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    let status = answer.get(9..12).and_then(|status| status.parse().ok());
+    (status.expect("a status"), answer)
+}
+
+fn with_token(server: &Server, method: &str, path: &str, secret: &str, body: &str) -> u16 {
+    let head = format!("{method} /apps/demo/{path} HTTP/1.1\r\nAuthorization: Bearer {secret}\r\n");
+    call(server, &head, body).0
+}
+
+fn publish(server: &Server, secret: &str) -> u16 {
+    with_token(server, "POST", "events", secret, BODY)
+}
+
+/// Seconds since 1970.
+fn now() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.expect("it is later").as_secs()
+}
+
+/// A publishing request as an SDK signs it.
+fn signed(name: &str, timestamp: u64) -> String {
+    let md5 = HEXLOWER.encode(&Md5::digest(BODY));
+    let query =
+        format!("auth_key={name}-key&auth_timestamp={timestamp}&auth_version=1.0&body_md5={md5}");
+    let text = format!("POST\n/apps/demo/events\n{query}");
+    let signature = sign(&format!("{name}-secret"), &text);
+    format!("POST /apps/demo/events?{query}&auth_signature={signature} HTTP/1.1\r\n")
+}
+
+fn counter(server: &Server, role: &str, name: &str) -> u64 {
+    let status = server.status();
+    let processes = processes(&status, role);
+    let counts = processes.iter().map(|one| one["counters"][name].as_u64());
+    counts.map(|count| count.expect("a counter")).sum()
+}
+
+#[test]
+fn a_key_may_do_what_its_roles_say() {
+    let keys = key("all", "")
+        + &key("pub", "roles = [\"publish\"]\n")
+        + &key("read", "roles = [\"read\"]\n")
+        + &key("adm", "roles = [\"admin\"]\n");
+    let server = start(&keys);
+    let calls = [
+        ("POST", "events", BODY),
+        ("GET", "channels", ""),
+        ("POST", "users/ann/terminate_connections", "{}"),
+    ];
+    for (name, expected) in [
+        ("all", [200, 200, 200]),
+        ("pub", [200, 403, 403]),
+        ("read", [403, 200, 403]),
+        ("adm", [403, 403, 200]),
+        ("none", [401, 401, 401]),
+    ] {
+        let secret = format!("{name}-secret");
+        let got =
+            calls.map(|(method, path, body)| with_token(&server, method, path, &secret, body));
+        assert_eq!(got, expected, "{name}");
+    }
+    // What a signature shows, a signature shows for its own key.
+    assert_eq!(call(&server, &signed("pub", now()), BODY).0, 200);
+    assert_eq!(call(&server, &signed("read", now()), BODY).0, 403);
+    let other = signed("pub", now()).replace("pub-key", "all-key");
+    assert_eq!(call(&server, &other, BODY).0, 401);
+    let changed = BODY.replace('1', "2");
+    assert_eq!(call(&server, &signed("pub", now()), &changed).0, 401);
+    assert_eq!(counter(&server, "worker", "calls_forbidden"), 7);
+    assert_eq!(counter(&server, "worker", "calls_unauthorised"), 5);
+}
+
+#[test]
+fn a_key_is_replaced_while_clients_stay() {
+    let server = start(&key("old", ""));
+    let url = format!("ws://{}/app/old-key?protocol=7", server.address(0));
+    let (mut socket, _) = tungstenite::connect(url).expect("the old key is good");
+    let mut hears = |what: &str| {
+        while !socket.read().expect("a message").to_string().contains(what) {}
+    };
+    hears("connection_established");
+    let reload = |app: &str| {
+        server.place.configure(&config(app));
+        let output = server.place.run(&["reload", "-g"]);
+        assert!(output.status.success(), "{output:?}");
+    };
+    reload(&(key("new", "") + &key("old", "")));
+    wait_until("both keys are good on both workers", || {
+        (0..8).all(|n| publish(&server, ["old-secret", "new-secret"][n % 2]) == 200)
+    });
+    reload(&key("new", ""));
+    wait_until("the old one is refused by both", || {
+        (0..8).all(|n| publish(&server, ["old-secret", "new-secret"][n % 2]) == [401, 200][n % 2])
+    });
+    // The client came with a key that is gone, and is still there.
+    socket
+        .send(r#"{"event":"pusher:ping","data":{}}"#.into())
+        .expect("it is open");
+    let pong = socket.read().expect("an answer").to_string();
+    assert!(pong.contains("pusher:pong"), "{pong}");
+}
+
+#[test]
+fn events_have_a_rate_for_the_app_and_for_each_key_over_all_workers() {
+    let keys = String::from("publishes_per_second = 6\n")
+        + &key("some", "publishes_per_second = 2\n")
+        + &key("more", "");
+    let server = start(&keys);
+    let taken = |secret: &str| (0..12).filter(|_| publish(&server, secret) == 200).count();
+    let few = taken("some-secret");
+    let others = taken("more-secret");
+    // A second or two may have gone by.
+    assert!((2..=6).contains(&few), "{few} with a rate of 2");
+    assert!((3..=12).contains(&others), "{others} of the rest of 6");
+    assert!(few + others < 24, "somebody was refused");
+    let refused = (0..50).find_map(|_| {
+        let head = "POST /apps/demo/events HTTP/1.1\r\nAuthorization: Bearer some-secret\r\n";
+        let (status, answer) = call(&server, head, BODY);
+        (status == 429).then_some(answer)
+    });
+    let refused = refused.expect("fifty are too many");
+    assert!(refused.contains("Retry-After: 1\r\n"), "{refused}");
+    assert!(counter(&server, "worker", "calls_limited") > 0);
+    wait_until("it is let in again", || {
+        publish(&server, "some-secret") == 200
+    });
+}
+
+#[test]
+fn with_the_guard_a_signed_request_is_good_for_one_time_on_all_workers() {
+    let server = start(&format!("replay_guard = true\n{}", key("a", "")));
+    let now = now();
+    for age in 0..6 {
+        let request = signed("a", now - age);
+        let answers: Vec<u16> = (0..6).map(|_| call(&server, &request, BODY).0).collect();
+        assert_eq!(answers, [200, 401, 401, 401, 401, 401]);
+    }
+    assert_eq!(counter(&server, "worker", "calls_repeated"), 30);
+    // Reading changes nothing, and a token is no signature.
+    for _ in 0..4 {
+        assert_eq!(publish(&server, "a-secret"), 200);
+    }
+    let without = start(&key("a", ""));
+    let request = signed("a", now);
+    for _ in 0..4 {
+        assert_eq!(call(&without, &request, BODY).0, 200);
+    }
+}
+
+#[test]
+fn who_is_not_let_in_is_in_the_log_without_any_secret() {
+    let server = start(&key("a", ""));
+    let request = signed("a", now()).replace("auth_signature=", "auth_signature=00");
+    assert_eq!(call(&server, &request, BODY).0, 401);
+    assert_eq!(publish(&server, "guess-1234"), 401);
+    // Who takes the one for the other must not find it in the log.
+    let mixed = signed("a", now()).replace("auth_key=a-key", "auth_key=a-secret");
+    assert_eq!(call(&server, &mixed, BODY).0, 401);
+    wait_until("all are in the log", || {
+        server.stderr().matches("denied").count() == 3
+    });
+    let log = server.stderr();
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains("denied")).collect();
+    for line in &lines {
+        for part in ["/apps/demo/events", "address=127.0.0.1:"] {
+            assert!(line.contains(part), "no {part} in {line}");
+        }
+    }
+    assert!(lines[0].contains("key=a-key") && lines[0].contains("auth_signature does not match"));
+    assert!(
+        !log.contains("guess-1234") && !log.contains("a-secret"),
+        "{log}"
+    );
+    // A storm gets some lines and is counted.
+    for _ in 0..200 {
+        assert_eq!(publish(&server, "guess"), 401);
+    }
+    let denied = server.stderr().matches("denied").count();
+    assert!(denied < 150, "{denied} lines for 203 attempts");
+    assert_eq!(counter(&server, "worker", "calls_unauthorised"), 203);
+}
