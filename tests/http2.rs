@@ -227,11 +227,10 @@ impl Driver {
     /// The answer to the only request under way.
     fn answer(&mut self) -> Http2Answer {
         loop {
-            for event in self.turn() {
-                match event {
-                    Http2Event::Answered { answer, .. } => return answer,
-                    other => panic!("{other:?}"),
-                }
+            match self.turn().pop() {
+                Some(Http2Event::Answered { answer, .. }) => return answer,
+                Some(other) => panic!("{other:?}"),
+                None => {}
             }
         }
     }

@@ -201,9 +201,11 @@ impl Taken {
     }
 }
 
+type Connection = server::Connection<Pipe, Bytes>;
+
 enum Standing {
-    Handshake(Pin<Box<dyn Future<Output = Result<server::Connection<Pipe, Bytes>, h2::Error>>>>),
-    Open(Box<server::Connection<Pipe, Bytes>>),
+    Handshake(Pin<Box<dyn Future<Output = Result<Connection, h2::Error>>>>),
+    Open(Box<Connection>),
     Over,
 }
 
