@@ -50,6 +50,19 @@ impl Trust {
         Trust { folder, client }
     }
 
+    /// A connection to whoever listens there and is who it should be.
+    fn connect(&self, port: u16) -> Option<StreamOwned<ClientConnection, TcpStream>> {
+        let mut socket = TcpStream::connect(("127.0.0.1", port)).ok()?;
+        socket.set_nodelay(true).expect("no delay");
+        socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        let name = ServerName::try_from("localhost").expect("a name");
+        let mut tls = ClientConnection::new(self.client.clone(), name).expect("TLS");
+        while tls.is_handshaking() {
+            tls.complete_io(&mut socket).ok()?;
+        }
+        Some(StreamOwned::new(tls, socket))
+    }
+
     fn path(&self, name: &str) -> OsString {
         self.folder.path().join(name).into()
     }
@@ -64,7 +77,7 @@ struct Foreign {
 impl Foreign {
     /// `arguments` makes the command line for a port. Another program may take the port before the
     /// server does, so it is tried again.
-    fn start(program: &str, arguments: impl Fn(u16) -> Vec<OsString>) -> Foreign {
+    fn start(trust: &Trust, program: &str, arguments: impl Fn(u16) -> Vec<OsString>) -> Foreign {
         for _ in 0..10 {
             let socket = TcpListener::bind("127.0.0.1:0").expect("a port");
             let port = socket.local_addr().expect("an address").port();
@@ -77,17 +90,17 @@ impl Foreign {
                 .spawn();
             let child = child.expect("the server runs; tests/setup installs it");
             let mut foreign = Foreign { child, port };
-            if foreign.listens() {
+            if foreign.listens(trust) {
                 return foreign;
             }
         }
         panic!("{program} does not listen");
     }
 
-    fn listens(&mut self) -> bool {
+    fn listens(&mut self, trust: &Trust) -> bool {
         let began = Instant::now();
         while began.elapsed() < PATIENCE {
-            if TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
+            if trust.connect(self.port).is_some() {
                 return true;
             }
             if !matches!(self.child.try_wait(), Ok(None)) {
@@ -100,7 +113,7 @@ impl Foreign {
 
     fn nghttpd(trust: &Trust, options: &[&str]) -> Foreign {
         let program = std::env::var("NGHTTPD").unwrap_or("/usr/sbin/nghttpd".to_string());
-        Foreign::start(&program, |port| {
+        Foreign::start(trust, &program, |port| {
             let fixed = ["-a", "127.0.0.1", "-d"].map(OsString::from);
             let mut all = fixed.to_vec();
             all.push(trust.folder.path().into());
@@ -131,12 +144,9 @@ struct Driver {
 
 impl Driver {
     fn connect(trust: &Trust, server: &Foreign) -> Driver {
-        let socket = TcpStream::connect(("127.0.0.1", server.port)).expect("it listens");
-        socket.set_nodelay(true).expect("no delay");
+        let stream = trust.connect(server.port).expect("it listens");
         let wait = Some(Duration::from_millis(5));
-        socket.set_read_timeout(wait).expect("a timeout");
-        let name = ServerName::try_from("localhost").expect("a name");
-        let tls = ClientConnection::new(trust.client.clone(), name).expect("TLS");
+        stream.sock.set_read_timeout(wait).expect("a timeout");
         let authority = format!("localhost:{}", server.port);
         let options = Http2Options {
             origin: Http2Origin::new(true, &authority).expect("an authority"),
@@ -148,7 +158,7 @@ impl Driver {
         Driver {
             http2: Http2::new(options, at(began)),
             out: Outbox::new(1 << 20),
-            stream: StreamOwned::new(tls, socket),
+            stream,
             began,
             input: vec![0; 64 * 1024],
             gone: false,
@@ -350,7 +360,7 @@ fn haproxy(trust: &Trust) -> Foreign {
         ["-db".into(), "-f".into(), config.clone().into_os_string()].to_vec()
     };
     let program = std::env::var("HAPROXY").unwrap_or("/usr/sbin/haproxy".to_string());
-    Foreign::start(&program, start)
+    Foreign::start(trust, &program, start)
 }
 
 #[test]
