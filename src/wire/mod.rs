@@ -16,6 +16,8 @@ pub mod forwarded;
 pub mod frames;
 pub mod framing;
 pub mod http;
+pub mod http2;
+pub mod http2_frames;
 pub mod http_answer;
 pub mod http_chunks;
 pub mod http_date;
