@@ -12,10 +12,10 @@ use rusqlite::Connection;
 
 use lineman::base::dice::Dice;
 use lineman::base::now::Now;
-use lineman::push::device::Device;
-use lineman::push::registration::{DeviceBounds, Registration};
-use lineman::push::token_key::{KeyId, TokenKey};
-use lineman::push::vault::{Binding, OpenFault, TokenVault};
+use lineman::push::devices::device::Device;
+use lineman::push::devices::registration::{DeviceBounds, Registration};
+use lineman::push::devices::token_key::{KeyId, TokenKey};
+use lineman::push::devices::vault::{Binding, OpenFault, TokenVault};
 use lineman::store::devices;
 
 /// The receiver's keys of RFC 8291 appendix A.

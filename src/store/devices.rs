@@ -5,12 +5,12 @@
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
-use crate::push::device::{Device, Retired, State};
-use crate::push::geo::Point;
-use crate::push::registration::Profile;
-use crate::push::token::{Platform, Service};
-use crate::push::token_key::{Fingerprint, KeyId};
-use crate::push::vault::{Binding, SealedToken};
+use crate::push::devices::device::{Device, Retired, State};
+use crate::push::devices::geo::Point;
+use crate::push::devices::registration::Profile;
+use crate::push::devices::token::{Platform, Service};
+use crate::push::devices::token_key::{Fingerprint, KeyId};
+use crate::push::devices::vault::{Binding, SealedToken};
 
 /// The tables, to be run once.
 pub const SCHEMA: &str = include_str!("schema/0002.sql");

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use crate::base::now::Now;
-use crate::push::provider::{Answer, shown_id};
-use crate::push::verdict::{Remedy, Ruling, Scope, Verdict, word_of};
+use crate::push::providers::provider::{Answer, shown_id};
+use crate::push::providers::verdict::{Remedy, Ruling, Scope, Verdict, word_of};
 
 /// For one device after too many pushes in a row to it, when Apple does not say.
 const DEVICE_WAIT: Duration = Duration::from_secs(30);
@@ -101,5 +101,5 @@ pub fn goaway(debug_data: &[u8], now: Now) -> Option<Ruling> {
 }
 
 #[cfg(test)]
-#[path = "apns_verdict_tests.rs"]
+#[path = "verdict_tests.rs"]
 mod tests;

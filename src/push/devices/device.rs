@@ -7,9 +7,9 @@ use serde_json::value::RawValue;
 
 use crate::base::dice::Dice;
 use crate::base::now::Now;
-use crate::push::registration::{Profile, Registration, Update};
-use crate::push::token::{ClearToken, Platform, Service};
-use crate::push::vault::{OpenFault, Row, SealedToken, TokenVault};
+use crate::push::devices::registration::{Profile, Registration, Update};
+use crate::push::devices::token::{ClearToken, Platform, Service};
+use crate::push::devices::vault::{OpenFault, Row, SealedToken, TokenVault};
 
 /// One row of `device_registrations`, with its topics. All times are in milliseconds since 1970.
 #[derive(Clone, Debug, PartialEq)]

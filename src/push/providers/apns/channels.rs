@@ -5,10 +5,10 @@
 use serde_json::{Value, json};
 
 use crate::base::now::Now;
-use crate::push::apns::{ApnsAuth, prove};
-use crate::push::apns_verdict;
-use crate::push::provider::{Answer, Method, Pass, Request, Unfit};
-use crate::push::verdict::{Ruling, Verdict};
+use crate::push::providers::apns::verdict;
+use crate::push::providers::apns::{ApnsAuth, prove};
+use crate::push::providers::provider::{Answer, Method, Pass, Request, Unfit};
+use crate::push::providers::verdict::{Ruling, Verdict};
 
 pub const PRODUCTION: &str = "https://api-manage-broadcast.push.apple.com:2196";
 pub const DEVELOPMENT: &str = "https://api-manage-broadcast.sandbox.push.apple.com:2195";
@@ -100,7 +100,7 @@ impl Channels {
                 let ids = ids.iter().filter_map(Value::as_str);
                 ChannelDone::List(ids.map(str::to_string).collect())
             }),
-            _ => return Err(apns_verdict::ruling(answer, now)),
+            _ => return Err(verdict::ruling(answer, now)),
         };
         let unread = || Ruling::new(Verdict::Unknown, "answer not understood");
         done.ok_or_else(unread)
@@ -110,7 +110,7 @@ impl Channels {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::push::provider_kit::{ID, answer, body, head, now, pass, shown};
+    use crate::push::providers::kit::{ID, answer, body, head, now, pass, shown};
 
     fn channels() -> Channels {
         Channels {

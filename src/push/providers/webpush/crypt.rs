@@ -6,7 +6,7 @@ use aws_lc_rs::agreement::{ECDH_P256, PrivateKey, UnparsedPublicKey, agree};
 use aws_lc_rs::hmac;
 
 use crate::base::dice::Dice;
-use crate::push::address::Subscription;
+use crate::push::providers::address::Subscription;
 
 /// Every service takes a body of so many bytes.
 pub const BODY_BYTES: usize = 4096;
@@ -97,7 +97,7 @@ fn first<const N: usize>(bytes: &[u8]) -> [u8; N] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::push::address::{Address, bytes_of};
+    use crate::push::providers::address::{Address, bytes_of};
 
     /// RFC 8291 appendix A.
     const TEXT: &str = "V2hlbiBJIGdyb3cgdXAsIEkgd2FudCB0byBiZSBhIHdhdGVybWVsb24";

@@ -1,7 +1,7 @@
 //! Requests to APNs, field by field.
 
 use super::*;
-use crate::push::provider_kit::{ID, NOW, head, note, now, pass, rows};
+use crate::push::providers::kit::{ID, NOW, head, note, now, pass, rows};
 
 fn apns(auth: ApnsAuth) -> Apns {
     Apns {
@@ -228,7 +228,7 @@ fn a_pass_is_good_for_an_hour_and_renewed_before() {
     let jwt = pass.authorization.strip_prefix("bearer ").expect("bearer");
     let parts: Vec<Vec<u8>> = jwt
         .split('.')
-        .map(|part| crate::push::address::bytes_of(part).expect("base64url"))
+        .map(|part| crate::push::providers::address::bytes_of(part).expect("base64url"))
         .collect();
     assert_eq!(parts[0], br#"{"alg":"ES256","kid":"ABC123DEFG"}"#);
     let claims: serde_json::Value = serde_json::from_slice(&parts[1]).expect("JSON");

@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::base::now::Now;
-use crate::push::provider::{Answer, shown_id};
-use crate::push::verdict::{Remedy, Ruling, Scope, Verdict, word_of};
+use crate::push::providers::provider::{Answer, shown_id};
+use crate::push::providers::verdict::{Remedy, Ruling, Scope, Verdict, word_of};
 
 const QUOTA_WAIT: Duration = Duration::from_secs(60);
 
@@ -94,7 +94,7 @@ fn quota_scope(error: &Value) -> Scope {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::push::provider_kit::{answer, now, rows, shown};
+    use crate::push::providers::kit::{answer, now, rows, shown};
 
     /// The error of FCM itself, with a further detail.
     fn of_fcm(code: &str, message: &str, more: &str) -> String {

@@ -2,9 +2,9 @@
 //! and requests and rulings as lines of such a table.
 
 use crate::base::now::{Moment, Now};
-use crate::push::note::Note;
-use crate::push::provider::{Answer, Pass, Request};
-use crate::push::verdict::{Remedy, Ruling, Scope, Verdict};
+use crate::push::providers::note::Note;
+use crate::push::providers::provider::{Answer, Pass, Request};
+use crate::push::providers::verdict::{Remedy, Ruling, Scope, Verdict};
 
 pub const ID: &str = "8f14e45f-ceea-467f-9538-1f0a6f0b1c2d";
 /// 2023-11-14 22:13:20 UTC.

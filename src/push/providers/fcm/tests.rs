@@ -1,7 +1,7 @@
 //! Requests to FCM and the messages in them.
 
 use super::*;
-use crate::push::provider_kit::{body, head, note, now, pass};
+use crate::push::providers::kit::{body, head, note, now, pass};
 
 fn fcm() -> Fcm {
     Fcm {

@@ -1,7 +1,7 @@
 //! Every status and reason of APNs, with its outcome.
 
 use super::*;
-use crate::push::provider_kit::{answer, now, rows, shown};
+use crate::push::providers::kit::{answer, now, rows, shown};
 
 /// The reason may be a list; `New` is one that Apple has not thought of yet.
 fn check(table: &str) {

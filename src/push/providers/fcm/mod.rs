@@ -1,6 +1,10 @@
 //! Firebase Cloud Messaging, HTTP v1: one message to a token, an installation, a topic or a condition
 //! (Firebase, "FCM HTTP v1 API"). Owns which field of a note stands where in a message. The pass is
-//! `fcm_account`'s, the answers are `fcm_verdict`'s, the pace is `fcm_quota`'s.
+//! `account`'s, the answers are `verdict`'s, the pace is `quota`'s.
+
+pub mod account;
+pub mod quota;
+pub mod verdict;
 
 use std::time::Duration;
 
@@ -8,11 +12,11 @@ use serde_json::{Map, Value, json};
 
 use crate::base::dice::Dice;
 use crate::base::now::Now;
-use crate::push::address::Address;
-use crate::push::note::{Note, Priority, lay_over};
-use crate::push::provider::{Answer, Method, Pass, Patience, Provider, Request, Unfit};
-use crate::push::verdict::Ruling;
-use crate::push::{apns_payload, fcm_verdict};
+use crate::push::providers::address::Address;
+use crate::push::providers::apns::payload;
+use crate::push::providers::note::{Note, Priority, lay_over};
+use crate::push::providers::provider::{Answer, Method, Pass, Patience, Provider, Request, Unfit};
+use crate::push::providers::verdict::Ruling;
 
 pub const ORIGIN: &str = "https://fcm.googleapis.com";
 
@@ -70,7 +74,7 @@ impl Provider for Fcm {
     }
 
     fn ruling(&self, answer: &Answer<'_>, now: Now) -> Ruling {
-        fcm_verdict::ruling(answer, now)
+        verdict::ruling(answer, now)
     }
 
     fn patience(&self) -> Patience {
@@ -156,11 +160,11 @@ fn android(note: &Note, left: Option<u32>) -> Map<String, Value> {
 
 /// For iPhones that FCM reaches; it adds title, body and data itself.
 fn apns(note: &Note) -> Result<Map<String, Value>, Unfit> {
-    let mut aps = apns_payload::aps(note)?;
+    let mut aps = payload::aps(note)?;
     if note.subtitle.is_none() {
         aps.remove("alert");
     }
-    let shows = apns_payload::has_alert(note) || note.sound.is_some() || note.badge.is_some();
+    let shows = payload::has_alert(note) || note.sound.is_some() || note.badge.is_some();
     let mut headers = texts(&[("apns-collapse-id", &note.collapse)]);
     if !shows {
         aps.insert("content-available".to_string(), json!(1));
@@ -213,5 +217,4 @@ fn weight(value: &Value) -> usize {
 }
 
 #[cfg(test)]
-#[path = "fcm_tests.rs"]
 mod tests;

@@ -12,9 +12,9 @@ use std::time::Duration;
 
 use crate::base::dice::Dice;
 use crate::base::now::Now;
-use crate::push::address::Address;
-use crate::push::note::{Expired, Note};
-use crate::push::verdict::{Remedy, Ruling, Scope, Verdict, WAIT_MAX};
+use crate::push::providers::address::Address;
+use crate::push::providers::note::{Expired, Note};
+use crate::push::providers::verdict::{Remedy, Ruling, Scope, Verdict, WAIT_MAX};
 use crate::wire::http_date::parse_imf_fixdate;
 
 /// See the file's head.

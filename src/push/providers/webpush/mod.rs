@@ -3,6 +3,9 @@
 //! origin comes from a stranger: the request says so (`public_only`), whoever connects guards it and
 //! follows no redirect.
 
+pub mod crypt;
+pub mod verdict;
+
 use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -11,12 +14,11 @@ use serde_json::{Map, Value, json};
 
 use crate::base::dice::Dice;
 use crate::base::now::Now;
-use crate::push::address::{Address, bytes_of};
-use crate::push::note::{Note, Priority};
-use crate::push::provider::{Answer, Method, Pass, Patience, Provider, Request, Unfit};
-use crate::push::verdict::Ruling;
-use crate::push::webpush_crypt::{Fresh, TEXT_BYTES, encrypt};
-use crate::push::webpush_verdict;
+use crate::push::providers::address::{Address, bytes_of};
+use crate::push::providers::note::{Note, Priority};
+use crate::push::providers::provider::{Answer, Method, Pass, Patience, Provider, Request, Unfit};
+use crate::push::providers::verdict::Ruling;
+use crate::push::providers::webpush::crypt::{Fresh, TEXT_BYTES, encrypt};
 use crate::wire::jwt::JwtKey;
 
 /// 28 days: what every service keeps a message for. Mozilla and Apple refuse more than 30.
@@ -77,7 +79,7 @@ impl Provider for WebPush {
     }
 
     fn ruling(&self, answer: &Answer<'_>, now: Now) -> Ruling {
-        webpush_verdict::ruling(answer, now)
+        self::verdict::ruling(answer, now)
     }
 
     fn patience(&self) -> Patience {
@@ -186,5 +188,4 @@ impl VapidKey {
 }
 
 #[cfg(test)]
-#[path = "webpush_tests.rs"]
 mod tests;

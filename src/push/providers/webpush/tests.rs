@@ -1,7 +1,7 @@
 //! Requests to push services, their passes, and the JSON inside.
 
 use super::*;
-use crate::push::provider_kit::{NOW, head, note, now, pass};
+use crate::push::providers::kit::{NOW, head, note, now, pass};
 
 const POINT: &str =
     "BCVxsr7N_eNgVRqvHtD0zTZsEc6-VV-JvLexhqUzORcxaOzi6-AYWXvTBHm4bjyPjs7Vd8pZGH6SRpkNtoIAiw4";

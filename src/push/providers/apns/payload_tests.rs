@@ -1,7 +1,7 @@
 //! What a device gets, note by note.
 
 use super::*;
-use crate::push::provider_kit::{NOW, note, now};
+use crate::push::providers::kit::{NOW, note, now};
 
 fn made(json: &str) -> Result<Value, Unfit> {
     let note = note(json);

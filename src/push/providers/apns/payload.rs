@@ -5,9 +5,9 @@
 use serde_json::{Map, Value, json};
 
 use crate::base::now::Now;
-use crate::push::apns::PushType;
-use crate::push::note::{ActivityEvent, LiveActivity, Note, lay_over};
-use crate::push::provider::Unfit;
+use crate::push::providers::apns::PushType;
+use crate::push::providers::note::{ActivityEvent, LiveActivity, Note, lay_over};
+use crate::push::providers::provider::Unfit;
 
 const LEVELS: [&str; 4] = ["passive", "active", "time-sensitive", "critical"];
 
@@ -147,5 +147,5 @@ fn activity_keys(
 }
 
 #[cfg(test)]
-#[path = "apns_payload_tests.rs"]
+#[path = "payload_tests.rs"]
 mod tests;

@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use crate::base::now::Now;
-use crate::push::provider::{Answer, shown_id};
-use crate::push::verdict::{Remedy, Ruling, Scope, Verdict, word_of};
+use crate::push::providers::provider::{Answer, shown_id};
+use crate::push::providers::verdict::{Remedy, Ruling, Scope, Verdict, word_of};
 
 const THROTTLED_WAIT: Duration = Duration::from_secs(60);
 
@@ -63,7 +63,7 @@ fn by_status(answer: &Answer<'_>, now: Now) -> Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::push::provider_kit::{answer, now, rows, shown};
+    use crate::push::providers::kit::{answer, now, rows, shown};
 
     fn check(table: &str) {
         for row in rows(table) {

@@ -5,8 +5,8 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::base::now::Now;
-use crate::push::provider::{Answer, Method, Pass, Request};
-use crate::push::verdict::{Ruling, Verdict, word_of};
+use crate::push::providers::provider::{Answer, Method, Pass, Request};
+use crate::push::providers::verdict::{Ruling, Verdict, word_of};
 use crate::wire::jwt::JwtKey;
 use crate::wire::target::Target;
 
@@ -101,8 +101,8 @@ pub fn granted(answer: &Answer<'_>, now: Now) -> Result<Pass, Ruling> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::push::address::bytes_of;
-    use crate::push::provider_kit::{NOW, answer, head, now, rows, shown};
+    use crate::push::providers::address::bytes_of;
+    use crate::push::providers::kit::{NOW, answer, head, now, rows, shown};
 
     fn account() -> ServiceAccount {
         let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).expect("a key");

@@ -31,7 +31,7 @@ pub enum Priority {
 /// See the file's head. All fields but `id` may be left out.
 ///
 /// ```
-/// use lineman::push::note::{Note, Priority};
+/// use lineman::push::providers::note::{Note, Priority};
 ///
 /// let note: Note = serde_json::from_str(
 ///     r#"{"id":"8f14e45f-ceea-467f-9538-1f0a6f0b1c2d","title":"Hi","priority":"normal",
@@ -81,7 +81,7 @@ pub struct Note {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ApnsOverride {
-    /// `alert`, `background`, … (`push/apns`); by default what the note's content asks for.
+    /// `alert`, `background`, … (`push/providers/apns`); by default what the note's content asks for.
     pub push_type: Option<String>,
     /// The whole topic, suffix included.
     pub topic: Option<String>,
@@ -144,7 +144,7 @@ pub struct FcmOverride {
 pub struct WebPushOverride {
     /// `very-low`, `low`, `normal` or `high` (RFC 8030 section 5.3).
     pub urgency: Option<String>,
-    /// Instead of the JSON that `push/webpush` writes.
+    /// Instead of the JSON that `push/providers/webpush` writes.
     pub payload: Option<Value>,
 }
 

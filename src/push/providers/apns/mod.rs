@@ -1,11 +1,15 @@
 //! Apple Push Notification service: one device, or one broadcast channel, for each request (Apple,
 //! "Sending notification requests to APNs" and "Establishing a token-based connection to APNs").
-//! Owns push types, topics, priorities and the pass. The payload is `apns_payload`'s, the answers are
-//! `apns_verdict`'s, the channels themselves `apns_channels`'.
+//! Owns push types, topics, priorities and the pass. The payload is `payload`'s, the answers are
+//! `verdict`'s, the channels themselves `channels`'.
 //!
 //! For the courier: a connection belongs to one team or certificate; it begins with one stream until
 //! the first answer to a valid pass, then follows the server's settings. All processes share one
 //! pass, across restarts too: a second one on the same connection within twenty minutes wedges it.
+
+pub mod channels;
+pub mod payload;
+pub mod verdict;
 
 use std::time::Duration;
 
@@ -13,11 +17,11 @@ use serde_json::json;
 
 use crate::base::dice::Dice;
 use crate::base::now::Now;
-use crate::push::address::Address;
-use crate::push::note::{ActivityEvent, Note, Priority};
-use crate::push::provider::{Answer, Method, Pass, Patience, Provider, Request, Unfit};
-use crate::push::verdict::Ruling;
-use crate::push::{apns_payload, apns_verdict};
+use crate::push::providers::address::Address;
+use crate::push::providers::note::{ActivityEvent, Note, Priority};
+use crate::push::providers::provider::{Answer, Method, Pass, Patience, Provider, Request, Unfit};
+use crate::push::providers::verdict::Ruling;
+
 use crate::wire::jwt::JwtKey;
 
 pub const PRODUCTION: &str = "https://api.push.apple.com";
@@ -102,7 +106,7 @@ impl PushType {
             let found = found.map(|(push_type, _, _)| *push_type);
             return found.ok_or_else(|| wrong("apns.push_type is none of Apple's"));
         }
-        let shows = apns_payload::has_alert(note) || note.sound.is_some() || note.badge.is_some();
+        let shows = payload::has_alert(note) || note.sound.is_some() || note.badge.is_some();
         let changes = !note.apns.payload.is_empty();
         Ok(match (&note.apns.live_activity, shows || changes) {
             (Some(_), _) => PushType::LiveActivity,
@@ -179,12 +183,12 @@ impl Provider for Apns {
             request.field("apns-expiration", expires.to_string());
         }
         let limit = push_type.payload_limit(is_broadcast);
-        let payload = apns_payload::payload(note, push_type, now, limit)?;
+        let payload = payload::payload(note, push_type, now, limit)?;
         Ok(request.with_body("application/json", payload))
     }
 
     fn ruling(&self, answer: &Answer<'_>, now: Now) -> Ruling {
-        apns_verdict::ruling(answer, now)
+        verdict::ruling(answer, now)
     }
 
     fn patience(&self) -> Patience {
@@ -289,5 +293,4 @@ impl ApnsKey {
 }
 
 #[cfg(test)]
-#[path = "apns_tests.rs"]
 mod tests;

@@ -1,9 +1,9 @@
 //! A device from its registration to its end.
 
 use super::*;
-use crate::push::registration::DeviceBounds;
-use crate::push::token_key::{KeyId, TokenKey};
-use crate::push::vault::Binding;
+use crate::push::devices::registration::DeviceBounds;
+use crate::push::devices::token_key::{KeyId, TokenKey};
+use crate::push::devices::vault::Binding;
 
 const START: u64 = 1_800_000_000_000;
 
