@@ -99,7 +99,7 @@ pub(super) const TABLE: TableRow = TableRow {
 
 pub(super) const STORE_TABLE: TableRow = TableRow {
     heading: "[store]",
-    help: "What has to survive a crash. Only needed with webhooks.",
+    help: "What has to survive a crash. Only needed with webhooks or push.",
     keys: &[KeyRow {
         name: "dir",
         kind: "path",

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use crate::push::jobs::{Job, JobTicket, Outcome};
 use crate::push::truth::Subject;
 
 /// One request to an endpoint, as it will be sent however often.
@@ -35,11 +36,18 @@ pub enum Fact {
     Heard { life: u64, sequence: u64 },
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum StoreRequest {
     /// Everything that was kept. Always first, and once.
     Load,
-    Commit(Arc<Vec<Fact>>),
+    Commit(Work),
+}
+
+/// What is to be done in one transaction: facts are kept, then jobs are done.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Work {
+    pub facts: Arc<Vec<Fact>>,
+    pub jobs: Arc<Vec<(JobTicket, Job)>>,
 }
 
 /// Everything that was kept.
@@ -52,11 +60,11 @@ pub struct Memory {
     pub heard: Option<(u64, u64)>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum StoreReply {
     Loaded(Memory),
-    /// On the disk, as far as the system knows.
-    Committed,
+    /// On the disk, as far as the system knows; with the outcome of each job.
+    Committed(Vec<(JobTicket, Outcome)>),
     /// Nothing of the request was done; why, for people.
     Failed(String),
 }

@@ -3,9 +3,12 @@
 //! carry them. Pure, and without a connection: a request is made here and an answer is read, sending
 //! is somebody else's.
 
+pub mod delivery;
 pub mod devices;
 pub mod facts;
+pub mod jobs;
 pub mod lanes;
+pub mod notify;
 pub mod providers;
 pub mod truth;
 pub mod webhook;

@@ -269,6 +269,7 @@ fn switchboard_reactor(
         living,
         limits: config.limits.clone(),
         watched: watched(config),
+        gateway: config.push.is_some(),
         cluster: config.cluster.as_ref().map(cluster_options),
         history: config.history.clone(),
         seed: seed()?,

@@ -136,9 +136,9 @@ impl Site {
         let switchboard = dir.switchboard_socket();
         let links = listen_unix(&switchboard)
             .map_err(|error| Failure::io(switchboard.display(), &error))?;
-        let courier = match config.webhooks.is_empty() {
-            true => None,
-            false => Some(CourierPost::open(config, dir)?),
+        let courier = match config.has_courier() {
+            true => Some(CourierPost::open(config, dir)?),
+            false => None,
         };
         let key = Dice::new(seed().map_err(|why| Failure::new(Exit::Failed, why))?).next_u64();
         let ledger = Ledger::open(config.listen.len(), key)

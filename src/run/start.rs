@@ -156,7 +156,7 @@ pub(super) fn equip(
             .unwrap_or_else(|| os::user_name(os::effective_uid())),
         workers: config.workers,
         threads: config.threads,
-        courier: !config.webhooks.is_empty(),
+        courier: config.has_courier(),
         listen: site.listen_status(config),
         config: asked,
         config_name: source.name(),

@@ -12,7 +12,7 @@ pub use crate::wire::bus_parts::{
 pub use crate::wire::bus_terms::{Once, Rate, Terms};
 
 /// Raised with every change of a message.
-pub const VERSION: u32 = 8;
+pub const VERSION: u32 = 9;
 
 /// Worker to switchboard.
 #[derive(Clone, Debug, PartialEq, Eq)]

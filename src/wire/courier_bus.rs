@@ -4,9 +4,10 @@
 //! so at that point of the stream.
 
 use crate::wire::bus_codec::{Garbled, Reader, Writer};
+use crate::wire::gateway::{GatewayAnswer, GatewayCall};
 
 /// Raised with every change of a message.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Switchboard to courier. Channels are `ChannelKey`s.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,15 +46,39 @@ pub enum Report<'a> {
     },
     /// Whatever was not named since the begin is not there.
     SnapshotEnds,
+    /// A call of the HTTP API. `ticket` comes back in `Receipt::Answer`; 0 wants none. Calls have no
+    /// number: whoever waits is told when the link breaks.
+    Call {
+        ticket: u64,
+        call: GatewayCall<'a>,
+    },
+    /// What came of `Receipt::Live`: the connections of each user, in the order of the order.
+    Reached {
+        ticket: u64,
+        connections: Vec<u32>,
+    },
 }
 
 /// Courier to switchboard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Receipt {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Receipt<'a> {
     /// Up to this number this life's reports are stored.
     Heard { sequence: u64 },
     /// The same, later.
     Stored { sequence: u64 },
+    Answer {
+        ticket: u64,
+        answer: GatewayAnswer<'a>,
+    },
+    /// An event for the connections of these users; answered with `Report::Reached`. Name and data are
+    /// JSON strings, quotes included.
+    Live {
+        ticket: u64,
+        app_id: &'a str,
+        users: Vec<&'a str>,
+        name: &'a str,
+        data: &'a str,
+    },
 }
 
 impl<'a> Report<'a> {
@@ -101,6 +126,21 @@ impl<'a> Report<'a> {
                 to.finish()
             }
             Report::SnapshotEnds => Writer::new(6).finish(),
+            Report::Call { ticket, call } => {
+                let mut to = Writer::new(7);
+                call.write(to.u64(*ticket));
+                to.finish()
+            }
+            Report::Reached {
+                ticket,
+                connections,
+            } => {
+                let mut to = Writer::new(8);
+                to.u64(*ticket).list(connections, |to, count| {
+                    to.u32(*count);
+                });
+                to.finish()
+            }
         }
     }
 
@@ -135,6 +175,14 @@ impl<'a> Report<'a> {
                 users: from.list(Reader::text)?,
             },
             6 => Report::SnapshotEnds,
+            7 => Report::Call {
+                ticket: from.u64()?,
+                call: GatewayCall::read(from)?,
+            },
+            8 => Report::Reached {
+                ticket: from.u64()?,
+                connections: from.list(Reader::u32)?,
+            },
             _ => return Err(Garbled),
         };
         from.end()?;
@@ -152,28 +200,66 @@ impl<'a> Report<'a> {
     }
 }
 
-impl Receipt {
+impl<'a> Receipt<'a> {
     /// One frame.
     pub fn encode(&self) -> Vec<u8> {
-        let (kind, sequence) = match self {
-            Receipt::Heard { sequence } => (0, sequence),
-            Receipt::Stored { sequence } => (1, sequence),
-        };
-        let mut to = Writer::new(kind);
-        to.u64(*sequence);
+        let mut to = Writer::new(self.kind());
+        match self {
+            Receipt::Heard { sequence } | Receipt::Stored { sequence } => {
+                to.u64(*sequence);
+            }
+            Receipt::Answer { ticket, answer } => answer.write(to.u64(*ticket)),
+            Receipt::Live {
+                ticket,
+                app_id,
+                users,
+                name,
+                data,
+            } => {
+                to.u64(*ticket).text(app_id).list(users, |to, user| {
+                    to.text(user);
+                });
+                to.text(name).text(data);
+            }
+        }
         to.finish()
     }
 
-    /// Reads one frame, length field included.
-    pub fn decode(frame: &[u8]) -> Result<Receipt, Garbled> {
-        let (kind, mut from) = Reader::new(frame)?;
-        let sequence = from.u64()?;
-        from.end()?;
-        match kind {
-            0 => Ok(Receipt::Heard { sequence }),
-            1 => Ok(Receipt::Stored { sequence }),
-            _ => Err(Garbled),
+    fn kind(&self) -> u8 {
+        match self {
+            Receipt::Heard { .. } => 0,
+            Receipt::Stored { .. } => 1,
+            Receipt::Answer { .. } => 2,
+            Receipt::Live { .. } => 3,
         }
+    }
+
+    /// Reads one frame, length field included.
+    pub fn decode(frame: &'a [u8]) -> Result<Receipt<'a>, Garbled> {
+        let (kind, mut from) = Reader::new(frame)?;
+        let from = &mut from;
+        let receipt = match kind {
+            0 => Receipt::Heard {
+                sequence: from.u64()?,
+            },
+            1 => Receipt::Stored {
+                sequence: from.u64()?,
+            },
+            2 => Receipt::Answer {
+                ticket: from.u64()?,
+                answer: GatewayAnswer::read(from)?,
+            },
+            3 => Receipt::Live {
+                ticket: from.u64()?,
+                app_id: from.text()?,
+                users: from.list(Reader::text)?,
+                name: from.text()?,
+                data: from.text()?,
+            },
+            _ => return Err(Garbled),
+        };
+        from.end()?;
+        Ok(receipt)
     }
 }
 
@@ -182,7 +268,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_message_survives_the_trip_and_no_part_of_one_is_a_message() {
+    fn every_report_survives_the_trip_and_no_part_of_one_is_a_report() {
         let (channel, user_id) = ("a/presence-x", Some("u"));
         let sequence = 7;
         let reports = [
@@ -212,6 +298,21 @@ mod tests {
                 users: vec!["u", "v"],
             },
             Report::SnapshotEnds,
+            Report::Call {
+                ticket: 3,
+                call: GatewayCall {
+                    app_id: "a",
+                    key: "k",
+                    method: "GET",
+                    segments: vec!["devices", "d/1"],
+                    query: vec![("limit", "7")],
+                    body: b"{}",
+                },
+            },
+            Report::Reached {
+                ticket: 4,
+                connections: vec![0, 2],
+            },
         ];
         for report in reports {
             let frame = report.encode();
@@ -220,10 +321,36 @@ mod tests {
                 assert!(Report::decode(&frame[..cut]).is_err(), "cut at {cut}");
             }
         }
-        for receipt in [Receipt::Heard { sequence }, Receipt::Stored { sequence }] {
+    }
+
+    #[test]
+    fn every_receipt_survives_the_trip_and_no_part_of_one_is_a_receipt() {
+        let sequence = 7;
+        let receipts = [
+            Receipt::Heard { sequence },
+            Receipt::Stored { sequence },
+            Receipt::Answer {
+                ticket: 3,
+                answer: GatewayAnswer {
+                    status: 503,
+                    body: "{}",
+                    retry_seconds: Some(1),
+                },
+            },
+            Receipt::Live {
+                ticket: 4,
+                app_id: "a",
+                users: vec!["u", "v"],
+                name: "\"n\"",
+                data: "\"d\"",
+            },
+        ];
+        for receipt in receipts {
             let frame = receipt.encode();
             assert_eq!(Receipt::decode(&frame), Ok(receipt));
-            assert!(Receipt::decode(&frame[..frame.len() - 1]).is_err());
+            for cut in 0..frame.len() {
+                assert!(Receipt::decode(&frame[..cut]).is_err(), "cut at {cut}");
+            }
         }
     }
 }

@@ -15,6 +15,7 @@ pub mod event_stream;
 pub mod forwarded;
 pub mod frames;
 pub mod framing;
+pub mod gateway;
 pub mod http;
 pub mod http2;
 pub mod http2_frames;

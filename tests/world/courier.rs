@@ -131,10 +131,10 @@ impl Disk {
             StoreRequest::Commit(_) if dice.below(100) < trouble => {
                 Some(StoreReply::Failed("the disk is full".into()))
             }
-            StoreRequest::Commit(facts) => {
-                facts.iter().for_each(|fact| self.keep(fact));
+            StoreRequest::Commit(work) => {
+                work.facts.iter().for_each(|fact| self.keep(fact));
                 self.commits += 1;
-                Some(StoreReply::Committed)
+                Some(StoreReply::Committed(Vec::new()))
             }
         }
     }

@@ -217,6 +217,7 @@ impl World {
                     .unwrap_or_default(),
                 cluster: self.redis.is_some().then(redis::options),
                 // A cluster keeps none.
+                gateway: false,
                 history: match self.redis {
                     None => apps::history(),
                     Some(_) => Vec::new(),

@@ -7,6 +7,7 @@
 //! fails keeps nobody waiting but its own lane.
 
 mod calls;
+mod gateway;
 mod reports;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -20,9 +21,11 @@ use crate::base::dice::Dice;
 use crate::base::ids::{ConnId, DialId};
 use crate::base::limits::Limits;
 use crate::base::now::{Moment, Now};
+use crate::node::courier::gateway::Gateway;
 use crate::node::lines::Lines;
 use crate::node::{Ending, Node, Origin, Output, Peer};
-use crate::push::facts::{Fact, Memory, StoreReply, StoreRequest};
+use crate::push::facts::{Fact, Memory, StoreReply, StoreRequest, Work};
+use crate::push::jobs::{Job, JobTicket};
 use crate::push::lanes::{LaneId, Lanes};
 use crate::push::truth::Truth;
 use crate::push::webhook::Webhook;
@@ -68,10 +71,10 @@ enum Storing {
     /// `Load` is under way.
     Loading,
     Idle,
-    /// These facts are.
-    Busy(Arc<Vec<Fact>>),
-    /// They could not be kept; when to try again.
-    Failed(Arc<Vec<Fact>>, Moment),
+    /// This is.
+    Busy(Work),
+    /// It could not be done; when to try again.
+    Failed(Work, Moment),
 }
 
 /// What the present switchboard has reported.
@@ -110,6 +113,9 @@ pub struct Courier {
     last_letter: u64,
     /// To be stored with the next commit: facts, and events by lane, not in letters yet.
     facts: Vec<Fact>,
+    /// To be done with it.
+    jobs: Vec<(JobTicket, Job)>,
+    gateway: Gateway,
     events: BTreeMap<LaneId, Vec<String>>,
     storing: Storing,
     request: Option<StoreRequest>,
@@ -144,6 +150,8 @@ impl Courier {
             last_dial: 0,
             last_letter: 0,
             facts: Vec::new(),
+            jobs: Vec::new(),
+            gateway: Gateway::default(),
             events: BTreeMap::new(),
             storing: Storing::Loading,
             request: Some(StoreRequest::Load),
@@ -379,16 +387,20 @@ impl Node for Courier {
     fn stored(&mut self, reply: StoreReply, now: Now) {
         match (reply, std::mem::replace(&mut self.storing, Storing::Idle)) {
             (StoreReply::Loaded(memory), _) => self.loaded(memory, now),
-            (StoreReply::Committed, Storing::Busy(facts)) => self.committed(&facts, now),
-            (StoreReply::Failed(why), Storing::Busy(facts)) => {
+            (StoreReply::Committed(outcomes), Storing::Busy(work)) => {
+                self.committed(&work.facts);
+                self.take_outcomes(outcomes, now);
+                self.go_on(now);
+            }
+            (StoreReply::Failed(why), Storing::Busy(work)) => {
                 log::error!("cannot store, and tells nobody until it can: {why}");
-                self.storing = Storing::Failed(facts, now.moment + STORE_AGAIN);
+                self.storing = Storing::Failed(work, now.moment + STORE_AGAIN);
             }
             (StoreReply::Failed(why), _) => {
                 log::error!("the store cannot be opened: {why}");
                 self.outputs.push_back(Output::Quit);
             }
-            (StoreReply::Committed, storing) => self.storing = storing,
+            (StoreReply::Committed(_), storing) => self.storing = storing,
         }
     }
 

@@ -9,7 +9,7 @@ use crate::base::ids::ConnId;
 use crate::base::now::Now;
 use crate::node::Output;
 use crate::node::courier::{Courier, Heard, Storing, Talk};
-use crate::push::facts::{Fact, Letter, StoreRequest};
+use crate::push::facts::{Fact, Letter, StoreRequest, Work};
 use crate::push::lanes::{LANES, LaneId};
 use crate::push::truth::Subject;
 use crate::push::webhook::{self, Event, Kind};
@@ -69,7 +69,8 @@ impl Courier {
                 }
             }
             Report::SnapshotEnds => self.truth.end_snapshot(now.moment),
-            Report::Hello { .. } => {}
+            Report::Call { ticket, call } => self.take_call(ticket, &call, now),
+            Report::Reached { .. } | Report::Hello { .. } => {}
         }
         Ok(())
     }
@@ -103,7 +104,7 @@ impl Courier {
         });
     }
 
-    fn send(&mut self, receipt: &Receipt) {
+    pub(super) fn send(&mut self, receipt: &Receipt<'_>) {
         let Some(conn) = self.switchboard else {
             return;
         };
@@ -170,8 +171,8 @@ impl Courier {
     /// Stores what there is, if nothing is being stored.
     pub(super) fn commit(&mut self, now: Now) {
         match mem::replace(&mut self.storing, Storing::Idle) {
-            Storing::Failed(facts, at) if at <= now.moment => self.ask_store(facts),
-            Storing::Idle if self.facts.is_empty() && self.events.is_empty() => {
+            Storing::Failed(work, at) if at <= now.moment => self.ask_store(work),
+            Storing::Idle if self.is_all_stored() => {
                 self.heard.committing = self.heard.taken;
                 self.receipt();
             }
@@ -188,10 +189,18 @@ impl Courier {
                     });
                 }
                 self.heard.committing = self.heard.taken;
-                self.ask_store(Arc::new(facts));
+                let work = Work {
+                    facts: Arc::new(facts),
+                    jobs: Arc::new(mem::take(&mut self.jobs)),
+                };
+                self.ask_store(work);
             }
             other => self.storing = other,
         }
+    }
+
+    fn is_all_stored(&self) -> bool {
+        self.facts.is_empty() && self.events.is_empty() && self.jobs.is_empty()
     }
 
     fn letters(
@@ -215,14 +224,14 @@ impl Courier {
         })
     }
 
-    fn ask_store(&mut self, facts: Arc<Vec<Fact>>) {
-        self.request = Some(StoreRequest::Commit(Arc::clone(&facts)));
-        self.storing = Storing::Busy(facts);
+    fn ask_store(&mut self, work: Work) {
+        self.request = Some(StoreRequest::Commit(work.clone()));
+        self.storing = Storing::Busy(work);
         self.outputs.push_back(Output::AskStore);
     }
 
     /// The facts are on the disk: letters may go, the switchboard may forget.
-    pub(super) fn committed(&mut self, facts: &[Fact], now: Now) {
+    pub(super) fn committed(&mut self, facts: &[Fact]) {
         for fact in facts {
             if let Fact::Queued(letter) = fact {
                 let mut hooks = self.webhooks.iter();
@@ -233,7 +242,6 @@ impl Courier {
             }
         }
         self.receipt();
-        self.go_on(now);
     }
 
     fn receipt(&mut self) {

@@ -69,8 +69,8 @@ enum Link {
 }
 
 impl Reporter {
-    pub(super) fn new(watched: Watched, dice: &mut Dice, now: Now) -> Reporter {
-        let link = match watched.is_empty() {
+    pub(super) fn new(watched: Watched, gateway: bool, dice: &mut Dice, now: Now) -> Reporter {
+        let link = match watched.is_empty() && !gateway {
             true => Link::Off,
             false => Link::Resting(now.moment),
         };
@@ -316,11 +316,31 @@ impl Switchboard {
         self.reporter.backoff.reset();
     }
 
-    pub(super) fn hear_courier(&mut self, conn: ConnId, frame: &[u8]) -> Result<(), Garbled> {
-        let (stored, opens) = match Receipt::decode(frame)? {
-            Receipt::Heard { sequence } => (sequence, true),
-            Receipt::Stored { sequence } => (sequence, false),
-        };
+    /// The courier's connection, once it has heard us.
+    pub(super) fn courier_link(&self) -> Option<ConnId> {
+        match self.reporter.link {
+            Link::Open(conn) => Some(conn),
+            _ => None,
+        }
+    }
+
+    pub(super) fn hear_courier(
+        &mut self,
+        conn: ConnId,
+        frame: &[u8],
+        now: Now,
+    ) -> Result<(), Garbled> {
+        match Receipt::decode(frame)? {
+            Receipt::Heard { sequence } => self.forget_stored(conn, sequence, true),
+            Receipt::Stored { sequence } => self.forget_stored(conn, sequence, false),
+            Receipt::Answer { ticket, answer } => self.pass_answer(ticket, answer, now),
+            Receipt::Live { .. } => {}
+        }
+        Ok(())
+    }
+
+    /// What the courier has stored is not kept any more; when it has just greeted, the rest is sent.
+    fn forget_stored(&mut self, conn: ConnId, stored: u64, opens: bool) {
         let reporter = &mut self.reporter;
         while let Some((sequence, frame)) = reporter.kept.front()
             && *sequence <= stored
@@ -335,7 +355,6 @@ impl Switchboard {
             reporter.link = Link::Open(conn);
             reporter.behind = true;
         }
-        Ok(())
     }
 
     /// The courier's link is gone, or could not be made.
@@ -343,6 +362,7 @@ impl Switchboard {
         let reporter = &mut self.reporter;
         let wait = reporter.backoff.next(&mut reporter.dice);
         reporter.link = Link::Resting(now.moment + wait);
+        self.refuse_calls(now);
     }
 
     /// Sends a snapshot if one is due and the whole truth is known.

@@ -4,6 +4,7 @@
 pub mod device;
 pub mod entra;
 pub mod geo;
+pub mod jobs;
 pub mod key_vault;
 pub mod registration;
 pub mod token;

@@ -1,0 +1,23 @@
+//! Calls about notifications, and whom they reach.
+
+use crate::base::now::Now;
+use crate::node::courier::Courier;
+use crate::push::notify::jobs::NotifyOutcome;
+use crate::wire::gateway::GatewayCall;
+/// What is to be done with a job's outcome.
+pub(super) enum Waiting {}
+
+impl Courier {
+    pub(super) fn take_notify_call(&mut self, ticket: u64, _call: &GatewayCall<'_>, _now: Now) {
+        self.refuse_call(ticket, 404, "There is nothing at this path");
+    }
+
+    pub(super) fn take_notify_outcome(
+        &mut self,
+        waiting: Waiting,
+        _outcome: NotifyOutcome,
+        _now: Now,
+    ) {
+        match waiting {}
+    }
+}

@@ -1,0 +1,68 @@
+//! How the switchboard passes calls of workers on to the courier, answers back, and live events of
+//! notifications to users. Does not know what a call says. Invariant: every call with a ticket is
+//! answered once: by the courier, or as soon as it is clear that it will not.
+
+use std::collections::BTreeMap;
+
+use crate::base::ids::ConnId;
+use crate::base::now::Now;
+use crate::node::switchboard::Switchboard;
+use crate::wire::bus::{Answer, RefusalReason};
+use crate::wire::courier_bus::Report;
+use crate::wire::gateway::{GatewayAnswer, GatewayCall};
+
+/// Calls that wait for the courier.
+#[derive(Default)]
+pub(super) struct Calls {
+    last: u64,
+    /// Whose they are: the worker's connection and its own ticket.
+    waiting: BTreeMap<u64, (ConnId, u64)>,
+}
+
+impl Switchboard {
+    /// A worker's call; with ticket 0 nobody waits.
+    pub(super) fn pass_call(
+        &mut self,
+        conn: ConnId,
+        ticket: u64,
+        call: &GatewayCall<'_>,
+        now: Now,
+    ) {
+        let courier = self.courier_link().filter(|courier| {
+            let waits = self.lines.waiting(*courier) + call.body.len();
+            waits <= self.limits.link_bytes && self.calls.waiting.len() < self.limits.held_messages
+        });
+        let Some(courier) = courier else {
+            if ticket > 0 {
+                let answer = Answer::Refused(RefusalReason::NoCourier);
+                self.give_answer(conn, ticket, answer, now);
+            }
+            return;
+        };
+        let mut own = 0;
+        if ticket > 0 {
+            self.calls.last += 1;
+            own = self.calls.last;
+            self.calls.waiting.insert(own, (conn, ticket));
+        }
+        let call = call.clone();
+        let report = Report::Call { ticket: own, call };
+        // The courier's line takes whatever there is; what may wait was checked above.
+        let _ = self.lines.push(courier, |out| out.push(&report.encode()));
+    }
+
+    /// The courier's answer to a call.
+    pub(super) fn pass_answer(&mut self, ticket: u64, answer: GatewayAnswer<'_>, now: Now) {
+        if let Some((conn, ticket)) = self.calls.waiting.remove(&ticket) {
+            self.give_answer(conn, ticket, Answer::Gateway(answer), now);
+        }
+    }
+
+    /// The courier's link is gone, and with it all answers.
+    pub(super) fn refuse_calls(&mut self, now: Now) {
+        for (conn, ticket) in std::mem::take(&mut self.calls.waiting).into_values() {
+            let answer = Answer::Refused(RefusalReason::NoCourier);
+            self.give_answer(conn, ticket, answer, now);
+        }
+    }
+}
