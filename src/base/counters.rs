@@ -203,6 +203,9 @@ counters! {
     webhooks_given_up: "Webhooks given up because no attempt succeeded in time, or because their endpoint is not configured any more." by Courier;
     webhooks_dropped: "Events that were not taken for an endpoint for which too much waits." by Courier;
     webhooks_waiting: "Webhooks stored and not delivered yet." => "webhooks_waiting" by Courier;
+    notifications_accepted: "Notifications that were accepted." by Courier;
+    notifications_acknowledged: "Acknowledgements of notifications by their users." by Courier;
+    notifications_queued: "Deliveries of notifications that were queued for devices." by Courier;
     slow_turns: "Reactor turns longer than 20 ms." by Both;
     log_lines_dropped: "Lines of the log that nobody took." by All;
     [histograms]

@@ -2,4 +2,5 @@
 //! queues; knows neither nodes nor sockets, only what `push` wants kept.
 
 pub mod devices;
+pub mod notifications;
 pub mod sqlite;

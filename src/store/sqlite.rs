@@ -19,6 +19,7 @@ use rusqlite::{Connection, Transaction, params};
 use crate::push::facts::{Fact, Letter, Memory, Store, StoreReply, StoreRequest};
 use crate::push::jobs::{Job, Outcome};
 use crate::push::truth::Subject;
+use crate::store::notifications;
 
 /// Each is run once, in its order; `user_version` counts them.
 const SCHEMA: [&str; 3] = [
@@ -168,10 +169,10 @@ fn load(file: &Connection) -> rusqlite::Result<Memory> {
     })
 }
 
-fn run(_on: &Transaction<'_>, job: &Job) -> rusqlite::Result<Outcome> {
+fn run(on: &Transaction<'_>, job: &Job) -> rusqlite::Result<Outcome> {
     match job {
         Job::Devices(job) => match *job {},
-        Job::Notify(job) => match *job {},
+        Job::Notify(job) => notifications::run(on, job).map(Outcome::Notify),
         Job::Delivery(job) => match *job {},
     }
 }

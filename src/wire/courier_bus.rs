@@ -7,7 +7,7 @@ use crate::wire::bus_codec::{Garbled, Reader, Writer};
 use crate::wire::gateway::{GatewayAnswer, GatewayCall};
 
 /// Raised with every change of a message.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Switchboard to courier. Channels are `ChannelKey`s.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,7 +52,8 @@ pub enum Report<'a> {
         ticket: u64,
         call: GatewayCall<'a>,
     },
-    /// What came of `Receipt::Live`: the connections of each user, in the order of the order.
+    /// What came of `Receipt::Live`: the connections of each channel, in its order. Empty: it cannot
+    /// be done now.
     Reached {
         ticket: u64,
         connections: Vec<u32>,
@@ -70,12 +71,12 @@ pub enum Receipt<'a> {
         ticket: u64,
         answer: GatewayAnswer<'a>,
     },
-    /// An event for the connections of these users; answered with `Report::Reached`. Name and data are
-    /// JSON strings, quotes included.
+    /// An event for the connections in these channels, answered with `Report::Reached`. They are
+    /// `ChannelKey`s, also of channels that lead to users; name and data are JSON strings, quotes
+    /// included.
     Live {
         ticket: u64,
-        app_id: &'a str,
-        users: Vec<&'a str>,
+        channels: Vec<&'a str>,
         name: &'a str,
         data: &'a str,
     },
@@ -211,13 +212,12 @@ impl<'a> Receipt<'a> {
             Receipt::Answer { ticket, answer } => answer.write(to.u64(*ticket)),
             Receipt::Live {
                 ticket,
-                app_id,
-                users,
+                channels,
                 name,
                 data,
             } => {
-                to.u64(*ticket).text(app_id).list(users, |to, user| {
-                    to.text(user);
+                to.u64(*ticket).list(channels, |to, channel| {
+                    to.text(channel);
                 });
                 to.text(name).text(data);
             }
@@ -251,8 +251,7 @@ impl<'a> Receipt<'a> {
             },
             3 => Receipt::Live {
                 ticket: from.u64()?,
-                app_id: from.text()?,
-                users: from.list(Reader::text)?,
+                channels: from.list(Reader::text)?,
                 name: from.text()?,
                 data: from.text()?,
             },
@@ -339,8 +338,7 @@ mod tests {
             },
             Receipt::Live {
                 ticket: 4,
-                app_id: "a",
-                users: vec!["u", "v"],
+                channels: vec!["a/u", "a/v"],
                 name: "\"n\"",
                 data: "\"d\"",
             },

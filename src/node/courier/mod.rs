@@ -219,6 +219,7 @@ impl Courier {
             }
         }
         log::info!(waiting = self.lanes.waiting(); "what was stored is there");
+        self.begin_notifying(now);
         if let Some(master) = self.master {
             self.tell_master(master, &ToMaster::Ready);
         }
@@ -232,6 +233,9 @@ impl Courier {
     fn go_on(&mut self, now: Now) {
         while let Some((key, subject)) = self.truth.next_due(now.moment) {
             self.tell_gone(&key, subject);
+        }
+        if !matches!(self.storing, Storing::Loading) {
+            self.notify_elapsed(now);
         }
         self.commit(now);
         while let Some(lane) = self.lanes.next_ready(now.moment) {
@@ -433,7 +437,8 @@ impl Node for Courier {
         });
         let loaded = !matches!(self.storing, Storing::Loading);
         let due = self.truth.deadline().filter(|_| loaded);
-        let own = [again, due, self.lanes.deadline()].into_iter().flatten();
+        let own = [again, due, self.lanes.deadline(), self.notify_deadline()];
+        let own = own.into_iter().flatten();
         own.chain(answers).min()
     }
 

@@ -70,7 +70,11 @@ impl Courier {
             }
             Report::SnapshotEnds => self.truth.end_snapshot(now.moment),
             Report::Call { ticket, call } => self.take_call(ticket, &call, now),
-            Report::Reached { .. } | Report::Hello { .. } => {}
+            Report::Reached {
+                ticket,
+                connections,
+            } => self.reached(ticket, &connections, now),
+            Report::Hello { .. } => {}
         }
         Ok(())
     }

@@ -334,7 +334,15 @@ impl Switchboard {
             Receipt::Heard { sequence } => self.forget_stored(conn, sequence, true),
             Receipt::Stored { sequence } => self.forget_stored(conn, sequence, false),
             Receipt::Answer { ticket, answer } => self.pass_answer(ticket, answer, now),
-            Receipt::Live { .. } => {}
+            Receipt::Live {
+                ticket,
+                channels,
+                name,
+                data,
+            } => {
+                let content = Content::Event { name, data };
+                self.bring_live(conn, ticket, channels, content, now);
+            }
         }
         Ok(())
     }

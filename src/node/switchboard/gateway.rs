@@ -7,9 +7,12 @@ use std::collections::BTreeMap;
 use crate::base::ids::ConnId;
 use crate::base::now::Now;
 use crate::node::switchboard::Switchboard;
-use crate::wire::bus::{Answer, RefusalReason};
+use crate::wire::bus::{Answer, Content, InfoWanted, Item, RefusalReason};
 use crate::wire::courier_bus::Report;
 use crate::wire::gateway::{GatewayAnswer, GatewayCall};
+
+/// The number of no publish.
+const NOBODY_WAITS: u64 = 0;
 
 /// Calls that wait for the courier.
 #[derive(Default)]
@@ -56,6 +59,44 @@ impl Switchboard {
         if let Some((conn, ticket)) = self.calls.waiting.remove(&ticket) {
             self.give_answer(conn, ticket, Answer::Gateway(answer), now);
         }
+    }
+
+    /// Brings an event of a notification to the connections in these channels, and says how many these
+    /// are: all of them or, while they are not known or cannot take it, none.
+    pub(super) fn bring_live(
+        &mut self,
+        courier: ConnId,
+        ticket: u64,
+        channels: Vec<&str>,
+        content: Content<'_>,
+        now: Now,
+    ) {
+        let items = [Item {
+            channels,
+            content,
+            user_id: None,
+            exclude: None,
+            info: InfoWanted::default(),
+        }];
+        let knows = self.settling.is_none() && !self.is_blind();
+        let mut connections = Vec::new();
+        if knows && !self.has_congested_target(courier, &items) {
+            let [item] = &items;
+            let counts = item.channels.iter().map(|key| self.registry.counts(key));
+            connections = counts
+                .map(|counts| u32::try_from(counts.subscriptions).unwrap_or(u32::MAX))
+                .collect();
+            let positions = self.remember(item, now);
+            self.deliver(item, &positions, &mut Vec::new(), now);
+            self.tell_others(&items, NOBODY_WAITS, true, now);
+            self.keep(item, now);
+        }
+        let report = Report::Reached {
+            ticket,
+            connections,
+        };
+        // As above.
+        let _ = self.lines.push(courier, |out| out.push(&report.encode()));
     }
 
     /// The courier's link is gone, and with it all answers.

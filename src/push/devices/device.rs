@@ -310,7 +310,7 @@ impl Device {
 }
 
 /// Version 4, of chance (RFC 9562 section 5.4).
-fn uuid(dice: &mut Dice) -> String {
+pub fn uuid(dice: &mut Dice) -> String {
     let bits = dice.next_u128();
     let bits = bits & !(0xf << 76) & !(0x3 << 62) | 4 << 76 | 2 << 62;
     let hex = format!("{bits:032x}");

@@ -3,4 +3,7 @@
 //! queued for a device.
 
 pub mod jobs;
+pub mod quiet;
+pub mod request;
 pub mod spec;
+pub mod template;

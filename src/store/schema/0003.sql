@@ -5,6 +5,9 @@ CREATE TABLE notifications (
     app_id TEXT NOT NULL,
     -- As the caller gave it; the same again within its app is the same notification.
     idempotency_key TEXT,
+    -- SHA-256 of what was asked for with that key, and what was answered; both as long as the key.
+    fingerprint TEXT,
+    answer TEXT,
     -- The public half of the key that asked for it.
     sender TEXT NOT NULL,
     -- What was asked for, as JSON (push/notify/spec).
@@ -17,8 +20,8 @@ CREATE TABLE notifications (
     -- 0 first.
     priority INTEGER NOT NULL,
     -- scheduled: its time has not come; expanding: not all devices are found yet; open: some are not
-    -- settled; done; cancelled.
-    state TEXT NOT NULL CHECK (state IN ('scheduled', 'expanding', 'open', 'done', 'cancelled')),
+    -- settled; done; cancelled; expired before its time came.
+    state TEXT NOT NULL CHECK (state IN ('scheduled', 'expanding', 'open', 'done', 'cancelled', 'expired')),
     -- How far the devices are found.
     cursor TEXT,
     settled_at INTEGER
@@ -27,21 +30,30 @@ CREATE UNIQUE INDEX notification_by_key ON notifications (app_id, idempotency_ke
     WHERE idempotency_key IS NOT NULL;
 CREATE INDEX notification_by_time ON notifications (send_at)
     WHERE state IN ('scheduled', 'expanding');
+CREATE INDEX notification_open ON notifications (id) WHERE state = 'open';
+CREATE INDEX notification_by_age ON notifications (app_id, created_at, id);
 CREATE INDEX notification_by_end ON notifications (settled_at) WHERE settled_at IS NOT NULL;
 
--- The live side: one row for each user whom a notification is for.
+-- The live side: one row for each user or channel that a notification is for.
 CREATE TABLE reaches (
     notification TEXT NOT NULL REFERENCES notifications (id) ON DELETE CASCADE,
-    user_id TEXT NOT NULL,
-    -- When the event went to the user's connections, and how many these were.
+    kind TEXT NOT NULL CHECK (kind IN ('user', 'channel')),
+    -- The user's id, or the channel's name without its app.
+    name TEXT NOT NULL,
+    -- When the event went to the connections, and how many these were.
     live_at INTEGER,
     connections INTEGER,
+    -- How often it was ordered.
+    orders INTEGER NOT NULL DEFAULT 0,
     acknowledged_at INTEGER,
-    -- When the user's deliveries are queued if nobody has acknowledged; NULL: not any more, or never.
-    push_at INTEGER,
-    PRIMARY KEY (notification, user_id)
+    -- When the event is ordered again, as long as nobody said what came of it; then when the user's
+    -- deliveries are queued if nobody acknowledges. NULL: nothing is to come.
+    due_at INTEGER,
+    -- When they were.
+    pushed_at INTEGER,
+    PRIMARY KEY (notification, kind, name)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX reach_by_time ON reaches (push_at) WHERE push_at IS NOT NULL;
+CREATE INDEX reach_by_time ON reaches (due_at) WHERE due_at IS NOT NULL;
 
 -- The push side: one row for each device, or topic, that a notification is for.
 CREATE TABLE deliveries (
@@ -74,3 +86,4 @@ CREATE TABLE deliveries (
 CREATE UNIQUE INDEX delivery_once ON deliveries (notification, device) WHERE device IS NOT NULL;
 CREATE INDEX delivery_by_time ON deliveries (app_id, priority, due_at) WHERE state = 'queued';
 CREATE INDEX delivery_by_user ON deliveries (notification, user_id);
+CREATE INDEX delivery_open ON deliveries (notification) WHERE state IN ('held', 'queued');

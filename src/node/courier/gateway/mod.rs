@@ -20,6 +20,7 @@ pub(super) struct Gateway {
     last_job: u64,
     /// What is to be done with the outcome of each job that is under way.
     waiting: BTreeMap<JobTicket, Waiting>,
+    notify: notify::Notify,
 }
 
 /// Who waits for a job of the store.
@@ -67,15 +68,18 @@ impl Courier {
 
     /// Answers a call; nobody waits for ticket 0. `body` is JSON.
     fn answer_call(&mut self, ticket: u64, status: u16, body: &str) {
-        if ticket == 0 {
-            return;
-        }
         let answer = GatewayAnswer {
             status,
             body,
             retry_seconds: None,
         };
-        self.send(&Receipt::Answer { ticket, answer });
+        self.give_answer(ticket, answer);
+    }
+
+    fn give_answer(&mut self, ticket: u64, answer: GatewayAnswer<'_>) {
+        if ticket > 0 {
+            self.send(&Receipt::Answer { ticket, answer });
+        }
     }
 
     /// Answers with an error, in the form that all errors of the HTTP API have.
