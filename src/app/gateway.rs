@@ -29,6 +29,8 @@ pub fn ask(
     cx: &mut Cx<'_>,
 ) -> Result<(), Unavailable> {
     let query = query.iter().map(|(name, value)| (&**name, &**value));
+    let key_of_call = request.header("idempotency-key");
+    let key_of_call = key_of_call.map(|value| ("idempotency_key", value));
     let call = GatewayCall {
         app_id,
         key,
@@ -38,7 +40,10 @@ pub fn ask(
             request.method
         },
         segments: segments.to_vec(),
-        query: query.filter(|(name, _)| !is_of_signature(name)).collect(),
+        query: query
+            .filter(|(name, _)| !is_of_signature(name))
+            .chain(key_of_call)
+            .collect(),
         body: request.body,
     };
     let question = Question::Gateway(call);
@@ -47,6 +52,35 @@ pub fn ask(
 
 fn is_of_signature(name: &str) -> bool {
     name == "body_md5" || name.starts_with("auth_")
+}
+
+/// A call that the server itself makes for a client.
+pub struct OwnCall {
+    app_id: String,
+    id: String,
+    body: String,
+}
+
+/// A user acknowledges a notification.
+pub fn acknowledgement(app_id: &str, id: &str, user_id: &str) -> OwnCall {
+    OwnCall {
+        app_id: app_id.to_string(),
+        id: id.to_string(),
+        body: serde_json::json!({ "user_id": user_id }).to_string(),
+    }
+}
+
+impl OwnCall {
+    pub fn as_call(&self) -> GatewayCall<'_> {
+        GatewayCall {
+            app_id: &self.app_id,
+            key: "",
+            method: "POST",
+            segments: vec!["notifications", &self.id, "ack"],
+            query: Vec::new(),
+            body: self.body.as_bytes(),
+        }
+    }
 }
 
 /// The courier's answer as it goes out.

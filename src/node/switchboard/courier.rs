@@ -362,6 +362,7 @@ impl Switchboard {
             }
             reporter.link = Link::Open(conn);
             reporter.behind = true;
+            self.pass_kept_calls(conn);
         }
     }
 

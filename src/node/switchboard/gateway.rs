@@ -11,6 +11,9 @@ use crate::wire::bus::{Answer, Content, InfoWanted, Item, RefusalReason};
 use crate::wire::courier_bus::Report;
 use crate::wire::gateway::{GatewayAnswer, GatewayCall};
 
+/// Calls that are kept while the courier is away, and the body of each; more are lost.
+const KEPT_MAX: usize = 5_000;
+const KEPT_BYTES: usize = 1_024;
 /// The number of no publish.
 const NOBODY_WAITS: u64 = 0;
 
@@ -20,6 +23,8 @@ pub(super) struct Calls {
     last: u64,
     /// Whose they are: the worker's connection and its own ticket.
     waiting: BTreeMap<u64, (ConnId, u64)>,
+    /// Those that nobody waits for, as frames, while the courier is away.
+    kept: Vec<Vec<u8>>,
 }
 
 impl Switchboard {
@@ -39,6 +44,9 @@ impl Switchboard {
             if ticket > 0 {
                 let answer = Answer::Refused(RefusalReason::NoCourier);
                 self.give_answer(conn, ticket, answer, now);
+            } else if self.calls.kept.len() < KEPT_MAX && call.body.len() <= KEPT_BYTES {
+                let call = call.clone();
+                self.calls.kept.push(Report::Call { ticket, call }.encode());
             }
             return;
         };
@@ -52,6 +60,13 @@ impl Switchboard {
         let report = Report::Call { ticket: own, call };
         // The courier's line takes whatever there is; what may wait was checked above.
         let _ = self.lines.push(courier, |out| out.push(&report.encode()));
+    }
+
+    /// The courier is back.
+    pub(super) fn pass_kept_calls(&mut self, courier: ConnId) {
+        for frame in std::mem::take(&mut self.calls.kept) {
+            let _ = self.lines.push(courier, |out| out.push(&frame));
+        }
     }
 
     /// The courier's answer to a call.
