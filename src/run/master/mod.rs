@@ -116,7 +116,7 @@ impl Master {
         let seed = seed().map_err(|why| Failure::new(Exit::Failed, why))?;
         let now = clock.now().moment;
         let mut children = Children::new(config.workers, config.threads, seed, now);
-        if !config.webhooks.is_empty() {
+        if config.has_courier() {
             children = children.with_courier(now);
         }
         let path = dir.control_socket();
