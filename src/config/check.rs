@@ -104,7 +104,8 @@ pub(super) fn check(
     let history = history::check(&mut checker, &raw);
     let webhooks = webhooks::check(&mut checker, &raw);
     let cluster = cluster::check(&mut checker, &raw, (base, fetch), &mut secrets);
-    let push = push::check(&mut checker, &raw, (base, fetch), &mut secrets);
+    let noted = (&mut secrets.apart, &mut secrets.warnings);
+    let push = push::check(&mut checker, &raw, (base, fetch), noted);
     let deflate = check_websocket(&mut checker, &raw.websocket);
     let origins = &raw.http.cors_origins;
     check_origins(&mut checker, &[Key("http"), Key("cors_origins")], origins);
@@ -134,6 +135,7 @@ pub(super) fn check(
         deflate,
         cors_origins: raw.http.cors_origins,
         kept: secrets.kept,
+        kept_apart: secrets.apart,
         secret_warnings: secrets.warnings,
     })
 }

@@ -76,6 +76,8 @@ pub struct Config {
     pub cors_origins: Vec<String>,
     /// The secrets that the file does not hold itself.
     pub kept: Kept,
+    /// The same of the token keys, which only the courier gets.
+    pub kept_apart: Kept,
     /// How those are kept that should be kept better.
     pub secret_warnings: Vec<String>,
 }

@@ -19,7 +19,7 @@ use rusqlite::{Connection, Transaction, params};
 use crate::push::facts::{Fact, Letter, Memory, Store, StoreReply, StoreRequest};
 use crate::push::jobs::{Job, Outcome};
 use crate::push::truth::Subject;
-use crate::store::notifications;
+use crate::store::{device_jobs, devices, notifications};
 
 /// Each is run once, in its order; `user_version` counts them.
 const SCHEMA: [&str; 3] = [
@@ -166,12 +166,13 @@ fn load(file: &Connection) -> rusqlite::Result<Memory> {
         told: told.collect::<rusqlite::Result<_>>()?,
         letters: letters.collect::<rusqlite::Result<_>>()?,
         heard: heard.next().transpose()?,
+        token_keys: devices::needed_keys(file)?,
     })
 }
 
 fn run(on: &Transaction<'_>, job: &Job) -> rusqlite::Result<Outcome> {
     match job {
-        Job::Devices(job) => match *job {},
+        Job::Devices(job) => device_jobs::run(on, job).map(Outcome::Devices),
         Job::Notify(job) => notifications::run(on, job).map(Outcome::Notify),
         Job::Delivery(job) => match *job {},
     }
