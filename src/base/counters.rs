@@ -223,13 +223,16 @@ counters! {
 }
 
 /// What the metrics with labels count, all rows of one together.
-pub const LABELLED: &[(&str, &str)] = &[(
-    "connections_closed_total",
-    "Client connections whose end was decided, by reason.",
-), (
-    "device_registrations_total",
-    "Registrations of devices that were taken, new or again.",
-)];
+pub const LABELLED: &[(&str, &str)] = &[
+    (
+        "connections_closed_total",
+        "Client connections whose end was decided, by reason.",
+    ),
+    (
+        "device_registrations_total",
+        "Registrations of devices that were taken, new or again.",
+    ),
+];
 
 /// A turn longer than this is counted.
 const SLOW_TURN: Duration = Duration::from_millis(20);

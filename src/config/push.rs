@@ -11,8 +11,8 @@ use crate::base::dice::Dice;
 use crate::config::check::Checker;
 use crate::config::keys::{KeyRow, TableRow};
 use crate::config::load::RawConfig;
-use crate::config::problem::Step::{Index, Key};
 use crate::config::problem::Step;
+use crate::config::problem::Step::{Index, Key};
 use crate::config::secret::{Fetch, Kept, RawSecret, fetch_apart};
 use crate::push::devices::token_key::{KeyId, TokenKey};
 use crate::push::devices::vault::{Binding, TokenVault, VaultFault};
@@ -226,7 +226,10 @@ mod tests {
     fn a_gateway_has_a_key_and_perhaps_former_ones() {
         let ids = |lines: &str| {
             let push = push(lines).expect(lines);
-            let vault = push.vault(&mut Dice::new([1; 16])).expect("keys").expect("good ones");
+            let vault = push
+                .vault(&mut Dice::new([1; 16]))
+                .expect("keys")
+                .expect("good ones");
             let ids = vault.keys().map(|(id, _)| id.as_str().to_string());
             ids.collect::<Vec<_>>()
         };
@@ -246,10 +249,19 @@ mod tests {
         let same = "token_key = { env = \"B\" }\n".to_string() + FORMER;
         let twice = "token_key = { env = \"A\" }\ntoken_key_id = \"b\"\n".to_string() + FORMER;
         let table = [
-            ("token_key = \"c2VjcmV0\"", "f:5: a token key does not stand in the file"),
+            (
+                "token_key = \"c2VjcmV0\"",
+                "f:5: a token key does not stand in the file",
+            ),
             ("token_key = { file = \"a\" }", "f:5: nothing is kept"),
-            ("token_key = { env = \"A\" }\ntoken_key_id = \"a b\"", "f:6: the name of a key"),
-            ("token_key = { env = \"A\" }\nkeep_inactive_days = 9999", "keep_inactive_days"),
+            (
+                "token_key = { env = \"A\" }\ntoken_key_id = \"a b\"",
+                "f:6: the name of a key",
+            ),
+            (
+                "token_key = { env = \"A\" }\nkeep_inactive_days = 9999",
+                "keep_inactive_days",
+            ),
             (FORMER, "there is no token_key"),
             (&same, "is there twice, or has the same bytes"),
             (&twice, "is there twice"),

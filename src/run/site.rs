@@ -313,7 +313,12 @@ impl Site {
             let inherited = courier.inherited.iter();
             descriptors.extend(inherited.map(|it| (COURIER_NAME.to_string(), it.as_fd())));
         }
-        self.launch(Role::Switchboard, &arguments, descriptors, vec![link(ours)?])
+        self.launch(
+            Role::Switchboard,
+            &arguments,
+            descriptors,
+            vec![link(ours)?],
+        )
     }
 
     fn start_courier(&self) -> io::Result<Process> {

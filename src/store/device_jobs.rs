@@ -84,10 +84,9 @@ fn carry_out(on: &Connection, job: &DeviceJob) -> rusqlite::Result<DeviceOutcome
             Some(device) => set_topic(on, device, (topic, *wanted), limits, *now),
         },
         DeviceJob::Remove { app_id, device_id } => {
-            match devices::remove(on, app_id, device_id)? {
-                true => Ok(DeviceOutcome::Done(1)),
-                false => Ok(DeviceOutcome::Unknown),
-            }
+            let device = devices::find(on, app_id, device_id)?;
+            devices::remove(on, app_id, device_id)?;
+            Ok(told(device))
         }
         DeviceJob::RemoveUser { app_id, user_id } => {
             let sql = "DELETE FROM device_registrations WHERE app_id = ? AND user_id = ?";
@@ -154,7 +153,9 @@ fn register(
     let others = other_holders(on, &device, &indexes)?;
     let user = &device.profile.user_id;
     if let Some(user) = user.as_ref().filter(|user| had.as_ref() != Some(user)) {
-        let leaving = others.iter().filter(|it| it.profile.user_id.as_ref() == Some(user));
+        let leaving = others
+            .iter()
+            .filter(|it| it.profile.user_id.as_ref() == Some(user));
         let stay = count_of_user(on, app_id, user)?.saturating_sub(leaving.count() as u64);
         if stay >= limits.per_user {
             return Ok(Err(Full::User));
@@ -275,7 +276,9 @@ fn list(
     let mut sql = "SELECT d.* FROM device_registrations d".to_string();
     let mut values: Vec<&dyn ToSql> = Vec::new();
     if let Some(topic) = &filter.topic {
-        sql.push_str(" JOIN device_topics t ON t.device = d.id AND t.app_id = d.app_id AND t.topic = ?");
+        sql.push_str(
+            " JOIN device_topics t ON t.device = d.id AND t.app_id = d.app_id AND t.topic = ?",
+        );
         values.push(topic);
     }
     sql.push_str(" WHERE d.app_id = ? AND d.id > ?");

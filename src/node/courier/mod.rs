@@ -169,9 +169,7 @@ impl Courier {
 
     fn take_frame(&mut self, conn: ConnId, frame: &[u8], now: Now) -> Result<(), Garbled> {
         match self.seats.get(&conn).map(|seat| &seat.talk) {
-            Some(Talk::Master) => {
-                self.obey(conn, Order::decode(frame)?, now)
-            }
+            Some(Talk::Master) => self.obey(conn, Order::decode(frame)?, now),
             Some(Talk::Stranger | Talk::Switchboard) => self.hear(conn, frame, now),
             Some(Talk::Endpoint(..)) | None => Ok(()),
         }
@@ -459,7 +457,9 @@ impl Node for Courier {
         let loaded = !matches!(self.storing, Storing::Loading);
         let due = self.truth.deadline().filter(|_| loaded);
         let devices = self.devices_deadline();
-        let own = [again, due, self.lanes.deadline(), devices].into_iter().flatten();
+        let own = [again, due, self.lanes.deadline(), devices]
+            .into_iter()
+            .flatten();
         own.chain(answers).min()
     }
 

@@ -50,8 +50,7 @@ impl Play {
 
     fn register(&mut self, device: &mut Device, token: &str, rest: &str, seconds: u64) {
         let registration = Play::registration(token, rest, at(seconds));
-        let sealed =
-            SealedRegistration::seal("app", registration, &self.vault, &mut self.dice);
+        let sealed = SealedRegistration::seal("app", registration, &self.vault, &mut self.dice);
         device.register(sealed, at(seconds));
     }
 

@@ -6,6 +6,7 @@ mod import;
 mod keys;
 
 use serde_json::{Value, json};
+use zeroize::Zeroizing;
 
 use crate::base::names::is_name;
 use crate::base::now::{Moment, Now};
@@ -77,7 +78,7 @@ pub(super) enum Then {
     Registered,
     Show,
     /// With this as the change.
-    Update(Vec<u8>),
+    Update(Zeroizing<Vec<u8>>),
     Updated,
     Removed,
     UserRemoved,
@@ -111,13 +112,17 @@ impl Courier {
                 Ok(())
             }
             ("PATCH", [_, _]) => {
-                let then = Then::Update(call.body.to_vec());
+                let then = Then::Update(Zeroizing::new(call.body.to_vec()));
                 self.ask_device(asker, then, find(call.app_id, name));
                 Ok(())
             }
             ("DELETE", [_, _]) => {
                 let (app_id, device_id) = (call.app_id.to_string(), name.to_string());
-                self.ask_device(asker, Then::Removed, DeviceJob::Remove { app_id, device_id });
+                self.ask_device(
+                    asker,
+                    Then::Removed,
+                    DeviceJob::Remove { app_id, device_id },
+                );
                 Ok(())
             }
             ("PUT" | "DELETE", [_, _, "topics", topic]) => {
@@ -160,11 +165,13 @@ impl Courier {
                     audit(&asker, &device, "updated");
                     self.answer_call(asker.ticket, 200, &device.json());
                 }
-                (Then::Removed, DeviceOutcome::Done(count)) => {
-                    self.answer_removed(&asker, count, "{}");
+                (Then::Removed, DeviceOutcome::Device(device)) => {
+                    self.counters.devices_removed += 1;
+                    audit(&asker, &device, "removed");
+                    self.answer_call(asker.ticket, 200, "{}");
                 }
                 (Then::UserRemoved, DeviceOutcome::Done(count)) => {
-                    self.answer_removed(&asker, count, &json!({ "removed": count }).to_string());
+                    self.answer_user_removed(&asker, count);
                 }
                 (Then::Listed, DeviceOutcome::List(devices, next)) => {
                     self.answer_call(asker.ticket, 200, &page(&devices, next.as_deref()));
@@ -282,7 +289,10 @@ impl Courier {
     fn remove_user(&mut self, asker: Asker, call: &GatewayCall<'_>) -> Result<(), Refused> {
         let others = call.query.iter().any(|(name, _)| *name != "user_id");
         let Some(user_id) = call.parameter("user_id").filter(|_| !others) else {
-            return Err((400, "user_id, and nothing else, says whose devices".to_string()));
+            return Err((
+                400,
+                "user_id, and nothing else, says whose devices".to_string(),
+            ));
         };
         let job = DeviceJob::RemoveUser {
             app_id: call.app_id.to_string(),
@@ -292,11 +302,12 @@ impl Courier {
         Ok(())
     }
 
-    fn answer_removed(&mut self, asker: &Asker, count: u64, body: &str) {
+    fn answer_user_removed(&mut self, asker: &Asker, count: u64) {
         self.counters.devices_removed += count;
         let (app, key) = (asker.app_id.as_str(), asker.key.as_str());
-        log::info!(app, key, count; "devices removed");
-        self.answer_call(asker.ticket, 200, body);
+        log::info!(app, key, count; "all devices of a user removed");
+        let body = json!({ "removed": count }).to_string();
+        self.answer_call(asker.ticket, 200, &body);
     }
 
     fn list_devices(&mut self, asker: Asker, call: &GatewayCall<'_>) -> Result<(), Refused> {
@@ -351,10 +362,14 @@ impl Courier {
             }
             DeviceOutcome::Full(Full::App) => full("The app has", limits.per_app),
             DeviceOutcome::Full(Full::User) => full("The user has", limits.per_user),
-            DeviceOutcome::Full(Full::Topics) => {
-                (409, format!("The device has {} topics already", limits.topics))
-            }
-            _ => (500, "The store could not do this; the log says why".to_string()),
+            DeviceOutcome::Full(Full::Topics) => (
+                409,
+                format!("The device has {} topics already", limits.topics),
+            ),
+            _ => (
+                500,
+                "The store could not do this; the log says why".to_string(),
+            ),
         }
     }
 }
@@ -388,7 +403,9 @@ fn wanted(call: &GatewayCall<'_>) -> Result<(DeviceFilter, String, u32), Refused
                 filter.platform = Some(platform.map_err(wrong)?);
             }
             "active" => {
-                let active = value.parse().map_err(|_| "is neither true nor false".to_string());
+                let active = value
+                    .parse()
+                    .map_err(|_| "is neither true nor false".to_string());
                 filter.is_active = Some(active.map_err(wrong)?);
             }
             "after" => after = value.to_string(),
