@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::base::dice::Dice;
 use crate::base::ids::ConnId;
 use crate::base::now::Now;
 use crate::node::switchboard::Switchboard;
@@ -11,24 +12,37 @@ use crate::wire::bus::{Answer, Content, InfoWanted, Item, RefusalReason};
 use crate::wire::courier_bus::Report;
 use crate::wire::gateway::{GatewayAnswer, GatewayCall};
 
-/// Calls that are kept while the courier is away, and the body of each; more are lost.
+/// Calls that nobody waits for and that are kept, and the body of each; more are lost when the courier
+/// dies.
 const KEPT_MAX: usize = 5_000;
 const KEPT_BYTES: usize = 1_024;
 /// The number of no publish.
 const NOBODY_WAITS: u64 = 0;
 
 /// Calls that wait for the courier.
-#[derive(Default)]
 pub(super) struct Calls {
     last: u64,
     /// Whose they are: the worker's connection and its own ticket.
     waiting: BTreeMap<u64, (ConnId, u64)>,
-    /// Those that nobody waits for, as frames, while the courier is away.
-    kept: Vec<Vec<u8>>,
+    /// Those that nobody waits for, as frames, until the courier has done them.
+    kept: BTreeMap<u64, Vec<u8>>,
+}
+
+impl Calls {
+    /// The tickets of two switchboards are not the same: the courier may still answer calls of the
+    /// one before. The highest bit is left to others who call.
+    pub fn new(dice: &mut Dice) -> Calls {
+        Calls {
+            last: dice.next_u64() >> 2,
+            waiting: BTreeMap::new(),
+            kept: BTreeMap::new(),
+        }
+    }
 }
 
 impl Switchboard {
-    /// A worker's call; with ticket 0 nobody waits.
+    /// A worker's call. One with ticket 0, for which nobody waits, is sent again when the courier died
+    /// over it: it is one that may be done twice.
     pub(super) fn pass_call(
         &mut self,
         conn: ConnId,
@@ -40,39 +54,41 @@ impl Switchboard {
             let waits = self.lines.waiting(*courier) + call.body.len();
             waits <= self.limits.link_bytes && self.calls.waiting.len() < self.limits.held_messages
         });
-        let Some(courier) = courier else {
-            if ticket > 0 {
-                let answer = Answer::Refused(RefusalReason::NoCourier);
-                self.give_answer(conn, ticket, answer, now);
-            } else if self.calls.kept.len() < KEPT_MAX && call.body.len() <= KEPT_BYTES {
-                let call = call.clone();
-                self.calls.kept.push(Report::Call { ticket, call }.encode());
-            }
-            return;
-        };
-        let mut own = 0;
-        if ticket > 0 {
-            self.calls.last += 1;
-            own = self.calls.last;
-            self.calls.waiting.insert(own, (conn, ticket));
+        if ticket > 0 && courier.is_none() {
+            let answer = Answer::Refused(RefusalReason::NoCourier);
+            return self.give_answer(conn, ticket, answer, now);
         }
-        let call = call.clone();
-        let report = Report::Call { ticket: own, call };
-        // The courier's line takes whatever there is; what may wait was checked above.
-        let _ = self.lines.push(courier, |out| out.push(&report.encode()));
+        self.calls.last += 1;
+        let (own, call) = (self.calls.last, call.clone());
+        let short = call.body.len() <= KEPT_BYTES;
+        let frame = Report::Call { ticket: own, call }.encode();
+        if let Some(courier) = courier {
+            // The courier's line takes whatever there is; what may wait was checked above.
+            let _ = self.lines.push(courier, |out| out.push(&frame));
+        }
+        if ticket > 0 {
+            self.calls.waiting.insert(own, (conn, ticket));
+        } else if self.calls.kept.len() < KEPT_MAX && short {
+            self.calls.kept.insert(own, frame);
+        }
     }
 
     /// The courier is back.
     pub(super) fn pass_kept_calls(&mut self, courier: ConnId) {
-        for frame in std::mem::take(&mut self.calls.kept) {
-            let _ = self.lines.push(courier, |out| out.push(&frame));
+        for frame in self.calls.kept.values() {
+            let _ = self.lines.push(courier, |out| out.push(frame));
         }
     }
 
     /// The courier's answer to a call.
     pub(super) fn pass_answer(&mut self, ticket: u64, answer: GatewayAnswer<'_>, now: Now) {
-        if let Some((conn, ticket)) = self.calls.waiting.remove(&ticket) {
-            self.give_answer(conn, ticket, Answer::Gateway(answer), now);
+        match self.calls.waiting.remove(&ticket) {
+            Some((conn, ticket)) => {
+                self.give_answer(conn, ticket, Answer::Gateway(answer), now);
+            }
+            None => {
+                self.calls.kept.remove(&ticket);
+            }
         }
     }
 
