@@ -156,7 +156,7 @@ fn what_is_wrong_is_told_with_its_field() {
             r#"{"to":{"channels":["t"]},"note":{"title":"t"},"deliver":"push"}"#,
             "deliver: channels",
         ),
-        ("[]", "invalid type"),
+        ("[]", "a JSON object is expected"),
     ] {
         let why = read(body).expect_err(body);
         assert!(why.starts_with(expected), "{body}: {why}");
