@@ -5,6 +5,8 @@ mod world;
 
 #[path = "node/courier.rs"]
 mod courier;
+#[path = "node/courier_devices.rs"]
+mod courier_devices;
 #[path = "node/courier_memory.rs"]
 mod courier_memory;
 #[path = "node/hand.rs"]

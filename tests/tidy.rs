@@ -88,6 +88,7 @@ fn every_dependency_has_its_reason() {
 fn no_dependency_brings_a_runtime() {
     let tree = Command::new(env!("CARGO"))
         .args("tree --offline --locked --edges normal --prefix none".split(' '))
+        .args(["--format", "{p} {f}"])
         .current_dir(package::root())
         .output()
         .expect("cargo runs");
@@ -166,7 +167,7 @@ fn an_import_upward_is_found() {
         &["use crate::session::http;", "use crate::run::os;"],
     );
     check(
-        "src/cli.rs",
+        "src/cli/mod.rs",
         "use lineman::run::exit::Exit;",
         &["use lineman::unknown::Thing;"],
     );
@@ -319,7 +320,15 @@ fn a_dependency_without_a_reason_is_found() {
 #[test]
 fn a_runtime_and_a_registry_are_found() {
     assert_eq!(package::runtimes("lineman v0.1.0\nmio v1.2.0\n"), [""; 0]);
-    assert_eq!(package::runtimes("a v1\ntokio v1.50.0 (*)\n").len(), 1);
+    let traits = "tokio v1.50.0 bytes,default,io-util\ntokio v1.50.0 bytes (*)\n";
+    assert_eq!(package::runtimes(traits), [""; 0]);
+    for runtime in [
+        "tokio v1.50.0 bytes,rt,sync (*)",
+        "tokio v1.50.0 net",
+        "smol v1",
+    ] {
+        assert_eq!(package::runtimes(runtime).len(), 1, "{runtime}");
+    }
     let good = "\"url\": \"https://github.com/sponsors/a\"";
     assert_eq!(package::registries("package-lock.json", good), [""; 0]);
     let bad = "  \"resolved\": \"https://registry.example/a.tgz\",";

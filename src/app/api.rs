@@ -8,6 +8,7 @@ use crate::app::api_history;
 use crate::app::application::{Asked, Cx, Unavailable};
 use crate::app::apps::{App, Apps};
 use crate::app::caller::Caller;
+use crate::app::gateway;
 use crate::app::probe::READ_METHODS;
 use crate::base::ids::ConnId;
 use crate::base::names::{is_cache, user_of};
@@ -35,6 +36,8 @@ pub enum Call {
     Users,
     History,
     Terminate,
+    /// The courier's.
+    Gateway,
 }
 
 /// Handles a request to `/apps/…`. The call to remember, unless it was answered at once.
@@ -83,6 +86,11 @@ fn handle(
         }
         ("POST", ["users", user_id, "terminate_connections"]) => {
             terminate(conn, app_id, user_id, caller.unrated_terms(), cx)
+        }
+        _ if gateway::is_for_courier(&segments) => {
+            let names = (app_id.as_str(), caller.key());
+            let asked = gateway::ask(conn, names, (request, &segments), &query, cx);
+            Ok(asked.map(|()| Call::Gateway))
         }
         (_, ["events" | "batch_events"] | ["users", _, "terminate_connections"]) => {
             return Err(wrong_method(PUBLISH_METHODS));
@@ -140,6 +148,7 @@ pub fn allowed_methods(path: &str) -> Option<&'static str> {
             Some(PUBLISH_METHODS)
         }
         ["channels"] | ["channels", _] | ["channels", _, "users" | "history"] => Some(READ_METHODS),
+        _ if gateway::is_for_courier(&segments) => Some(gateway::METHODS),
         _ => None,
     }
 }
@@ -297,6 +306,7 @@ pub fn respond(call: Call, answer: Result<Answer<'_>, Unavailable>, cx: &mut Cx<
         (Call::History, Ok(Answer::History { position, events })) => {
             return api_history::page(position, events.as_deref());
         }
+        (Call::Gateway, Ok(Answer::Gateway(answer))) => return gateway::response(&answer),
         (Call::Terminate, Ok(Answer::Published { reach, .. })) => {
             format!("{{{}}}", local_only(reach).unwrap_or_default())
         }

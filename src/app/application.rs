@@ -24,6 +24,7 @@ use crate::wire::bus::{
     Answer, Beginning, Cached, Item, Member, Question, Recover, RefusalReason, Terms, Up,
 };
 use crate::wire::framing::{Payload, Unsendable};
+use crate::wire::gateway::GatewayCall;
 use crate::wire::http::{Request, Response};
 use crate::wire::protocol::Protocol;
 use crate::wire::target::Target;
@@ -179,6 +180,9 @@ pub trait Outlet {
 
     /// A question of `conn`; `answered` follows unless this fails.
     fn ask(&mut self, conn: ConnId, question: Asked<'_>, now: Now) -> Result<(), Unavailable>;
+
+    /// A call for the courier that nobody waits for.
+    fn call(&mut self, call: GatewayCall<'_>) -> Result<(), Unavailable>;
 
     /// Somebody was not let in; for the log.
     fn denied(&mut self, conn: ConnId, denial: &Denial<'_>, now: Now);

@@ -36,6 +36,8 @@ pub enum Role {
     Publish,
     /// Asking for channels and users.
     Read,
+    /// Registering devices and notifying users.
+    Push,
     /// Ending the connections of users.
     Admin,
 }
@@ -45,6 +47,7 @@ impl Role {
     pub const ALL: &'static [(&'static str, Role)] = &[
         ("publish", Role::Publish),
         ("read", Role::Read),
+        ("push", Role::Push),
         ("admin", Role::Admin),
     ];
 

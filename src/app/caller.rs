@@ -6,6 +6,7 @@ use std::borrow::Cow;
 
 use crate::app::application::{Cx, Denial};
 use crate::app::apps::{App, AppKey, Apps, Role};
+use crate::app::gateway;
 use crate::base::ids::ConnId;
 use crate::wire::bus::{Once, Terms};
 use crate::wire::http::{Request, Response};
@@ -59,6 +60,11 @@ impl<'a> Caller<'a> {
         Err(Response::error(403, &why))
     }
 
+    /// The public half of its key.
+    pub fn key(&self) -> &'a str {
+        &self.key.key
+    }
+
     /// On what terms its events are published.
     pub fn terms(&self) -> Terms {
         Terms {
@@ -81,6 +87,7 @@ fn role_for(segments: &[&str]) -> Option<Role> {
         ["events" | "batch_events"] => Some(Role::Publish),
         ["channels"] | ["channels", _] | ["channels", _, "users" | "history"] => Some(Role::Read),
         ["users", _, "terminate_connections"] => Some(Role::Admin),
+        _ if gateway::is_for_courier(segments) => Some(Role::Push),
         _ => None,
     }
 }

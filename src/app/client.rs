@@ -105,6 +105,7 @@ impl Client {
                 }
             }
             Ok(ClientMessage::SignIn(signin)) => self.sign_in(conn, &signin, cx),
+            Ok(ClientMessage::Acknowledge { id }) => self.acknowledge(conn, &id, cx),
             Ok(ClientMessage::Event(event)) => {
                 if let Err((code, text)) = self.client_event(conn, &event, cx) {
                     self.complain(conn, code, &text, cx);

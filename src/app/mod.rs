@@ -14,6 +14,7 @@ pub mod cors;
 pub mod echo;
 pub mod exposition;
 pub mod files;
+pub mod gateway;
 pub mod handler;
 pub mod media;
 pub mod metrics;

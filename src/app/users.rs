@@ -4,16 +4,21 @@
 
 use std::collections::BTreeSet;
 
-use crate::app::application::{Cx, Message};
+use crate::app::application::{Cx, Message, Unavailable};
 use crate::app::client::{self, Client};
+use crate::app::gateway;
 use crate::base::close::Close;
 use crate::base::ids::ConnId;
 use crate::base::names::{ChannelKey, is_name, user_of};
+use crate::base::quota::Quota;
+use crate::push::providers::note::is_lower_uuid;
 use crate::realtime::hub::{NotSubscribed, Presence};
 use crate::realtime::watchlists::Changes;
 use crate::wire::pusher::{self, SignIn, UserData};
 use crate::wire::sign::user_text;
 
+/// Acknowledgements of one connection in a second; each makes the courier write.
+const ACKNOWLEDGEMENTS: u32 = 50;
 /// After so many sign-ins without success the connection is closed.
 const FAILURES_MAX: u32 = 3;
 
@@ -22,6 +27,7 @@ pub struct User {
     id: String,
     /// JSON.
     user_info: String,
+    acknowledgements: Quota,
     /// Until the switchboard has counted him.
     asked: Option<Asked>,
 }
@@ -121,6 +127,7 @@ impl Client {
         self.user = Some(Box::new(User {
             id: data.id,
             user_info: data.user_info,
+            acknowledgements: Quota::new(ACKNOWLEDGEMENTS, cx.now.moment),
             asked: Some(Asked {
                 user_data: user_data.to_owned(),
                 watchlist: watched.collect(),
@@ -147,6 +154,30 @@ impl Client {
         if !asked.watchlist.is_empty() {
             let known = cx.watch(conn, asked.watchlist);
             tell_changes(conn, &known, cx);
+        }
+    }
+}
+
+impl Client {
+    /// The user has seen a notification; whether it was his own is for whoever keeps it.
+    pub(super) fn acknowledge(&mut self, conn: ConnId, id: &str, cx: &mut Cx<'_>) {
+        let user = self.user.as_mut().filter(|user| user.asked.is_none());
+        let Some(user) = user else {
+            let text = "Only a user who has signed in can acknowledge a notification";
+            return self.complain(conn, Some(4009), text, cx);
+        };
+        let refused = if !is_lower_uuid(id) {
+            Some("That is no id of a notification")
+        } else if !user.acknowledgements.take(cx.now.moment) {
+            Some("Too many acknowledgements; try again")
+        } else {
+            let call = gateway::acknowledgement(&self.app.id, id, &user.id);
+            let sent = cx.outlet.call(call.as_call());
+            sent.err()
+                .map(|Unavailable| "The acknowledgement could not be passed on; try again")
+        };
+        if let Some(text) = refused {
+            self.complain(conn, None, text, cx);
         }
     }
 }

@@ -147,6 +147,12 @@ limits! {
         "Events of one batch. More are answered 400.";
     client_events_per_second: u32 = 10,
         "Client events of one connection. More get pusher:error 4301; the connection stays.";
+    notifications_per_second: u32 = 1_000,
+        "Notifications of one app in a second (POST notify), after a burst of as many. More are answered 429. 0 sets no limit.";
+    notifications_per_user_per_second: u32 = 20,
+        "Notifications for one user in a second, after a burst of as many. A call for a user for whom there were more is answered 429. 0 sets no limit.";
+    notification_days: u32 = 30,
+        "Days for which it can be asked what became of a notification, once nothing is left to do for it. Then it is removed, and its idempotency key is forgotten.";
     presence_members: usize = 100,
         "Users of one presence channel. One more is answered with a subscription error, status 409.";
     presence_member_bytes: usize = 1_024,
@@ -173,6 +179,10 @@ limits! {
         "Events that a client may have missed in one channel. If there are more, it is told that they cannot be recovered.";
     recover_bytes: usize = 262_144,
         "The same in bytes; also those of one page of the HTTP API's history. A client is sent no more at once than fits into half of its outbox_bytes.";
+    devices_per_app: u64 = 10_000_000,
+        "Devices that are registered in one app. One more is answered 409.";
+    devices_per_user: u64 = 100,
+        "Devices of one user that notifications can reach. One more is answered 409.";
     questions: usize = 10_000,
         "HTTP calls of one reactor that wait for the switchboard. One more is answered 503.";
     question_seconds: u64 = 5,

@@ -29,8 +29,11 @@ pub fn fixed(old: &Config, new: &Config) -> Vec<&'static str> {
         "listen.workers",
     );
     compare(old.store_dir != new.store_dir, "store.dir");
-    let first_or_last = old.webhooks.is_empty() != new.webhooks.is_empty();
-    compare(first_or_last, "the first or last [[apps.webhooks]]");
+    let comes_or_goes = old.has_courier() != new.has_courier();
+    compare(
+        comes_or_goes,
+        "push, or the first or last [[apps.webhooks]]",
+    );
     compare(old.cluster != new.cluster, "cluster");
     names
 }
@@ -40,7 +43,8 @@ pub fn fixed(old: &Config, new: &Config) -> Vec<&'static str> {
 pub fn concerns_switchboard(old: &Config, new: &Config) -> bool {
     let webhooks = webhooks::differ((&old.webhooks, &old.apps), (&new.webhooks, &new.apps));
     let history = old.history != new.history;
-    old.limits != new.limits || old.log != new.log || history || webhooks
+    let push = old.push != new.push;
+    old.limits != new.limits || old.log != new.log || history || webhooks || push
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 use std::fmt::Write;
 
 use crate::base::limits::Limits;
-use crate::config::{cluster, history, webhooks};
+use crate::config::{cluster, history, push, webhooks};
 
 /// One key.
 pub struct KeyRow {
@@ -347,6 +347,8 @@ pub const TABLES: &[TableRow] = &[
     history::APP_TABLE,
     webhooks::APP_TABLE,
     webhooks::TABLE,
+    push::TABLE,
+    push::FORMER_TABLE,
     webhooks::STORE_TABLE,
     cluster::TABLE,
     TableRow {

@@ -13,6 +13,7 @@ use crate::config::cluster::RawCluster;
 use crate::config::history::RawHistory;
 use crate::config::problem::{ConfigError, Problem, render};
 use crate::config::program::Program;
+use crate::config::push::RawPush;
 use crate::config::secret::{Fetch, RawSecret};
 use crate::config::tls::RawTls;
 use crate::config::webhooks::{RawStore, RawWebhook, RawWebhooks};
@@ -38,6 +39,7 @@ pub(super) struct RawConfig {
     pub webhooks: RawWebhooks,
     pub store: RawStore,
     pub cluster: RawCluster,
+    pub push: RawPush,
     pub limits: Limits,
 }
 
@@ -60,6 +62,7 @@ impl Default for RawConfig {
             webhooks: RawWebhooks::default(),
             store: RawStore::default(),
             cluster: RawCluster::default(),
+            push: RawPush::default(),
             limits: Limits::default(),
         }
     }

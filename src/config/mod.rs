@@ -14,6 +14,7 @@ pub mod locate;
 pub mod problem;
 pub mod program;
 pub mod proxies;
+pub mod push;
 pub mod secret;
 pub mod tls;
 pub mod url;
@@ -29,6 +30,7 @@ use crate::base::limits::Limits;
 use crate::base::tls_rules::ClientAuth;
 use crate::config::cluster::Cluster;
 use crate::config::proxies::Proxies;
+use crate::config::push::Push;
 use crate::config::secret::Kept;
 use crate::config::tls::ListenTls;
 use crate::config::url::ListenUrl;
@@ -59,8 +61,10 @@ pub struct Config {
     pub apps: Vec<App>,
     /// Of all apps.
     pub history: Vec<HistoryRule>,
-    /// Of all apps; without any there is no courier.
+    /// Of all apps.
     pub webhooks: Vec<Webhook>,
+    /// `None`: no push gateway.
+    pub push: Option<Push>,
     /// `None`: this server is alone.
     pub cluster: Option<Cluster>,
     /// Where the database lies; `None` leaves the choice to `run`.
@@ -72,6 +76,8 @@ pub struct Config {
     pub cors_origins: Vec<String>,
     /// The secrets that the file does not hold itself.
     pub kept: Kept,
+    /// The same of the token keys, which only the courier gets.
+    pub kept_apart: Kept,
     /// How those are kept that should be kept better.
     pub secret_warnings: Vec<String>,
 }
@@ -80,6 +86,11 @@ impl Config {
     /// How many reactors accept from a listener, counted from the first.
     pub fn slots(&self, listen: &Listen) -> u32 {
         listen.workers * self.threads
+    }
+
+    /// Whether anything is to be stored and sent.
+    pub fn has_courier(&self) -> bool {
+        !self.webhooks.is_empty() || self.push.is_some()
     }
 
     /// What may be meant, but is worth a word.

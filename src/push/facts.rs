@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use crate::push::devices::token_key::{Fingerprint, KeyId};
+use crate::push::jobs::{Job, JobTicket, Outcome};
 use crate::push::truth::Subject;
 use crate::wire::bus_codec::{Garbled, Reader, Writer};
 
@@ -67,11 +69,18 @@ pub enum Fact {
     Heard { life: u64, sequence: u64 },
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum StoreRequest {
     /// Everything that was kept. Always first, and once.
     Load,
-    Commit(Arc<Vec<Fact>>),
+    Commit(Work),
+}
+
+/// What is to be done in one transaction: facts are kept, then jobs are done.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Work {
+    pub facts: Arc<Vec<Fact>>,
+    pub jobs: Arc<Vec<(JobTicket, Job)>>,
 }
 
 /// Everything that was kept.
@@ -82,13 +91,15 @@ pub struct Memory {
     pub letters: Vec<Letter>,
     /// Life of the switchboard and number of its last report.
     pub heard: Option<(u64, u64)>,
+    /// The keys without which some device's token does not open.
+    pub token_keys: Vec<(KeyId, Fingerprint)>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum StoreReply {
     Loaded(Memory),
-    /// On the disk, as far as the system knows.
-    Committed,
+    /// On the disk, as far as the system knows; with the outcome of each job.
+    Committed(Vec<(JobTicket, Outcome)>),
     /// Nothing of the request was done; why, for people.
     Failed(String),
 }

@@ -1,16 +1,14 @@
-//! What the customer's servers are told: webhooks, the truth they were told, how what waits for them
-//! is handed on. And how the tokens of devices are kept. Pure, and without a protocol: a body is
-//! bytes, a connection is somebody else's.
+//! What goes out to others. To the customer's servers: webhooks, the truth they were told, how what
+//! waits for them is handed on. To devices: who is registered, notifications, and the providers that
+//! carry them. Pure, and without a connection: a request is made here and an answer is read, sending
+//! is somebody else's.
 
-pub mod device;
-pub mod entra;
+pub mod delivery;
+pub mod devices;
 pub mod facts;
-pub mod geo;
-pub mod key_vault;
+pub mod jobs;
 pub mod lanes;
-pub mod registration;
-pub mod token;
-pub mod token_key;
+pub mod notify;
+pub mod providers;
 pub mod truth;
-pub mod vault;
 pub mod webhook;

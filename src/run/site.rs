@@ -136,9 +136,9 @@ impl Site {
         let switchboard = dir.switchboard_socket();
         let links = listen_unix(&switchboard)
             .map_err(|error| Failure::io(switchboard.display(), &error))?;
-        let courier = match config.webhooks.is_empty() {
-            true => None,
-            false => Some(CourierPost::open(config, dir)?),
+        let courier = match config.has_courier() {
+            true => Some(CourierPost::open(config, dir)?),
+            false => None,
         };
         let key = Dice::new(seed().map_err(|why| Failure::new(Exit::Failed, why))?).next_u64();
         let ledger = Ledger::open(config.listen.len(), key)
@@ -313,7 +313,12 @@ impl Site {
             let inherited = courier.inherited.iter();
             descriptors.extend(inherited.map(|it| (COURIER_NAME.to_string(), it.as_fd())));
         }
-        self.launch(&arguments, descriptors, vec![link(ours)?])
+        self.launch(
+            Role::Switchboard,
+            &arguments,
+            descriptors,
+            vec![link(ours)?],
+        )
     }
 
     fn start_courier(&self) -> io::Result<Process> {
@@ -325,7 +330,7 @@ impl Site {
             ("links".to_string(), courier.links.as_fd()),
         ];
         let arguments = words(&["courier", "--store", &store]);
-        self.launch(&arguments, descriptors, vec![link(ours)?])
+        self.launch(Role::Courier, &arguments, descriptors, vec![link(ours)?])
     }
 
     /// The links of the workers that live, those that leave among them.
@@ -372,7 +377,7 @@ impl Site {
         let (number, life) = (number.to_string(), life.to_string());
         let mut arguments = words(&["worker", "--number", &number, "--life", &life]);
         arguments.extend(words(&["--switchboard", &switchboard]));
-        let process = self.launch(&arguments, descriptors, ours)?;
+        let process = self.launch(Role::Worker, &arguments, descriptors, ours)?;
         Ok(Process {
             pages: pages.into_iter().map(|(_, page)| page).collect(),
             ..process
@@ -381,6 +386,7 @@ impl Site {
 
     fn launch(
         &self,
+        role: Role,
         arguments: &[String],
         descriptors: Vec<(String, BorrowedFd<'_>)>,
         links: Vec<Link>,
@@ -394,7 +400,7 @@ impl Site {
         if let Some(ours) = &log {
             ours.set_nonblocking(true)?;
         }
-        let child = self.launcher.launch(arguments, descriptors)?.into();
+        let child = self.launcher.launch(role, arguments, descriptors)?.into();
         Ok(Process {
             child,
             links,

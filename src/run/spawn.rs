@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use crate::config::locate::Source;
+use crate::run::children::Role;
 use crate::run::handed_config::Packed;
 use crate::run::handover;
 use crate::run::identity::{self, Identity};
@@ -101,11 +102,15 @@ impl Launcher {
     /// configuration added. To be called from the master's main thread: Linux ties a child's life to the thread that forked it.
     pub fn launch(
         &self,
+        role: Role,
         arguments: &[String],
         descriptors: Vec<(String, BorrowedFd<'_>)>,
     ) -> io::Result<Child> {
         let mut descriptors = descriptors;
-        descriptors.push(("config".to_string(), self.config.file.as_fd()));
+        let own = self.config.file_with_keys.as_ref();
+        let config = own.filter(|_| role == Role::Courier);
+        let config = config.unwrap_or(&self.config.file);
+        descriptors.push(("config".to_string(), config.as_fd()));
         // Numbers that the child's descriptors will take must not be in use for anything that the
         // child still needs on its way to exec: the sources, the binary, and the pipe on which the
         // standard library reports that exec failed. The first two are copied out of the way; the

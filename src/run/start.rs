@@ -70,15 +70,22 @@ fn serve(
             daemon,
         )
     });
+    let mut failed = None;
     let exit = match prepared {
-        Ok(prepared) => master
-            .insert(prepared)
-            .run(readiness)
-            .map_err(|error| Failure::io("the master's loop broke", &error)),
+        Ok(prepared) => {
+            let master = master.insert(prepared);
+            let exit = master.run(readiness);
+            failed = master.take_failure();
+            exit.map_err(|error| Failure::io("the master's loop broke", &error))
+        }
         Err(failure) => refuse(failure, readiness),
     };
     end(&dir, lock, master);
-    exit
+    // Whoever hears of it may start the next one at once.
+    match failed {
+        Some((failure, readiness)) => refuse(failure, readiness),
+        None => exit,
+    }
 }
 
 /// Lets go of everything, in the order in which the next server asks for it.
@@ -156,7 +163,7 @@ pub(super) fn equip(
             .unwrap_or_else(|| os::user_name(os::effective_uid())),
         workers: config.workers,
         threads: config.threads,
-        courier: !config.webhooks.is_empty(),
+        courier: config.has_courier(),
         listen: site.listen_status(config),
         config: asked,
         config_name: source.name(),

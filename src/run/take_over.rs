@@ -76,7 +76,7 @@ fn examine(left: &Inheritance, program: &Program) -> Result<(Source, Config), Fa
         Listeners::Own(fds) => fds.len() == config.slots(listen) as usize,
         Listeners::Shared(..) | Listeners::Activated(_) => true,
     });
-    let fits = fits && left.courier.is_none() == config.webhooks.is_empty();
+    let fits = fits && left.courier.is_some() == config.has_courier();
     if !fits || left.listeners.len() != config.listen.len() {
         return Err(broken(
             "what is left open is not for this configuration".to_string(),

@@ -5,6 +5,7 @@
 pub mod caller;
 pub mod framed;
 pub mod http;
+pub mod http2;
 pub mod link;
 pub mod redis;
 pub mod stream;

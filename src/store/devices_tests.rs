@@ -3,11 +3,11 @@
 use super::*;
 use crate::base::dice::Dice;
 use crate::base::now::Now;
-use crate::push::geo::Area;
-use crate::push::registration::{DeviceBounds, Registration};
-use crate::push::token::ClearToken;
-use crate::push::token_key::TokenKey;
-use crate::push::vault::TokenVault;
+use crate::push::devices::geo::Area;
+use crate::push::devices::registration::{DeviceBounds, Registration};
+use crate::push::devices::token::ClearToken;
+use crate::push::devices::token_key::TokenKey;
+use crate::push::devices::vault::TokenVault;
 
 struct Play {
     file: Connection,

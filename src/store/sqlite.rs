@@ -17,10 +17,16 @@ use mio::Waker;
 use rusqlite::{Connection, Transaction, params};
 
 use crate::push::facts::{Fact, Letter, Memory, Store, StoreReply, StoreRequest};
+use crate::push::jobs::{Job, Outcome};
 use crate::push::truth::Subject;
+use crate::store::{device_jobs, devices, notifications};
 
 /// Each is run once, in its order; `user_version` counts them.
-const SCHEMA: [&str; 1] = [include_str!("schema/0001.sql")];
+const SCHEMA: [&str; 3] = [
+    include_str!("schema/0001.sql"),
+    include_str!("schema/0002.sql"),
+    include_str!("schema/0003.sql"),
+];
 /// One request is under way; a second only when the first went wrong.
 const REQUESTS: usize = 4;
 /// A predecessor that is just ending may hold the file.
@@ -77,13 +83,16 @@ fn answer(
     };
     match request {
         StoreRequest::Load => load(open).map(StoreReply::Loaded).map_err(words),
-        StoreRequest::Commit(facts) => {
+        StoreRequest::Commit(work) => {
             let transaction = open.transaction().map_err(words)?;
-            for fact in facts.iter() {
+            for fact in work.facts.iter() {
                 write(&transaction, fact).map_err(words)?;
             }
+            let done = work.jobs.iter();
+            let done = done.map(|(ticket, job)| Ok((*ticket, run(&transaction, job)?)));
+            let done = done.collect::<rusqlite::Result<_>>().map_err(words)?;
             transaction.commit().map_err(words)?;
-            Ok(StoreReply::Committed)
+            Ok(StoreReply::Committed(done))
         }
     }
 }
@@ -157,7 +166,16 @@ fn load(file: &Connection) -> rusqlite::Result<Memory> {
         told: told.collect::<rusqlite::Result<_>>()?,
         letters: letters.collect::<rusqlite::Result<_>>()?,
         heard: heard.next().transpose()?,
+        token_keys: devices::needed_keys(file)?,
     })
+}
+
+fn run(on: &Transaction<'_>, job: &Job) -> rusqlite::Result<Outcome> {
+    match job {
+        Job::Devices(job) => device_jobs::run(on, job).map(Outcome::Devices),
+        Job::Notify(job) => notifications::run(on, job).map(Outcome::Notify),
+        Job::Delivery(job) => match *job {},
+    }
 }
 
 fn write(to: &Transaction<'_>, fact: &Fact) -> rusqlite::Result<()> {
@@ -206,6 +224,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+    use crate::push::facts::Work;
 
     fn letter(id: u64) -> Arc<Letter> {
         Arc::new(Letter {
@@ -218,14 +237,21 @@ mod tests {
         })
     }
 
+    fn work(facts: Vec<Fact>) -> Work {
+        Work {
+            facts: Arc::new(facts),
+            ..Work::default()
+        }
+    }
+
     /// Each call opens the file anew, as after a crash.
     fn ask(path: &Path, request: StoreRequest) -> StoreReply {
         answer(path, &mut None, &request).expect("a working file")
     }
 
     fn commit(path: &Path, facts: Vec<Fact>) {
-        let done = ask(path, StoreRequest::Commit(Arc::new(facts)));
-        assert_eq!(done, StoreReply::Committed);
+        let done = ask(path, StoreRequest::Commit(work(facts)));
+        assert_eq!(done, StoreReply::Committed(Vec::new()));
     }
 
     #[test]
@@ -281,7 +307,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("lineman.db");
         let twice = vec![Fact::Queued(letter(1)), Fact::Queued(letter(1))];
-        let request = StoreRequest::Commit(Arc::new(twice));
+        let request = StoreRequest::Commit(work(twice));
         assert!(answer(&path, &mut None, &request).is_err());
         let loaded = ask(&path, StoreRequest::Load);
         assert_eq!(loaded, StoreReply::Loaded(Memory::default()));

@@ -12,7 +12,7 @@ pub use crate::wire::bus_parts::{
 pub use crate::wire::bus_terms::{Once, Rate, Terms};
 
 /// Raised with every change of a message.
-pub const VERSION: u32 = 10;
+pub const VERSION: u32 = 11;
 
 /// Worker to switchboard.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 
 use crate::base::ids::SocketId;
 use crate::wire::bus_codec::{Garbled, Reader, Writer};
+use crate::wire::gateway::{GatewayAnswer, GatewayCall};
 
 /// One user of a presence channel as its first connection described it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,6 +135,8 @@ pub enum Question<'a> {
         after: Option<Position>,
         count: u32,
     },
+    /// For the courier. With ticket 0 nobody waits for its answer.
+    Gateway(GatewayCall<'a>),
 }
 
 /// What the switchboard knows of one channel.
@@ -158,6 +161,8 @@ pub enum RefusalReason {
     TooOften,
     /// The same request was made before.
     Repeated,
+    /// The courier is away, or too much waits for it.
+    NoCourier,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -190,6 +195,8 @@ pub enum Answer<'a> {
         position: Option<Position>,
         events: Option<Vec<Past<'a>>>,
     },
+    /// The courier's.
+    Gateway(GatewayAnswer<'a>),
 }
 
 /// How far an event has come.
@@ -416,6 +423,10 @@ impl<'a> Question<'a> {
                 to.u8(4).text(channel).u32(*count);
                 to.option(*after, |to, after| after.write(to))
             }
+            Question::Gateway(call) => {
+                call.write(to.u8(5));
+                to
+            }
         };
     }
 
@@ -437,6 +448,7 @@ impl<'a> Question<'a> {
                 count: from.u32()?,
                 after: from.option(Position::read)?,
             },
+            5 => Question::Gateway(GatewayCall::read(from)?),
             _ => return Err(Garbled),
         })
     }
@@ -456,13 +468,14 @@ impl ChannelCounts {
 }
 
 impl RefusalReason {
-    const ALL: [RefusalReason; 6] = [
+    const ALL: [RefusalReason; 7] = [
         RefusalReason::Full,
         RefusalReason::Congested,
         RefusalReason::Settling,
         RefusalReason::TooLong,
         RefusalReason::TooOften,
         RefusalReason::Repeated,
+        RefusalReason::NoCourier,
     ];
 
     pub(super) fn write(self, to: &mut Writer) {
@@ -516,6 +529,7 @@ impl<'a> Answer<'a> {
                 to.option(*position, |to, position| position.write(to));
                 write_events(to, events.as_deref());
             }
+            Answer::Gateway(answer) => answer.write(to.u8(7)),
         }
     }
 
@@ -549,6 +563,7 @@ impl<'a> Answer<'a> {
                 position: from.option(Position::read)?,
                 events: from.option(|from| from.list(Past::read))?,
             },
+            7 => Answer::Gateway(GatewayAnswer::read(from)?),
             _ => return Err(Garbled),
         })
     }

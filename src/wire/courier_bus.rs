@@ -7,9 +7,10 @@
 //! is to stand there in `Receipt::Keep`, and is given what stands there in `Report::Given`.
 
 use crate::wire::bus_codec::{Garbled, Reader, Writer};
+use crate::wire::gateway::{GatewayAnswer, GatewayCall};
 
 /// Raised with every change of a message.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 4;
 
 /// What a frame between the two may have beyond `limits.bus_message_bytes`: one request to an endpoint
 /// is as long as the longest message or `BATCH_BYTES`, and a frame of entries has one that is too long.
@@ -130,6 +131,18 @@ pub enum Report<'a> {
     Licence {
         until_ms: u64,
     },
+    /// A call of the HTTP API. `ticket` comes back in `Receipt::Answer`; 0 wants none. Calls have no
+    /// number: whoever waits is told when the link breaks.
+    Call {
+        ticket: u64,
+        call: GatewayCall<'a>,
+    },
+    /// What came of `Receipt::Live`: the connections of each channel, in its order. Empty: it cannot
+    /// be done now.
+    Reached {
+        ticket: u64,
+        connections: Vec<u32>,
+    },
 }
 
 /// Courier to switchboard.
@@ -144,6 +157,19 @@ pub enum Receipt<'a> {
     Keep {
         entries: Vec<Entry<'a>>,
         whole: bool,
+    },
+    Answer {
+        ticket: u64,
+        answer: GatewayAnswer<'a>,
+    },
+    /// An event for the connections in these channels, answered with `Report::Reached`. They are
+    /// `ChannelKey`s, also of channels that lead to users; name and data are JSON strings, quotes
+    /// included.
+    Live {
+        ticket: u64,
+        channels: Vec<&'a str>,
+        name: &'a str,
+        data: &'a str,
     },
 }
 
@@ -204,6 +230,21 @@ impl<'a> Report<'a> {
             Report::GivenAll => Writer::new(8).finish(),
             Report::Kept => Writer::new(9).finish(),
             Report::Licence { until_ms } => numbered(10, *until_ms),
+            Report::Call { ticket, call } => {
+                let mut to = Writer::new(11);
+                call.write(to.u64(*ticket));
+                to.finish()
+            }
+            Report::Reached {
+                ticket,
+                connections,
+            } => {
+                let mut to = Writer::new(12);
+                to.u64(*ticket).list(connections, |to, count| {
+                    to.u32(*count);
+                });
+                to.finish()
+            }
         }
     }
 
@@ -247,6 +288,14 @@ impl<'a> Report<'a> {
             10 => Report::Licence {
                 until_ms: from.u64()?,
             },
+            11 => Report::Call {
+                ticket: from.u64()?,
+                call: GatewayCall::read(from)?,
+            },
+            12 => Report::Reached {
+                ticket: from.u64()?,
+                connections: from.list(Reader::u32)?,
+            },
             _ => return Err(Garbled),
         };
         from.end()?;
@@ -276,6 +325,24 @@ impl<'a> Receipt<'a> {
                 to.list(entries, |to, entry| entry.write(to));
                 to.finish()
             }
+            Receipt::Answer { ticket, answer } => {
+                let mut to = Writer::new(3);
+                answer.write(to.u64(*ticket));
+                to.finish()
+            }
+            Receipt::Live {
+                ticket,
+                channels,
+                name,
+                data,
+            } => {
+                let mut to = Writer::new(4);
+                to.u64(*ticket).list(channels, |to, channel| {
+                    to.text(channel);
+                });
+                to.text(name).text(data);
+                to.finish()
+            }
         }
     }
 
@@ -293,6 +360,16 @@ impl<'a> Receipt<'a> {
             2 => Receipt::Keep {
                 whole: from.u8()? != 0,
                 entries: from.list(Entry::read)?,
+            },
+            3 => Receipt::Answer {
+                ticket: from.u64()?,
+                answer: GatewayAnswer::read(from)?,
+            },
+            4 => Receipt::Live {
+                ticket: from.u64()?,
+                channels: from.list(Reader::text)?,
+                name: from.text()?,
+                data: from.text()?,
             },
             _ => return Err(Garbled),
         };
@@ -325,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn every_message_survives_the_trip_and_no_part_of_one_is_a_message() {
+    fn every_report_survives_the_trip_and_no_part_of_one_is_a_report() {
         let (channel, user_id) = ("a/presence-x", Some("u"));
         let (sequence, entries) = (7, entries());
         let reports = [
@@ -362,6 +439,21 @@ mod tests {
             Report::GivenAll,
             Report::Kept,
             Report::Licence { until_ms: 5 },
+            Report::Call {
+                ticket: 3,
+                call: GatewayCall {
+                    app_id: "a",
+                    key: "k",
+                    method: "GET",
+                    segments: vec!["devices", "d/1"],
+                    query: vec![("limit", "7")],
+                    body: b"{}",
+                },
+            },
+            Report::Reached {
+                ticket: 4,
+                connections: vec![0, 2],
+            },
         ];
         for report in reports {
             let frame = report.encode();
@@ -370,15 +462,36 @@ mod tests {
                 assert!(Report::decode(&frame[..cut]).is_err(), "cut at {cut}");
             }
         }
-        let whole = true;
-        for receipt in [
+    }
+
+    #[test]
+    fn every_receipt_survives_the_trip_and_no_part_of_one_is_a_receipt() {
+        let (sequence, entries, whole) = (7, entries(), true);
+        let receipts = [
+            Receipt::Keep { entries, whole },
             Receipt::Heard { sequence },
             Receipt::Stored { sequence },
-            Receipt::Keep { entries, whole },
-        ] {
+            Receipt::Answer {
+                ticket: 3,
+                answer: GatewayAnswer {
+                    status: 503,
+                    body: "{}",
+                    retry_seconds: Some(1),
+                },
+            },
+            Receipt::Live {
+                ticket: 4,
+                channels: vec!["a/u", "a/v"],
+                name: "\"n\"",
+                data: "\"d\"",
+            },
+        ];
+        for receipt in receipts {
             let frame = receipt.encode();
             assert_eq!(Receipt::decode(&frame), Ok(receipt));
-            assert!(Receipt::decode(&frame[..frame.len() - 1]).is_err());
+            for cut in 0..frame.len() {
+                assert!(Receipt::decode(&frame[..cut]).is_err(), "cut at {cut}");
+            }
         }
     }
 }

@@ -18,8 +18,14 @@ pub enum ClientMessage<'a> {
     Ping,
     Pong,
     Subscribe(Subscribe),
-    Unsubscribe { channel: String },
+    Unsubscribe {
+        channel: String,
+    },
     SignIn(SignIn),
+    /// Of Lineman's own: the user has seen this notification.
+    Acknowledge {
+        id: String,
+    },
     Event(ClientEvent<'a>),
 }
 
@@ -162,6 +168,11 @@ struct Unsubscribe {
     channel: String,
 }
 
+#[derive(Deserialize)]
+struct Acknowledge {
+    id: String,
+}
+
 /// Reads one message of a client.
 pub fn parse(text: &str) -> Result<ClientMessage<'_>, Malformed> {
     let envelope: Envelope<'_> = parse_object(text).map_err(|_| Malformed::NotJson)?;
@@ -191,6 +202,11 @@ pub fn parse(text: &str) -> Result<ClientMessage<'_>, Malformed> {
             Ok(ClientMessage::SignIn(
                 read_data(envelope.data).ok_or(fault)?,
             ))
+        }
+        "lineman:ack" => {
+            let fault = Malformed::Field("lineman:ack needs data with the id of a notification");
+            let Acknowledge { id } = read_data(envelope.data).ok_or(fault)?;
+            Ok(ClientMessage::Acknowledge { id })
         }
         name if name.starts_with("client-") => {
             let channel = envelope

@@ -70,6 +70,7 @@ impl Post {
             apps: Apps::new(vec![app]),
             limits: Limits::default(),
             in_cluster,
+            devices: None,
             seed: [9; 16],
         }));
         let link = hand.open(Origin::Link);
@@ -93,11 +94,11 @@ impl Post {
 
     /// The bodies of the letters it stores now; the store has done so then.
     fn stored(&mut self) -> Vec<String> {
-        let Some(StoreRequest::Commit(facts)) = self.asked() else {
+        let Some(StoreRequest::Commit(work)) = self.asked() else {
             return Vec::new();
         };
-        self.reply(StoreReply::Committed);
-        bodies(&facts)
+        self.reply(StoreReply::Committed(Vec::new()));
+        bodies(&work.facts)
     }
 
     pub fn here(&mut self, sequence: u64, user_id: Option<&str>) {
@@ -114,7 +115,7 @@ impl Post {
         let read = |frame: &Vec<u8>| match Receipt::decode(frame).expect("a receipt") {
             Receipt::Heard { sequence } => Receipt::Heard { sequence },
             Receipt::Stored { sequence } => Receipt::Stored { sequence },
-            Receipt::Keep { .. } => panic!("there is no cluster"),
+            other => panic!("{other:?} is of the gateway"),
         };
         frames.iter().map(read).collect()
     }
@@ -151,7 +152,7 @@ fn nothing_is_sent_or_receipted_that_was_not_stored() {
     let Some(StoreRequest::Commit(first)) = post.asked() else {
         panic!("nothing to store");
     };
-    assert!(bodies(&first)[0].contains("channel_occupied"));
+    assert!(bodies(&first.facts)[0].contains("channel_occupied"));
     assert!(post.receipts().is_empty());
     let dials = |post: &mut Post| {
         let outputs = post.hand.take_outputs();
@@ -167,7 +168,7 @@ fn nothing_is_sent_or_receipted_that_was_not_stored() {
         Some(StoreRequest::Commit(first)),
         "the same again"
     );
-    post.reply(StoreReply::Committed);
+    post.reply(StoreReply::Committed(Vec::new()));
     assert_eq!(post.receipts(), [Receipt::Stored { sequence: 1 }]);
     assert_eq!(dials(&mut post), 1);
     assert!(post.stored()[0].contains("member_added"));
@@ -185,6 +186,7 @@ fn after_a_crash_the_difference_is_told_and_nothing_twice() {
         told,
         letters: Vec::new(),
         heard: Some((7, 5)),
+        ..Memory::default()
     };
     let mut post = Post::new(memory, 7);
     assert_eq!(post.receipts(), [Receipt::Heard { sequence: 5 }]);
@@ -228,9 +230,9 @@ fn a_letter_of_before_is_sent_as_it_was_until_it_is_answered_well() {
     };
     let mut post = Post::new(memory, 1);
     let settled = |post: &mut Post| match post.asked() {
-        Some(StoreRequest::Commit(facts)) => {
-            post.reply(StoreReply::Committed);
-            facts.contains(&Fact::Settled(3))
+        Some(StoreRequest::Commit(work)) => {
+            post.reply(StoreReply::Committed(Vec::new()));
+            work.facts.contains(&Fact::Settled(3))
         }
         _ => false,
     };

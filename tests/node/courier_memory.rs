@@ -70,6 +70,7 @@ fn said(post: &mut Post) -> Vec<String> {
                 Entry::Queued { id, .. } => format!("queued {id}"),
                 Entry::Settled { id } => format!("settled {id}"),
                 Entry::Heard { sequence, .. } => format!("up to {sequence}"),
+                other => panic!("{other:?} is of the gateway"),
             };
             let end = whole.then(|| "whole".to_string());
             entries.iter().map(word).chain(end).collect()
@@ -80,9 +81,9 @@ fn said(post: &mut Post) -> Vec<String> {
 
 fn commit(post: &mut Post) -> Vec<Fact> {
     match post.asked() {
-        Some(StoreRequest::Commit(facts)) => {
-            post.reply(StoreReply::Committed);
-            facts.to_vec()
+        Some(StoreRequest::Commit(work)) => {
+            post.reply(StoreReply::Committed(Vec::new()));
+            work.facts.to_vec()
         }
         other => panic!("{other:?} is no commit"),
     }
@@ -102,6 +103,7 @@ fn what_is_given_replaces_what_was_stored() {
         told: vec![(ROOM.into(), Subject::Member("old".into()))],
         letters: vec![letter(3, "old")],
         heard: Some((1, 9)),
+        ..Memory::default()
     };
     let mut post = post(own, true, LONG);
     assert_eq!(dials(&mut post), 0, "nothing of its own is sent");
@@ -151,6 +153,7 @@ fn a_cluster_that_has_nothing_is_told_all() {
         told: vec![(ROOM.into(), Subject::Channel)],
         letters: vec![letter(3, "own")],
         heard: Some((1, 9)),
+        ..Memory::default()
     };
     let mut post = post(own, false, LONG);
     commit(&mut post);

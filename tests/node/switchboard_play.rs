@@ -38,6 +38,7 @@ impl Board {
             living,
             limits,
             watched,
+            gateway: false,
             cluster: None,
             history: vec![kept()],
             seed: [6; 16],

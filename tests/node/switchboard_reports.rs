@@ -52,7 +52,7 @@ fn reports(board: &mut Board, courier: ConnId) -> Vec<String> {
         Report::SnapshotBegins => "[".to_string(),
         Report::Present { channel, users } => format!("{channel} {users:?}"),
         Report::SnapshotEnds => "]".to_string(),
-        other => panic!("{other:?} is for a cluster"),
+        other => panic!("{other:?} is for a cluster or of the gateway"),
     };
     frames.iter().map(read).collect()
 }

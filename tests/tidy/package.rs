@@ -13,8 +13,7 @@ const MADE: [&str; 6] = [
 ];
 
 /// Runtimes; none may come in by way of a dependency.
-const RUNTIMES: [&str; 9] = [
-    "tokio",
+const RUNTIMES: [&str; 8] = [
     "async-std",
     "smol",
     "async-executor",
@@ -24,6 +23,9 @@ const RUNTIMES: [&str; 9] = [
     "monoio",
     "actix-rt",
 ];
+
+/// What makes tokio a runtime; without, it is the traits that h2 reads and writes through.
+const TOKIO_RUNTIME: [&str; 6] = ["rt", "net", "time", "process", "signal", "fs"];
 
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -115,11 +117,19 @@ pub fn unreasoned(path: &str, text: &str) -> Vec<String> {
     found
 }
 
-/// The runtimes in the output of `cargo tree --prefix none`.
+/// The runtimes in the output of `cargo tree --prefix none --format "{p} {f}"`.
 pub fn runtimes(tree: &str) -> Vec<String> {
-    let names = tree.lines().filter_map(|line| line.split(' ').next());
-    let found = names.filter(|name| RUNTIMES.contains(name));
-    found.map(|name| format!("{name} is a runtime")).collect()
+    let mut found = Vec::new();
+    for line in tree.lines() {
+        let mut words = line.split(' ');
+        let name = words.next().unwrap_or_default();
+        let mut features = words.flat_map(|word| word.split(','));
+        let runs = name == "tokio" && features.any(|it| TOKIO_RUNTIME.contains(&it));
+        if runs || RUNTIMES.contains(&name) {
+            found.push(format!("{name} is a runtime"));
+        }
+    }
+    found
 }
 
 /// Lines of a package-lock.json that name where a package came from.

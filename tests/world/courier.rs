@@ -108,6 +108,7 @@ impl Outside {
             apps,
             limits,
             in_cluster,
+            devices: None,
             seed,
         }))
     }
@@ -148,14 +149,15 @@ impl Disk {
                 told: self.told.keys().cloned().collect(),
                 letters: self.letters.values().cloned().collect(),
                 heard: self.heard,
+                token_keys: Vec::new(),
             })),
             StoreRequest::Commit(_) if dice.below(100) < trouble => {
                 Some(StoreReply::Failed("the disk is full".into()))
             }
-            StoreRequest::Commit(facts) => {
-                facts.iter().for_each(|fact| self.keep(fact));
+            StoreRequest::Commit(work) => {
+                work.facts.iter().for_each(|fact| self.keep(fact));
                 self.commits += 1;
-                Some(StoreReply::Committed)
+                Some(StoreReply::Committed(Vec::new()))
             }
         }
     }

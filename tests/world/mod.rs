@@ -220,6 +220,7 @@ impl World {
                     .map(Outside::watched)
                     .unwrap_or_default(),
                 cluster: self.redis.is_some().then(redis::options),
+                gateway: false,
                 history: apps::history(),
                 seed,
             };

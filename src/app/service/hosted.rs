@@ -239,6 +239,7 @@ impl Application for Hosted {
             RefusalReason::TooLong => "the answer would be too long",
             RefusalReason::TooOften => "too much is published",
             RefusalReason::Repeated => "the same was asked before",
+            RefusalReason::NoCourier => "the courier is away",
         };
         let error = Error::NotSubscribed(key.channel().to_string(), why);
         self.on(conn, cx, |service, conn| service.error(conn, &error));

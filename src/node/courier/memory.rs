@@ -15,7 +15,8 @@ use crate::base::ids::ConnId;
 use crate::base::now::{Moment, Now};
 use crate::node::courier::{Courier, Heard, Storing};
 use crate::node::{Ending, Output};
-use crate::push::facts::{Fact, Letter};
+use crate::push::facts::{Fact, Letter, Work};
+use crate::push::jobs::{Job, JobTicket};
 use crate::push::lanes::{LaneId, Lanes};
 use crate::push::truth::{Subject, Truth};
 use crate::wire::bus_codec::Garbled;
@@ -53,13 +54,24 @@ struct Given {
     heard: Option<(u64, u64)>,
 }
 
-/// Facts that are stored in one step.
+/// What is stored in one step.
 pub(super) struct Batch {
     pub(super) facts: Arc<Vec<Fact>>,
+    pub(super) jobs: Arc<Vec<(JobTicket, Job)>>,
     /// Whether their letters wait for that; those that were given are in their lanes.
     pub(super) waits: bool,
     /// Frames that say what the cluster is to keep, one after the other.
     pub(super) pieces: VecDeque<Vec<u8>>,
+}
+
+impl Batch {
+    /// As the store is asked for it.
+    pub(super) fn work(&self) -> Work {
+        Work {
+            facts: Arc::clone(&self.facts),
+            jobs: Arc::clone(&self.jobs),
+        }
+    }
 }
 
 impl Office {
@@ -190,6 +202,7 @@ impl Courier {
         log::info!(waiting = self.lanes.waiting(); "tells the webhooks of the cluster");
         self.ask_store(Batch {
             facts: Arc::new(facts),
+            jobs: Arc::default(),
             waits: false,
             pieces: VecDeque::new(),
         });
@@ -299,7 +312,8 @@ impl Courier {
             return self.keep();
         }
         if let Storing::Keeping(batch) = mem::replace(&mut self.storing, Storing::Idle) {
-            self.committed(&batch, now);
+            self.committed(&batch);
+            self.go_on(now);
         }
     }
 }

@@ -7,6 +7,7 @@
 //! fails keeps nobody waiting but its own lane.
 
 mod calls;
+mod gateway;
 mod memory;
 mod reports;
 
@@ -21,10 +22,13 @@ use crate::base::dice::Dice;
 use crate::base::ids::{ConnId, DialId};
 use crate::base::limits::Limits;
 use crate::base::now::{Moment, Now};
+use crate::node::courier::gateway::Gateway;
+pub use crate::node::courier::gateway::devices::DeviceOptions;
 use crate::node::courier::memory::{Batch, Offer, Office};
 use crate::node::lines::Lines;
 use crate::node::{Ending, Node, Origin, Output, Peer};
 use crate::push::facts::{Fact, Memory, StoreReply, StoreRequest};
+use crate::push::jobs::{Job, JobTicket};
 use crate::push::lanes::{LaneId, Lanes};
 use crate::push::truth::Truth;
 use crate::push::webhook::Webhook;
@@ -32,7 +36,7 @@ use crate::session::caller::Caller;
 use crate::session::link::next_frame;
 use crate::wire::bus_codec::Garbled;
 use crate::wire::control::{Order, Report as ToMaster};
-use crate::wire::courier_bus::FRAME_SURPLUS;
+use crate::wire::courier_bus::{FRAME_SURPLUS, Report};
 use crate::wire::target::Target;
 
 /// After the store has failed.
@@ -47,6 +51,8 @@ pub struct CourierOptions {
     pub limits: Limits,
     /// What is to be told stands in the cluster too, and is told while that wants it.
     pub in_cluster: bool,
+    /// Set for a push gateway.
+    pub devices: Option<DeviceOptions>,
     /// From the operating system's entropy.
     pub seed: [u8; 16],
 }
@@ -118,8 +124,13 @@ pub struct Courier {
     last_letter: u64,
     /// To be stored with the next commit: facts, and events by lane, not in letters yet.
     facts: Vec<Fact>,
+    /// To be done with it.
+    jobs: Vec<(JobTicket, Job)>,
+    gateway: Gateway,
     events: BTreeMap<LaneId, Vec<String>>,
     storing: Storing,
+    /// What it has loaded cannot be served as it is configured, so it stays at loading.
+    unfit: Option<String>,
     request: Option<StoreRequest>,
     counters: Counters,
 }
@@ -131,6 +142,7 @@ impl Courier {
             apps,
             limits,
             in_cluster,
+            devices,
             seed,
         } = options;
         Courier {
@@ -154,8 +166,11 @@ impl Courier {
             last_dial: 0,
             last_letter: 0,
             facts: Vec::new(),
+            jobs: Vec::new(),
+            gateway: Gateway::new(devices),
             events: BTreeMap::new(),
             storing: Storing::Loading,
+            unfit: None,
             request: Some(StoreRequest::Load),
             counters: Counters::default(),
         }
@@ -163,16 +178,13 @@ impl Courier {
 
     fn take_frame(&mut self, conn: ConnId, frame: &[u8], now: Now) -> Result<(), Garbled> {
         match self.seats.get(&conn).map(|seat| &seat.talk) {
-            Some(Talk::Master) => {
-                self.obey(conn, Order::decode(frame)?);
-                Ok(())
-            }
+            Some(Talk::Master) => self.obey(conn, Order::decode(frame)?, now),
             Some(Talk::Stranger | Talk::Switchboard) => self.hear(conn, frame, now),
             Some(Talk::Endpoint(..)) | None => Ok(()),
         }
     }
 
-    fn obey(&mut self, master: ConnId, order: Order) {
+    fn obey(&mut self, master: ConnId, order: Order, now: Now) -> Result<(), Garbled> {
         match order {
             Order::Ask => {
                 self.counters.webhooks_waiting = self.lanes.waiting() as u64;
@@ -185,12 +197,17 @@ impl Courier {
                 self.tell_master(master, &ToMaster::Connections { matched: 0, rows });
             }
             Order::Close { .. } => self.tell_master(master, &ToMaster::Closed(false)),
+            Order::Call(frame) => match Report::decode(&frame)? {
+                Report::Call { ticket, call } => self.take_operator_call(ticket, &call, now),
+                _ => return Err(Garbled),
+            },
             // It has no clients.
             Order::Drain { .. } | Order::ReadCertificates | Order::Gathered(_) => {}
         }
+        Ok(())
     }
 
-    fn tell_master(&mut self, master: ConnId, report: &ToMaster) {
+    pub(super) fn tell_master(&mut self, master: ConnId, report: &ToMaster) {
         let frame = report.encode();
         let pushed = self.lines.push(master, |out| out.push(&frame));
         debug_assert!(pushed.is_ok(), "reports are few");
@@ -198,6 +215,11 @@ impl Courier {
 
     /// What was kept is there: from now on it serves.
     fn loaded(&mut self, memory: Memory, now: Now) {
+        if let Err(why) = self.take_up_devices(&memory.token_keys, now) {
+            // The master is told that there is no use in trying again, and ends this process.
+            self.unfit = Some(why);
+            return self.tell_unfit();
+        }
         self.storing = Storing::Idle;
         self.truth = Truth::new(memory.told);
         self.take_heard(memory.heard);
@@ -205,10 +227,17 @@ impl Courier {
             self.place(Arc::new(letter));
         }
         log::info!(waiting = self.lanes.waiting(); "what was stored is there");
+        self.begin_notifying(now);
         if let Some(master) = self.master {
             self.tell_master(master, &ToMaster::Ready);
         }
         self.go_on(now);
+    }
+
+    fn tell_unfit(&mut self) {
+        if let (Some(master), Some(why)) = (self.master, self.unfit.clone()) {
+            self.tell_master(master, &ToMaster::Unfit(why));
+        }
     }
 
     /// Begins whatever can begin: a commit, receipts, requests.
@@ -218,6 +247,9 @@ impl Courier {
             && let Some((key, subject)) = self.truth.next_due(now.moment)
         {
             self.tell_gone(&key, subject);
+        }
+        if !matches!(self.storing, Storing::Loading) {
+            self.notify_elapsed(now);
         }
         self.commit(now);
         while self.may_send(now)
@@ -322,6 +354,7 @@ impl Node for Courier {
                 if !matches!(self.storing, Storing::Loading) {
                     self.tell_master(conn, &ToMaster::Ready);
                 }
+                self.tell_unfit();
             }
             _ => {}
         }
@@ -377,12 +410,14 @@ impl Node for Courier {
     fn stored(&mut self, reply: StoreReply, now: Now) {
         match (reply, std::mem::replace(&mut self.storing, Storing::Idle)) {
             (StoreReply::Loaded(memory), _) => self.loaded(memory, now),
-            (StoreReply::Committed, Storing::Busy(batch)) if batch.pieces.is_empty() => {
-                self.committed(&batch, now);
-            }
-            (StoreReply::Committed, Storing::Busy(batch)) => {
-                self.storing = Storing::Keeping(batch);
-                self.keep();
+            (StoreReply::Committed(outcomes), Storing::Busy(batch)) => {
+                if batch.pieces.is_empty() {
+                    self.committed(&batch);
+                } else {
+                    self.storing = Storing::Keeping(batch);
+                    self.keep();
+                }
+                self.take_outcomes(outcomes, now);
                 self.go_on(now);
             }
             (StoreReply::Failed(why), Storing::Busy(batch)) => {
@@ -393,12 +428,13 @@ impl Node for Courier {
                 log::error!("the store cannot be opened: {why}");
                 self.outputs.push_back(Output::Quit);
             }
-            (StoreReply::Committed, storing) => self.storing = storing,
+            (StoreReply::Committed(_), storing) => self.storing = storing,
         }
     }
 
     fn elapsed(&mut self, now: Now) {
         self.cut_late_answers(now);
+        self.devices_elapsed(now);
         self.go_on(now);
     }
 
@@ -429,7 +465,9 @@ impl Node for Courier {
         let due = due.filter(|_| loaded && self.is_in_office());
         let lanes = self.lanes.deadline();
         let lanes = lanes.filter(|at| self.may_begin_at(*at));
-        let own = [again, due, lanes].into_iter().flatten();
+        let (devices, notify) = (self.devices_deadline(), self.notify_deadline());
+        let own = [again, due, lanes, devices, notify];
+        let own = own.into_iter().flatten();
         own.chain(answers).min()
     }
 

@@ -13,7 +13,7 @@ use crate::node::courier::{Courier, Heard, Storing, Talk};
 use crate::push::facts::{Fact, Letter, StoreRequest};
 use crate::push::lanes::{LANES, LaneId};
 use crate::push::truth::Subject;
-use crate::push::webhook::{self, Event, Kind};
+use crate::push::webhook::{self, Event, Kind, Recipient};
 use crate::wire::bus_codec::Garbled;
 use crate::wire::courier_bus::{Receipt, Report, VERSION};
 
@@ -77,6 +77,11 @@ impl Courier {
             Report::SnapshotEnds => self.truth.end_snapshot(now.moment),
             Report::Kept => self.kept(now),
             Report::Licence { until_ms } => self.take_licence(until_ms, now),
+            Report::Call { ticket, call } => self.take_call(ticket, &call, now),
+            Report::Reached {
+                ticket,
+                connections,
+            } => self.reached(ticket, &connections, now),
             Report::Hello { .. } | Report::Given { .. } | Report::GivenAll => {}
         }
         Ok(())
@@ -111,7 +116,7 @@ impl Courier {
         });
     }
 
-    fn send(&mut self, receipt: &Receipt<'_>) {
+    pub(super) fn send(&mut self, receipt: &Receipt<'_>) {
         let Some(conn) = self.switchboard else {
             return;
         };
@@ -151,6 +156,13 @@ impl Courier {
     fn tell_event(&mut self, key: &str, event: Event<'_>) {
         let channel = key.split_once('/').map_or(key, |(_, channel)| channel);
         self.tell(key, event.kind(), &event.json(channel));
+    }
+
+    /// Notes an event of the push gateway; it is stored with the facts and jobs of the next commit.
+    pub fn tell_of_device(&mut self, app_id: &str, device: &Recipient<'_>, event: Event<'_>) {
+        let channel = device.channel();
+        let key = format!("{app_id}/{channel}");
+        self.tell(&key, event.kind(), &event.json(&channel));
     }
 
     /// Notes the event for every endpoint that wants it.
@@ -198,18 +210,21 @@ impl Courier {
                 }
                 self.heard.committing = self.heard.taken;
                 let pieces = self.pieces(&facts);
-                self.ask_store(Batch {
+                let batch = Batch {
                     facts: Arc::new(facts),
+                    jobs: Arc::new(mem::take(&mut self.jobs)),
                     waits: true,
                     pieces,
-                });
+                };
+                self.ask_store(batch);
             }
             other => self.storing = other,
         }
     }
 
     fn has_nothing_new(&self) -> bool {
-        self.facts.is_empty() && self.events.is_empty() && !self.is_to_begin_anew()
+        let nothing = self.facts.is_empty() && self.events.is_empty() && self.jobs.is_empty();
+        nothing && !self.is_to_begin_anew()
     }
 
     fn letters(
@@ -234,16 +249,15 @@ impl Courier {
     }
 
     pub(super) fn ask_store(&mut self, batch: Batch) {
-        self.request = Some(StoreRequest::Commit(Arc::clone(&batch.facts)));
+        self.request = Some(StoreRequest::Commit(batch.work()));
         self.storing = Storing::Busy(batch);
         self.outputs.push_back(Output::AskStore);
     }
 
     /// The facts are kept wherever they should be: letters may go, the switchboard may forget.
-    pub(super) fn committed(&mut self, batch: &Batch, now: Now) {
+    pub(super) fn committed(&mut self, batch: &Batch) {
         self.release(batch);
         self.receipt();
-        self.go_on(now);
     }
 
     /// Letters may go, and what is settled needs no thought any more.

@@ -80,9 +80,14 @@ enum Link {
 }
 
 impl Reporter {
-    /// `alone`: there is no cluster.
-    pub(super) fn new(watched: Watched, alone: bool, dice: &mut Dice, now: Now) -> Reporter {
-        let link = match watched.is_empty() {
+    /// `gateway`: whoever is watched, there is a courier for calls. `alone`: there is no cluster.
+    pub(super) fn new(
+        watched: Watched,
+        (gateway, alone): (bool, bool),
+        dice: &mut Dice,
+        now: Now,
+    ) -> Reporter {
+        let link = match watched.is_empty() && !gateway {
             true => Link::Off,
             false => Link::Resting(now.moment),
         };
@@ -409,20 +414,40 @@ impl Switchboard {
         reporter.kept_bytes = 0;
     }
 
+    /// The courier's connection, once it has heard us.
+    pub(super) fn courier_link(&self) -> Option<ConnId> {
+        match self.reporter.link {
+            Link::Open(conn) => Some(conn),
+            _ => None,
+        }
+    }
+
     pub(super) fn hear_courier(
         &mut self,
         conn: ConnId,
         frame: &[u8],
         now: Now,
     ) -> Result<(), Garbled> {
-        let (stored, opens) = match Receipt::decode(frame)? {
-            Receipt::Keep { entries, whole } => {
-                self.keep_memory(conn, &entries, whole, now);
-                return Ok(());
+        match Receipt::decode(frame)? {
+            Receipt::Keep { entries, whole } => self.keep_memory(conn, &entries, whole, now),
+            Receipt::Heard { sequence } => self.forget_stored(conn, sequence, true),
+            Receipt::Stored { sequence } => self.forget_stored(conn, sequence, false),
+            Receipt::Answer { ticket, answer } => self.pass_answer(ticket, answer, now),
+            Receipt::Live {
+                ticket,
+                channels,
+                name,
+                data,
+            } => {
+                let content = Content::Event { name, data };
+                self.bring_live(conn, ticket, channels, content, now);
             }
-            Receipt::Heard { sequence } => (sequence, true),
-            Receipt::Stored { sequence } => (sequence, false),
-        };
+        }
+        Ok(())
+    }
+
+    /// What the courier has stored is not kept any more; when it has just greeted, the rest is sent.
+    fn forget_stored(&mut self, conn: ConnId, stored: u64, opens: bool) {
         let reporter = &mut self.reporter;
         while let Some((sequence, frame)) = reporter.kept.front()
             && *sequence <= stored
@@ -436,8 +461,8 @@ impl Switchboard {
             }
             reporter.link = Link::Open(conn);
             reporter.behind = true;
+            self.pass_kept_calls(conn);
         }
-        Ok(())
     }
 
     /// The courier's link is gone, or could not be made.
@@ -445,6 +470,7 @@ impl Switchboard {
         let reporter = &mut self.reporter;
         let wait = reporter.backoff.next(&mut reporter.dice);
         reporter.link = Link::Resting(now.moment + wait);
+        self.refuse_calls(now);
     }
 
     /// Sends a snapshot if one is due and the whole truth is known.

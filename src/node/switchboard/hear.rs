@@ -200,6 +200,9 @@ impl Switchboard {
     }
 
     fn answer(&mut self, conn: ConnId, ticket: u64, question: &Question<'_>, now: Now) {
+        if let Question::Gateway(call) = question {
+            return self.pass_call(conn, ticket, call, now);
+        }
         if !self.ask_afar(conn, ticket, question, now) {
             self.answer_here(conn, ticket, question, now);
         }
@@ -241,6 +244,7 @@ impl Switchboard {
                 after,
                 count,
             } => self.past(channel, *after, *count as usize, now),
+            Question::Gateway(_) => Answer::Refused(RefusalReason::NoCourier),
         };
         let frame = self.answer_frame(ticket, answer);
         self.send_frame(conn, &frame, now);

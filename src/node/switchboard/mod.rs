@@ -11,6 +11,7 @@
 mod cluster;
 mod courier;
 mod errands;
+mod gateway;
 mod hear;
 mod publishing;
 mod remembering;
@@ -34,6 +35,7 @@ use crate::node::switchboard::cluster::Cluster;
 pub use crate::node::switchboard::cluster::ClusterOptions;
 use crate::node::switchboard::courier::Reporter;
 pub use crate::node::switchboard::courier::Watched;
+use crate::node::switchboard::gateway::Calls;
 use crate::node::switchboard::publishing::Unanswered;
 use crate::node::{Ending, Node, Origin, Output, Peer};
 use crate::realtime::cache::Cache;
@@ -59,8 +61,10 @@ pub struct SwitchboardOptions {
     /// while slots are handed over.
     pub living: Vec<LinkId>,
     pub limits: Limits,
-    /// Whose events are reported to the courier; without any there is none.
+    /// Whose events are reported to the courier.
     pub watched: Watched,
+    /// Whether there is a courier for calls, whoever is watched.
+    pub gateway: bool,
     /// `None`: this server is all there is.
     pub cluster: Option<ClusterOptions>,
     /// Which channels keep history.
@@ -116,6 +120,7 @@ pub struct Switchboard {
     /// While settling: those whose workers live and may hold what we have not heard of yet.
     awaited: BTreeSet<LinkId>,
     reporter: Reporter,
+    calls: Calls,
     cluster: Option<Box<Cluster>>,
     /// Frames held while settling, in the order they came.
     held: VecDeque<(ConnId, Vec<u8>)>,
@@ -129,6 +134,7 @@ impl Switchboard {
             living,
             limits,
             watched,
+            gateway,
             cluster,
             history,
             seed,
@@ -153,7 +159,8 @@ impl Switchboard {
             last_publish: 0,
             settling: Some(now.moment + Duration::from_millis(limits.settle_ms)),
             awaited: living.into_iter().collect(),
-            reporter: Reporter::new(watched, cluster.is_none(), &mut dice, now),
+            reporter: Reporter::new(watched, (gateway, cluster.is_none()), &mut dice, now),
+            calls: Calls::new(&mut dice),
             cluster: cluster.map(|it| Box::new(Cluster::new(it, apps, &mut dice, now))),
             held: VecDeque::new(),
             counters: Counters::default(),
@@ -283,8 +290,8 @@ impl Switchboard {
             Order::Close { .. } => self.report(master, &Report::Closed(false)),
             // It has no clients to let go; it ends when it is told to stop.
             Order::Drain { .. } => {}
-            // Clients do not connect here, so none asks for either.
-            Order::ReadCertificates | Order::Gathered(_) => {}
+            // Clients do not connect here, so none asks for either, and calls are the courier's.
+            Order::ReadCertificates | Order::Gathered(_) | Order::Call(_) => {}
         }
     }
 

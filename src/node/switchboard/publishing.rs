@@ -66,7 +66,7 @@ impl Switchboard {
     }
 
     /// Keeps the event for those who subscribe to its cache channels later.
-    fn keep(&mut self, item: &Item<'_>, now: Now) {
+    pub(super) fn keep(&mut self, item: &Item<'_>, now: Now) {
         let Content::Event { name, data } = item.content else {
             return;
         };

@@ -16,8 +16,9 @@ use crate::node::worker::auditing::{Auditing, Entry};
 use crate::node::worker::deflating::{Deflated, Deflating};
 use crate::node::worker::dials::Dials;
 use crate::node::worker::uplink::Uplink;
-use crate::wire::bus::{Item, Terms, Up};
+use crate::wire::bus::{Item, Question, Terms, Up};
 use crate::wire::framing::{Framing, Unsendable};
+use crate::wire::gateway::GatewayCall;
 use crate::wire::http::Response;
 use crate::wire::protocol::Protocol;
 use crate::wire::target::Target;
@@ -213,6 +214,14 @@ impl Outlet for Outgoing {
             &mut self.lines,
             now,
         )
+    }
+
+    fn call(&mut self, call: GatewayCall<'_>) -> Result<(), Unavailable> {
+        let message = Up::Ask {
+            ticket: 0,
+            question: Question::Gateway(call),
+        };
+        self.uplink.offer(&message, &mut self.lines)
     }
 
     fn denied(&mut self, conn: ConnId, denial: &Denial<'_>, now: Now) {

@@ -9,8 +9,8 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::base::now::Now;
-use crate::push::entra::{AccessToken, Call, WAIT_MAX};
-use crate::push::token_key::{KeyId, TokenKey};
+use crate::push::devices::entra::{AccessToken, Call, WAIT_MAX};
+use crate::push::devices::token_key::{KeyId, TokenKey};
 use crate::wire::target::{Target, TargetScheme};
 
 /// All newer ones answer the same.

@@ -11,8 +11,8 @@ use serde_json::value::RawValue;
 
 use crate::base::names::is_name;
 use crate::base::now::Now;
-use crate::push::geo::Point;
-use crate::push::token::{ClearToken, Platform, Service};
+use crate::push::devices::geo::Point;
+use crate::push::devices::token::{ClearToken, Platform, Service};
 
 /// A token is said to expire within this time, or it is milliseconds where seconds belong.
 const EXPIRY_MAX_SECONDS: u64 = 10 * 366 * 24 * 3600;

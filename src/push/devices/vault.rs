@@ -16,8 +16,8 @@ use data_encoding::{BASE64, HEXLOWER};
 use zeroize::Zeroizing;
 
 use crate::base::dice::Dice;
-use crate::push::token::{ClearToken, Platform, Service};
-use crate::push::token_key::{Fingerprint, KeyId, TokenKey};
+use crate::push::devices::token::{ClearToken, Platform, Service};
+use crate::push::devices::token_key::{Fingerprint, KeyId, TokenKey};
 
 /// With random IVs a key is to seal no more tokens than this (NIST SP 800-38D section 8.3).
 /// Whoever keeps the rows counts, and rotates well before.

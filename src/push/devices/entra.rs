@@ -11,7 +11,7 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use crate::base::now::Now;
-use crate::push::key_vault::read_retry_after;
+use crate::push::devices::key_vault::read_retry_after;
 use crate::wire::target::{Target, TargetScheme};
 
 /// Where a virtual machine asks for its identity.

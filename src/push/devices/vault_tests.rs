@@ -2,7 +2,7 @@
 //! same bytes is shown by `tests/vault.rs`.
 
 use super::*;
-use crate::push::token_key::KEY_BYTES;
+use crate::push::devices::token_key::KEY_BYTES;
 
 const ROW: Row<'static> = Row {
     app_id: "app",

@@ -1,0 +1,129 @@
+//! The push gateway's part of the courier: calls of the HTTP API that came by way of the switchboard,
+//! and what follows from them. Owns which call waits for which job of the store. Invariant: a call
+//! is answered once, and never before what it changed is stored.
+
+pub(super) mod devices;
+mod notify;
+mod sending;
+
+use std::collections::BTreeMap;
+
+use crate::base::now::Now;
+use crate::node::courier::Courier;
+use crate::push::jobs::{Job, JobTicket, Outcome};
+use crate::wire::control::Report as ToMaster;
+use crate::wire::courier_bus::Receipt;
+use crate::wire::gateway::{GatewayAnswer, GatewayCall};
+
+/// See the file's head.
+#[derive(Default)]
+pub(super) struct Gateway {
+    last_job: u64,
+    /// What is to be done with the outcome of each job that is under way.
+    waiting: BTreeMap<JobTicket, Waiting>,
+    notify: notify::Notify,
+    devices: devices::Devices,
+}
+
+/// In the ticket of a call that came by way of the master.
+const OPERATOR: u64 = 1 << 63;
+
+impl Gateway {
+    pub fn new(devices: Option<devices::DeviceOptions>) -> Gateway {
+        Gateway {
+            devices: devices::Devices::new(devices),
+            ..Gateway::default()
+        }
+    }
+}
+
+/// Who waits for a job of the store.
+enum Waiting {
+    Devices(devices::Waiting),
+    Notify(notify::Waiting),
+    Sending(sending::Waiting),
+}
+
+impl Courier {
+    /// A call came; it is answered now or when its jobs are done.
+    pub(super) fn take_call(&mut self, ticket: u64, call: &GatewayCall<'_>, now: Now) {
+        match call.segments.first() {
+            Some(&"devices") => self.take_device_call(ticket, call, now),
+            _ => self.take_notify_call(ticket, call, now),
+        }
+    }
+
+    /// A call of an operator at the machine, who may do all that keys of apps may do.
+    pub(super) fn take_operator_call(&mut self, ticket: u64, call: &GatewayCall<'_>, now: Now) {
+        let ticket = ticket | OPERATOR;
+        match call.segments.first() {
+            Some(&"keys") => self.take_key_call(ticket, call),
+            _ if self.apps.by_id(call.app_id).is_none() => {
+                self.refuse_call(ticket, 404, "There is no such app");
+            }
+            _ => self.take_call(ticket, call, now),
+        }
+    }
+
+    /// What came of the jobs of one commit.
+    pub(super) fn take_outcomes(&mut self, outcomes: Vec<(JobTicket, Outcome)>, now: Now) {
+        for (ticket, outcome) in outcomes {
+            let waiting = self.gateway.waiting.remove(&ticket);
+            match (waiting, outcome) {
+                (Some(Waiting::Devices(waiting)), Outcome::Devices(outcome)) => {
+                    self.take_device_outcome(waiting, outcome, now);
+                }
+                (Some(Waiting::Notify(waiting)), Outcome::Notify(outcome)) => {
+                    self.take_notify_outcome(waiting, outcome, now);
+                }
+                (Some(Waiting::Sending(waiting)), Outcome::Delivery(outcome)) => {
+                    self.take_delivery_outcome(waiting, outcome, now);
+                }
+                _ => debug_assert!(false, "an outcome is of the kind of its job"),
+            }
+        }
+    }
+
+    /// Has something done in the next commit.
+    fn ask_job(&mut self, job: Job, waiting: Waiting) {
+        self.gateway.last_job += 1;
+        let ticket = JobTicket(self.gateway.last_job);
+        self.gateway.waiting.insert(ticket, waiting);
+        self.jobs.push((ticket, job));
+    }
+
+    /// Answers a call; nobody waits for ticket 0. `body` is JSON.
+    fn answer_call(&mut self, ticket: u64, status: u16, body: &str) {
+        let answer = GatewayAnswer {
+            status,
+            body,
+            retry_seconds: None,
+        };
+        self.give_answer(ticket, answer);
+    }
+
+    fn give_answer(&mut self, ticket: u64, answer: GatewayAnswer<'_>) {
+        if ticket == 0 {
+            return;
+        }
+        if ticket & OPERATOR > 0 {
+            let report = ToMaster::Answered {
+                ticket: ticket & !OPERATOR,
+                status: answer.status,
+                body: answer.body.to_string(),
+            };
+            if let Some(master) = self.master {
+                self.tell_master(master, &report);
+            }
+            return;
+        }
+        self.send(&Receipt::Answer { ticket, answer });
+    }
+
+    /// Answers with an error, in the form that all errors of the HTTP API have.
+    fn refuse_call(&mut self, ticket: u64, status: u16, why: &str) {
+        let why = serde_json::Value::from(why);
+        let body = format!("{{\"error\":{why},\"code\":{status}}}");
+        self.answer_call(ticket, status, &body);
+    }
+}

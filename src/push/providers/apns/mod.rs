@@ -1,0 +1,296 @@
+//! Apple Push Notification service: one device, or one broadcast channel, for each request (Apple,
+//! "Sending notification requests to APNs" and "Establishing a token-based connection to APNs").
+//! Owns push types, topics, priorities and the pass. The payload is `payload`'s, the answers are
+//! `verdict`'s, the channels themselves `channels`'.
+//!
+//! For the courier: a connection belongs to one team or certificate; it begins with one stream until
+//! the first answer to a valid pass, then follows the server's settings. All processes share one
+//! pass, across restarts too: a second one on the same connection within twenty minutes wedges it.
+
+pub mod channels;
+pub mod payload;
+pub mod verdict;
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::base::dice::Dice;
+use crate::base::now::Now;
+use crate::push::providers::address::Address;
+use crate::push::providers::note::{ActivityEvent, Note, Priority};
+use crate::push::providers::provider::{Answer, Method, Pass, Patience, Provider, Request, Unfit};
+use crate::push::providers::verdict::Ruling;
+
+use crate::wire::jwt::JwtKey;
+
+pub const PRODUCTION: &str = "https://api.push.apple.com";
+pub const DEVELOPMENT: &str = "https://api.sandbox.push.apple.com";
+
+/// A pass is issued so far back, for clocks that are behind ours.
+const SKEW_SECONDS: i64 = 5;
+/// Apple: not more often than each 20 minutes, at least each 60.
+const RENEW_SECONDS: i64 = 47 * 60;
+const PASS_SECONDS: i64 = 3600;
+
+/// One app in one environment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Apns {
+    /// `PRODUCTION`, `DEVELOPMENT`, or a relay; without a path.
+    pub origin: String,
+    /// The bundle id.
+    pub bundle: String,
+    pub auth: ApnsAuth,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ApnsAuth {
+    /// A pass of `ApnsKey`.
+    Token,
+    /// Of the TLS handshake; no pass.
+    Certificate,
+}
+
+/// `apns-push-type`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PushType {
+    Alert,
+    Background,
+    Voip,
+    Complication,
+    FileProvider,
+    Mdm,
+    Location,
+    LiveActivity,
+    PushToTalk,
+    Widgets,
+    Controls,
+}
+
+impl PushType {
+    /// With its word, and what it adds to the bundle id for a topic.
+    pub const ALL: [(PushType, &'static str, &'static str); 11] = [
+        (PushType::Alert, "alert", ""),
+        (PushType::Background, "background", ""),
+        (PushType::Voip, "voip", ".voip"),
+        (PushType::Complication, "complication", ".complication"),
+        (
+            PushType::FileProvider,
+            "fileprovider",
+            ".pushkit.fileprovider",
+        ),
+        (PushType::Mdm, "mdm", ""),
+        (PushType::Location, "location", ".location-query"),
+        (
+            PushType::LiveActivity,
+            "liveactivity",
+            ".push-type.liveactivity",
+        ),
+        (PushType::PushToTalk, "pushtotalk", ".voip-ptt"),
+        (PushType::Widgets, "widgets", ".push-type.widgets"),
+        (PushType::Controls, "controls", ".push-type.controls"),
+    ];
+
+    pub fn word(self) -> &'static str {
+        PushType::ALL[self as usize].1
+    }
+
+    fn suffix(self) -> &'static str {
+        PushType::ALL[self as usize].2
+    }
+
+    /// What the note asks for, else what its content is.
+    pub fn of(note: &Note) -> Result<PushType, Unfit> {
+        if let Some(word) = &note.apns.push_type {
+            let found = PushType::ALL.iter().find(|(_, own, _)| own == word);
+            let found = found.map(|(push_type, _, _)| *push_type);
+            return found.ok_or_else(|| wrong("apns.push_type is none of Apple's"));
+        }
+        let shows = payload::has_alert(note) || note.sound.is_some() || note.badge.is_some();
+        let changes = !note.apns.payload.is_empty();
+        Ok(match (&note.apns.live_activity, shows || changes) {
+            (Some(_), _) => PushType::LiveActivity,
+            (None, true) if !note.silent => PushType::Alert,
+            (None, _) => PushType::Background,
+        })
+    }
+
+    fn priority(self, note: &Note) -> Result<u8, Unfit> {
+        let usual = match note.priority {
+            Priority::High => 10,
+            Priority::Normal => 5,
+            Priority::Low => 1,
+        };
+        let (allowed, usual): (&[u8], u8) = match self {
+            PushType::Background => (&[5], 5),
+            PushType::LiveActivity => (&[5, 10], usual.max(5)),
+            PushType::PushToTalk => (&[10], 10),
+            _ => (&[10, 5, 1], usual),
+        };
+        let asked = note.apns.priority.unwrap_or(usual);
+        match allowed.contains(&asked) {
+            true => Ok(asked),
+            false => Err(Unfit::Note(format!(
+                "apns.priority {asked} does not go with push type {}",
+                self.word()
+            ))),
+        }
+    }
+
+    /// In bytes. Apple says 4096 and, for calls, 5120; channels take 5120 too.
+    fn payload_limit(self, is_broadcast: bool) -> usize {
+        match self == PushType::Voip || is_broadcast {
+            true => 5120,
+            false => 4096,
+        }
+    }
+}
+
+fn wrong(why: &str) -> Unfit {
+    Unfit::Note(why.to_string())
+}
+
+impl Provider for Apns {
+    fn request(
+        &self,
+        note: &Note,
+        to: &Address,
+        pass: Option<&Pass>,
+        now: Now,
+        _: &mut Dice,
+    ) -> Result<Request, Unfit> {
+        note.seconds_left(now.unix_seconds())?;
+        if note.dry_run {
+            return Err(Unfit::NoDryRun);
+        }
+        let push_type = PushType::of(note)?;
+        let mut request = match to {
+            Address::Apns(token) => self.to_device(token, push_type, note)?,
+            Address::ApnsChannel(id) => self.to_channel(id, push_type, note)?,
+            _ => return Err(Unfit::Address),
+        };
+        prove(self.auth, &mut request, pass)?;
+        request.field("apns-push-type", push_type.word());
+        request.field("apns-priority", push_type.priority(note)?.to_string());
+        let is_broadcast = matches!(to, Address::ApnsChannel(_));
+        let expires = match push_type {
+            PushType::PushToTalk => Some(0),
+            // A channel that stores nothing takes nothing else than 0.
+            _ if is_broadcast => Some(note.expires.unwrap_or(0)),
+            _ => note.expires,
+        };
+        if let Some(expires) = expires {
+            request.field("apns-expiration", expires.to_string());
+        }
+        let limit = push_type.payload_limit(is_broadcast);
+        let payload = payload::payload(note, push_type, now, limit)?;
+        Ok(request.with_body("application/json", payload))
+    }
+
+    fn ruling(&self, answer: &Answer<'_>, now: Now) -> Ruling {
+        verdict::ruling(answer, now)
+    }
+
+    fn patience(&self) -> Patience {
+        Patience {
+            answer: Duration::from_secs(20),
+            first_retry: Duration::from_secs(15),
+            give_up: Duration::from_secs(24 * 3600),
+        }
+    }
+}
+
+impl Apns {
+    fn to_device(&self, token: &str, push_type: PushType, note: &Note) -> Result<Request, Unfit> {
+        let path = format!("/3/device/{token}");
+        let mut request = Request::new(Method::Post, &self.origin, path);
+        request.field("apns-topic", self.topic(push_type, note)?);
+        request.field("apns-id", &note.id);
+        if let Some(collapse) = &note.collapse {
+            request.field("apns-collapse-id", collapse);
+        }
+        Ok(request)
+    }
+
+    fn to_channel(&self, id: &str, push_type: PushType, note: &Note) -> Result<Request, Unfit> {
+        let event = note.apns.live_activity.as_ref().map(|it| it.event);
+        if push_type != PushType::LiveActivity || event == Some(ActivityEvent::Start) {
+            return Err(wrong(
+                "a channel carries updates and ends of Live Activities",
+            ));
+        }
+        let path = format!("/4/broadcasts/apps/{}", self.bundle);
+        let mut request = Request::new(Method::Post, &self.origin, path);
+        request.field("apns-channel-id", id);
+        request.field("apns-request-id", &note.id);
+        Ok(request)
+    }
+
+    fn topic(&self, push_type: PushType, note: &Note) -> Result<String, Unfit> {
+        if push_type == PushType::Location && self.auth == ApnsAuth::Certificate {
+            return Err(wrong("a location push needs token authentication"));
+        }
+        let plain = |topic: &str| !topic.is_empty() && topic.bytes().all(|b| b.is_ascii_graphic());
+        match &note.apns.topic {
+            Some(topic) if plain(topic) => Ok(topic.clone()),
+            Some(_) => Err(wrong("apns.topic is not made of visible ASCII characters")),
+            None if push_type == PushType::Mdm => Err(wrong(
+                "an mdm push needs apns.topic, the UID of its certificate",
+            )),
+            None => Ok(format!("{}{}", self.bundle, push_type.suffix())),
+        }
+    }
+}
+
+/// Adds the pass, where there has to be one.
+pub(super) fn prove(
+    auth: ApnsAuth,
+    request: &mut Request,
+    pass: Option<&Pass>,
+) -> Result<(), Unfit> {
+    match (auth, pass) {
+        (ApnsAuth::Token, Some(pass)) => {
+            request.secret_field("authorization", &pass.authorization);
+            Ok(())
+        }
+        (ApnsAuth::Certificate, None) => Ok(()),
+        _ => Err(Unfit::Pass),
+    }
+}
+
+/// A team's signing key.
+#[derive(Debug)]
+pub struct ApnsKey {
+    key: JwtKey,
+    key_id: String,
+    team_id: String,
+}
+
+impl ApnsKey {
+    /// `pem`: the `.p8` file. Both ids as Apple shows them, ten characters.
+    pub fn new(pem: &[u8], key_id: &str, team_id: &str) -> Result<ApnsKey, &'static str> {
+        let is_id = |id: &str| id.len() == 10 && id.bytes().all(|b| b.is_ascii_alphanumeric());
+        if !is_id(key_id) || !is_id(team_id) {
+            return Err("a key id and a team id have ten letters and digits");
+        }
+        Ok(ApnsKey {
+            key: JwtKey::es256_pem(pem)?,
+            key_id: key_id.to_string(),
+            team_id: team_id.to_string(),
+        })
+    }
+
+    pub fn pass(&self, now: Now) -> Result<Pass, &'static str> {
+        let issued = now.unix_seconds() - SKEW_SECONDS;
+        let header = json!({"alg": "ES256", "kid": self.key_id});
+        let claims = json!({"iss": self.team_id, "iat": issued});
+        Ok(Pass {
+            authorization: format!("bearer {}", self.key.sign(&header, &claims)?),
+            renew_at: issued + RENEW_SECONDS,
+            ends_at: issued + PASS_SECONDS,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,364 @@
+//! From a notification to its deliveries: the devices of a user, of a topic, of an area, page by page.
+//! Invariants: a device has one delivery of a notification, whatever named it; a page reads a bounded
+//! number of rows.
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use serde::{Deserialize, Serialize};
+
+use super::{EXPAND, Head, head, set_state, settle_if_over};
+use crate::push::devices::geo::{Area, Point};
+use crate::push::notify::jobs::{Due, PAGE, Standing, Whom};
+use crate::push::notify::spec::{Deliver, Spec, Step};
+
+const COLUMNS: &str = "d.id, d.user_id, d.platform, d.time_zone, \
+                       d.last_known_latitude, d.last_known_longitude";
+
+/// How far the devices of a notification are found.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+struct Cursor {
+    /// Of `Recipients::steps`.
+    step: usize,
+    /// Of the area's boxes.
+    part: usize,
+    /// How many of a list.
+    named: usize,
+    /// Behind this latitude and longitude, where these are the order,
+    place: Option<(f64, f64)>,
+    /// and this row.
+    id: String,
+}
+
+/// What of a device decides whether and when it gets something.
+struct Found {
+    id: String,
+    user_id: Option<String>,
+    platform: String,
+    time_zone: Option<String>,
+    place: Option<(f64, f64)>,
+}
+
+fn read(row: &Row<'_>) -> rusqlite::Result<Found> {
+    let place: (Option<f64>, Option<f64>) = (row.get(4)?, row.get(5)?);
+    Ok(Found {
+        id: row.get(0)?,
+        user_id: row.get(1)?,
+        platform: row.get(2)?,
+        time_zone: row.get(3)?,
+        place: place.0.zip(place.1),
+    })
+}
+
+/// Which devices platform and area leave.
+struct Filter<'a> {
+    platform: Option<&'a str>,
+    area: Option<Area>,
+}
+
+impl Filter<'_> {
+    fn of(spec: &Spec) -> Filter<'_> {
+        Filter {
+            platform: spec.to.platform.as_deref(),
+            area: spec.to.area(),
+        }
+    }
+
+    fn takes(&self, found: &Found) -> bool {
+        let point = found
+            .place
+            .and_then(|(latitude, longitude)| Point::new(latitude, longitude).ok());
+        let is_there = |area: &Area| point.is_some_and(|point| area.contains(&point));
+        self.platform.is_none_or(|it| it == found.platform)
+            && self.area.as_ref().is_none_or(is_there)
+    }
+}
+
+fn put(
+    on: &Connection,
+    head: &Head,
+    found: &Found,
+    state: &str,
+    now_ms: u64,
+) -> rusqlite::Result<u32> {
+    let sql = "INSERT OR IGNORE INTO deliveries \
+               (notification, app_id, user_id, device, state, due_at, priority) \
+               VALUES (?, ?, ?, ?, ?, ?, ?)";
+    let due = due_ms(&head.spec, found.time_zone.as_deref(), now_ms);
+    let values = params![
+        head.id,
+        head.app_id,
+        found.user_id,
+        found.id,
+        state,
+        due as i64,
+        head.priority
+    ];
+    Ok(on.prepare_cached(sql)?.execute(values)? as u32)
+}
+
+fn due_ms(spec: &Spec, zone: Option<&str>, now_ms: u64) -> u64 {
+    spec.quiet.map_or(now_ms, |quiet| quiet.after(zone, now_ms))
+}
+
+/// Deliveries for a user's devices; how many.
+pub(super) fn hold_or_queue(
+    on: &Connection,
+    head: &Head,
+    user_id: &str,
+    now_ms: u64,
+) -> rusqlite::Result<u32> {
+    let state = match head.spec.deliver {
+        Deliver::Live => return Ok(0),
+        Deliver::Reach => "held",
+        Deliver::Push | Deliver::Both => "queued",
+    };
+    let filter = Filter::of(&head.spec);
+    let sql = format!(
+        "SELECT {COLUMNS} FROM device_registrations d \
+         WHERE d.app_id = ? AND d.user_id = ? AND d.is_active = 1 ORDER BY d.id LIMIT {PAGE}"
+    );
+    let mut devices = on.prepare_cached(&sql)?;
+    let mut count = 0;
+    for found in devices.query_map([&*head.app_id, user_id], read)? {
+        let found = found?;
+        if filter.takes(&found) {
+            count += put(on, head, &found, state, now_ms)?;
+        }
+    }
+    Ok(count)
+}
+
+/// Deliveries for addresses that are not of our registry.
+pub(super) fn queue_addresses(on: &Connection, head: &Head, now_ms: u64) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO deliveries (notification, app_id, address, state, due_at, priority) \
+               VALUES (?, ?, ?, 'queued', ?, ?)";
+    let mut insert = on.prepare_cached(sql)?;
+    for address in head.spec.to.addresses() {
+        let due = due_ms(&head.spec, None, now_ms) as i64;
+        insert.execute(params![head.id, head.app_id, address, due, head.priority])?;
+    }
+    Ok(())
+}
+
+/// It is the turn of a user's devices: those that are still his are queued; how many.
+pub(super) fn push(
+    on: &Connection,
+    head: &Head,
+    user_id: &str,
+    now_ms: u64,
+) -> rusqlite::Result<u32> {
+    let sql = "UPDATE reaches SET pushed_at = ?, due_at = NULL \
+               WHERE notification = ? AND kind = 'user' AND name = ?";
+    on.prepare_cached(sql)?
+        .execute(params![now_ms as i64, head.id, user_id])?;
+    let sql = "SELECT v.id, d.user_id, d.is_active, d.time_zone FROM deliveries v \
+               LEFT JOIN device_registrations d ON d.id = v.device \
+               WHERE v.notification = ? AND v.user_id = ? AND v.state = 'held'";
+    let mut held = on.prepare_cached(sql)?;
+    let held = held.query_map([&*head.id, user_id], |row| {
+        let owner: Option<String> = row.get(1)?;
+        let active: Option<bool> = row.get(2)?;
+        let zone: Option<String> = row.get(3)?;
+        let is_his = owner.as_deref() == Some(user_id) && active == Some(true);
+        Ok((row.get::<_, i64>(0)?, is_his, zone))
+    })?;
+    let held: Vec<_> = held.collect::<rusqlite::Result<_>>()?;
+    let queue = "UPDATE deliveries SET state = 'queued', due_at = ? WHERE id = ?";
+    let mut queue = on.prepare_cached(queue)?;
+    let drop = "UPDATE deliveries SET state = 'cancelled', settled_at = ?, \
+                reason = 'the device is not the user''s any more' WHERE id = ?";
+    let mut drop = on.prepare_cached(drop)?;
+    let mut queued = 0;
+    for (id, is_his, zone) in held {
+        if is_his {
+            let due = due_ms(&head.spec, zone.as_deref(), now_ms);
+            queued += queue.execute(params![due as i64, id])? as u32;
+        } else {
+            drop.execute(params![now_ms as i64, id])?;
+        }
+    }
+    Ok(queued)
+}
+
+/// What has come of a user or channel, his connections left out.
+pub(super) fn standing(on: &Connection, id: &str, whom: &Whom) -> rusqlite::Result<Standing> {
+    let Whom::User(user_id) = whom else {
+        return Ok(Standing::default());
+    };
+    let sql = "SELECT count(*) FILTER (WHERE state = 'queued'), \
+               count(*) FILTER (WHERE state = 'held') \
+               FROM deliveries WHERE notification = ? AND user_id = ?";
+    let mut counts = on.prepare_cached(sql)?;
+    counts.query_row([id, user_id], |row| {
+        Ok(Standing {
+            live: None,
+            queued: row.get(0)?,
+            held: row.get(1)?,
+        })
+    })
+}
+
+/// Finds further devices of notifications that are not whole; whether there may be more.
+pub(super) fn expand_due(
+    on: &Connection,
+    most: u32,
+    now_ms: u64,
+    due: &mut Due,
+) -> rusqlite::Result<bool> {
+    let sql = "SELECT id, cursor FROM notifications WHERE state = 'expanding' LIMIT ?";
+    let mut found = on.prepare_cached(sql)?;
+    let found = found.query_map([most], |row| {
+        Ok((row.get::<_, String>(0)?, row.get::<_, Option<String>>(1)?))
+    })?;
+    let found: Vec<_> = found.collect::<rusqlite::Result<_>>()?;
+    let page = PAGE / (found.len() as u32).clamp(1, EXPAND);
+    for (id, cursor) in &found {
+        let Some(head) = head(on, id, now_ms)? else {
+            continue;
+        };
+        let cursor = cursor.as_deref().unwrap_or("{}");
+        let cursor: Cursor = serde_json::from_str(cursor).unwrap_or_default();
+        let (devices, next) = next_page(on, &head, cursor, page)?;
+        let filter = Filter::of(&head.spec);
+        for found in devices.iter().filter(|found| filter.takes(found)) {
+            due.queued += u64::from(put(on, &head, found, "queued", now_ms)?);
+        }
+        let kept = next.and_then(|next| serde_json::to_string(&next).ok());
+        on.prepare_cached("UPDATE notifications SET cursor = ? WHERE id = ?")?
+            .execute(params![kept, id])?;
+        if kept.is_none() {
+            set_state(on, id, "open")?;
+            settle_if_over(on, id, now_ms)?;
+        }
+    }
+    Ok(!found.is_empty())
+}
+
+/// The next devices, not filtered yet, and where to go on.
+fn next_page(
+    on: &Connection,
+    head: &Head,
+    cursor: Cursor,
+    page: u32,
+) -> rusqlite::Result<(Vec<Found>, Option<Cursor>)> {
+    let steps = head.spec.to.steps();
+    let Some(step) = steps.get(cursor.step) else {
+        return Ok((Vec::new(), None));
+    };
+    let step_done = Cursor {
+        step: cursor.step + 1,
+        ..Cursor::default()
+    };
+    let (found, next) = match step {
+        Step::Named(names) => named(on, head, names, cursor, page)?,
+        Step::Topic(topic) => of_topic(on, head, topic, cursor, page)?,
+        Step::All => match head.spec.to.area() {
+            Some(area) => within(on, head, &area, cursor, page)?,
+            None => of_platform(on, head, cursor, page)?,
+        },
+    };
+    let next = next.unwrap_or(step_done);
+    Ok((found, Some(next).filter(|next| next.step < steps.len())))
+}
+
+type Page = rusqlite::Result<(Vec<Found>, Option<Cursor>)>;
+
+fn named(on: &Connection, head: &Head, names: &[String], cursor: Cursor, page: u32) -> Page {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM device_registrations d \
+         WHERE d.app_id = ? AND d.device_id = ? AND d.is_active = 1"
+    );
+    let mut one = on.prepare_cached(&sql)?;
+    let (mut found, begin) = (Vec::new(), cursor.named.min(names.len()));
+    let end = (begin + page as usize).min(names.len());
+    for name in &names[begin..end] {
+        found.extend(one.query_row([&head.app_id, name], read).optional()?);
+    }
+    let next = Cursor {
+        named: end,
+        ..cursor
+    };
+    Ok((found, Some(next).filter(|_| end < names.len())))
+}
+
+fn of_topic(on: &Connection, head: &Head, topic: &str, cursor: Cursor, page: u32) -> Page {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM device_topics t JOIN device_registrations d ON d.id = t.device \
+         WHERE t.app_id = ? AND t.topic = ? AND t.device > ? AND d.is_active = 1 \
+         ORDER BY t.device LIMIT ?"
+    );
+    let mut statement = on.prepare_cached(&sql)?;
+    let found = statement.query_map(params![head.app_id, topic, cursor.id, page], read)?;
+    Ok(behind(
+        found.collect::<rusqlite::Result<_>>()?,
+        cursor,
+        page,
+    ))
+}
+
+fn of_platform(on: &Connection, head: &Head, cursor: Cursor, page: u32) -> Page {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM device_registrations d \
+         WHERE d.app_id = ? AND d.platform = ? AND d.id > ? AND d.is_active = 1 \
+         ORDER BY d.id LIMIT ?"
+    );
+    let platform = head.spec.to.platform.as_deref().unwrap_or_default();
+    let mut statement = on.prepare_cached(&sql)?;
+    let found = statement.query_map(params![head.app_id, platform, cursor.id, page], read)?;
+    Ok(behind(
+        found.collect::<rusqlite::Result<_>>()?,
+        cursor,
+        page,
+    ))
+}
+
+/// In the order of the index by place, so that few rows outside are read.
+fn within(on: &Connection, head: &Head, area: &Area, cursor: Cursor, page: u32) -> Page {
+    let boxes = area.boxes();
+    let Some(bounds) = boxes.get(cursor.part) else {
+        return Ok((Vec::new(), None));
+    };
+    let sql = format!(
+        "SELECT {COLUMNS} FROM device_registrations d WHERE d.app_id = ? \
+         AND d.last_known_latitude BETWEEN ? AND ? AND d.last_known_longitude BETWEEN ? AND ? \
+         AND (d.last_known_latitude, d.last_known_longitude, d.id) > (?, ?, ?) \
+         AND d.is_active = 1 \
+         ORDER BY d.last_known_latitude, d.last_known_longitude, d.id LIMIT ?"
+    );
+    let (latitude, longitude) = cursor.place.unwrap_or((-91.0, 0.0));
+    let mut statement = on.prepare_cached(&sql)?;
+    let values = params![
+        head.app_id,
+        // What was read is not searched through again.
+        bounds.south.max(latitude),
+        bounds.north,
+        bounds.west,
+        bounds.east,
+        latitude,
+        longitude,
+        cursor.id,
+        page
+    ];
+    let found: Vec<Found> = statement
+        .query_map(values, read)?
+        .collect::<rusqlite::Result<_>>()?;
+    let next_part = Cursor {
+        step: cursor.step,
+        part: cursor.part + 1,
+        ..Cursor::default()
+    };
+    let has_next = next_part.part < boxes.len();
+    let (found, next) = behind(found, cursor, page);
+    Ok((found, next.or(Some(next_part).filter(|_| has_next))))
+}
+
+/// Goes on behind the last row of a full page.
+fn behind(found: Vec<Found>, cursor: Cursor, page: u32) -> (Vec<Found>, Option<Cursor>) {
+    let last = found.last().filter(|_| found.len() == page as usize);
+    let next = last.map(|last| Cursor {
+        place: last.place,
+        id: last.id.clone(),
+        ..cursor
+    });
+    (found, next)
+}

@@ -1,0 +1,187 @@
+//! The frames of HTTP/2 that tell a client about its connection (RFC 9113 sections 4.1, 6.5, 6.8),
+//! found in what a server sends. Owns where the next frame begins; reads no other payload and checks
+//! nothing: who speaks HTTP/2 does that. Invariant: how the bytes are cut changes nothing.
+
+/// Of the words in a GOAWAY so much is kept.
+const DEBUG_BYTES: usize = 1024;
+
+const HEAD_BYTES: usize = 9;
+const SETTINGS: u8 = 4;
+const GOAWAY: u8 = 7;
+const ACK: u8 = 1;
+
+/// The server takes no more requests on this connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GoAway {
+    /// Streams above it were not processed and never will be.
+    pub last: u32,
+    /// RFC 9113 section 7; 0 is no error.
+    pub code: u32,
+    /// What the server says beside it, cut at 1 KiB. Apple puts JSON with a reason here.
+    pub debug: Vec<u8>,
+}
+
+/// Follows what a server sends.
+#[derive(Debug, Default)]
+pub struct FrameWatch {
+    head: [u8; HEAD_BYTES],
+    head_len: usize,
+    /// Of the current frame's payload.
+    left: usize,
+    /// The payload of a GOAWAY.
+    payload: Vec<u8>,
+    settled: bool,
+    /// The lowest last stream of all GOAWAYs, with what was said with it; and whether it is news.
+    goaway: Option<GoAway>,
+    news: bool,
+}
+
+impl FrameWatch {
+    /// Whether the server's SETTINGS have begun to come.
+    pub fn is_settled(&self) -> bool {
+        self.settled
+    }
+
+    /// A GOAWAY that says something new: the first, one with a lower last stream, or the first that
+    /// tells an error.
+    pub fn take_goaway(&mut self) -> Option<GoAway> {
+        let news = std::mem::take(&mut self.news);
+        self.goaway.clone().filter(|_| news)
+    }
+
+    /// The next bytes that came.
+    pub fn read(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            if self.head_len < HEAD_BYTES {
+                let count = bytes.len().min(HEAD_BYTES - self.head_len);
+                self.head[self.head_len..self.head_len + count].copy_from_slice(&bytes[..count]);
+                self.head_len += count;
+                bytes = &bytes[count..];
+                if self.head_len == HEAD_BYTES {
+                    self.begin();
+                }
+            } else {
+                let count = bytes.len().min(self.left);
+                self.keep(&bytes[..count]);
+                self.left -= count;
+                bytes = &bytes[count..];
+            }
+            if self.head_len == HEAD_BYTES && self.left == 0 {
+                self.end();
+            }
+        }
+    }
+
+    fn kind(&self) -> u8 {
+        self.head[3]
+    }
+
+    fn begin(&mut self) {
+        self.left = u32::from_be_bytes([0, self.head[0], self.head[1], self.head[2]]) as usize;
+        self.settled |= self.kind() == SETTINGS && self.head[4] & ACK == 0;
+    }
+
+    fn keep(&mut self, payload: &[u8]) {
+        if self.kind() == GOAWAY {
+            let room = (8 + DEBUG_BYTES).saturating_sub(self.payload.len());
+            self.payload
+                .extend_from_slice(&payload[..room.min(payload.len())]);
+        }
+    }
+
+    fn end(&mut self) {
+        self.head_len = 0;
+        let payload = std::mem::take(&mut self.payload);
+        let (Some(last), Some(code)) = (
+            payload.first_chunk(),
+            payload[4.min(payload.len())..].first_chunk(),
+        ) else {
+            return;
+        };
+        let heard = GoAway {
+            last: u32::from_be_bytes(*last) & 0x7fff_ffff,
+            code: u32::from_be_bytes(*code),
+            debug: payload[8..].to_vec(),
+        };
+        let known = self.goaway.as_ref();
+        let worse = known
+            .is_none_or(|known| heard.last < known.last || (known.code == 0 && heard.code != 0));
+        if worse {
+            let last = known.map_or(heard.last, |known| known.last.min(heard.last));
+            self.goaway = Some(GoAway { last, ..heard });
+            self.news = true;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
+        let length = (payload.len() as u32).to_be_bytes();
+        [&length[1..], &[kind, flags, 0, 0, 0, 0], payload].concat()
+    }
+
+    fn goaway(last: u32, code: u32, debug: &[u8]) -> Vec<u8> {
+        let payload = [&last.to_be_bytes()[..], &code.to_be_bytes(), debug].concat();
+        frame(GOAWAY, 0, &payload)
+    }
+
+    fn heard(last: u32, code: u32, debug: &[u8]) -> Option<GoAway> {
+        let debug = debug.to_vec();
+        Some(GoAway { last, code, debug })
+    }
+
+    #[test]
+    fn a_goaway_is_found_wherever_the_bytes_are_cut() {
+        let data = frame(0, 0, &goaway(1, 1, b"not a frame"));
+        let all = [
+            frame(SETTINGS, 0, &[0; 12]),
+            data,
+            goaway(7, 2, b"{}"),
+            vec![0, 0],
+        ]
+        .concat();
+        for cut in 0..=all.len() {
+            let mut watch = FrameWatch::default();
+            watch.read(&all[..cut]);
+            watch.read(&all[cut..]);
+            assert!(watch.is_settled());
+            assert_eq!(watch.take_goaway(), heard(7, 2, b"{}"), "cut at {cut}");
+            assert_eq!(watch.take_goaway(), None);
+        }
+        let mut watch = FrameWatch::default();
+        all.chunks(1).for_each(|byte| watch.read(byte));
+        assert_eq!(watch.take_goaway(), heard(7, 2, b"{}"));
+    }
+
+    #[test]
+    fn only_what_is_new_is_told() {
+        let mut watch = FrameWatch::default();
+        watch.read(&goaway(0x7fff_ffff, 0, b""));
+        assert_eq!(watch.take_goaway(), heard(0x7fff_ffff, 0, b""));
+        watch.read(&goaway(9, 0, b"a"));
+        assert_eq!(watch.take_goaway(), heard(9, 0, b"a"));
+        watch.read(&goaway(9, 0, b"b"));
+        watch.read(&goaway(11, 0, b"c"));
+        assert_eq!(watch.take_goaway(), None);
+        watch.read(&goaway(11, 3, b"d"));
+        assert_eq!(
+            watch.take_goaway(),
+            heard(9, 3, b"d"),
+            "nothing is taken back"
+        );
+    }
+
+    #[test]
+    fn an_acknowledgement_settles_nothing_and_words_are_cut() {
+        let mut watch = FrameWatch::default();
+        watch.read(&frame(SETTINGS, ACK, b""));
+        watch.read(&frame(GOAWAY, 0, b"short"));
+        assert!(!watch.is_settled());
+        assert_eq!(watch.take_goaway(), None);
+        watch.read(&goaway(1, 0, &[b'x'; 5000]));
+        assert_eq!(watch.take_goaway(), heard(1, 0, &[b'x'; DEBUG_BYTES]));
+    }
+}
