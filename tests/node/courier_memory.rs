@@ -70,11 +70,11 @@ fn said(post: &mut Post) -> Vec<String> {
                 Entry::Queued { id, .. } => format!("queued {id}"),
                 Entry::Settled { id } => format!("settled {id}"),
                 Entry::Heard { sequence, .. } => format!("up to {sequence}"),
-                other => panic!("{other:?} is of the gateway"),
             };
             let end = whole.then(|| "whole".to_string());
             entries.iter().map(word).chain(end).collect()
         }
+        other => panic!("{other:?} is of the gateway"),
     };
     frames.iter().flat_map(words).collect()
 }
