@@ -1,6 +1,8 @@
 //! The command line: its words, and which verb each one runs, for `lineman` itself and for programs
 //! that embed it. Owns what is printed for the user; does not know how a verb is carried out.
 
+mod mock;
+
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -25,6 +27,7 @@ use crate::run::start::start;
 use crate::run::watch::{self, Form};
 use crate::run::{client, explain, role, roots, secrets, spawn, take_over};
 use crate::wire::control::COLUMNS;
+use mock::MockVerb;
 
 /// A connection server that speaks the Pusher Channels protocol.
 #[derive(Debug, Parser)]
@@ -109,6 +112,11 @@ enum Verb {
     Explain {
         /// Without it: all codes
         code: Option<u16>,
+    },
+    /// Be a push provider, for trials and tests: no account, no network, answers as you script them
+    Mock {
+        #[command(subcommand)]
+        provider: MockVerb,
     },
     #[command(hide = true)]
     TakeOverTrial,
@@ -233,6 +241,7 @@ fn run_verb(
             ..
         } => return take_over::take_over(*left, program),
         Verb::TakeOverTrial => return take_over::trial(program),
+        Verb::Mock { provider } => return provider.run(),
         _ => {}
     }
     let source =
@@ -266,6 +275,7 @@ fn run_verb(
         } => connections(&source, json, (sort, *limit, filter)),
         Verb::Check => check(&source, json),
         Verb::Explain { .. }
+        | Verb::Mock { .. }
         | Verb::TakeOverTrial
         | Verb::Worker { .. }
         | Verb::Switchboard { .. }
