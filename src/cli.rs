@@ -1,8 +1,6 @@
 //! The command line: its words, and which verb each one runs, for `lineman` itself and for programs
 //! that embed it. Owns what is printed for the user; does not know how a verb is carried out.
 
-mod mock;
-
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -25,9 +23,8 @@ use crate::run::exit::{EXIT_CODES, Exit, Failure};
 use crate::run::rundir::RunDir;
 use crate::run::start::start;
 use crate::run::watch::{self, Form};
-use crate::run::{client, explain, role, roots, secrets, spawn, take_over};
+use crate::run::{client, explain, mock, role, roots, secrets, spawn, take_over};
 use crate::wire::control::COLUMNS;
-use mock::MockVerb;
 
 /// A connection server that speaks the Pusher Channels protocol.
 #[derive(Debug, Parser)]
@@ -116,7 +113,7 @@ enum Verb {
     /// Be a push provider, for trials and tests: no account, no network, answers as you script them
     Mock {
         #[command(subcommand)]
-        provider: MockVerb,
+        provider: Box<mock::Which>,
     },
     #[command(hide = true)]
     TakeOverTrial,
@@ -241,7 +238,7 @@ fn run_verb(
             ..
         } => return take_over::take_over(*left, program),
         Verb::TakeOverTrial => return take_over::trial(program),
-        Verb::Mock { provider } => return provider.run(),
+        Verb::Mock { provider } => return mock::run(provider),
         _ => {}
     }
     let source =

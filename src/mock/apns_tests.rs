@@ -71,10 +71,9 @@ fn a_good_push_is_accepted_with_its_id() {
 fn what_is_wrong_with_a_request_is_named() {
     let (mut mock, token) = open();
     let long = format!(r#"{{"aps":{{"alert":"{}"}}}}"#, "x".repeat(4080));
-    let longest = format!(r#"{{"aps":{{"alert":"{}"}}}}"#, "x".repeat(5120));
     let collapse = "x".repeat(65);
-    let table: &[(&str, &[(&str, &str)], &str)] = &[
-        ("400 MissingTopic", &[("apns-topic", "-")], PAYLOAD),
+    for (expected, fields, body) in [
+        ("400 MissingTopic", &[("apns-topic", "-")][..], PAYLOAD),
         ("400 BadTopic", &[("apns-topic", "a b")], PAYLOAD),
         ("400 InvalidPushType", &[("apns-push-type", "x")], PAYLOAD),
         ("400 BadPriority", &[("apns-priority", "7")], PAYLOAD),
@@ -102,15 +101,21 @@ fn what_is_wrong_with_a_request_is_named() {
             &[("authorization", "basic x")],
             PAYLOAD,
         ),
-    ];
-    for (expected, fields, body) in table {
+    ] {
         let is_auth = fields
             .first()
             .is_some_and(|(name, _)| *name == "authorization");
         let token = if is_auth { "-" } else { &*token };
         let (status, reason) = answer(&mut mock, token, fields, body);
-        assert_eq!(format!("{status} {reason}"), *expected, "{fields:?}");
+        assert_eq!(format!("{status} {reason}"), expected, "{fields:?}");
     }
+}
+
+#[test]
+fn a_push_type_has_its_topic_size_and_priority() {
+    let (mut mock, token) = open();
+    let text = |count| format!(r#"{{"aps":{{"alert":"{}"}}}}"#, "x".repeat(count));
+    let (long, longest) = (text(4080), text(5120));
     let typed = |push_type, topic| [("apns-push-type", push_type), ("apns-topic", topic)];
     let mut status =
         |push_type, topic, body| answer(&mut mock, &token, &typed(push_type, topic), body).0;
@@ -225,70 +230,87 @@ fn a_certificate_takes_the_place_of_tokens() {
     );
 }
 
-#[test]
-fn channels_are_made_read_listed_sent_to_and_deleted() {
+/// A call with a good token.
+type Call<'a> = dyn FnMut(&str, &str, &[(&str, &str)], &str) -> Reply + 'a;
+
+fn with_calls(then: impl FnOnce(&mut Call<'_>)) {
     let (mut mock, token) = open();
-    let channels = "/1/apps/org.example/channels";
-    let mut call = |method, path: &str, more: &[(&str, &str)], body: &str| {
+    then(&mut |method, path, more, body| {
         let fields = [&[("authorization", &*token)], more].concat();
         reply(&mut mock, &asked(method, path, &fields, body))
-    };
-    let wanted = r#"{"message-storage-policy":0,"push-type":"LiveActivity"}"#;
-    let made = call("POST", channels, &[("apns-request-id", "r1")], wanted);
-    assert_eq!(
-        (made.status, made.value("apns-request-id")),
-        (201, Some("r1"))
-    );
-    let id = made.value("apns-channel-id").expect("an id");
-    let named = [("apns-channel-id", id)];
-    let read = call("GET", channels, &named, "");
-    assert_eq!(
-        (
-            read.status,
-            json_of(&read)["message-storage-policy"].clone()
-        ),
-        (200, json!(0))
-    );
-    let list = call("GET", "/1/apps/org.example/all-channels", &[], "");
-    assert_eq!(json_of(&list), json!({ "channels": [id] }));
+    });
+}
 
-    let broadcast = "/4/broadcasts/apps/org.example";
-    let activity = ("apns-push-type", "liveactivity");
-    let mut send = |more: &[(&str, &str)]| {
-        let reply = call("POST", broadcast, more, PAYLOAD);
-        format!("{} {}", reply.status, reply.reason)
-    };
-    assert_eq!(send(&[named[0], activity]), "200 ");
-    assert_eq!(send(&[activity]), "400 MissingChannelId");
-    assert_eq!(send(&named), "400 MissingPushType");
-    assert_eq!(
-        send(&[("apns-channel-id", "!"), activity]),
-        "400 BadChannelId"
-    );
-    assert_eq!(
-        send(&[("apns-channel-id", "AAAA"), activity]),
-        "400 ChannelNotRegistered"
-    );
-    assert_eq!(
-        send(&[named[0], activity, ("apns-expiration", "9")]),
-        "400 BadExpirationDate"
-    );
+const CHANNELS: &str = "/1/apps/org.example/channels";
+const NOT_STORING: &str = r#"{"message-storage-policy":0,"push-type":"LiveActivity"}"#;
 
-    assert_eq!(call("DELETE", channels, &named, "").status, 204);
-    let gone = call("DELETE", channels, &named, "");
-    assert_eq!((gone.status, &*gone.reason), (404, "BadPath"));
-    for (body, reason) in [
-        ("[]", "BadRequestPayload"),
-        (r#"{"message-storage-policy":2}"#, "BadRequestPayload"),
-        (r#"{"message-storage-policy":1}"#, "MissingPushType"),
-        (
-            r#"{"message-storage-policy":1,"push-type":"x"}"#,
-            "InvalidPushType",
-        ),
-    ] {
-        assert_eq!(call("POST", channels, &[], body).reason, reason);
-    }
-    assert_eq!(call("PUT", channels, &[], "").reason, "MethodNotAllowed");
+#[test]
+fn channels_are_made_read_listed_and_deleted() {
+    with_calls(|call| {
+        let channels = CHANNELS;
+        let made = call("POST", channels, &[("apns-request-id", "r1")], NOT_STORING);
+        assert_eq!(
+            (made.status, made.value("apns-request-id")),
+            (201, Some("r1"))
+        );
+        let id = made.value("apns-channel-id").expect("an id");
+        let named = [("apns-channel-id", id)];
+        let read = call("GET", channels, &named, "");
+        assert_eq!(
+            (
+                read.status,
+                json_of(&read)["message-storage-policy"].clone()
+            ),
+            (200, json!(0))
+        );
+        let list = call("GET", "/1/apps/org.example/all-channels", &[], "");
+        assert_eq!(json_of(&list), json!({ "channels": [id] }));
+        assert_eq!(call("DELETE", channels, &named, "").status, 204);
+        let gone = call("DELETE", channels, &named, "");
+        assert_eq!((gone.status, &*gone.reason), (404, "BadPath"));
+        for (body, reason) in [
+            ("[]", "BadRequestPayload"),
+            (r#"{"message-storage-policy":2}"#, "BadRequestPayload"),
+            (r#"{"message-storage-policy":1}"#, "MissingPushType"),
+            (
+                r#"{"message-storage-policy":1,"push-type":"x"}"#,
+                "InvalidPushType",
+            ),
+        ] {
+            assert_eq!(call("POST", channels, &[], body).reason, reason);
+        }
+        assert_eq!(call("PUT", channels, &[], "").reason, "MethodNotAllowed");
+    });
+}
+
+#[test]
+fn broadcasts_go_to_channels() {
+    with_calls(|call| {
+        let made = call("POST", CHANNELS, &[], NOT_STORING);
+        let id = made.value("apns-channel-id").expect("an id");
+        let named = [("apns-channel-id", id)];
+        let broadcast = "/4/broadcasts/apps/org.example";
+        let activity = ("apns-push-type", "liveactivity");
+        let mut send = |more: &[(&str, &str)]| {
+            let reply = call("POST", broadcast, more, PAYLOAD);
+            format!("{} {}", reply.status, reply.reason)
+        };
+        assert_eq!(send(&[named[0], activity]), "200 ");
+        assert_eq!(send(&[activity]), "400 MissingChannelId");
+        assert_eq!(send(&named), "400 MissingPushType");
+        assert_eq!(
+            send(&[("apns-channel-id", "!"), activity]),
+            "400 BadChannelId"
+        );
+        assert_eq!(
+            send(&[("apns-channel-id", "AAAA"), activity]),
+            "400 ChannelNotRegistered"
+        );
+        assert_eq!(
+            send(&[named[0], activity, ("apns-expiration", "9")]),
+            "400 BadExpirationDate"
+        );
+    });
 }
 
 #[test]

@@ -30,7 +30,7 @@ fn answer(mock: &mut Mock, message: &Value) -> (u16, String, String) {
 }
 
 #[test]
-fn messages_are_taken_or_their_fault_is_named() {
+fn messages_are_taken() {
     let mut mock = open(&[]);
     for good in [
         json!({"token": "a:b-c", "notification": {"title": "t"}}),
@@ -42,6 +42,20 @@ fn messages_are_taken_or_their_fault_is_named() {
     ] {
         assert_eq!(answer(&mut mock, &good).0, 200, "{good}");
     }
+    let fields = [("authorization", "Bearer x")];
+    let dry = r#"{"validate_only":true,"message":{"token":"a"}}"#;
+    let dry = reply(&mut mock, &asked("POST", SEND, &fields, dry));
+    assert_eq!(json_of(&dry)["name"], "projects/p/messages/fake_message_id");
+    let elsewhere = reply(
+        &mut mock,
+        &asked("POST", "/v1/projects//messages:send", &fields, ""),
+    );
+    assert_eq!(elsewhere.status, 404);
+}
+
+#[test]
+fn the_fault_of_a_message_is_named() {
+    let mut mock = open(&[]);
     for (message, field) in [
         (json!({}), "message"),
         (json!({"token": "a", "topic": "b"}), "message"),
@@ -83,15 +97,6 @@ fn messages_are_taken_or_their_fault_is_named() {
         let expected = (400, "INVALID_ARGUMENT".to_string(), field.to_string());
         assert_eq!(answer(&mut mock, &message), expected, "{message}");
     }
-    let fields = [("authorization", "Bearer x")];
-    let dry = r#"{"validate_only":true,"message":{"token":"a"}}"#;
-    let dry = reply(&mut mock, &asked("POST", SEND, &fields, dry));
-    assert_eq!(json_of(&dry)["name"], "projects/p/messages/fake_message_id");
-    let elsewhere = reply(
-        &mut mock,
-        &asked("POST", "/v1/projects//messages:send", &fields, ""),
-    );
-    assert_eq!(elsewhere.status, 404);
 }
 
 struct Account(JwtKey, PublicKey);

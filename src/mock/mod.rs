@@ -288,6 +288,8 @@ impl Mock {
             }
             (act, _) => act,
         };
+        // Whom a script accepts has signed in as well.
+        signed_in |= matches!(&act, Act::Answer(reply, _) if rule.is_some() && reply.status < 300);
         let delay = rule.as_ref().map_or(Duration::ZERO, |rule| rule.delay);
         let line = self.tells.then(|| {
             Line::new(self.provider.kind(), caller, asked, &sight, now)

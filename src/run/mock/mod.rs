@@ -7,6 +7,7 @@
 mod authority;
 mod providers;
 mod telling;
+mod words;
 
 use std::fs::{self, DirBuilder};
 use std::net::{SocketAddr, TcpListener};
@@ -33,30 +34,8 @@ use crate::run::exit::{Exit, Failure};
 use crate::run::os;
 use crate::run::role::seed;
 use authority::Authority;
-pub use providers::{ApnsStart, AzureStart, FcmStart, WebPushStart, Which};
-
-/// What all mocks have in common.
-#[derive(Clone, Debug)]
-pub struct MockStart {
-    /// Each is listened on.
-    pub listen: Vec<SocketAddr>,
-    /// Without TLS.
-    pub plain: bool,
-    /// Where files are written; a directory among the temporary ones if it is none.
-    pub dir: Option<PathBuf>,
-    /// A certificate with its key instead of one that is made.
-    pub identity: Option<(PathBuf, PathBuf)>,
-    /// Further names for the certificate that is made.
-    pub names: Vec<String>,
-    /// Clients have to show a certificate of one of these authorities.
-    pub client_ca: Option<PathBuf>,
-    pub rules: Vec<String>,
-    pub rules_file: Option<PathBuf>,
-    /// No line for each request.
-    pub quiet: bool,
-    pub streams: u32,
-    pub connections: usize,
-}
+use words::Common;
+pub use words::Which;
 
 /// Where a mock is, for those that have to write it into something.
 pub struct Site<'a> {
@@ -79,8 +58,8 @@ pub(super) fn read(path: &Path) -> Result<String, Failure> {
 }
 
 /// Runs until the process is ended.
-pub fn run(start: &MockStart, which: &Which) -> Result<Exit, Failure> {
-    let kind = which.kind();
+pub fn run(which: &Which) -> Result<Exit, Failure> {
+    let (kind, start) = (which.kind(), which.common());
     let script = script(start, kind)?;
     let listeners = listen(&start.listen)?;
     let urls = urls(&listeners, start.plain)?;
@@ -92,7 +71,7 @@ pub fn run(start: &MockStart, which: &Which) -> Result<Exit, Failure> {
         dir: &dir,
         plain: start.plain,
     };
-    let (provider, more) = which.build(&site, &mut dice)?;
+    let (provider, more) = providers::build(which, &site, &mut dice)?;
     announce(kind, &urls, ca.as_deref(), more);
     let options = MockOptions {
         mock: Mock::new(provider, script, dice, !start.quiet),
@@ -116,7 +95,7 @@ pub fn run(start: &MockStart, which: &Which) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-fn script(start: &MockStart, kind: Kind) -> Result<Script, Failure> {
+fn script(start: &Common, kind: Kind) -> Result<Script, Failure> {
     let mut script = Script::default();
     for rule in &start.rules {
         script.add_text(kind, rule).map_err(usage)?;
@@ -150,7 +129,7 @@ fn urls(listeners: &[TcpListener], plain: bool) -> Result<Vec<String>, Failure> 
 }
 
 /// Only its owner may look into it: there are keys.
-fn directory(start: &MockStart, kind: Kind) -> Result<PathBuf, Failure> {
+fn directory(start: &Common, kind: Kind) -> Result<PathBuf, Failure> {
     let name = format!("lineman-mock-{}-{}", kind.word(), std::process::id());
     let chosen = start.dir.clone();
     let dir = chosen.unwrap_or_else(|| std::env::temp_dir().join(name));
@@ -161,14 +140,14 @@ fn directory(start: &MockStart, kind: Kind) -> Result<PathBuf, Failure> {
 
 /// What connections are secured with, and the file of the authority that clients have to trust.
 fn secure(
-    start: &MockStart,
+    start: &Common,
     kind: Kind,
     dir: &Path,
 ) -> Result<(Option<ServerTls>, Option<PathBuf>), Failure> {
     if start.plain {
         return Ok((None, None));
     }
-    let (certificate, key, ca) = match &start.identity {
+    let (certificate, key, ca) = match start.cert.as_ref().zip(start.cert_key.as_ref()) {
         Some((certificate, key)) => (read(certificate)?, read(key)?, None),
         None => {
             let made = Authority::new().and_then(|authority| {
@@ -210,7 +189,7 @@ fn secure(
 
 /// What the certificate is for: this machine, and the provider's own names for whoever leads those
 /// here in `/etc/hosts`.
-fn names(start: &MockStart, kind: Kind) -> Vec<String> {
+fn names(start: &Common, kind: Kind) -> Vec<String> {
     let own: &[&str] = match kind {
         Kind::Apns => &[
             "api.push.apple.com",

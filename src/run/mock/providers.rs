@@ -2,7 +2,7 @@
 //! client has to know. Owns the keys that are made for a developer who has none.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::Path;
 
 use aws_lc_rs::encoding::AsDer;
 use aws_lc_rs::rsa::KeySize;
@@ -10,6 +10,7 @@ use data_encoding::BASE64;
 use serde_json::{Value, json};
 
 use crate::base::dice::Dice;
+use crate::mock::Provider;
 use crate::mock::apns::{Apns, ApnsOptions};
 use crate::mock::azure::{Azure, AzureOptions};
 use crate::mock::azure_vault::VaultOptions;
@@ -17,13 +18,11 @@ use crate::mock::fcm::{Fcm, FcmOptions};
 use crate::mock::jwt::PublicKey;
 use crate::mock::subscriber::Subscriber;
 use crate::mock::webpush::{PATH, WebPush, WebPushOptions};
-use crate::mock::{Kind, Provider};
 use crate::run::exit::Failure;
 
+use super::words::{ApnsWords, AzureWords, FcmWords, WebPushWords, Which};
 use super::{Site, failed, read, usage, write};
 
-/// Subscriptions that are made at most.
-const SUBSCRIPTIONS: usize = 10_000;
 /// Of the keys that are made here.
 const KEY_ID: &str = "MOCKKEY001";
 const TEAM_ID: &str = "MOCKTEAM01";
@@ -32,55 +31,25 @@ const EMAIL: &str = "push@mock-project.iam.gserviceaccount.com";
 
 type Built = (Box<dyn Provider + Send>, Value);
 
-/// Which provider, and how.
-#[derive(Clone, Debug)]
-pub enum Which {
-    Apns(ApnsStart),
-    Fcm(FcmStart),
-    WebPush(WebPushStart),
-    Azure(AzureStart),
-}
-
-impl Which {
-    pub fn kind(&self) -> Kind {
-        match self {
-            Which::Apns(_) => Kind::Apns,
-            Which::Fcm(_) => Kind::Fcm,
-            Which::WebPush(_) => Kind::WebPush,
-            Which::Azure(_) => Kind::Azure,
-        }
-    }
-
-    /// The provider, and what a client has to know of it.
-    pub fn build(&self, site: &Site<'_>, dice: &mut Dice) -> Result<Built, Failure> {
-        match self {
-            Which::Apns(start) => start.build(site),
-            Which::Fcm(start) => start.build(site),
-            Which::WebPush(start) => start.build(site, dice),
-            Which::Azure(start) => start.build(site, dice),
-        }
+/// The provider, and what a client has to know of it.
+pub fn build(which: &Which, site: &Site<'_>, dice: &mut Dice) -> Result<Built, Failure> {
+    match which {
+        Which::Apns { own, common } => own.build(site, common.client_ca.is_some()),
+        Which::Fcm { own, .. } => own.build(site),
+        Which::Webpush { own, .. } => own.build(site, dice),
+        Which::Azure { own, .. } => own.build(site, dice),
     }
 }
 
-#[derive(Clone, Debug)]
-pub struct ApnsStart {
-    /// A PEM file with the key that signs tokens, or its public half.
-    pub key: Option<PathBuf>,
-    pub key_id: Option<String>,
-    pub team_id: Option<String>,
-    pub topics: Vec<String>,
-    pub by_certificate: bool,
-    pub production: bool,
-}
-
-fn public_key(path: &PathBuf, rsa: bool) -> Result<PublicKey, Failure> {
+fn public_key(path: &Path, rsa: bool) -> Result<PublicKey, Failure> {
     let text = read(path)?;
     PublicKey::from_pem(text.as_bytes(), rsa)
         .map_err(|why| usage(format!("{}: {why}", path.display())))
 }
 
-impl ApnsStart {
-    fn build(&self, site: &Site<'_>) -> Result<Built, Failure> {
+impl ApnsWords {
+    /// `by_certificate`: the handshake asks for one, and nobody asks for a token.
+    fn build(&self, site: &Site<'_>, by_certificate: bool) -> Result<Built, Failure> {
         let mut more = json!({});
         let key = match &self.key {
             Some(path) => Some(public_key(path, false)?),
@@ -99,22 +68,14 @@ impl ApnsStart {
             key_id: self.key_id.clone(),
             team_id: self.team_id.clone(),
             topics: self.topics.clone(),
-            by_certificate: self.by_certificate,
+            by_certificate,
             production: self.production,
         };
         Ok((Box::new(Apns::new(options)), more))
     }
 }
 
-#[derive(Clone, Debug)]
-pub struct FcmStart {
-    /// A service account's JSON, or a PEM file with its public key.
-    pub account: Option<PathBuf>,
-    pub project: Option<String>,
-    pub any_access_token: bool,
-}
-
-impl FcmStart {
+impl FcmWords {
     fn build(&self, site: &Site<'_>) -> Result<Built, Failure> {
         let mut options = FcmOptions {
             project: self.project.clone(),
@@ -175,19 +136,8 @@ fn ascii(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap_or_default()
 }
 
-#[derive(Clone, Debug)]
-pub struct WebPushStart {
-    pub subscriptions: usize,
-    /// The public key that subscriptions are made for, in base64url.
-    pub vapid: Option<String>,
-}
-
-impl WebPushStart {
+impl WebPushWords {
     fn build(&self, site: &Site<'_>, dice: &mut Dice) -> Result<Built, Failure> {
-        if self.subscriptions > SUBSCRIPTIONS {
-            let why = format!("at most {SUBSCRIPTIONS} subscriptions can be made");
-            return Err(usage(why));
-        }
         let mut subscribers = BTreeMap::new();
         let mut shown = Vec::new();
         for number in 1..=self.subscriptions {
@@ -210,21 +160,10 @@ impl WebPushStart {
     }
 }
 
-#[derive(Clone, Debug)]
-pub struct AzureStart {
-    pub hub: Option<String>,
-    pub key_name: String,
-    pub key: Option<String>,
-    /// `NAME=VALUE`
-    pub secrets: Vec<String>,
-    /// `ID:SECRET`
-    pub client: Option<String>,
-}
-
 /// The secret that there is when none is asked for: a token key of 32 bytes.
 const SECRET: &str = "push-token-key";
 
-impl AzureStart {
+impl AzureWords {
     fn build(&self, site: &Site<'_>, dice: &mut Dice) -> Result<Built, Failure> {
         let mut random = || {
             let halves = [dice.next_u128(), dice.next_u128()].map(u128::to_be_bytes);

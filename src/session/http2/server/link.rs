@@ -3,7 +3,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -27,14 +27,6 @@ pub(super) enum Link {
     Open(Connection<Pipe, Bytes>),
 }
 
-/// What came of polling it.
-pub(super) enum Arrival {
-    /// Nothing more now.
-    None,
-    Stream(Stream),
-    Over(String),
-}
-
 impl Link {
     pub fn open(pipe: &Pipe, streams_max: u32) -> Link {
         let mut builder = Builder::new();
@@ -48,23 +40,20 @@ impl Link {
         Link::Opening(builder.handshake(pipe.clone()))
     }
 
-    pub fn poll(&mut self, cx: &mut Context<'_>) -> Arrival {
+    /// The next stream, or why the connection is over.
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Stream, String>> {
         if let Link::Opening(handshake) = self {
-            match Pin::new(handshake).poll(cx) {
-                Poll::Pending => return Arrival::None,
-                Poll::Ready(Err(error)) => return Arrival::Over(explain(&error)),
-                Poll::Ready(Ok(connection)) => *self = Link::Open(connection),
-            }
+            let opened = ready!(Pin::new(handshake).poll(cx));
+            *self = Link::Open(opened.map_err(|error| explain(&error))?);
         }
         let Link::Open(connection) = self else {
-            return Arrival::None;
+            return Poll::Pending;
         };
-        match connection.poll_accept(cx) {
-            Poll::Pending => Arrival::None,
-            Poll::Ready(Some(Ok((request, reply)))) => Arrival::Stream(Stream::new(request, reply)),
-            Poll::Ready(Some(Err(error))) => Arrival::Over(explain(&error)),
-            Poll::Ready(None) => Arrival::Over("the client ended it".to_string()),
-        }
+        Poll::Ready(match ready!(connection.poll_accept(cx)) {
+            Some(Ok((request, reply))) => Ok(Stream::new(request, reply)),
+            Some(Err(error)) => Err(explain(&error)),
+            None => Err("the client ended it".to_string()),
+        })
     }
 
     /// Has h2 write a SETTINGS frame that says nothing new.

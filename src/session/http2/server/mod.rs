@@ -19,7 +19,7 @@ mod link;
 mod stream;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::task::Context;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use h2::Reason;
@@ -31,7 +31,7 @@ use crate::wire::http2_frames::{GoAway, allow_streams};
 use super::StreamKey;
 use super::pipe::Pipe;
 use super::wakes::Wakes;
-use link::{Arrival, Link};
+use link::Link;
 use stream::{Step, Stream};
 
 /// The bodies of all requests that are not whole yet, or not answered.
@@ -229,9 +229,9 @@ impl Http2Server {
         let ended = loop {
             let link = self.link.as_mut()?;
             match link.poll(&mut Context::from_waker(self.wakes.connection())) {
-                Arrival::None => break None,
-                Arrival::Over(why) => break Some(why),
-                Arrival::Stream(stream) => self.enter(stream),
+                Poll::Pending => break None,
+                Poll::Ready(Err(why)) => break Some(why),
+                Poll::Ready(Ok(stream)) => self.enter(stream),
             }
         };
         let mut wires = self.pipe.wires();
