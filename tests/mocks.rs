@@ -3,12 +3,18 @@
 //! the mock is started for each, and what it must have told. Where a library cannot be led to another
 //! host, its file says how it is done.
 
+mod support;
+#[path = "support/authority.rs"]
+mod authority;
+
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use serde_json::Value;
 use tempfile::TempDir;
+
+use authority::Authority;
 
 /// A mock that runs; ends with the test.
 struct Mock {
@@ -220,6 +226,46 @@ fn the_sdks_of_azure_are_served_as_azure_serves_them() {
 fn tells_secrets(told: &[Value]) -> bool {
     told.iter()
         .any(|line| line.to_string().contains("client_secret"))
+}
+
+/// What curl is answered: `STATUS BODY`.
+fn curl(arguments: &[&str], url: &str) -> String {
+    let fixed = ["--silent", "--max-time", "10", "--write-out", " %{http_code}", "--data", "{}"];
+    let output = Command::new("curl").args(fixed).args(arguments).arg(url).output();
+    let output = output.expect("curl runs");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn without_tls_both_versions_are_spoken_on_one_port() {
+    let mock = Mock::start("apns", &["--plain", "--rule", "token=ab answer=BadDeviceToken"]);
+    let url = format!("{}/3/device/ab", mock.ready["urls"][0].as_str().expect("a URL"));
+    for version in ["--http1.1", "--http2-prior-knowledge"] {
+        let said = curl(&[version], &url);
+        assert_eq!(said, r#"{"reason":"BadDeviceToken"} 400"#, "{version}");
+    }
+}
+
+#[test]
+fn a_certificate_signs_a_client_in() {
+    let authority = Authority::new();
+    let dir = TempDir::new().expect("a directory");
+    let write = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).expect("written");
+        path.display().to_string()
+    };
+    let ca = write("ca.pem", &authority.pem);
+    let (certificate, key) = authority.issue("sender.example");
+    let (certificate, key) = (write("own.pem", &certificate), write("own.key", &key));
+    let mock = Mock::start("apns", &["--client-ca", &ca]);
+    let url = format!("{}/3/device/ab", mock.ready["urls"][0].as_str().expect("a URL"));
+    let trusted = mock.dir.path().join("ca.pem").display().to_string();
+    let anonymous = ["--cacert", &*trusted];
+    assert_eq!(curl(&anonymous, &url), " 000", "the handshake fails");
+    let own = [&anonymous[..], &["--cert", &certificate, "--key", &key]].concat();
+    // Of an empty object nothing is sent: it is the payload that is refused.
+    assert_eq!(curl(&own, &url), r#"{"reason":"PayloadEmpty"} 400"#);
 }
 
 #[test]
