@@ -3,9 +3,9 @@
 //! the mock is started for each, and what it must have told. Where a library cannot be led to another
 //! host, its file says how it is done.
 
-mod support;
 #[path = "support/authority.rs"]
 mod authority;
+mod support;
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -230,16 +230,34 @@ fn tells_secrets(told: &[Value]) -> bool {
 
 /// What curl is answered: `STATUS BODY`.
 fn curl(arguments: &[&str], url: &str) -> String {
-    let fixed = ["--silent", "--max-time", "10", "--write-out", " %{http_code}", "--data", "{}"];
-    let output = Command::new("curl").args(fixed).args(arguments).arg(url).output();
+    let fixed = [
+        "--silent",
+        "--max-time",
+        "10",
+        "--write-out",
+        " %{http_code}",
+        "--data",
+        "{}",
+    ];
+    let output = Command::new("curl")
+        .args(fixed)
+        .args(arguments)
+        .arg(url)
+        .output();
     let output = output.expect("curl runs");
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 #[test]
 fn without_tls_both_versions_are_spoken_on_one_port() {
-    let mock = Mock::start("apns", &["--plain", "--rule", "token=ab answer=BadDeviceToken"]);
-    let url = format!("{}/3/device/ab", mock.ready["urls"][0].as_str().expect("a URL"));
+    let mock = Mock::start(
+        "apns",
+        &["--plain", "--rule", "token=ab answer=BadDeviceToken"],
+    );
+    let url = format!(
+        "{}/3/device/ab",
+        mock.ready["urls"][0].as_str().expect("a URL")
+    );
     for version in ["--http1.1", "--http2-prior-knowledge"] {
         let said = curl(&[version], &url);
         assert_eq!(said, r#"{"reason":"BadDeviceToken"} 400"#, "{version}");
@@ -259,7 +277,10 @@ fn a_certificate_signs_a_client_in() {
     let (certificate, key) = authority.issue("sender.example");
     let (certificate, key) = (write("own.pem", &certificate), write("own.key", &key));
     let mock = Mock::start("apns", &["--client-ca", &ca]);
-    let url = format!("{}/3/device/ab", mock.ready["urls"][0].as_str().expect("a URL"));
+    let url = format!(
+        "{}/3/device/ab",
+        mock.ready["urls"][0].as_str().expect("a URL")
+    );
     let trusted = mock.dir.path().join("ca.pem").display().to_string();
     let anonymous = ["--cacert", &*trusted];
     assert_eq!(curl(&anonymous, &url), " 000", "the handshake fails");
