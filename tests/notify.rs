@@ -275,6 +275,44 @@ fn nothing_that_was_accepted_is_forgotten_whoever_dies() {
 }
 
 #[test]
+fn an_operator_at_the_machine_needs_no_secret() {
+    let mut play = Play::new("");
+    play.user_with_device("ann");
+    let run = |words: &[&str]| {
+        let output = play.server.place.run(words);
+        let said = String::from_utf8(output.stdout).expect("text");
+        let complained = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), said, complained)
+    };
+    let (code, said, complained) = run(&["push", "send", "--user", "ann", "--title", "Hi"]);
+    assert_eq!(code, Some(0), "{complained}");
+    assert!(
+        said.ends_with("\nann: 0 connections, 1 devices queued, 0 waiting\n"),
+        "{said}"
+    );
+    let id = said.lines().next().expect("an id");
+    let (_, story, _) = run(&["push", "status", id]);
+    let told: Vec<&str> = story
+        .lines()
+        .filter_map(|line| line.split("  ").nth(1))
+        .collect();
+    assert_eq!(told, ["accepted", "live", "push"], "{story}");
+    assert!(
+        story.starts_with("open\n") && story.ends_with("\n1 queued\n"),
+        "{story}"
+    );
+    assert_eq!(run(&["push", "cancel", id]).1, "1 cancelled\n");
+    assert!(
+        run(&["push", "status"])
+            .1
+            .contains(&format!("{id}  cancelled"))
+    );
+    assert_eq!(run(&["push", "retry", id]).1, "0 queued\n");
+    let (code, _, complained) = run(&["push", "status", "nobody"]);
+    assert_eq!(code, Some(1), "{complained}");
+}
+
+#[test]
 fn the_same_key_is_the_same_notification() {
     let mut play = Play::new("[limits]\nnotifications_per_user_per_second = 4\n");
     play.user_with_device("ann");

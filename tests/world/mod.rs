@@ -220,7 +220,7 @@ impl World {
                     .map(Outside::watched)
                     .unwrap_or_default(),
                 cluster: self.redis.is_some().then(redis::options),
-                gateway: false,
+                gateway: self.outside.as_ref().is_some_and(Outside::has_gateway),
                 history: apps::history(),
                 seed,
             };

@@ -322,12 +322,12 @@ impl Courier {
         Ok(())
     }
 
-    fn ask_device(&mut self, asker: Asker, then: Then, job: DeviceJob) {
+    fn ask_device(&mut self, asker: Asker, then: Then, job: impl Into<DeviceJob>) {
         self.ask_devices(Waiting::Call(asker, then), job);
     }
 
-    fn ask_devices(&mut self, waiting: Waiting, job: DeviceJob) {
-        self.ask_job(Job::Devices(job), AnyWaiting::Devices(waiting));
+    fn ask_devices(&mut self, waiting: Waiting, job: impl Into<DeviceJob>) {
+        self.ask_job(Job::Devices(job.into()), AnyWaiting::Devices(waiting));
     }
 
     fn refuse_devices(&mut self, ticket: u64, status: u16, why: &str) {
