@@ -1,6 +1,7 @@
 //! Whether the values in a well-formed file make sense together. Owns the ranges and the rules
 //! (a demo secret stays on the loopback); does not know how problems are shown.
 
+use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use crate::config::secret::{self, Fetch};
 use crate::config::url::{self, ListenUrl, Scheme};
 use crate::config::{
     Config, FilesRoot, Listen, LogFormat, LogOptions, apps, cluster, history, limits, proxies,
-    push, tls, webhooks,
+    push, store, tls, webhooks,
 };
 use crate::wire::deflate::{WINDOW_BITS_MAX, WINDOW_BITS_MIN};
 use crate::wire::deflate_offer::DeflateOptions;
@@ -50,6 +51,11 @@ impl Checker<'_> {
             message: message.into(),
             hint: hint.map(str::to_string),
         });
+    }
+
+    /// Where the value lies in the text.
+    pub(super) fn span(&self, path: &[Step]) -> Option<Range<usize>> {
+        locate(self.document, path)
     }
 
     pub(super) fn range(&mut self, path: &[Step], name: &str, value: u64, low: u64, high: u64) {
@@ -105,6 +111,7 @@ pub(super) fn check(
     let webhooks = webhooks::check(&mut checker, &raw);
     let cluster = cluster::check(&mut checker, &raw, (base, fetch), &mut secrets);
     let push = push::check(&mut checker, &raw, (base, fetch), &mut secrets);
+    let postgres = store::check(&mut checker, &raw, (base, fetch), &mut secrets);
     let deflate = check_websocket(&mut checker, &raw.websocket);
     let origins = &raw.http.cors_origins;
     check_origins(&mut checker, &[Key("http"), Key("cors_origins")], origins);
@@ -130,10 +137,12 @@ pub(super) fn check(
         push,
         cluster,
         store_dir: raw.store.dir,
+        postgres,
         limits: raw.limits,
         deflate,
         cors_origins: raw.http.cors_origins,
         kept: secrets.kept,
+        private: secrets.private,
         secret_warnings: secrets.warnings,
     })
 }

@@ -5,7 +5,7 @@
 use std::fmt::Write;
 
 use crate::base::limits::Limits;
-use crate::config::{cluster, history, push, webhooks};
+use crate::config::{cluster, history, push, store, webhooks};
 
 /// One key.
 pub struct KeyRow {
@@ -348,7 +348,7 @@ pub const TABLES: &[TableRow] = &[
     webhooks::APP_TABLE,
     webhooks::TABLE,
     push::TABLE,
-    webhooks::STORE_TABLE,
+    store::TABLE,
     cluster::TABLE,
     TableRow {
         heading: "[http]",

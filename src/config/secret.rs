@@ -3,6 +3,7 @@
 //! repeats what was written, since it may be a secret in the wrong place.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -54,6 +55,14 @@ pub type Fetch<'a> = dyn Fn(&Keeper) -> Result<Fetched, Fault> + 'a;
 /// Secrets by where they are kept: for those who read the same text and may not fetch themselves.
 pub type Kept = BTreeMap<Keeper, Secret>;
 
+/// What only some children may know, by both ways of writing it: where in the text, and what was
+/// fetched from elsewhere.
+#[derive(Clone, Debug, Default)]
+pub struct Private {
+    pub spans: Vec<Range<usize>>,
+    pub kept: Kept,
+}
+
 /// A secret as written.
 #[derive(Debug)]
 pub(super) enum RawSecret {
@@ -84,6 +93,7 @@ pub(super) struct Secrets {
     /// By app, in the order of `RawApp::secrets`; `None` where a problem was noted.
     pub of_apps: Vec<Vec<Option<Secret>>>,
     pub kept: Kept,
+    pub private: Private,
     pub warnings: Vec<String>,
 }
 
@@ -128,6 +138,21 @@ pub(super) fn fetch_one(
             })
         }
     }
+}
+
+/// One secret that not every child may know. `span`: where it is written.
+pub(super) fn fetch_private(
+    raw: &RawSecret,
+    (base, fetch): (&Path, &Fetch<'_>),
+    span: Option<Range<usize>>,
+    secrets: &mut Secrets,
+) -> Result<Secret, Fault> {
+    let mut own = Secrets::default();
+    let found = fetch_one(raw, base, fetch, &mut own)?;
+    secrets.private.spans.extend(span);
+    secrets.private.kept.extend(own.kept);
+    secrets.warnings.extend(own.warnings);
+    Ok(found)
 }
 
 /// For tests of text that holds all its secrets.

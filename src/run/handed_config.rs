@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::config::locate::Source;
 use crate::config::problem::ConfigError;
 use crate::config::program::Program;
-use crate::config::secret::{Fault, Fetched, Keeper};
+use crate::config::secret::{Fault, Fetched, Keeper, Private};
 use crate::run::os;
 
 /// A configuration with its secrets.
@@ -29,7 +29,7 @@ pub struct Handed {
 impl Handed {
     /// `config` is what `source` says.
     pub fn of(source: &Source, config: &Config) -> Handed {
-        let secrets = config.kept.iter();
+        let secrets = config.kept.iter().chain(&config.private.kept);
         Handed {
             path: source.path.clone(),
             text: source.text.clone(),
@@ -37,6 +37,25 @@ impl Handed {
                 .map(|(keeper, secret)| (keeper.clone(), secret.expose().to_string()))
                 .collect(),
         }
+    }
+
+    /// The same for those who get along without what is private: another word stands there.
+    fn without_private(source: &Source, config: &Config) -> Handed {
+        let mut spans = config.private.spans.clone();
+        spans.sort_by_key(|span| span.start);
+        let mut text = source.text.clone();
+        for span in spans.into_iter().rev() {
+            text.replace_range(span, "\"withheld\"");
+        }
+        let source = Source {
+            text,
+            ..source.clone()
+        };
+        let config = Config {
+            private: Private::default(),
+            ..config.clone()
+        };
+        Handed::of(&source, &config)
     }
 
     /// What it was made of, checked anew. `program` is the one that runs, as ever.
@@ -67,18 +86,23 @@ impl Handed {
 #[derive(Debug)]
 pub struct Packed {
     pub file: File,
+    /// The same without what is private.
+    pub public: File,
     /// What they do not get: the variables that hold a secret.
     pub variables: Vec<String>,
 }
 
 /// Packs `config`, which is what `source` says.
 pub fn pack(source: &Source, config: &Config) -> io::Result<Packed> {
-    let variables = config.kept.keys().filter_map(|keeper| match keeper {
+    let keepers = config.kept.keys().chain(config.private.kept.keys());
+    let variables = keepers.filter_map(|keeper| match keeper {
         Keeper::Env(name) => Some(name.clone()),
         Keeper::File(_) | Keeper::Credential(_) => None,
     });
+    let public = Handed::without_private(source, config);
     Ok(Packed {
         file: os::memory_file(&serde_json::to_vec(&Handed::of(source, config))?)?,
+        public: os::memory_file(&serde_json::to_vec(&public)?)?,
         variables: variables.collect(),
     })
 }

@@ -105,7 +105,11 @@ impl Launcher {
         descriptors: Vec<(String, BorrowedFd<'_>)>,
     ) -> io::Result<Child> {
         let mut descriptors = descriptors;
-        descriptors.push(("config".to_string(), self.config.file.as_fd()));
+        let config = match arguments.first().map(String::as_str) {
+            Some("courier") => &self.config.file,
+            _ => &self.config.public,
+        };
+        descriptors.push(("config".to_string(), config.as_fd()));
         // Numbers that the child's descriptors will take must not be in use for anything that the
         // child still needs on its way to exec: the sources, the binary, and the pipe on which the
         // standard library reports that exec failed. The first two are copied out of the way; the

@@ -1,5 +1,7 @@
 //! What must survive a crash, on the disk. Blocking libraries on named threads, reached over bounded
 //! queues; knows neither nodes nor sockets, only what `push` wants kept.
 
+pub mod desk;
 pub mod devices;
+pub mod postgres;
 pub mod sqlite;
