@@ -3,6 +3,8 @@
 
 #[path = "support/authority.rs"]
 mod authority;
+#[path = "support/bad_line.rs"]
+mod bad_line;
 #[path = "support/postgres.rs"]
 mod postgres;
 mod support;
@@ -10,6 +12,8 @@ mod support;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use authority::Authority;
+use bad_line::{BadLine, Trouble};
 use lineman::push::facts::{Fact, Letter, Memory, Store, StoreReply, StoreRequest, Work};
 use lineman::push::truth::Subject;
 use lineman::store::postgres::{Host, PostgresOptions, start as start_postgres};
@@ -77,13 +81,17 @@ impl Play {
 
     fn ask(&mut self, request: StoreRequest) -> StoreReply {
         self.store.ask(request);
+        self.wait(2 * PATIENCE)
+    }
+
+    fn wait(&mut self, patience: Duration) -> StoreReply {
         let began = Instant::now();
         let mut events = Events::with_capacity(4);
         loop {
             if let Some(reply) = self.store.next() {
                 return reply;
             }
-            assert!(began.elapsed() < PATIENCE, "the store is silent");
+            assert!(began.elapsed() < patience, "the store is silent");
             let wait = Some(Duration::from_millis(100));
             self.poll.poll(&mut events, wait).expect("a wait");
         }
@@ -287,6 +295,118 @@ fn servers_with_one_database_do_not_mix_and_a_name_is_of_one() {
     assert_eq!((memory.told, memory.letters.len()), (vec![channel()], 1));
     let memory = named(&postgres, "two").load();
     assert_eq!((memory.told, memory.letters.len()), (vec![member("u")], 0));
+}
+
+#[test]
+fn it_comes_with_a_password_over_tls_or_through_a_socket() {
+    let authority = Authority::new();
+    let (certificate, key) = authority.issue("localhost");
+    let postgres = Postgres::with_tls("tiger", &certificate, &key);
+    let load = |change: &dyn Fn(&mut PostgresOptions)| {
+        let mut options = options(&postgres, "main");
+        change(&mut options);
+        let open = |poll: &Poll| -> Box<dyn Store> {
+            Box::new(start_postgres(options, waker(poll)).expect("a thread"))
+        };
+        match Play::new(open).ask(StoreRequest::Load) {
+            StoreReply::Loaded(_) => "loaded".to_string(),
+            StoreReply::Failed(why) => why,
+            other => panic!("{other:?}"),
+        }
+    };
+    let trusting =
+        |authority: &Authority| Some(Arc::new(authority.client(rustls::ALL_VERSIONS, None)));
+    let secured = |host: &str, authority: &Authority, password: &str| {
+        load(&|options| {
+            options.host = Host::Name(host.into());
+            options.tls = trusting(authority);
+            options.password = Some(password.into());
+        })
+    };
+    assert_eq!(secured("localhost", &authority, "tiger"), "loaded");
+    let socket = |options: &mut PostgresOptions| options.host = Host::Sockets(postgres.sockets());
+    assert_eq!(load(&socket), "loaded");
+    let wrong_password = secured("localhost", &authority, "lion");
+    assert!(
+        wrong_password.contains("password authentication failed"),
+        "{wrong_password}"
+    );
+    assert!(!wrong_password.contains("lion"), "{wrong_password}");
+    let wrong_name = secured("127.0.0.1", &authority, "tiger");
+    assert!(wrong_name.contains("certificate"), "{wrong_name}");
+    let unknown = secured("localhost", &Authority::new(), "tiger");
+    assert!(unknown.contains("certificate"), "{unknown}");
+    let clear = load(&|options| options.password = Some("tiger".into()));
+    assert!(clear.contains("no encryption"), "{clear}");
+}
+
+#[test]
+fn a_database_of_a_newer_program_is_left_alone_and_many_may_make_it_at_once() {
+    let postgres = Postgres::start();
+    let threads: Vec<_> = (0..4)
+        .map(|number| {
+            let options = options(&postgres, &format!("server-{number}"));
+            std::thread::spawn(move || {
+                let open = |poll: &Poll| -> Box<dyn Store> {
+                    Box::new(start_postgres(options, waker(poll)).expect("a thread"))
+                };
+                Play::new(open).load()
+            })
+        })
+        .collect();
+    for thread in threads {
+        assert_eq!(thread.join().expect("it is made"), Memory::default());
+    }
+    postgres.ask(DATABASE, "UPDATE lineman.schema_version SET version = 99");
+    let refused = named(&postgres, "main").ask(StoreRequest::Load);
+    let StoreReply::Failed(why) = refused else {
+        panic!("{refused:?}");
+    };
+    assert!(why.contains("newer version"), "{why}");
+}
+
+#[test]
+fn a_commit_whose_answer_is_lost_is_done_once() {
+    let postgres = Postgres::start();
+    let bad = BadLine::to(postgres.port());
+    let mut options = options(&postgres, "main");
+    options.port = bad.port;
+    let mut play =
+        Play::new(|poll| Box::new(start_postgres(options, waker(poll)).expect("a thread")));
+    play.load();
+    // The first of its kind, so that the next is one request.
+    play.commit(vec![Fact::Queued(letter(1))]);
+    for (id, trouble) in [(2, Trouble::LosesAnswers), (3, Trouble::LosesRequests)] {
+        bad.behave(trouble);
+        let queued = work(vec![Fact::Queued(letter(id))]);
+        let done = play.ask(StoreRequest::Commit(queued));
+        assert_eq!(done, StoreReply::Committed(Vec::new()), "{trouble:?}");
+        assert_eq!(bad.cuts(), id - 1, "{trouble:?}");
+    }
+    let ids = postgres.ask(DATABASE, "SELECT id FROM lineman.letters ORDER BY id");
+    assert_eq!(ids, "1\n2\n3");
+}
+
+#[test]
+fn a_database_that_stands_still_is_not_waited_for_forever() {
+    let postgres = Postgres::start();
+    let mut play = named(&postgres, "main");
+    play.load();
+    play.commit(vec![Fact::Queued(letter(1))]);
+    postgres.signal("STOP");
+    let queued = work(vec![Fact::Queued(letter(2))]);
+    play.store.ask(StoreRequest::Commit(queued.clone()));
+    let patience = 3 * PATIENCE;
+    let done = play.wait(patience);
+    postgres.signal("CONT");
+    assert!(matches!(done, StoreReply::Failed(_)), "{done:?}");
+    let mut done = play.ask(StoreRequest::Commit(queued.clone()));
+    if let StoreReply::Failed(_) = done {
+        done = play.ask(StoreRequest::Commit(queued));
+    }
+    assert_eq!(done, StoreReply::Committed(Vec::new()));
+    let ids = postgres.ask(DATABASE, "SELECT id FROM lineman.letters ORDER BY id");
+    assert_eq!(ids, "1\n2");
 }
 
 #[test]

@@ -9,10 +9,11 @@ use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::support::wait_until;
+use crate::support::{PATIENCE, is_alive};
 
 pub const USER: &str = "lineman";
 pub const DATABASE: &str = "lineman";
@@ -104,11 +105,18 @@ impl Postgres {
             .stdout(Stdio::null())
             .stderr(log);
         self.child = Some(command.spawn().expect("tests/setup installs postgresql"));
-        wait_until("PostgreSQL answers", || {
-            self.psql("postgres", "SELECT 1")
-                .output()
-                .is_ok_and(|it| it.status.success())
-        });
+        let began = Instant::now();
+        let answers = |it: &Postgres| {
+            let asked = it.psql("postgres", "SELECT 1").output();
+            asked.is_ok_and(|it| it.status.success())
+        };
+        while !answers(self) {
+            if began.elapsed() > 2 * PATIENCE {
+                let log = std::fs::read_to_string(self.dir.path().join("log"));
+                panic!("no PostgreSQL:\n{}", log.unwrap_or_default());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     pub fn port(&self) -> u16 {
@@ -152,12 +160,18 @@ impl Postgres {
         let Some(mut child) = self.child.take() else {
             return;
         };
-        // Before the parent, or they would see it gone, and end in their own way.
-        for pid in children_of(child.id()) {
-            signal_if_there(pid, "KILL");
+        // It may not see them die, or it would start others.
+        signal_if_there(child.id(), "STOP");
+        let others = children_of(child.id());
+        for pid in &others {
+            signal_if_there(*pid, "KILL");
         }
         let _ = child.kill();
         let _ = child.wait();
+        let began = Instant::now();
+        while others.iter().any(|pid| is_alive(*pid)) && began.elapsed() < PATIENCE {
+            std::thread::sleep(Duration::from_millis(10));
+        }
         let lock = self.sockets().join("postmaster.pid");
         let _ = std::fs::remove_file(lock);
     }

@@ -28,9 +28,15 @@ impl From<Error> for Fault {
     fn from(error: Error) -> Fault {
         let Some(told) = error.as_db_error() else {
             let why = words(&error);
-            // What is left is about values that do not fit their column.
-            let is_ours = error.to_string().starts_with("error serializing")
-                || error.to_string().starts_with("error deserializing");
+            // Of these another attempt makes nothing better.
+            let text = error.to_string();
+            let ours = [
+                "error serializing",
+                "error deserializing",
+                "error performing TLS",
+                "invalid configuration",
+            ];
+            let is_ours = ours.iter().any(|start| text.starts_with(start));
             return match is_ours {
                 true => Fault::Refused(why),
                 false => Fault::Lost(why),
@@ -50,7 +56,11 @@ impl From<Error> for Fault {
             SqlState::T_R_SERIALIZATION_FAILURE,
             SqlState::T_R_DEADLOCK_DETECTED,
         ];
-        if ends.contains(code) || matches!(told.severity(), "FATAL" | "PANIC") {
+        // A login that is refused, a database that is not there.
+        let is_final = code.code().starts_with("28") || code.code().starts_with("3D");
+        if is_final {
+            Fault::Refused(why)
+        } else if ends.contains(code) || matches!(told.severity(), "FATAL" | "PANIC") {
             Fault::Lost(why)
         } else if passes.contains(code) {
             Fault::Again(why)

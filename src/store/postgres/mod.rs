@@ -139,6 +139,7 @@ impl Keeper {
 
     fn load(&mut self) -> Result<StoreReply, Fault> {
         let due = Instant::now() + LOAD_WITHIN;
+        let mut has_told = false;
         loop {
             let server = self.options.server.clone();
             let done = self
@@ -146,7 +147,13 @@ impl Keeper {
                 .and_then(|session| facts::load(session, &server));
             match done {
                 Ok(memory) => return Ok(StoreReply::Loaded(memory)),
-                Err(Fault::Lost(why)) if Instant::now() < due => self.lost(&why),
+                Err(Fault::Lost(why)) if Instant::now() < due => {
+                    if !has_told {
+                        log::warn!("waits for {}: {why}", self.options);
+                        has_told = true;
+                    }
+                    self.lost(&why);
+                }
                 Err(fault) => {
                     self.session = None;
                     return Err(fault);
