@@ -143,19 +143,14 @@ fn two_servers_in_one_database_tell_what_is_theirs_and_no_two_have_one_name() {
 #[test]
 fn the_password_reaches_the_courier_and_nobody_else() {
     let (postgres, receiver) = (Postgres::with_password("quite-a-tiger"), Receiver::start());
-    let place = Place::new("");
-    std::fs::write(place.path().join("pw"), "quite-a-tiger\n").expect("a file");
-    let kept = postgres
-        .store("main")
-        .replace("\"quite-a-tiger\"", "{ file = \"pw\" }");
-    let here = postgres.store("main");
-    place.configure(&config(&receiver, &here));
-    let server = Server::start_in(place);
+    let config = config(&receiver, &postgres.store("main"));
+    let server = Server::start(&config);
     let mut client = Talker::connect(&server.address(0));
     client.join(ROOM, "ann");
     wait_told(&receiver, &added(&["ann".into()]));
     assert_eq!(who_knows(&server, b"quite-a-tiger"), ["courier"]);
-    server.place.configure(&config(&receiver, &kept));
+    let changed = config.replace("timeout_seconds = 1", "timeout_seconds = 2");
+    server.place.configure(&changed);
     let reloaded = server.place.run(&["reload"]);
     assert_eq!(reloaded.status.code(), Some(0), "{reloaded:?}");
     let mut client = Talker::connect(&server.address(0));
@@ -163,6 +158,20 @@ fn the_password_reaches_the_courier_and_nobody_else() {
     wait_told(&receiver, &added(&["bob".into()]));
     assert_eq!(who_knows(&server, b"quite-a-tiger"), ["courier"]);
     assert!(!server.stderr().contains("quite-a-tiger"));
+    let here = changed.replace("password = {", "password = \"quite-a-tiger\" #");
+    let push = "[push]\ntoken_key = { env = \"KEY\" }\n";
+    for (wrong, words) in [
+        (here, "does not stand in the file"),
+        (format!("{changed}{push}"), "SQLite only"),
+    ] {
+        server.place.configure(&wrong);
+        let mut command = server.place.command(&["check"]);
+        let key = data_encoding::BASE64.encode(&[7; 32]);
+        let refused = command.env("KEY", key).output().expect("it runs");
+        let told = String::from_utf8_lossy(&refused.stderr);
+        assert!(told.contains(words) && !told.contains("tiger"), "{told}");
+    }
+    server.place.configure(&changed);
 }
 
 /// The roles of the processes whose configuration, as handed over, has these bytes.

@@ -203,6 +203,18 @@ counters! {
     webhooks_given_up: "Webhooks given up because no attempt succeeded in time, or because their endpoint is not configured any more." by Courier;
     webhooks_dropped: "Events that were not taken for an endpoint for which too much waits." by Courier;
     webhooks_waiting: "Webhooks stored and not delivered yet." => "webhooks_waiting" by Courier;
+    devices_ios: "Registrations of iOS devices that were taken, new or again." => "device_registrations_total{platform=\"ios\"}" by Courier;
+    devices_android: "The same of Android devices." => "device_registrations_total{platform=\"android\"}" by Courier;
+    devices_web: "The same of browsers." => "device_registrations_total{platform=\"web\"}" by Courier;
+    devices_updated: "Updates of devices that were taken, topics included." by Courier;
+    devices_removed: "Devices removed because somebody asked for it." by Courier;
+    devices_replaced: "Devices retired because another one registered with their token." by Courier;
+    devices_expired: "Devices retired because their token expired." by Courier;
+    devices_forgotten: "Devices removed because they had been inactive for keep_inactive_days." by Courier;
+    devices_refused: "Calls about devices that were answered with an error of the caller." by Courier;
+    tokens_sealed: "Device tokens encrypted." by Courier;
+    tokens_opened: "Device tokens decrypted." by Courier;
+    tokens_unreadable: "Device tokens that did not decrypt: altered, or of a key that is lost." by Courier;
     slow_turns: "Reactor turns longer than 20 ms." by Both;
     log_lines_dropped: "Lines of the log that nobody took." by All;
     [histograms]
@@ -211,10 +223,16 @@ counters! {
 }
 
 /// What the metrics with labels count, all rows of one together.
-pub const LABELLED: &[(&str, &str)] = &[(
-    "connections_closed_total",
-    "Client connections whose end was decided, by reason.",
-)];
+pub const LABELLED: &[(&str, &str)] = &[
+    (
+        "connections_closed_total",
+        "Client connections whose end was decided, by reason.",
+    ),
+    (
+        "device_registrations_total",
+        "Registrations of devices that were taken, new or again.",
+    ),
+];
 
 /// A turn longer than this is counted.
 const SLOW_TURN: Duration = Duration::from_millis(20);

@@ -173,6 +173,10 @@ limits! {
         "Events that a client may have missed in one channel. If there are more, it is told that they cannot be recovered.";
     recover_bytes: usize = 262_144,
         "The same in bytes; also those of one page of the HTTP API's history. A client is sent no more at once than fits into half of its outbox_bytes.";
+    devices_per_app: u64 = 10_000_000,
+        "Devices that are registered in one app. One more is answered 409.";
+    devices_per_user: u64 = 100,
+        "Devices of one user that notifications can reach. One more is answered 409.";
     questions: usize = 10_000,
         "HTTP calls of one reactor that wait for the switchboard. One more is answered 503.";
     question_seconds: u64 = 5,

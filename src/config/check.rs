@@ -1,7 +1,6 @@
 //! Whether the values in a well-formed file make sense together. Owns the ranges and the rules
 //! (a demo secret stays on the loopback); does not know how problems are shown.
 
-use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 
@@ -51,11 +50,6 @@ impl Checker<'_> {
             message: message.into(),
             hint: hint.map(str::to_string),
         });
-    }
-
-    /// Where the value lies in the text.
-    pub(super) fn span(&self, path: &[Step]) -> Option<Range<usize>> {
-        locate(self.document, path)
     }
 
     pub(super) fn range(&mut self, path: &[Step], name: &str, value: u64, low: u64, high: u64) {
@@ -110,8 +104,15 @@ pub(super) fn check(
     let history = history::check(&mut checker, &raw);
     let webhooks = webhooks::check(&mut checker, &raw);
     let cluster = cluster::check(&mut checker, &raw, (base, fetch), &mut secrets);
-    let push = push::check(&mut checker, &raw, (base, fetch), &mut secrets);
-    let postgres = store::check(&mut checker, &raw, (base, fetch), &mut secrets);
+    let noted = (&mut secrets.apart, &mut secrets.warnings);
+    let push = push::check(&mut checker, &raw, (base, fetch), noted);
+    let noted = (&mut secrets.apart, &mut secrets.warnings);
+    let postgres = store::check(&mut checker, &raw, (base, fetch), noted);
+    if push.is_some() && postgres.is_some() {
+        let message = "push keeps its devices and notifications in SQLite only, so far";
+        let hint = "leave url, or the [push] table, out of this server's configuration";
+        checker.problem(&[Key("store"), Key("url")], message, Some(hint));
+    }
     let deflate = check_websocket(&mut checker, &raw.websocket);
     let origins = &raw.http.cors_origins;
     check_origins(&mut checker, &[Key("http"), Key("cors_origins")], origins);
@@ -142,7 +143,7 @@ pub(super) fn check(
         deflate,
         cors_origins: raw.http.cors_origins,
         kept: secrets.kept,
-        private: secrets.private,
+        kept_apart: secrets.apart,
         secret_warnings: secrets.warnings,
     })
 }

@@ -348,6 +348,7 @@ pub const TABLES: &[TableRow] = &[
     webhooks::APP_TABLE,
     webhooks::TABLE,
     push::TABLE,
+    push::FORMER_TABLE,
     store::TABLE,
     cluster::TABLE,
     TableRow {

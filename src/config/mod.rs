@@ -32,7 +32,7 @@ use crate::base::tls_rules::ClientAuth;
 use crate::config::cluster::Cluster;
 use crate::config::proxies::Proxies;
 use crate::config::push::Push;
-use crate::config::secret::{Kept, Private};
+use crate::config::secret::Kept;
 use crate::config::store::Postgres;
 use crate::config::tls::ListenTls;
 use crate::config::url::ListenUrl;
@@ -80,8 +80,8 @@ pub struct Config {
     pub cors_origins: Vec<String>,
     /// The secrets that the file does not hold itself.
     pub kept: Kept,
-    /// Those that only the courier gets to know.
-    pub private: Private,
+    /// The same of those that only the courier gets: token keys, the password of the database.
+    pub kept_apart: Kept,
     /// How those are kept that should be kept better.
     pub secret_warnings: Vec<String>,
 }

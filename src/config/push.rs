@@ -1,17 +1,24 @@
-//! The table `[push]`: its rows in the reference, its shape in the file, whether it makes sense. Does
-//! not know who is notified of what.
+//! The tables about push: their rows in the reference, their shape in the file, whether it makes
+//! sense. Does not know who is notified of what. Invariant: a token key is never in the file itself,
+//! since that is handed to every process of the server.
 
 use std::path::Path;
 
 use serde::Deserialize;
 
 use crate::app::apps::Secret;
+use crate::base::dice::Dice;
 use crate::config::check::Checker;
 use crate::config::keys::{KeyRow, TableRow};
 use crate::config::load::RawConfig;
-use crate::config::problem::Step::Key;
-use crate::config::secret::{Fetch, RawSecret, Secrets, fetch_one};
+use crate::config::problem::Step;
+use crate::config::problem::Step::{Index, Key};
+use crate::config::secret::{Fetch, Kept, RawSecret, fetch_apart};
 use crate::push::devices::token_key::{KeyId, TokenKey};
+use crate::push::devices::vault::{Binding, TokenVault, VaultFault};
+
+/// Longer is a typing error.
+const KEEP_DAYS_MAX: u64 = 3_650;
 
 pub(super) const TABLE: TableRow = TableRow {
     heading: "[push]",
@@ -19,9 +26,9 @@ pub(super) const TABLE: TableRow = TableRow {
     keys: &[
         KeyRow {
             name: "token_key",
-            kind: "string, or where it is kept",
+            kind: "where it is kept",
             default: "",
-            help: "The key that device tokens are encrypted with: 32 bytes in base64, as `openssl rand -base64 32` makes them. It belongs elsewhere than in this file, as in { env = \"NAME\" }.",
+            help: "The key that device tokens are encrypted with: 32 bytes in base64, as `lineman keys generate` makes them. { env = \"NAME\" }, { file = \"PATH\" } or { credential = \"NAME\" }, never the key itself.",
         },
         KeyRow {
             name: "token_key_id",
@@ -29,9 +36,36 @@ pub(super) const TABLE: TableRow = TableRow {
             default: "\"1\"",
             help: "The name of that key, kept beside every token. Another key has another name.",
         },
+        KeyRow {
+            name: "keep_inactive_days",
+            kind: "integer, 0 to 3_650",
+            default: "30",
+            help: "For how long a device that gets nothing any more is kept, so that it can be explained; then it is removed, once a day.",
+        },
     ],
     active: "",
     optional: false,
+};
+
+pub(super) const FORMER_TABLE: TableRow = TableRow {
+    heading: "[[push.former_keys]]",
+    help: "A key that tokens were encrypted with before, needed until `lineman keys status` says otherwise. At most 15.",
+    keys: &[
+        KeyRow {
+            name: "token_key",
+            kind: "where it is kept",
+            default: "",
+            help: "As in [push].",
+        },
+        KeyRow {
+            name: "token_key_id",
+            kind: "word",
+            default: "",
+            help: "The name that it had.",
+        },
+    ],
+    active: "",
+    optional: true,
 };
 
 #[derive(Debug, Deserialize)]
@@ -39,6 +73,8 @@ pub(super) const TABLE: TableRow = TableRow {
 pub(super) struct RawPush {
     token_key: Option<RawSecret>,
     token_key_id: String,
+    keep_inactive_days: u64,
+    former_keys: Vec<RawFormerKey>,
 }
 
 impl Default for RawPush {
@@ -46,39 +82,198 @@ impl Default for RawPush {
         RawPush {
             token_key: None,
             token_key_id: "1".into(),
+            keep_inactive_days: 30,
+            former_keys: Vec::new(),
         }
     }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawFormerKey {
+    token_key: RawSecret,
+    token_key_id: String,
 }
 
 /// What the push gateway needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Push {
-    /// Known to be good for a `TokenKey` of the id.
-    pub token_key: Secret,
-    pub token_key_id: KeyId,
+    /// The current one first. Whoever is not to know them has none.
+    keys: Option<Vec<(KeyId, Secret)>>,
+    pub keep_inactive_days: u64,
 }
 
-/// `None` without a gateway. A key that is kept elsewhere is fetched, and noted in `secrets`.
+impl Push {
+    /// `None` in a process that is not to know the keys.
+    pub fn vault(&self, dice: &mut Dice) -> Option<Result<TokenVault, VaultFault>> {
+        let keys = self.keys.as_ref()?.iter();
+        let keys = keys.map(|(id, text)| TokenKey::parse(id.clone(), text.expose()));
+        let mut keys = keys.collect::<Result<Vec<_>, _>>().ok()?.into_iter();
+        Some(TokenVault::new(
+            keys.next()?,
+            keys.collect(),
+            Binding::Row,
+            dice,
+        ))
+    }
+}
+
+/// `None` without a gateway. The keys are fetched, and noted in `apart`.
 pub(super) fn check(
     checker: &mut Checker<'_>,
     raw: &RawConfig,
-    (base, fetch): (&Path, &Fetch<'_>),
-    secrets: &mut Secrets,
+    from: (&Path, &Fetch<'_>),
+    noted: (&mut Kept, &mut Vec<String>),
 ) -> Option<Push> {
     let one = &raw.push;
-    let at = |key| [Key("push"), Key(key)];
-    let id = KeyId::parse(&one.token_key_id);
-    let id = id.map_err(|fault| checker.problem(&at("token_key_id"), fault.text(), None));
-    let found = fetch_one(one.token_key.as_ref()?, base, fetch, secrets);
-    let found = found.map_err(|fault| {
-        checker.problem(&at("token_key"), fault.message, fault.hint);
-    });
-    let (id, token_key) = (id.ok()?, found.ok()?);
-    if let Err(fault) = TokenKey::parse(id.clone(), token_key.expose()) {
-        checker.problem(&at("token_key"), fault.text(), None);
+    let place = [Key("push"), Key("keep_inactive_days")];
+    let days = one.keep_inactive_days;
+    checker.range(&place, "keep_inactive_days", days, 0, KEEP_DAYS_MAX);
+    let Some(current) = &one.token_key else {
+        if !one.former_keys.is_empty() {
+            let message = "former keys open tokens, and there is no token_key to seal them with";
+            checker.problem(&[Key("push"), Key("former_keys")], message, None);
+        }
+        return None;
+    };
+    let (apart, warnings) = noted;
+    let mut read = |at: &[Step], id: &str, key: &RawSecret| {
+        read_key(checker, at, (id, key), from, (apart, warnings))
+    };
+    let mut keys = vec![read(&[Key("push")], &one.token_key_id, current)];
+    for (index, former) in one.former_keys.iter().enumerate() {
+        let at = [Key("push"), Key("former_keys"), Index(index)];
+        keys.push(read(&at, &former.token_key_id, &former.token_key));
     }
-    Some(Push {
-        token_key,
-        token_key_id: id,
-    })
+    let keys: Vec<(KeyId, Option<Secret>)> = keys.into_iter().collect::<Option<_>>()?;
+    let keys = keys.into_iter().map(|(id, key)| Some((id, key?))).collect();
+    let push = Push {
+        keys,
+        keep_inactive_days: days,
+    };
+    // What it draws is used for nothing but the self-test.
+    if let Some(Err(fault)) = push.vault(&mut Dice::new([0; 16])) {
+        checker.problem(&[Key("push"), Key("token_key")], fault.text(), None);
+    }
+    Some(push)
+}
+
+/// The id and, unless it is withheld, the text of a key that is good.
+fn read_key(
+    checker: &mut Checker<'_>,
+    at: &[Step],
+    (id, key): (&str, &RawSecret),
+    (base, fetch): (&Path, &Fetch<'_>),
+    (apart, warnings): (&mut Kept, &mut Vec<String>),
+) -> Option<(KeyId, Option<Secret>)> {
+    let place = |name| [at, &[Key(name)]].concat();
+    let id = KeyId::parse(id);
+    let id = id.map_err(|fault| checker.problem(&place("token_key_id"), fault.text(), None));
+    let RawSecret::Elsewhere(keeper) = key else {
+        let message = "a token key does not stand in the file, which every process gets";
+        let hint = "{ env = \"NAME\" }, { file = \"PATH\" } or { credential = \"NAME\" }";
+        checker.problem(&place("token_key"), message, Some(hint));
+        return None;
+    };
+    let found = fetch_apart(keeper, base, fetch, (apart, warnings));
+    let found = found.map_err(|fault| {
+        checker.problem(&place("token_key"), fault.message, fault.hint);
+    });
+    let (id, found) = (id.ok()?, found.ok()?);
+    if let Some(key) = &found
+        && let Err(fault) = TokenKey::parse(id.clone(), key.expose())
+    {
+        checker.problem(&place("token_key"), fault.text(), None);
+        return None;
+    }
+    Some((id, found))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::load::parse;
+    use crate::config::program::Program;
+    use crate::config::secret::{Fault, Fetched, Keeper};
+
+    fn fetch(keeper: &Keeper) -> Result<Fetched, Fault> {
+        match keeper {
+            Keeper::Env(name) if name == "WITHHELD" => Err(Fault::withheld()),
+            Keeper::Env(name) => {
+                let text = data_encoding::BASE64.encode(format!("{name:>32}").as_bytes());
+                Ok(Fetched {
+                    secret: Secret::new(text),
+                    warning: None,
+                })
+            }
+            _ => Err(Fault::new("nothing is kept")),
+        }
+    }
+
+    fn push(lines: &str) -> Result<Push, String> {
+        let text = format!(
+            "[[listen]]\nurl = \"http://127.0.0.1:0\"\nhandler = \"echo\"\n[push]\n{lines}\n"
+        );
+        let config = parse(&text, "f", Path::new("/"), &Program::default(), &fetch);
+        let config = config.map_err(|error| error.0)?;
+        assert!(config.kept.is_empty(), "they are kept apart");
+        Ok(config.push.expect("there is a gateway"))
+    }
+
+    const FORMER: &str = "[[push.former_keys]]\ntoken_key = { env = \"B\" }\ntoken_key_id = \"b\"";
+
+    #[test]
+    fn a_gateway_has_a_key_and_perhaps_former_ones() {
+        let ids = |lines: &str| {
+            let push = push(lines).expect(lines);
+            let vault = push
+                .vault(&mut Dice::new([1; 16]))
+                .expect("keys")
+                .expect("good ones");
+            let ids = vault.keys().map(|(id, _)| id.as_str().to_string());
+            ids.collect::<Vec<_>>()
+        };
+        assert_eq!(ids("token_key = { env = \"A\" }"), ["1"]);
+        let two = format!("token_key = {{ env = \"A\" }}\ntoken_key_id = \"a\"\n{FORMER}");
+        assert_eq!(ids(&two), ["a", "b"]);
+    }
+
+    #[test]
+    fn whoever_is_not_to_know_the_keys_reads_the_same_file_without_them() {
+        let push = push("token_key = { env = \"WITHHELD\" }").expect("it is read");
+        assert!(push.vault(&mut Dice::new([1; 16])).is_none());
+    }
+
+    #[test]
+    fn what_is_wrong_with_keys_is_told_with_its_line() {
+        let same = "token_key = { env = \"B\" }\n".to_string() + FORMER;
+        let twice = "token_key = { env = \"A\" }\ntoken_key_id = \"b\"\n".to_string() + FORMER;
+        let table = [
+            (
+                "token_key = \"c2VjcmV0\"",
+                "f:5: a token key does not stand in the file",
+            ),
+            ("token_key = { file = \"a\" }", "f:5: nothing is kept"),
+            (
+                "token_key = { env = \"A\" }\ntoken_key_id = \"a b\"",
+                "f:6: the name of a key",
+            ),
+            (
+                "token_key = { env = \"A\" }\nkeep_inactive_days = 9999",
+                "keep_inactive_days",
+            ),
+            (FORMER, "there is no token_key"),
+            (&same, "is there twice, or has the same bytes"),
+            (&twice, "is there twice"),
+            (
+                "token_key = { env = \"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\" }",
+                "a placeholder",
+            ),
+        ];
+        for (lines, told) in table {
+            let error = push(lines).expect_err(lines);
+            assert!(error.contains(told), "{lines}: {error}");
+            assert!(!error.contains("c2VjcmV0"), "{error}");
+        }
+    }
 }

@@ -3,7 +3,6 @@
 //! repeats what was written, since it may be a secret in the wrong place.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -47,6 +46,25 @@ pub struct Fetched {
 pub struct Fault {
     pub message: String,
     pub hint: Option<&'static str>,
+    /// It is there, and not for this process.
+    pub is_withheld: bool,
+}
+
+impl Fault {
+    pub fn new(message: impl Into<String>) -> Fault {
+        Fault {
+            message: message.into(),
+            hint: None,
+            is_withheld: false,
+        }
+    }
+
+    pub fn withheld() -> Fault {
+        Fault {
+            is_withheld: true,
+            ..Fault::new("the secret was not handed over")
+        }
+    }
 }
 
 /// Gets a secret from where it is kept.
@@ -54,14 +72,6 @@ pub type Fetch<'a> = dyn Fn(&Keeper) -> Result<Fetched, Fault> + 'a;
 
 /// Secrets by where they are kept: for those who read the same text and may not fetch themselves.
 pub type Kept = BTreeMap<Keeper, Secret>;
-
-/// What only some children may know, by both ways of writing it: where in the text, and what was
-/// fetched from elsewhere.
-#[derive(Clone, Debug, Default)]
-pub struct Private {
-    pub spans: Vec<Range<usize>>,
-    pub kept: Kept,
-}
 
 /// A secret as written.
 #[derive(Debug)]
@@ -93,7 +103,8 @@ pub(super) struct Secrets {
     /// By app, in the order of `RawApp::secrets`; `None` where a problem was noted.
     pub of_apps: Vec<Vec<Option<Secret>>>,
     pub kept: Kept,
-    pub private: Private,
+    /// Those of `fetch_apart`.
+    pub apart: Kept,
     pub warnings: Vec<String>,
 }
 
@@ -140,28 +151,30 @@ pub(super) fn fetch_one(
     }
 }
 
-/// One secret that not every child may know. `span`: where it is written.
-pub(super) fn fetch_private(
-    raw: &RawSecret,
-    (base, fetch): (&Path, &Fetch<'_>),
-    span: Option<Range<usize>>,
-    secrets: &mut Secrets,
-) -> Result<Secret, Fault> {
-    let mut own = Secrets::default();
-    let found = fetch_one(raw, base, fetch, &mut own)?;
-    secrets.private.spans.extend(span);
-    secrets.private.kept.extend(own.kept);
-    secrets.warnings.extend(own.warnings);
-    Ok(found)
+/// One that most processes of the server do not get: it is noted in `apart`. `None`: this is one of
+/// them.
+pub(super) fn fetch_apart(
+    keeper: &Keeper,
+    base: &Path,
+    fetch: &Fetch<'_>,
+    (apart, warnings): (&mut Kept, &mut Vec<String>),
+) -> Result<Option<Secret>, Fault> {
+    let keeper = keeper.under(base);
+    match fetch(&keeper) {
+        Ok(fetched) => {
+            warnings.extend(fetched.warning);
+            apart.insert(keeper, fetched.secret.clone());
+            Ok(Some(fetched.secret))
+        }
+        Err(fault) if fault.is_withheld => Ok(None),
+        Err(fault) => Err(fault),
+    }
 }
 
 /// For tests of text that holds all its secrets.
 #[cfg(test)]
 pub fn no_secrets(_: &Keeper) -> Result<Fetched, Fault> {
-    Err(Fault {
-        message: "nothing is kept".to_string(),
-        hint: None,
-    })
+    Err(Fault::new("nothing is kept"))
 }
 
 #[cfg(test)]
@@ -182,8 +195,8 @@ mod tests {
             Keeper::Env(_) => Ok("from the environment".to_string()),
             Keeper::File(path) => Ok(format!("from {}", path.display())),
             Keeper::Credential(_) => Err(Fault {
-                message: "no credential".into(),
                 hint: Some("ask systemd"),
+                ..Fault::new("no credential")
             }),
         }
         .map(|text| Fetched {

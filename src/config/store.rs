@@ -10,7 +10,7 @@ use crate::config::check::Checker;
 use crate::config::keys::{KeyRow, TableRow};
 use crate::config::load::RawConfig;
 use crate::config::problem::Step::Key;
-use crate::config::secret::{Fetch, RawSecret, Secrets, fetch_private};
+use crate::config::secret::{Fetch, Kept, RawSecret, fetch_apart};
 use crate::wire::target::Target;
 
 const DEFAULT_PORT: u16 = 5432;
@@ -41,9 +41,9 @@ pub(super) const TABLE: TableRow = TableRow {
         },
         KeyRow {
             name: "password",
-            kind: "string, or where it is kept",
+            kind: "where it is kept",
             default: "",
-            help: "The password there; like an app's secret it may be kept elsewhere, as in { env = \"NAME\" }. Only the courier gets to know it.",
+            help: "The password there: { env = \"NAME\" }, { file = \"PATH\" } or { credential = \"NAME\" }. Only the courier gets to know it.",
         },
         KeyRow {
             name: "tls",
@@ -103,7 +103,7 @@ pub struct Postgres {
     pub port: u16,
     pub database: String,
     pub user: String,
-    /// Only the courier has it; others find another word here.
+    /// Only the courier has it, and the master.
     pub password: Option<Secret>,
     pub server: String,
 }
@@ -117,21 +117,27 @@ pub(super) fn warning(postgres: Option<&Postgres>) -> Option<String> {
     })
 }
 
-/// `None` without a url. A password that is kept elsewhere is fetched, and noted in `secrets`.
+/// `None` without a url. The password is fetched, and noted in `noted`, with warnings.
 pub(super) fn check(
     checker: &mut Checker<'_>,
     raw: &RawConfig,
     (base, fetch): (&Path, &Fetch<'_>),
-    secrets: &mut Secrets,
+    noted: (&mut Kept, &mut Vec<String>),
 ) -> Option<Postgres> {
     let one = &raw.store;
     let at = |key| [Key("store"), Key(key)];
     let password = one.password.as_ref().and_then(|password| {
-        let span = checker.span(&at("password"));
-        let found = fetch_private(password, (base, fetch), span, secrets);
+        let RawSecret::Elsewhere(keeper) = password else {
+            let message = "a password does not stand in the file, which every process gets";
+            let hint = "{ env = \"NAME\" }, { file = \"PATH\" } or { credential = \"NAME\" }";
+            checker.problem(&at("password"), message, Some(hint));
+            return None;
+        };
+        let found = fetch_apart(keeper, base, fetch, noted);
         found
             .map_err(|fault| checker.problem(&at("password"), fault.message, fault.hint))
             .ok()
+            .flatten()
     });
     let Some(url) = &one.url else {
         let written = [
@@ -331,13 +337,10 @@ mod tests {
     }
 
     #[test]
-    fn a_password_is_kept_apart_wherever_it_was_written() {
+    fn the_password_is_kept_apart() {
         let url = "[store]\nuser = \"u\"\nurl = \"postgres://localhost/a\"\n";
-        let here = read(&format!("{url}password = \"tiger\"\n")).expect("it is right");
-        assert_eq!((here.private.spans.len(), here.kept.len()), (1, 0));
         let kept = read(&format!("{url}password = {{ env = \"PW\" }}\n")).expect("it is right");
-        assert_eq!((kept.private.spans.len(), kept.private.kept.len()), (1, 1));
-        assert!(kept.kept.is_empty());
+        assert_eq!((kept.kept_apart.len(), kept.kept.len()), (1, 0));
     }
 
     #[test]
@@ -371,6 +374,10 @@ mod tests {
             ),
             (with("server = \"a b\""), "printable"),
             (with("password = 12345"), "f:7:"),
+            (
+                with("password = \"tiger\""),
+                "f:7: a password does not stand",
+            ),
         ];
         for (lines, words) in table {
             let error = read(&format!("[store]\n{lines}\n")).expect_err(words);

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use crate::push::devices::token_key::{Fingerprint, KeyId};
 use crate::push::jobs::{Job, JobTicket, Outcome};
 use crate::push::truth::Subject;
 
@@ -58,6 +59,8 @@ pub struct Memory {
     pub letters: Vec<Letter>,
     /// Life of the switchboard and number of its last report.
     pub heard: Option<(u64, u64)>,
+    /// The keys without which some device's token does not open.
+    pub token_keys: Vec<(KeyId, Fingerprint)>,
 }
 
 #[derive(Clone, Debug, PartialEq)]

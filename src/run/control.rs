@@ -18,8 +18,10 @@ use crate::run::os;
 
 /// Commands at the same time. One more is turned away.
 const CALLERS_MAX: usize = 16;
-/// A command. A longer one is turned away.
-const LINE_BYTES_MAX: usize = 1024;
+/// A command; only calls with a body are long. A longer one is turned away.
+const LINE_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// What is read at once.
+const PART_BYTES: usize = 16 * 1024;
 /// Time to say something, and to take an answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -51,6 +53,19 @@ pub enum Command {
         sort: String,
         filter: String,
     },
+    /// A call of the HTTP API of devices, or about token keys, by the operator. Answered with
+    /// `Called`.
+    Call {
+        method: String,
+        /// Empty for token keys.
+        app_id: String,
+        /// The path behind the app, decoded.
+        segments: Vec<String>,
+        #[serde(default)]
+        query: Vec<(String, String)>,
+        #[serde(default)]
+        body: String,
+    },
     /// Closes one connection by the id that `connections` shows.
     Close {
         id: String,
@@ -63,6 +78,14 @@ pub struct Stopping {
     pub pid: u32,
     /// It takes no longer, unless something has to be killed.
     pub within_seconds: u64,
+}
+
+/// What the courier answers to `Call`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Called {
+    pub status: u16,
+    /// JSON.
+    pub body: String,
 }
 
 /// What was done, for a person.
@@ -258,7 +281,7 @@ impl Caller {
 
     /// One command at most: the next is read after the answer to this one.
     fn read(&mut self) -> io::Result<Option<Command>> {
-        let mut buffer = [0; LINE_BYTES_MAX];
+        let mut buffer = [0; PART_BYTES];
         loop {
             match self.stream.read(&mut buffer) {
                 Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
@@ -341,7 +364,7 @@ mod tests {
 
     #[test]
     fn nonsense_and_endless_lines_are_turned_away() {
-        for bytes in [b"what\n".to_vec(), vec![b' '; 10_000]] {
+        for bytes in [b"what\n".to_vec(), vec![b' '; LINE_BYTES_MAX + 1]] {
             let mut desk = desk(&format!("nonsense{}", bytes.len()));
             let mut stream = desk.call();
             stream.write_all(&bytes).unwrap();

@@ -1,6 +1,7 @@
 //! The configuration as the master hands it to its children, in one file without a name: the text
 //! and the secrets that were fetched for it, so that a child needs neither the right to read them
-//! nor the environment they came from. Invariant: a child has the very values the master checked.
+//! nor the environment they came from. Invariants: a child has the very values the master checked;
+//! the token keys are in what the courier gets and nowhere else.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -15,7 +16,7 @@ use crate::config::Config;
 use crate::config::locate::Source;
 use crate::config::problem::ConfigError;
 use crate::config::program::Program;
-use crate::config::secret::{Fault, Fetched, Keeper, Private};
+use crate::config::secret::{Fault, Fetched, Keeper};
 use crate::run::os;
 
 /// A configuration with its secrets.
@@ -27,9 +28,20 @@ pub struct Handed {
 }
 
 impl Handed {
-    /// `config` is what `source` says.
+    /// All of it; `config` is what `source` says.
     pub fn of(source: &Source, config: &Config) -> Handed {
-        let secrets = config.kept.iter().chain(&config.private.kept);
+        Handed::with(source, config.kept.iter().chain(&config.kept_apart))
+    }
+
+    /// Without the token keys.
+    fn without_keys(source: &Source, config: &Config) -> Handed {
+        Handed::with(source, config.kept.iter())
+    }
+
+    fn with<'a>(
+        source: &Source,
+        secrets: impl Iterator<Item = (&'a Keeper, &'a Secret)>,
+    ) -> Handed {
         Handed {
             path: source.path.clone(),
             text: source.text.clone(),
@@ -37,25 +49,6 @@ impl Handed {
                 .map(|(keeper, secret)| (keeper.clone(), secret.expose().to_string()))
                 .collect(),
         }
-    }
-
-    /// The same for those who get along without what is private: another word stands there.
-    fn without_private(source: &Source, config: &Config) -> Handed {
-        let mut spans = config.private.spans.clone();
-        spans.sort_by_key(|span| span.start);
-        let mut text = source.text.clone();
-        for span in spans.into_iter().rev() {
-            text.replace_range(span, "\"withheld\"");
-        }
-        let source = Source {
-            text,
-            ..source.clone()
-        };
-        let config = Config {
-            private: Private::default(),
-            ..config.clone()
-        };
-        Handed::of(&source, &config)
     }
 
     /// What it was made of, checked anew. `program` is the one that runs, as ever.
@@ -68,10 +61,7 @@ impl Handed {
         let secrets: BTreeMap<&Keeper, &String> =
             self.secrets.iter().map(|(k, s)| (k, s)).collect();
         let fetch = |keeper: &Keeper| {
-            let secret = secrets.get(keeper).ok_or_else(|| Fault {
-                message: "the secret was not handed over".to_string(),
-                hint: None,
-            })?;
+            let secret = secrets.get(keeper).ok_or_else(Fault::withheld)?;
             Ok(Fetched {
                 secret: Secret::new(secret.to_string()),
                 warning: None,
@@ -86,23 +76,25 @@ impl Handed {
 #[derive(Debug)]
 pub struct Packed {
     pub file: File,
-    /// The same without what is private.
-    pub public: File,
+    /// The courier's, with the token keys; `None` if there are none.
+    pub file_with_keys: Option<File>,
     /// What they do not get: the variables that hold a secret.
     pub variables: Vec<String>,
 }
 
 /// Packs `config`, which is what `source` says.
 pub fn pack(source: &Source, config: &Config) -> io::Result<Packed> {
-    let keepers = config.kept.keys().chain(config.private.kept.keys());
-    let variables = keepers.filter_map(|keeper| match keeper {
+    let secrets = config.kept.keys().chain(config.kept_apart.keys());
+    let variables = secrets.filter_map(|keeper| match keeper {
         Keeper::Env(name) => Some(name.clone()),
         Keeper::File(_) | Keeper::Credential(_) => None,
     });
-    let public = Handed::without_private(source, config);
+    let file = |handed: &Handed| os::memory_file(&serde_json::to_vec(handed)?);
+    let has_keys = !config.kept_apart.is_empty();
+    let whole = has_keys.then(|| file(&Handed::of(source, config)));
     Ok(Packed {
-        file: os::memory_file(&serde_json::to_vec(&Handed::of(source, config))?)?,
-        public: os::memory_file(&serde_json::to_vec(&public)?)?,
+        file: file(&Handed::without_keys(source, config))?,
+        file_with_keys: whole.transpose()?,
         variables: variables.collect(),
     })
 }
@@ -138,6 +130,7 @@ impl Read for FromStart<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::dice::Dice;
 
     #[test]
     fn a_child_reads_the_secrets_that_the_master_fetched() {
@@ -159,5 +152,38 @@ mod tests {
             let again = unpack(file.try_clone().unwrap().into(), &Program::default()).unwrap();
             assert_eq!(again.apps[0].keys[0].secret.expose(), "tiger");
         }
+    }
+
+    #[test]
+    fn only_the_courier_reads_the_token_keys() {
+        let source = Source {
+            path: Some("/etc/lineman/a.toml".into()),
+            text: "[[listen]]\nurl = \"http://127.0.0.1:0\"\nhandler = \"echo\"\n\
+                   [push]\ntoken_key = { env = \"K\" }\n"
+                .into(),
+            program: Program::default(),
+        };
+        let key = data_encoding::BASE64.encode(b"thirty-two bytes that are a key.");
+        let fetch = |_: &Keeper| {
+            Ok(Fetched {
+                secret: Secret::new(key.clone()),
+                warning: None,
+            })
+        };
+        let config = source.config(&fetch).unwrap();
+        let packed = pack(&source, &config).unwrap();
+        assert_eq!(packed.variables, ["K"]);
+        let has_key = |file: File| {
+            let mut text = String::new();
+            let mut reader = FromStart { file: &file, at: 0 };
+            reader.read_to_string(&mut text).unwrap();
+            let config = unpack(file.into(), &Program::default()).unwrap();
+            let push = config.push.expect("there is a gateway");
+            let opens = push.vault(&mut Dice::new([1; 16])).is_some();
+            assert_eq!(opens, text.contains(&key));
+            opens
+        };
+        assert!(has_key(packed.file_with_keys.expect("there is a key")));
+        assert!(!has_key(packed.file));
     }
 }

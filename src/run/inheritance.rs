@@ -15,7 +15,7 @@ use crate::run::os;
 
 /// To be raised with any change of the shape, of `wire/control`, which the new master speaks with
 /// the old children, and of the cells in `net/admission`, which both count in.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// What a program says in its trial if it can take over. Another one may well end without a fault
 /// whatever it is told.

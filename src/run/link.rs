@@ -32,6 +32,10 @@ pub struct Heard {
     pub certificates: Option<Result<(), String>>,
     /// It wants the numbers of the whole server.
     pub gather: bool,
+    /// Answers to calls: ticket, status, body.
+    pub answers: Vec<(u64, u16, String)>,
+    /// It cannot serve as it is configured; why.
+    pub unfit: Option<String>,
 }
 
 #[derive(Debug)]
@@ -153,6 +157,11 @@ impl Link {
         self.send(&Order::ReadCertificates);
     }
 
+    /// Passes a call on; whether it can be answered.
+    pub fn call(&mut self, frame: Vec<u8>) -> bool {
+        !self.lost && self.send(&Order::Call(frame))
+    }
+
     /// Answers `Heard::gather`.
     pub fn gathered(&mut self, order: &Order) {
         self.send(order);
@@ -233,6 +242,12 @@ impl Link {
                             self.asked = false;
                         }
                         Ok(Report::Gather) => heard.gather = true,
+                        Ok(Report::Answered {
+                            ticket,
+                            status,
+                            body,
+                        }) => heard.answers.push((ticket, status, body)),
+                        Ok(Report::Unfit(why)) => heard.unfit = Some(why),
                         Ok(Report::Certificates(outcome)) => heard.certificates = Some(outcome),
                         Err(_) => return false,
                     }

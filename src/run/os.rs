@@ -97,6 +97,22 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
     Ok(limit.rlim_cur)
 }
 
+/// Keeps what this process has in memory out of core dumps, and other processes of its user out of its
+/// memory. What does not work is left as it is: nobody else's rights depend on it.
+pub fn forbid_dumps() {
+    let none = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: `none` is a live local.
+    unsafe { libc::setrlimit(libc::RLIMIT_CORE, &none) };
+    #[cfg(target_os = "linux")]
+    // SAFETY: plain numbers.
+    unsafe {
+        libc::prctl(libc::PR_SET_DUMPABLE, 0 as libc::c_ulong);
+    }
+}
+
 /// Sets these signals to be ignored, by this process and by what it will exec. Safe to call
 /// between fork and exec.
 pub fn ignore_signals(signals: &[c_int]) {

@@ -14,6 +14,7 @@ use std::time::Duration;
 use crate::app::apps::Apps;
 use crate::app::cors::Cors;
 use crate::app::service::Services;
+use crate::base::dice::Dice;
 use crate::base::now::Now;
 use crate::config::program::Program;
 use crate::config::url::Place;
@@ -24,7 +25,7 @@ use crate::net::reactor::Reactor;
 use crate::net::sockets::{Listening, Sockets};
 use crate::net::tarpit::Tarpit;
 use crate::node::Node;
-use crate::node::courier::{Courier, CourierOptions};
+use crate::node::courier::{Courier, CourierOptions, DeviceOptions};
 use crate::node::switchboard::{ClusterOptions, Switchboard, SwitchboardOptions, Watched};
 use crate::node::worker::{Forwarding, Listener, Worker, WorkerOptions};
 use crate::push::lanes::LANES;
@@ -313,7 +314,16 @@ fn courier_reactor(
         store: Some(store::start(path, config)?),
         ..inner_sockets(config, handover)?
     };
+    os::forbid_dumps();
+    let mut dice = Dice::new(seed()?);
+    let push = config.push.as_ref();
+    let vault = push.and_then(|push| push.vault(&mut dice)).transpose();
+    let vault = vault.map_err(|fault| fault.text())?;
     let options = CourierOptions {
+        devices: vault.zip(push).map(|(vault, push)| DeviceOptions {
+            vault,
+            keep_ms: push.keep_inactive_days * 86_400_000,
+        }),
         webhooks: config.webhooks.clone(),
         apps: Apps::new(config.apps.clone()),
         limits: config.limits.clone(),

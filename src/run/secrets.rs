@@ -29,8 +29,8 @@ pub fn fetch(keeper: &Keeper) -> Result<Fetched, Fault> {
 
 fn fault(message: impl Into<String>, hint: &'static str) -> Fault {
     Fault {
-        message: message.into(),
         hint: Some(hint),
+        ..Fault::new(message)
     }
 }
 

@@ -313,7 +313,12 @@ impl Site {
             let inherited = courier.inherited.iter();
             descriptors.extend(inherited.map(|it| (COURIER_NAME.to_string(), it.as_fd())));
         }
-        self.launch(&arguments, descriptors, vec![link(ours)?])
+        self.launch(
+            Role::Switchboard,
+            &arguments,
+            descriptors,
+            vec![link(ours)?],
+        )
     }
 
     fn start_courier(&self) -> io::Result<Process> {
@@ -327,7 +332,7 @@ impl Site {
         if let Some(store) = &courier.store {
             arguments.extend(words(&["--store", &store.display().to_string()]));
         }
-        self.launch(&arguments, descriptors, vec![link(ours)?])
+        self.launch(Role::Courier, &arguments, descriptors, vec![link(ours)?])
     }
 
     /// The links of the workers that live, those that leave among them.
@@ -374,7 +379,7 @@ impl Site {
         let (number, life) = (number.to_string(), life.to_string());
         let mut arguments = words(&["worker", "--number", &number, "--life", &life]);
         arguments.extend(words(&["--switchboard", &switchboard]));
-        let process = self.launch(&arguments, descriptors, ours)?;
+        let process = self.launch(Role::Worker, &arguments, descriptors, ours)?;
         Ok(Process {
             pages: pages.into_iter().map(|(_, page)| page).collect(),
             ..process
@@ -383,6 +388,7 @@ impl Site {
 
     fn launch(
         &self,
+        role: Role,
         arguments: &[String],
         descriptors: Vec<(String, BorrowedFd<'_>)>,
         links: Vec<Link>,
@@ -396,7 +402,7 @@ impl Site {
         if let Some(ours) = &log {
             ours.set_nonblocking(true)?;
         }
-        let child = self.launcher.launch(arguments, descriptors)?.into();
+        let child = self.launcher.launch(role, arguments, descriptors)?.into();
         Ok(Process {
             child,
             links,

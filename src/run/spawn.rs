@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use crate::config::locate::Source;
+use crate::run::children::Role;
 use crate::run::handed_config::Packed;
 use crate::run::handover;
 use crate::run::identity::{self, Identity};
@@ -101,14 +102,14 @@ impl Launcher {
     /// configuration added. To be called from the master's main thread: Linux ties a child's life to the thread that forked it.
     pub fn launch(
         &self,
+        role: Role,
         arguments: &[String],
         descriptors: Vec<(String, BorrowedFd<'_>)>,
     ) -> io::Result<Child> {
         let mut descriptors = descriptors;
-        let config = match arguments.first().map(String::as_str) {
-            Some("courier") => &self.config.file,
-            _ => &self.config.public,
-        };
+        let own = self.config.file_with_keys.as_ref();
+        let config = own.filter(|_| role == Role::Courier);
+        let config = config.unwrap_or(&self.config.file);
         descriptors.push(("config".to_string(), config.as_fd()));
         // Numbers that the child's descriptors will take must not be in use for anything that the
         // child still needs on its way to exec: the sources, the binary, and the pipe on which the

@@ -71,10 +71,12 @@ fn serve(
         )
     });
     let exit = match prepared {
-        Ok(prepared) => master
-            .insert(prepared)
-            .run(readiness)
-            .map_err(|error| Failure::io("the master's loop broke", &error)),
+        Ok(prepared) => {
+            let master = master.insert(prepared);
+            let exit = master.run(readiness);
+            let exit = exit.map_err(|error| Failure::io("the master's loop broke", &error));
+            master.take_failure().map_or(exit, Err)
+        }
         Err(failure) => refuse(failure, readiness),
     };
     end(&dir, lock, master);

@@ -147,15 +147,19 @@ pub fn outdated(
     found.map(|device| with_topics(from, device?)).collect()
 }
 
-/// Notes that a key exists, before the first device is put that needs it. One that is known already
-/// stays as it is.
+/// Notes that a key exists, before the first device is put that needs it. What was known under its
+/// name stays only while a device needs that.
 pub fn put_key(
     to: &Connection,
     id: &KeyId,
     print: &Fingerprint,
     now_ms: u64,
 ) -> rusqlite::Result<()> {
-    let sql = "INSERT OR IGNORE INTO token_keys (key_id, fingerprint, created_at) VALUES (?, ?, ?)";
+    let sql = "INSERT INTO token_keys (key_id, fingerprint, created_at) VALUES (?1, ?2, ?3) \
+               ON CONFLICT (key_id) DO UPDATE \
+               SET fingerprint = ?2, created_at = ?3, sealed = 0, is_rotating = 0 \
+               WHERE fingerprint <> ?2 AND NOT EXISTS \
+               (SELECT 1 FROM device_registrations WHERE token_key_id = key_id)";
     to.prepare_cached(sql)?
         .execute(params![id.as_str(), print, now_ms as i64])?;
     Ok(())
@@ -172,7 +176,7 @@ pub fn needed_keys(from: &Connection) -> rusqlite::Result<Vec<(KeyId, Fingerprin
     keys.collect()
 }
 
-fn read(row: &Row<'_>) -> rusqlite::Result<Device> {
+pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Device> {
     let ms = |column: &str| row.get::<_, i64>(column).map(|ms| ms as u64);
     let later = |column: &str| {
         row.get::<_, Option<i64>>(column)
@@ -224,14 +228,14 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Device> {
     })
 }
 
-fn with_topics(from: &Connection, mut device: Device) -> rusqlite::Result<Device> {
+pub(super) fn with_topics(from: &Connection, mut device: Device) -> rusqlite::Result<Device> {
     let mut statement = from.prepare_cached("SELECT topic FROM device_topics WHERE device = ?")?;
     let topics = statement.query_map([&device.id], |row| row.get(0))?;
     device.profile.topics = topics.collect::<rusqlite::Result<_>>()?;
     Ok(device)
 }
 
-fn read_key_id(text: &str) -> Option<KeyId> {
+pub(super) fn read_key_id(text: &str) -> Option<KeyId> {
     KeyId::parse(text).ok()
 }
 
@@ -241,7 +245,7 @@ fn read_binding(row: &Row<'_>) -> rusqlite::Result<Binding> {
 }
 
 /// A column that holds one of some words.
-fn word<T>(
+pub(super) fn word<T>(
     row: &Row<'_>,
     column: &'static str,
     read: fn(&str) -> Option<T>,

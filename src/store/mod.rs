@@ -2,6 +2,7 @@
 //! queues; knows neither nodes nor sockets, only what `push` wants kept.
 
 pub mod desk;
+pub mod device_jobs;
 pub mod devices;
 pub mod postgres;
 pub mod sqlite;

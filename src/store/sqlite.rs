@@ -18,6 +18,7 @@ use crate::push::facts::{Fact, Letter, Memory, StoreReply, StoreRequest};
 use crate::push::jobs::{Job, Outcome};
 use crate::push::truth::Subject;
 use crate::store::desk::Desk;
+use crate::store::{device_jobs, devices};
 
 /// Each is run once, in its order; `user_version` counts them.
 const SCHEMA: [&str; 3] = [
@@ -133,12 +134,13 @@ fn load(file: &Connection) -> rusqlite::Result<Memory> {
         told: told.collect::<rusqlite::Result<_>>()?,
         letters: letters.collect::<rusqlite::Result<_>>()?,
         heard: heard.next().transpose()?,
+        token_keys: devices::needed_keys(file)?,
     })
 }
 
-fn run(_on: &Transaction<'_>, job: &Job) -> rusqlite::Result<Outcome> {
+fn run(on: &Transaction<'_>, job: &Job) -> rusqlite::Result<Outcome> {
     match job {
-        Job::Devices(job) => match *job {},
+        Job::Devices(job) => device_jobs::run(on, job).map(Outcome::Devices),
         Job::Notify(job) => match *job {},
         Job::Delivery(job) => match *job {},
     }

@@ -26,6 +26,9 @@ pub enum Order {
     ReadCertificates,
     /// The answer to `Report::Gather`.
     Gathered(Numbers),
+    /// An operator's call for the courier, as a frame of `courier_bus::Report::Call`; answer with
+    /// `Report::Answered`.
+    Call(Vec<u8>),
 }
 
 /// Which connections are to be told of.
@@ -102,6 +105,14 @@ pub enum Report {
     Certificates(Result<(), String>),
     /// Answer with `Order::Gathered`.
     Gather,
+    /// The answer to `Order::Call`: a status of HTTP and JSON.
+    Answered {
+        ticket: u64,
+        status: u16,
+        body: String,
+    },
+    /// The courier cannot serve with this configuration, and neither can another one; why.
+    Unfit(String),
 }
 
 impl Order {
@@ -132,6 +143,11 @@ impl Order {
                 numbers.write(&mut to);
                 to.finish()
             }
+            Order::Call(frame) => {
+                let mut to = Writer::new(8);
+                to.bytes(frame);
+                to.finish()
+            }
         }
     }
 
@@ -153,6 +169,7 @@ impl Order {
             5 => Order::Close { conn: from.u64()? },
             6 => Order::ReadCertificates,
             7 => Order::Gathered(Numbers::read(&mut from)?),
+            8 => Order::Call(from.bytes()?.to_vec()),
             _ => return Err(Garbled),
         };
         from.end()?;
@@ -192,6 +209,20 @@ impl Report {
                 to.finish()
             }
             Report::Gather => Writer::new(6).finish(),
+            Report::Answered {
+                ticket,
+                status,
+                body,
+            } => {
+                let mut to = Writer::new(7);
+                to.u64(*ticket).u32(u32::from(*status)).text(body);
+                to.finish()
+            }
+            Report::Unfit(why) => {
+                let mut to = Writer::new(8);
+                to.text(why);
+                to.finish()
+            }
         }
     }
 
@@ -212,6 +243,12 @@ impl Report {
                 Report::Certificates(fault.map_or(Ok(()), |why| Err(why.to_string())))
             }
             6 => Report::Gather,
+            7 => Report::Answered {
+                ticket: from.u64()?,
+                status: u16::try_from(from.u32()?).map_err(|_| Garbled)?,
+                body: from.text()?.to_owned(),
+            },
+            8 => Report::Unfit(from.text()?.to_owned()),
             _ => return Err(Garbled),
         };
         from.end()?;
@@ -320,6 +357,7 @@ mod tests {
             Order::Close { conn: 1 << 40 },
             Order::ReadCertificates,
             Order::Gathered(numbers()),
+            Order::Call(vec![1, 2]),
         ] {
             assert_eq!(Order::decode(&order.encode()), Ok(order));
         }
@@ -343,6 +381,12 @@ mod tests {
             Report::Certificates(Ok(())),
             Report::Certificates(Err("no such file".to_string())),
             Report::Gather,
+            Report::Answered {
+                ticket: 7,
+                status: 404,
+                body: "{}".to_string(),
+            },
+            Report::Unfit("no key".to_string()),
         ] {
             assert_eq!(Report::decode(&report.encode()), Ok(report));
         }

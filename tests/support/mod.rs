@@ -26,6 +26,15 @@ pub const ECHO: &str = "[[listen]]\nurl = \"http://127.0.0.1:0\"\nhandler = \"ec
 pub const DEMO: &str = "[[listen]]\nurl = \"http://127.0.0.1:0\"\nhandler = \"channels\"\n\
     [[apps]]\nid = \"demo\"\nkey = \"demo-key\"\nsecret = \"demo-secret\"\n";
 
+/// Where `Place::command` keeps a token key for `PUSH`.
+const TOKEN_KEY: (&str, &str) = (
+    "LINEMAN_TEST_TOKEN_KEY",
+    "a2V5cyBmb3IgdGVzdHMgaGF2ZSAzMiBieXRlcy4uLi4=",
+);
+
+/// A push gateway with the token key of `Place::command`.
+pub const PUSH: &str = "[push]\ntoken_key = { env = \"LINEMAN_TEST_TOKEN_KEY\" }\n";
+
 /// A configuration file in a directory of its own, which also holds the run directory.
 pub struct Place {
     dir: TempDir,
@@ -69,6 +78,7 @@ impl Place {
             .args(verb)
             .arg("--config")
             .arg(self.config())
+            .env(TOKEN_KEY.0, TOKEN_KEY.1)
             .stdin(Stdio::null());
         command
     }

@@ -58,7 +58,7 @@ impl Postgres {
         std::fs::create_dir(&data).expect("a directory");
         give(&data);
         let file = dir.path().join("password");
-        std::fs::write(&file, password.unwrap_or("none")).expect("a file");
+        write(&file, password.unwrap_or("none"));
         let mut init = own_user(&program("initdb"));
         init.args([
             "--username",
@@ -130,7 +130,9 @@ impl Postgres {
 
     /// The table `[store]` for a server of that name.
     pub fn store(&self, server: &str) -> String {
-        let password = self.password.map(|it| format!("password = \"{it}\"\n"));
+        let file = self.dir.path().join("password");
+        let kept = format!("password = {{ file = \"{}\" }}\n", file.display());
+        let password = self.password.map(|_| kept);
         format!(
             "[store]\nurl = \"postgres://127.0.0.1:{}/{DATABASE}\"\nuser = \"{USER}\"\n\
              server = \"{server}\"\n{}",

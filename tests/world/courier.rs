@@ -87,6 +87,7 @@ impl Outside {
             webhooks: self.webhooks(),
             apps,
             limits,
+            devices: None,
             seed,
         }))
     }
@@ -127,6 +128,7 @@ impl Disk {
                 told: self.told.keys().cloned().collect(),
                 letters: self.letters.values().cloned().collect(),
                 heard: self.heard,
+                token_keys: Vec::new(),
             })),
             StoreRequest::Commit(_) if dice.below(100) < trouble => {
                 Some(StoreReply::Failed("the disk is full".into()))

@@ -22,6 +22,7 @@ use crate::base::ids::{ConnId, DialId};
 use crate::base::limits::Limits;
 use crate::base::now::{Moment, Now};
 use crate::node::courier::gateway::Gateway;
+pub use crate::node::courier::gateway::devices::DeviceOptions;
 use crate::node::lines::Lines;
 use crate::node::{Ending, Node, Origin, Output, Peer};
 use crate::push::facts::{Fact, Memory, StoreReply, StoreRequest, Work};
@@ -33,6 +34,7 @@ use crate::session::caller::Caller;
 use crate::session::link::next_frame;
 use crate::wire::bus_codec::Garbled;
 use crate::wire::control::{Order, Report as ToMaster};
+use crate::wire::courier_bus::Report;
 use crate::wire::target::Target;
 
 /// After the store has failed.
@@ -45,6 +47,8 @@ pub struct CourierOptions {
     pub webhooks: Vec<Webhook>,
     pub apps: Apps,
     pub limits: Limits,
+    /// Set for a push gateway.
+    pub devices: Option<DeviceOptions>,
     /// From the operating system's entropy.
     pub seed: [u8; 16],
 }
@@ -118,6 +122,8 @@ pub struct Courier {
     gateway: Gateway,
     events: BTreeMap<LaneId, Vec<String>>,
     storing: Storing,
+    /// What it has loaded cannot be served as it is configured, so it stays at loading.
+    unfit: Option<String>,
     request: Option<StoreRequest>,
     counters: Counters,
 }
@@ -128,6 +134,7 @@ impl Courier {
             webhooks,
             apps,
             limits,
+            devices,
             seed,
         } = options;
         Courier {
@@ -151,9 +158,10 @@ impl Courier {
             last_letter: 0,
             facts: Vec::new(),
             jobs: Vec::new(),
-            gateway: Gateway::default(),
+            gateway: Gateway::new(devices),
             events: BTreeMap::new(),
             storing: Storing::Loading,
+            unfit: None,
             request: Some(StoreRequest::Load),
             counters: Counters::default(),
         }
@@ -161,16 +169,13 @@ impl Courier {
 
     fn take_frame(&mut self, conn: ConnId, frame: &[u8], now: Now) -> Result<(), Garbled> {
         match self.seats.get(&conn).map(|seat| &seat.talk) {
-            Some(Talk::Master) => {
-                self.obey(conn, Order::decode(frame)?);
-                Ok(())
-            }
+            Some(Talk::Master) => self.obey(conn, Order::decode(frame)?, now),
             Some(Talk::Stranger | Talk::Switchboard) => self.hear(conn, frame, now),
             Some(Talk::Endpoint(..)) | None => Ok(()),
         }
     }
 
-    fn obey(&mut self, master: ConnId, order: Order) {
+    fn obey(&mut self, master: ConnId, order: Order, now: Now) -> Result<(), Garbled> {
         match order {
             Order::Ask => {
                 self.counters.webhooks_waiting = self.lanes.waiting() as u64;
@@ -183,12 +188,17 @@ impl Courier {
                 self.tell_master(master, &ToMaster::Connections { matched: 0, rows });
             }
             Order::Close { .. } => self.tell_master(master, &ToMaster::Closed(false)),
+            Order::Call(frame) => match Report::decode(&frame)? {
+                Report::Call { ticket, call } => self.take_operator_call(ticket, &call, now),
+                _ => return Err(Garbled),
+            },
             // It has no clients.
             Order::Drain { .. } | Order::ReadCertificates | Order::Gathered(_) => {}
         }
+        Ok(())
     }
 
-    fn tell_master(&mut self, master: ConnId, report: &ToMaster) {
+    pub(super) fn tell_master(&mut self, master: ConnId, report: &ToMaster) {
         let frame = report.encode();
         let pushed = self.lines.push(master, |out| out.push(&frame));
         debug_assert!(pushed.is_ok(), "reports are few");
@@ -196,6 +206,11 @@ impl Courier {
 
     /// What was kept is there: from now on it serves.
     fn loaded(&mut self, memory: Memory, now: Now) {
+        if let Err(why) = self.take_up_devices(&memory.token_keys, now) {
+            // The master is told that there is no use in trying again, and ends this process.
+            self.unfit = Some(why);
+            return self.tell_unfit();
+        }
         self.storing = Storing::Idle;
         self.truth = Truth::new(memory.told);
         if let Some((life, sequence)) = memory.heard {
@@ -226,6 +241,12 @@ impl Courier {
             self.welcome(conn, life);
         }
         self.go_on(now);
+    }
+
+    fn tell_unfit(&mut self) {
+        if let (Some(master), Some(why)) = (self.master, self.unfit.clone()) {
+            self.tell_master(master, &ToMaster::Unfit(why));
+        }
     }
 
     /// Begins whatever can begin: a commit, receipts, requests.
@@ -332,6 +353,7 @@ impl Node for Courier {
                 if !matches!(self.storing, Storing::Loading) {
                     self.tell_master(conn, &ToMaster::Ready);
                 }
+                self.tell_unfit();
             }
             _ => {}
         }
@@ -406,6 +428,7 @@ impl Node for Courier {
 
     fn elapsed(&mut self, now: Now) {
         self.cut_late_answers(now);
+        self.devices_elapsed(now);
         self.go_on(now);
     }
 
@@ -433,7 +456,10 @@ impl Node for Courier {
         });
         let loaded = !matches!(self.storing, Storing::Loading);
         let due = self.truth.deadline().filter(|_| loaded);
-        let own = [again, due, self.lanes.deadline()].into_iter().flatten();
+        let devices = self.devices_deadline();
+        let own = [again, due, self.lanes.deadline(), devices]
+            .into_iter()
+            .flatten();
         own.chain(answers).min()
     }
 

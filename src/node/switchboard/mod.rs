@@ -288,8 +288,8 @@ impl Switchboard {
             Order::Close { .. } => self.report(master, &Report::Closed(false)),
             // It has no clients to let go; it ends when it is told to stop.
             Order::Drain { .. } => {}
-            // Clients do not connect here, so none asks for either.
-            Order::ReadCertificates | Order::Gathered(_) => {}
+            // Clients do not connect here, so none asks for either, and calls are the courier's.
+            Order::ReadCertificates | Order::Gathered(_) | Order::Call(_) => {}
         }
     }
 

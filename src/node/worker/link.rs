@@ -119,6 +119,8 @@ impl Worker {
             }
             Ok(Order::Gathered(numbers)) => self.gathered(&numbers, now),
             Ok(Order::ReadCertificates) => self.outputs.push_back(Output::ReadCertificates),
+            // The courier's.
+            Ok(Order::Call(_)) => {}
             Err(_) => self.outputs.push_back(Output::Quit),
         }
         true

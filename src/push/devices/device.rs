@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use crate::base::dice::Dice;
 use crate::base::now::Now;
-use crate::push::devices::registration::{Profile, Registration, Update};
+use crate::push::devices::registration::{Change, Profile, Registration, Update};
 use crate::push::devices::token::{ClearToken, Platform, Service};
 use crate::push::devices::vault::{OpenFault, Row, SealedToken, TokenVault};
 
@@ -89,6 +89,35 @@ pub enum Upkeep {
     Remove,
 }
 
+/// A registration as the store gets it: nobody needs a key any more to take it up.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SealedRegistration {
+    /// The id of the device, if it is new.
+    pub id: String,
+    pub app_id: String,
+    pub device_id: String,
+    pub platform: Platform,
+    pub token: SealedText,
+    pub change: Change,
+}
+
+/// An update, likewise.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SealedUpdate {
+    /// With the platform for which it was sealed.
+    pub token: Option<(Platform, SealedText)>,
+    pub change: Change,
+}
+
+/// A token that was sealed, and how others find it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SealedText {
+    pub service: Service,
+    pub sealed: SealedToken,
+    /// What `SealedToken::index` may be in a row that holds the same token.
+    pub indexes: Vec<String>,
+}
+
 /// What is told of a device.
 #[derive(Serialize)]
 struct Told<'a> {
@@ -117,6 +146,66 @@ struct Place {
     longitude: f64,
 }
 
+impl SealedText {
+    fn seal(vault: &TokenVault, row: &Row<'_>, token: &ClearToken, dice: &mut Dice) -> SealedText {
+        SealedText {
+            service: row.service,
+            sealed: vault.seal(row, token, dice),
+            indexes: vault.indexes(row.app_id, token),
+        }
+    }
+}
+
+impl SealedRegistration {
+    pub fn seal(
+        app_id: &str,
+        registration: Registration,
+        vault: &TokenVault,
+        dice: &mut Dice,
+    ) -> SealedRegistration {
+        let token = &registration.token;
+        let row = Row {
+            app_id,
+            device_id: &registration.device_id,
+            platform: registration.platform,
+            service: token.service(),
+        };
+        SealedRegistration {
+            id: uuid(dice),
+            app_id: app_id.to_string(),
+            platform: registration.platform,
+            token: SealedText::seal(vault, &row, token, dice),
+            change: registration.change,
+            device_id: registration.device_id,
+        }
+    }
+}
+
+impl SealedUpdate {
+    /// For this device.
+    pub fn seal(
+        device: &Device,
+        update: Update,
+        vault: &TokenVault,
+        dice: &mut Dice,
+    ) -> SealedUpdate {
+        let token = update.token.as_ref();
+        let token = token.map(|token| SealedText::seal(vault, &device.row(), token, dice));
+        SealedUpdate {
+            token: token.map(|token| (device.platform, token)),
+            change: update.change,
+        }
+    }
+
+    /// Whether the device is still the one for which it was sealed.
+    pub fn is_for(&self, device: &Device) -> bool {
+        let token = self.token.as_ref();
+        token.is_none_or(|(platform, token)| {
+            (*platform, token.service) == (device.platform, device.service)
+        })
+    }
+}
+
 impl Device {
     /// A device that was not there.
     pub fn new(
@@ -126,29 +215,24 @@ impl Device {
         dice: &mut Dice,
         now: Now,
     ) -> Device {
-        let Registration {
-            device_id,
-            platform,
-            token,
-            change,
-        } = registration;
-        let row = Row {
-            app_id,
-            device_id: &device_id,
-            platform,
-            service: token.service(),
-        };
-        let sealed = vault.seal(&row, &token, dice);
+        Device::begin(
+            SealedRegistration::seal(app_id, registration, vault, dice),
+            now,
+        )
+    }
+
+    /// The same, sealed already.
+    pub fn begin(registration: SealedRegistration, now: Now) -> Device {
         let mut profile = Profile::default();
-        change.apply(&mut profile);
+        registration.change.apply(&mut profile);
         Device {
-            id: uuid(dice),
-            app_id: app_id.to_string(),
-            device_id,
-            platform,
-            service: token.service(),
+            id: registration.id,
+            app_id: registration.app_id,
+            device_id: registration.device_id,
+            platform: registration.platform,
+            service: registration.token.service,
             profile,
-            sealed,
+            sealed: registration.token.sealed,
             state: State::Active,
             suspicions: 0,
             created_ms: now.unix_ms,
@@ -160,25 +244,19 @@ impl Device {
 
     /// The same device registers again: it is active, and its token counts from now, even if it is
     /// the same. What the registration leaves out stays.
-    pub fn register(
-        &mut self,
-        registration: Registration,
-        vault: &TokenVault,
-        dice: &mut Dice,
-        now: Now,
-    ) {
+    pub fn register(&mut self, registration: SealedRegistration, now: Now) {
         debug_assert_eq!(self.device_id, registration.device_id);
         self.platform = registration.platform;
-        self.service = registration.token.service();
-        self.set_token(&registration.token, vault, dice, now);
+        self.service = registration.token.service;
+        self.set_token(registration.token, now);
         registration.change.apply(&mut self.profile);
         self.updated_ms = now.unix_ms;
     }
 
-    /// A token in the update was read for this device's service.
-    pub fn update(&mut self, update: Update, vault: &TokenVault, dice: &mut Dice, now: Now) {
-        if let Some(token) = &update.token {
-            self.set_token(token, vault, dice, now);
+    /// A token in the update was sealed for this device.
+    pub fn update(&mut self, update: SealedUpdate, now: Now) {
+        if let Some((_, token)) = update.token {
+            self.set_token(token, now);
         }
         update.change.apply(&mut self.profile);
         self.updated_ms = now.unix_ms;
@@ -295,14 +373,12 @@ impl Device {
 
     /// An end that was said of the token before it is not the new one's, and one that has passed
     /// was wrong.
-    fn set_token(&mut self, token: &ClearToken, vault: &TokenVault, dice: &mut Dice, now: Now) {
-        let known = vault
-            .indexes(&self.app_id, token)
-            .contains(&self.sealed.index);
+    fn set_token(&mut self, token: SealedText, now: Now) {
+        let known = token.indexes.contains(&self.sealed.index);
         if !known || self.is_expired(now) {
             self.profile.token_expires_ms = None;
         }
-        self.sealed = vault.seal(&self.row(), token, dice);
+        self.sealed = token.sealed;
         self.state = State::Active;
         self.suspicions = 0;
         self.token_set_ms = now.unix_ms;

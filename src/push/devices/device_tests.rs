@@ -50,13 +50,16 @@ impl Play {
 
     fn register(&mut self, device: &mut Device, token: &str, rest: &str, seconds: u64) {
         let registration = Play::registration(token, rest, at(seconds));
-        device.register(registration, &self.vault, &mut self.dice, at(seconds));
+        let sealed = SealedRegistration::seal("app", registration, &self.vault, &mut self.dice);
+        device.register(sealed, at(seconds));
     }
 
     fn update(&mut self, device: &mut Device, json: &str, seconds: u64) {
         let update = Update::read(json, device.service, &DeviceBounds::default(), at(seconds));
         let update = update.expect("an update");
-        device.update(update, &self.vault, &mut self.dice, at(seconds));
+        let sealed = SealedUpdate::seal(device, update, &self.vault, &mut self.dice);
+        assert!(sealed.is_for(device));
+        device.update(sealed, at(seconds));
     }
 
     fn token(&self, device: &Device) -> String {
@@ -126,7 +129,8 @@ fn a_device_may_become_one_of_another_platform() {
     let mut device = play.device("");
     let json = r#"{"device_id":"d","platform":"ios","token":"c0ffee"}"#;
     let ios = Registration::read(json, &DeviceBounds::default(), at(1)).expect("a registration");
-    device.register(ios, &play.vault, &mut play.dice, at(1));
+    let ios = SealedRegistration::seal("app", ios, &play.vault, &mut play.dice);
+    device.register(ios, at(1));
     assert_eq!(
         (device.platform, device.service),
         (Platform::Ios, Service::Apns)

@@ -8,7 +8,7 @@ use crate::base::counters::Counters;
 use crate::base::now::Moment;
 use crate::run::children::{Child, Duty, End, Phase, Role};
 use crate::run::connections::{Connections, FILTER_BYTES_MAX, Found, Id, LIMIT_MAX};
-use crate::run::control::{Command, Done, Failed, Stopping};
+use crate::run::control::{Called, Command, Done, Failed, Stopping};
 use crate::run::exit::Exit;
 use crate::run::link::Link;
 use crate::run::log::timestamp;
@@ -17,11 +17,16 @@ use crate::run::os;
 use crate::run::site::Process;
 use crate::run::status::{MasterStatus, ProcessStatus, State, Status, named};
 use crate::wire::control::{COLUMNS, Wanted};
+use crate::wire::courier_bus;
+use crate::wire::gateway::GatewayCall;
 
 /// How long `status` waits for reactors that are busy.
 const SURVEY_PATIENCE: Duration = Duration::from_millis(500);
 /// A list of many connections takes a reactor longer than its numbers.
 const GATHER_PATIENCE: Duration = Duration::from_secs(2);
+
+/// A page of devices may wait for a disk that is busy.
+const CALL_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Somebody asked for the status, and the reactors were asked for theirs.
 pub(super) struct Survey {
@@ -94,10 +99,67 @@ impl Master {
                 };
                 self.gather(caller, Gathered::List(wanted), now);
             }
+            Command::Call {
+                method,
+                app_id,
+                segments,
+                query,
+                body,
+            } => {
+                let call = GatewayCall {
+                    app_id: &app_id,
+                    key: "operator",
+                    method: &method,
+                    segments: segments.iter().map(String::as_str).collect(),
+                    query: query
+                        .iter()
+                        .map(|(a, b)| (a.as_str(), b.as_str()))
+                        .collect(),
+                    body: body.as_bytes(),
+                };
+                self.pass_call(caller, call, now);
+            }
             Command::Close { id } => match Id::parse(&id) {
                 Some(id) => self.gather(caller, Gathered::Closing(id), now),
                 None => self.refuse(caller, "that is no id of a connection", now),
             },
+        }
+    }
+
+    /// An operator's call goes to the courier; the answer finds the caller by its ticket.
+    fn pass_call(&mut self, caller: usize, call: GatewayCall<'_>, now: Moment) {
+        if self.config.push.is_none() {
+            return self.refuse(caller, "there is no [push] in the configuration", now);
+        }
+        let ticket = caller as u64;
+        let frame = courier_bus::Report::Call { ticket, call }.encode();
+        let rows = self.children.rows().iter().zip(&mut self.processes);
+        let mut couriers =
+            rows.filter(|(row, _)| row.role == Role::Courier && row.phase == Phase::Running);
+        let process = couriers.find_map(|(_, process)| process.as_mut());
+        let link = process.and_then(|process| process.links.first_mut());
+        if !link.is_some_and(|link| link.call(frame)) {
+            return self.refuse(caller, "the courier is not there; try again", now);
+        }
+        self.calls.insert(caller, now + CALL_PATIENCE);
+    }
+
+    pub(super) fn answer_call(&mut self, (ticket, status, body): (u64, u16, String), now: Moment) {
+        let caller = ticket as usize;
+        if self.calls.remove(&caller).is_some() {
+            self.control.answer(caller, &Called { status, body }, now);
+        }
+    }
+
+    /// A courier that has ended answers nobody.
+    pub(super) fn refuse_late_calls(&mut self, now: Moment) {
+        while let Some((&caller, _)) = self.calls.iter().find(|(_, due)| **due <= now) {
+            self.calls.remove(&caller);
+            self.refuse(
+                caller,
+                "the courier does not answer; what was asked may be done",
+                now,
+            );
         }
     }
 

@@ -7,6 +7,7 @@ mod scrape;
 mod upgrade;
 mod upkeep;
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::os::fd::RawFd;
 use std::os::unix::process::ExitStatusExt;
@@ -89,6 +90,8 @@ pub struct Master {
     announcement: Option<Announcement>,
     survey: Option<Survey>,
     gathering: Option<Gathering>,
+    /// Callers that wait for the courier, and until when.
+    calls: BTreeMap<usize, Moment>,
     scrapes: Scrapes,
     totals: Totals,
     renewal: Option<Renewal>,
@@ -98,6 +101,8 @@ pub struct Master {
     told_ready: bool,
     config: Config,
     exit: Exit,
+    /// What goes with it.
+    failure: Option<Failure>,
 }
 
 impl Master {
@@ -111,7 +116,7 @@ impl Master {
         let seed = seed().map_err(|why| Failure::new(Exit::Failed, why))?;
         let now = clock.now().moment;
         let mut children = Children::new(config.workers, config.threads, seed, now);
-        if !config.webhooks.is_empty() {
+        if config.has_courier() {
             children = children.with_courier(now);
         }
         let path = dir.control_socket();
@@ -153,6 +158,7 @@ impl Master {
             announcement: None,
             survey: None,
             gathering: None,
+            calls: BTreeMap::new(),
             scrapes: Scrapes::default(),
             totals: Totals::default(),
             renewal: None,
@@ -162,6 +168,7 @@ impl Master {
             told_ready: false,
             config: config.clone(),
             exit: Exit::Done,
+            failure: None,
         })
     }
 
@@ -176,6 +183,11 @@ impl Master {
         let config = self.about.banner.config_name.as_str();
         log::info!(version = env!("CARGO_PKG_VERSION"), config; "starting");
         self.turn()
+    }
+
+    /// Why it has ended, if it was not told to.
+    pub fn take_failure(&mut self) -> Option<Failure> {
+        self.failure.take()
     }
 
     fn turn(&mut self) -> io::Result<Exit> {
@@ -194,6 +206,7 @@ impl Master {
             }
             self.answer_survey(now);
             self.answer_gathering(now);
+            self.refuse_late_calls(now);
             self.look_after(now);
             self.notify.handle_elapsed(now);
             if self.carry_out(now) {
@@ -221,6 +234,7 @@ impl Master {
             self.survey.as_ref().map(|survey| survey.due),
             self.trial.as_ref().map(|trial| trial.due),
             self.gathering.as_ref().map(|gathering| gathering.due),
+            self.calls.values().min().copied(),
             Some(self.beats.due),
             self.notify.deadline(),
             self.site.certificates.as_ref().map(Certificates::deadline),
@@ -376,12 +390,35 @@ impl Master {
                 log::info!(restarts = row.restarts; "{row} runs");
             }
         }
+        for answer in heard.answers {
+            self.answer_call(answer, now);
+        }
+        if let Some(why) = heard.unfit {
+            self.take_unfit(index, why, now);
+        }
         if heard.gather {
             self.begin_scrape((index, reactor), now);
         }
         if heard.lost {
             self.children.handle_link_lost(index, now);
         }
+    }
+
+    /// A child cannot serve as it is configured. A server that has not been ready yet never will be,
+    /// and ends; another one goes on without that child, and tries again.
+    fn take_unfit(&mut self, index: usize, why: String, now: Moment) {
+        if self.told_ready {
+            return self.children.condemn(index, why, now);
+        }
+        log::error!("{}: {why}", self.children.rows()[index]);
+        let failure = Failure::new(Exit::BadConfig, why);
+        self.exit = failure.exit;
+        let announcement = self.announcement.take();
+        if let Some(readiness) = announcement.and_then(|it| it.readiness) {
+            readiness.failed(&failure);
+        }
+        self.failure = Some(failure);
+        self.stop("it cannot serve as it is configured", now);
     }
 
     /// Tells whoever waits that the server is ready, or that it is not in time.

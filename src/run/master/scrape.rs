@@ -84,7 +84,7 @@ impl Master {
         let switchboard = (Whose::Switchboard, Role::Switchboard, 0);
         let workers = 0..self.config.workers;
         let workers = workers.map(|number| (Whose::Worker(number), Role::Worker, number));
-        let courier = !self.config.webhooks.is_empty();
+        let courier = self.config.has_courier();
         let courier = courier.then_some((Whose::Courier, Role::Courier, 0));
         let children = std::iter::once(switchboard).chain(courier).chain(workers);
         let children = children.map(|(whose, role, number)| self.numbers_of(whose, role, number));

@@ -295,7 +295,9 @@ fn in_transaction(
 
 fn run(_session: &mut Session, job: &Job) -> Result<Outcome, Fault> {
     match job {
-        Job::Devices(job) => match *job {},
+        Job::Devices(_) => Err(Fault::Refused(
+            "devices are kept in SQLite only".to_string(),
+        )),
         Job::Notify(job) => match *job {},
         Job::Delivery(job) => match *job {},
     }

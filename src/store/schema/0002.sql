@@ -42,6 +42,7 @@ CREATE TABLE device_registrations (
 -- A token is of one active device. One that was replaced keeps what it had until it is removed.
 CREATE UNIQUE INDEX device_by_token ON device_registrations (app_id, token_index) WHERE is_active = 1;
 CREATE INDEX device_by_user ON device_registrations (app_id, user_id) WHERE user_id IS NOT NULL;
+CREATE INDEX device_by_app ON device_registrations (app_id, id);
 CREATE INDEX device_by_platform ON device_registrations (app_id, platform, id);
 CREATE INDEX device_by_expiry ON device_registrations (token_expires_at)
     WHERE is_active = 1 AND token_expires_at IS NOT NULL;
@@ -75,5 +76,20 @@ CREATE TABLE token_keys (
     fingerprint TEXT NOT NULL,
     created_at INTEGER NOT NULL,
     -- How many tokens it has sealed; a key is good for 2^32.
-    sealed INTEGER NOT NULL DEFAULT 0
+    sealed INTEGER NOT NULL DEFAULT 0,
+    -- Whether all tokens are to be sealed with it, and some are not yet.
+    is_rotating INTEGER NOT NULL DEFAULT 0 CHECK (is_rotating IN (0, 1))
 ) STRICT, WITHOUT ROWID;
+
+-- How many devices each app has, so that nobody has to count them.
+CREATE TABLE device_counts (
+    app_id TEXT PRIMARY KEY NOT NULL,
+    devices INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TRIGGER device_comes AFTER INSERT ON device_registrations BEGIN
+    INSERT INTO device_counts (app_id, devices) VALUES (new.app_id, 1)
+        ON CONFLICT (app_id) DO UPDATE SET devices = devices + 1;
+END;
+CREATE TRIGGER device_goes AFTER DELETE ON device_registrations BEGIN
+    UPDATE device_counts SET devices = devices - 1 WHERE app_id = old.app_id;
+END;

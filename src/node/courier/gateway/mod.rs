@@ -2,7 +2,7 @@
 //! and what follows from them. Owns which call waits for which job of the store. Invariant: a call
 //! is answered once, and never before what it changed is stored.
 
-mod devices;
+pub(super) mod devices;
 mod notify;
 mod sending;
 
@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use crate::base::now::Now;
 use crate::node::courier::Courier;
 use crate::push::jobs::{Job, JobTicket, Outcome};
+use crate::wire::control::Report as ToMaster;
 use crate::wire::courier_bus::Receipt;
 use crate::wire::gateway::{GatewayAnswer, GatewayCall};
 
@@ -20,6 +21,19 @@ pub(super) struct Gateway {
     last_job: u64,
     /// What is to be done with the outcome of each job that is under way.
     waiting: BTreeMap<JobTicket, Waiting>,
+    devices: devices::Devices,
+}
+
+/// In the ticket of a call that came by way of the master.
+const OPERATOR: u64 = 1 << 63;
+
+impl Gateway {
+    pub fn new(devices: Option<devices::DeviceOptions>) -> Gateway {
+        Gateway {
+            devices: devices::Devices::new(devices),
+            ..Gateway::default()
+        }
+    }
 }
 
 /// Who waits for a job of the store.
@@ -35,6 +49,18 @@ impl Courier {
         match call.segments.first() {
             Some(&"devices") => self.take_device_call(ticket, call, now),
             _ => self.take_notify_call(ticket, call, now),
+        }
+    }
+
+    /// A call of an operator at the machine, who may do all that keys of apps may do.
+    pub(super) fn take_operator_call(&mut self, ticket: u64, call: &GatewayCall<'_>, now: Now) {
+        let ticket = ticket | OPERATOR;
+        match call.segments.first() {
+            Some(&"keys") => self.take_key_call(ticket, call),
+            _ if self.apps.by_id(call.app_id).is_none() => {
+                self.refuse_call(ticket, 404, "There is no such app");
+            }
+            _ => self.take_call(ticket, call, now),
         }
     }
 
@@ -68,6 +94,17 @@ impl Courier {
     /// Answers a call; nobody waits for ticket 0. `body` is JSON.
     fn answer_call(&mut self, ticket: u64, status: u16, body: &str) {
         if ticket == 0 {
+            return;
+        }
+        if ticket & OPERATOR > 0 {
+            let report = ToMaster::Answered {
+                ticket: ticket & !OPERATOR,
+                status,
+                body: body.to_string(),
+            };
+            if let Some(master) = self.master {
+                self.tell_master(master, &report);
+            }
             return;
         }
         let answer = GatewayAnswer {
