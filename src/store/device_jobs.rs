@@ -83,10 +83,11 @@ fn carry_out(on: &Connection, job: &DeviceJob) -> rusqlite::Result<DeviceOutcome
             None => Ok(DeviceOutcome::Unknown),
             Some(device) => set_topic(on, device, (topic, *wanted), limits, *now),
         },
-        DeviceJob::Remove { app_id, device_id } => match devices::remove(on, app_id, device_id)? {
-            true => Ok(DeviceOutcome::Done(1)),
-            false => Ok(DeviceOutcome::Unknown),
-        },
+        DeviceJob::Remove { app_id, device_id } => {
+            let device = devices::find(on, app_id, device_id)?;
+            devices::remove(on, app_id, device_id)?;
+            Ok(told(device))
+        }
         DeviceJob::RemoveUser { app_id, user_id } => {
             let sql = "DELETE FROM device_registrations WHERE app_id = ? AND user_id = ?";
             let removed = on.prepare_cached(sql)?.execute([app_id, user_id])?;

@@ -52,6 +52,7 @@ pub enum DeviceJob {
         limits: DeviceLimits,
         now: Now,
     },
+    /// The outcome is the device as it was.
     Remove {
         app_id: String,
         device_id: String,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::base::counters::Counters;
 use crate::base::now::Moment;
 use crate::run::children::{Child, Duty, End, Phase, Role};
+use crate::run::client::COURIER_AWAY;
 use crate::run::connections::{Connections, FILTER_BYTES_MAX, Found, Id, LIMIT_MAX};
 use crate::run::control::{Called, Command, Done, Failed, Stopping};
 use crate::run::exit::Exit;
@@ -106,6 +107,10 @@ impl Master {
                 query,
                 body,
             } => {
+                let app_id = match &self.config.apps[..] {
+                    [only] if app_id.is_empty() => only.id.clone(),
+                    _ => app_id,
+                };
                 let call = GatewayCall {
                     app_id: &app_id,
                     key: "operator",
@@ -139,7 +144,8 @@ impl Master {
         let process = couriers.find_map(|(_, process)| process.as_mut());
         let link = process.and_then(|process| process.links.first_mut());
         if !link.is_some_and(|link| link.call(frame)) {
-            return self.refuse(caller, "the courier is not there; try again", now);
+            let why = format!("{COURIER_AWAY}is not there; try again");
+            return self.refuse(caller, &why, now);
         }
         self.calls.insert(caller, now + CALL_PATIENCE);
     }
@@ -155,11 +161,8 @@ impl Master {
     pub(super) fn refuse_late_calls(&mut self, now: Moment) {
         while let Some((&caller, _)) = self.calls.iter().find(|(_, due)| **due <= now) {
             self.calls.remove(&caller);
-            self.refuse(
-                caller,
-                "the courier does not answer; what was asked may be done",
-                now,
-            );
+            let why = format!("{COURIER_AWAY}does not answer; what was asked may be done");
+            self.refuse(caller, &why, now);
         }
     }
 

@@ -6,6 +6,7 @@ mod import;
 mod keys;
 
 use serde_json::{Value, json};
+use zeroize::Zeroizing;
 
 use crate::base::names::is_name;
 use crate::base::now::{Moment, Now};
@@ -26,6 +27,8 @@ use keys::Rotation;
 /// Of a list, unless more or less is asked for.
 const PAGE: u32 = 100;
 const PAGE_MAX: u32 = 1_000;
+/// A list ends with the device that exceeds this.
+const PAGE_BYTES: usize = 512 * 1024;
 
 /// What the gateway needs for devices.
 pub struct DeviceOptions {
@@ -75,7 +78,7 @@ pub(super) enum Then {
     Registered,
     Show,
     /// With this as the change.
-    Update(Vec<u8>),
+    Update(Zeroizing<Vec<u8>>),
     Updated,
     Removed,
     UserRemoved,
@@ -109,7 +112,7 @@ impl Courier {
                 Ok(())
             }
             ("PATCH", [_, _]) => {
-                let then = Then::Update(call.body.to_vec());
+                let then = Then::Update(Zeroizing::new(call.body.to_vec()));
                 self.ask_device(asker, then, find(call.app_id, name));
                 Ok(())
             }
@@ -162,11 +165,13 @@ impl Courier {
                     audit(&asker, &device, "updated");
                     self.answer_call(asker.ticket, 200, &device.json());
                 }
-                (Then::Removed, DeviceOutcome::Done(count)) => {
-                    self.answer_removed(&asker, count, "{}");
+                (Then::Removed, DeviceOutcome::Device(device)) => {
+                    self.counters.devices_removed += 1;
+                    audit(&asker, &device, "removed");
+                    self.answer_call(asker.ticket, 200, "{}");
                 }
                 (Then::UserRemoved, DeviceOutcome::Done(count)) => {
-                    self.answer_removed(&asker, count, &json!({ "removed": count }).to_string());
+                    self.answer_user_removed(&asker, count);
                 }
                 (Then::Listed, DeviceOutcome::List(devices, next)) => {
                     self.answer_call(asker.ticket, 200, &page(&devices, next.as_deref()));
@@ -297,11 +302,12 @@ impl Courier {
         Ok(())
     }
 
-    fn answer_removed(&mut self, asker: &Asker, count: u64, body: &str) {
+    fn answer_user_removed(&mut self, asker: &Asker, count: u64) {
         self.counters.devices_removed += count;
         let (app, key) = (asker.app_id.as_str(), asker.key.as_str());
-        log::info!(app, key, count; "devices removed");
-        self.answer_call(asker.ticket, 200, body);
+        log::info!(app, key, count; "all devices of a user removed");
+        let body = json!({ "removed": count }).to_string();
+        self.answer_call(asker.ticket, 200, &body);
     }
 
     fn list_devices(&mut self, asker: Asker, call: &GatewayCall<'_>) -> Result<(), Refused> {
@@ -413,11 +419,22 @@ fn wanted(call: &GatewayCall<'_>) -> Result<(DeviceFilter, String, u32), Refused
     Ok((filter, after, count))
 }
 
-/// `{"devices": […], "next": …}`.
+/// `{"devices": […], "next": …}`; fewer devices than there are, if they are long.
 fn page(devices: &[Device], next: Option<&str>) -> String {
-    let devices: Vec<String> = devices.iter().map(Device::json).collect();
+    let mut text = String::from("{\"devices\":[");
+    let mut next = next;
+    for (place, device) in devices.iter().enumerate() {
+        if place > 0 {
+            text.push(',');
+        }
+        text.push_str(&device.json());
+        if text.len() > PAGE_BYTES && place + 1 < devices.len() {
+            next = Some(&device.id);
+            break;
+        }
+    }
     let next = next.map_or(Value::Null, Value::from);
-    format!("{{\"devices\":[{}],\"next\":{next}}}", devices.join(","))
+    text + &format!("],\"next\":{next}}}")
 }
 
 /// Who did what to which device, by the names that are ours.
