@@ -69,6 +69,8 @@ fn every_key_the_loader_takes_has_a_row() {
                 "webhooks",
                 "history",
                 "store",
+                "push",
+                "former_keys",
                 "cluster",
                 "tls",
                 "sni",
