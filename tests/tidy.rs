@@ -48,6 +48,11 @@ fn nothing_is_logged_below_the_nodes() {
 }
 
 #[test]
+fn one_thread_has_a_runtime() {
+    hold(&["src"], rules::one_runtime);
+}
+
+#[test]
 fn unsafe_code_stays_in_run_and_is_argued() {
     hold(&["src", "tests", "bench"], rules::unsafety);
 }
@@ -214,6 +219,23 @@ fn a_log_line_below_node_is_found() {
 }
 
 #[test]
+fn a_runtime_outside_of_the_store_is_found() {
+    let store = "src/store/postgres/session.rs";
+    let own = Source::new(store, "use tokio::runtime::Runtime;");
+    assert!(rules::one_runtime(&own).is_empty());
+    check(
+        rules::one_runtime,
+        "src/net/http2.rs",
+        "use tokio::io::AsyncRead; // tokio::runtime",
+        &[
+            "use tokio::runtime::Runtime;",
+            "tokio::spawn(a);",
+            "let a = tokio_postgres::Config::new();",
+        ],
+    );
+}
+
+#[test]
 fn unsafe_code_without_an_argument_or_out_of_place_is_found() {
     check(
         rules::unsafety,
@@ -322,9 +344,11 @@ fn a_runtime_and_a_registry_are_found() {
     assert_eq!(package::runtimes("lineman v0.1.0\nmio v1.2.0\n"), [""; 0]);
     let traits = "tokio v1.50.0 bytes,default,io-util\ntokio v1.50.0 bytes (*)\n";
     assert_eq!(package::runtimes(traits), [""; 0]);
+    let one_thread = "tokio v1.50.0 net,rt,time";
+    assert_eq!(package::runtimes(one_thread), [""; 0]);
     for runtime in [
-        "tokio v1.50.0 bytes,rt,sync (*)",
-        "tokio v1.50.0 net",
+        "tokio v1.50.0 bytes,rt-multi-thread,sync (*)",
+        "tokio v1.50.0 signal",
         "smol v1",
     ] {
         assert_eq!(package::runtimes(runtime).len(), 1, "{runtime}");

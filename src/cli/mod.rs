@@ -153,7 +153,7 @@ enum Verb {
     #[command(hide = true)]
     Courier {
         #[arg(long)]
-        store: PathBuf,
+        store: Option<PathBuf>,
     },
 }
 

@@ -16,7 +16,7 @@ use crate::config::secret::{self, Fetch};
 use crate::config::url::{self, ListenUrl, Scheme};
 use crate::config::{
     Config, FilesRoot, Listen, LogFormat, LogOptions, apps, cluster, history, limits, proxies,
-    push, tls, webhooks,
+    push, store, tls, webhooks,
 };
 use crate::wire::deflate::{WINDOW_BITS_MAX, WINDOW_BITS_MIN};
 use crate::wire::deflate_offer::DeflateOptions;
@@ -106,6 +106,13 @@ pub(super) fn check(
     let cluster = cluster::check(&mut checker, &raw, (base, fetch), &mut secrets);
     let noted = (&mut secrets.apart, &mut secrets.warnings);
     let push = push::check(&mut checker, &raw, (base, fetch), noted);
+    let noted = (&mut secrets.apart, &mut secrets.warnings);
+    let postgres = store::check(&mut checker, &raw, (base, fetch), noted);
+    if push.is_some() && postgres.is_some() {
+        let message = "push keeps its devices and notifications in SQLite only, so far";
+        let hint = "leave url, or the [push] table, out of this server's configuration";
+        checker.problem(&[Key("store"), Key("url")], message, Some(hint));
+    }
     let deflate = check_websocket(&mut checker, &raw.websocket);
     let origins = &raw.http.cors_origins;
     check_origins(&mut checker, &[Key("http"), Key("cors_origins")], origins);
@@ -131,6 +138,7 @@ pub(super) fn check(
         push,
         cluster,
         store_dir: raw.store.dir,
+        postgres,
         limits: raw.limits,
         deflate,
         cors_origins: raw.http.cors_origins,

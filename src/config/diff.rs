@@ -29,6 +29,10 @@ pub fn fixed(old: &Config, new: &Config) -> Vec<&'static str> {
         "listen.workers",
     );
     compare(old.store_dir != new.store_dir, "store.dir");
+    compare(
+        old.postgres != new.postgres,
+        "store.url and what belongs to it",
+    );
     let comes_or_goes = old.has_courier() != new.has_courier();
     compare(
         comes_or_goes,

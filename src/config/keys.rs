@@ -5,7 +5,7 @@
 use std::fmt::Write;
 
 use crate::base::limits::Limits;
-use crate::config::{cluster, history, push, webhooks};
+use crate::config::{cluster, history, push, store, webhooks};
 
 /// One key.
 pub struct KeyRow {
@@ -349,7 +349,7 @@ pub const TABLES: &[TableRow] = &[
     webhooks::TABLE,
     push::TABLE,
     push::FORMER_TABLE,
-    webhooks::STORE_TABLE,
+    store::TABLE,
     cluster::TABLE,
     TableRow {
         heading: "[http]",

@@ -72,6 +72,8 @@ fn every_key_the_loader_takes_has_a_row() {
                 "push",
                 "former_keys",
                 "store",
+                "push",
+                "former_keys",
                 "cluster",
                 "tls",
                 "sni",

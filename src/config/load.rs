@@ -15,8 +15,9 @@ use crate::config::problem::{ConfigError, Problem, render};
 use crate::config::program::Program;
 use crate::config::push::RawPush;
 use crate::config::secret::{Fetch, RawSecret};
+use crate::config::store::RawStore;
 use crate::config::tls::RawTls;
-use crate::config::webhooks::{RawStore, RawWebhook, RawWebhooks};
+use crate::config::webhooks::{RawWebhook, RawWebhooks};
 use crate::config::{Config, LogFormat};
 
 /// The file as written, before anyone asked whether it makes sense.

@@ -16,6 +16,7 @@ pub mod program;
 pub mod proxies;
 pub mod push;
 pub mod secret;
+pub mod store;
 pub mod tls;
 pub mod url;
 mod webhooks;
@@ -32,6 +33,7 @@ use crate::config::cluster::Cluster;
 use crate::config::proxies::Proxies;
 use crate::config::push::Push;
 use crate::config::secret::Kept;
+use crate::config::store::Postgres;
 use crate::config::tls::ListenTls;
 use crate::config::url::ListenUrl;
 use crate::push::webhook::Webhook;
@@ -67,8 +69,10 @@ pub struct Config {
     pub push: Option<Push>,
     /// `None`: this server is alone.
     pub cluster: Option<Cluster>,
-    /// Where the database lies; `None` leaves the choice to `run`.
+    /// Where a database of our own lies; `None` leaves the choice to `run`.
     pub store_dir: Option<PathBuf>,
+    /// `None`: the database is our own.
+    pub postgres: Option<Postgres>,
     pub limits: Limits,
     /// `None`: WebSocket messages are not compressed.
     pub deflate: Option<DeflateOptions>,
@@ -76,7 +80,7 @@ pub struct Config {
     pub cors_origins: Vec<String>,
     /// The secrets that the file does not hold itself.
     pub kept: Kept,
-    /// The same of the token keys, which only the courier gets.
+    /// The same of those that only the courier gets: token keys, the password of the database.
     pub kept_apart: Kept,
     /// How those are kept that should be kept better.
     pub secret_warnings: Vec<String>,
@@ -110,7 +114,11 @@ impl Config {
         };
         let kept = self.secret_warnings.iter().cloned();
         let clear = webhooks::warnings(&self.webhooks);
-        kept.chain(open.map(words)).chain(clear).collect()
+        let store = store::warning(self.postgres.as_ref());
+        kept.chain(open.map(words))
+            .chain(clear)
+            .chain(store)
+            .collect()
     }
 
     /// Whether the app is there that the demo page and the banner's curl line speak of.

@@ -113,7 +113,7 @@ fn boundary(text: &str, at: usize) -> usize {
 /// The key of a line whose value may be a secret, even when the key is misspelt.
 fn masked(line: &str) -> Option<String> {
     let lower = line.to_ascii_lowercase().replace("second", "");
-    let words = ["sec", "key", "pass", "redis"];
+    let words = ["sec", "key", "pass", "redis", "postgres"];
     if !words.iter().any(|word| lower.contains(word)) {
         return None;
     }

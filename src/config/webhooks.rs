@@ -2,7 +2,6 @@
 //! sense. Does not know what is sent when.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -97,19 +96,6 @@ pub(super) const TABLE: TableRow = TableRow {
     optional: false,
 };
 
-pub(super) const STORE_TABLE: TableRow = TableRow {
-    heading: "[store]",
-    help: "What has to survive a crash. Only needed with webhooks or push.",
-    keys: &[KeyRow {
-        name: "dir",
-        kind: "path",
-        default: "",
-        help: "The directory of the database. Without it: systemd's StateDirectory; else, for root without run_dir, /var/lib/lineman, in a directory of its own for each configuration file; else the run directory, which some systems empty when they start. A relative path starts beside this file.",
-    }],
-    active: "",
-    optional: false,
-};
-
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawWebhook {
@@ -145,12 +131,6 @@ fn default_retry() -> u64 {
 #[serde(default, deny_unknown_fields)]
 pub(super) struct RawWebhooks {
     pub allow_private: bool,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(super) struct RawStore {
-    pub dir: Option<PathBuf>,
 }
 
 /// The webhooks of all apps, in the order of the file.

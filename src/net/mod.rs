@@ -6,7 +6,7 @@ mod acceptor;
 mod acceptors;
 pub mod admission;
 mod arrival;
-mod client_tls;
+pub mod client_tls;
 pub mod clock;
 mod connections;
 mod deadlines;

@@ -20,8 +20,8 @@ pub struct CourierPost {
     pub socket: PathBuf,
     /// The socket as something to inherit, for children that may not look into our directory.
     pub inherited: Option<File>,
-    /// The database.
-    pub store: PathBuf,
+    /// The database; `None` when it is elsewhere.
+    pub store: Option<PathBuf>,
 }
 
 impl CourierPost {
@@ -46,21 +46,34 @@ impl CourierPost {
         let inherited = identity.as_ref().map(|it| give_away(&socket, it));
         let inherited = inherited.transpose();
         let inherited = inherited.map_err(|error| Failure::io(socket.display(), &error))?;
-        let configured = config.store_dir.as_deref();
-        let store = dir.store_dir(configured, config.run_dir.is_some());
-        if identity.is_some() && store.starts_with(dir.path()) {
-            let message = "the courier may not look into the run directory with user set; \
-                           set store.dir to a directory for its database";
-            return Err(Failure::new(Exit::BadConfig, message));
-        }
-        make_private(&store, identity.as_ref())?;
+        let store = match config.postgres {
+            Some(_) => None,
+            None => Some(own_store(config, dir, identity.as_ref())?),
+        };
         Ok(CourierPost {
             links,
             socket,
             inherited,
-            store: store.join("lineman.db"),
+            store,
         })
     }
+}
+
+/// The path of a database of our own, whose directory is there.
+fn own_store(
+    config: &Config,
+    dir: &RunDir,
+    identity: Option<&Identity>,
+) -> Result<PathBuf, Failure> {
+    let configured = config.store_dir.as_deref();
+    let store = dir.store_dir(configured, config.run_dir.is_some());
+    if identity.is_some() && store.starts_with(dir.path()) {
+        let message = "the courier may not look into the run directory with user set; \
+                           set store.dir to a directory for its database";
+        return Err(Failure::new(Exit::BadConfig, message));
+    }
+    make_private(&store, identity)?;
+    Ok(store.join("lineman.db"))
 }
 
 /// Makes the directory, or makes sure that the one there is its user's alone.

@@ -51,6 +51,7 @@ pub mod spawn;
 pub mod stack;
 pub mod start;
 pub mod status;
+pub mod store;
 pub mod take_over;
 pub mod totals;
 pub mod watch;

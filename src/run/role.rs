@@ -33,10 +33,9 @@ use crate::realtime::registry::LinkId;
 use crate::run::exit::ChildExit;
 use crate::run::handover::{COURIER_NAME, Handover, SWITCHBOARD_NAME, listener_name, master_name};
 use crate::run::{
-    certificates, handed_config, ledger, log as log_writer, log_file, os, roots, stack,
+    certificates, handed_config, ledger, log as log_writer, log_file, os, roots, stack, store,
 };
 use crate::session::redis::Login;
-use crate::store::sqlite::Sqlite;
 
 /// A chat room to try the server with; it knows the demo app's secret.
 const DEMO_PAGE: &str = include_str!("../../examples/chat.html");
@@ -86,9 +85,9 @@ pub fn worker(
 }
 
 /// Runs `lineman courier`.
-pub fn courier(store: PathBuf, program: &Program) -> ChildExit {
+pub fn courier(path: Option<PathBuf>, program: &Program) -> ChildExit {
     run("courier", program, |config, handover| {
-        let start = courier_reactor(store, config, handover)?;
+        let start = courier_reactor(path, config, handover)?;
         Ok(vec![("reactor".to_string(), start)])
     })
 }
@@ -307,12 +306,12 @@ fn watched(config: &Config) -> Watched {
 }
 
 fn courier_reactor(
-    store: PathBuf,
+    path: Option<PathBuf>,
     config: &Config,
     handover: &mut Handover,
 ) -> Result<Start, String> {
     let sockets = Sockets {
-        store: Some(Box::new(|waker| Ok(Box::new(Sqlite::start(store, waker)?)))),
+        store: Some(store::start(path, config)?),
         ..inner_sockets(config, handover)?
     };
     os::forbid_dumps();

@@ -324,12 +324,14 @@ impl Site {
     fn start_courier(&self) -> io::Result<Process> {
         let courier = self.courier.as_ref().ok_or(io::ErrorKind::NotFound)?;
         let (ours, theirs) = UnixStream::pair()?;
-        let store = courier.store.display().to_string();
         let descriptors = vec![
             ("master".to_string(), theirs.as_fd()),
             ("links".to_string(), courier.links.as_fd()),
         ];
-        let arguments = words(&["courier", "--store", &store]);
+        let mut arguments = words(&["courier"]);
+        if let Some(store) = &courier.store {
+            arguments.extend(words(&["--store", &store.display().to_string()]));
+        }
         self.launch(Role::Courier, &arguments, descriptors, vec![link(ours)?])
     }
 

@@ -1,7 +1,9 @@
 //! What must survive a crash, on the disk. Blocking libraries on named threads, reached over bounded
 //! queues; knows neither nodes nor sockets, only what `push` wants kept.
 
+pub mod desk;
 pub mod device_jobs;
 pub mod devices;
 pub mod notifications;
+pub mod postgres;
 pub mod sqlite;

@@ -9,16 +9,15 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
 use mio::Waker;
 use rusqlite::{Connection, Transaction, params};
 
-use crate::push::facts::{Fact, Letter, Memory, Store, StoreReply, StoreRequest};
+use crate::push::facts::{Fact, Letter, Memory, StoreReply, StoreRequest};
 use crate::push::jobs::{Job, Outcome};
 use crate::push::truth::Subject;
+use crate::store::desk::Desk;
 use crate::store::{device_jobs, devices, notifications};
 
 /// Each is run once, in its order; `user_version` counts them.
@@ -27,48 +26,17 @@ const SCHEMA: [&str; 3] = [
     include_str!("schema/0002.sql"),
     include_str!("schema/0003.sql"),
 ];
-/// One request is under way; a second only when the first went wrong.
-const REQUESTS: usize = 4;
 /// A predecessor that is just ending may hold the file.
 const BUSY: Duration = Duration::from_secs(5);
 
-/// See the file's head. Dropping it ends the thread when its request is done.
-pub struct Sqlite {
-    requests: Sender<StoreRequest>,
-    replies: Receiver<StoreReply>,
-}
-
-impl Sqlite {
-    /// `waker` is used when there is a reply. What is wrong with the file is told in reply to
-    /// `StoreRequest::Load`.
-    pub fn start(path: PathBuf, waker: Arc<Waker>) -> std::io::Result<Sqlite> {
-        let (requests, asked) = bounded(REQUESTS);
-        let (reply, replies) = bounded(REQUESTS);
-        let work = move || {
-            let mut file = None;
-            for request in asked {
-                let done = answer(&path, &mut file, &request);
-                let done = done
-                    .unwrap_or_else(|why| StoreReply::Failed(format!("{}: {why}", path.display())));
-                if reply.send(done).is_err() || waker.wake().is_err() {
-                    return;
-                }
-            }
-        };
-        thread::Builder::new().name("store".into()).spawn(work)?;
-        Ok(Sqlite { requests, replies })
-    }
-}
-
-impl Store for Sqlite {
-    fn ask(&mut self, request: StoreRequest) {
-        // It cannot be full, and whoever asks hears of a thread that is gone by its silence.
-        let _ = self.requests.try_send(request);
-    }
-
-    fn next(&mut self) -> Option<StoreReply> {
-        self.replies.try_recv().ok()
-    }
+/// Starts the thread. `waker` is used when there is a reply. What is wrong with the file is told in
+/// reply to `StoreRequest::Load`.
+pub fn start(path: PathBuf, waker: Arc<Waker>) -> std::io::Result<Desk> {
+    let begin = || None;
+    Desk::start(waker, begin, move |file, request| {
+        let done = answer(&path, file, request);
+        done.unwrap_or_else(|why| StoreReply::Failed(format!("{}: {why}", path.display())))
+    })
 }
 
 /// The same in memory, without a thread: whoever asks is answered at once.
@@ -248,7 +216,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
-    use crate::push::facts::Work;
+    use crate::push::facts::{Store, Work};
 
     fn letter(id: u64) -> Arc<Letter> {
         Arc::new(Letter {
@@ -358,7 +326,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let mut poll = mio::Poll::new().expect("a poll");
         let waker = Waker::new(poll.registry(), mio::Token(7)).expect("a waker");
-        let mut store = Sqlite::start(dir.path().join("a.db"), Arc::new(waker)).expect("a thread");
+        let mut store = start(dir.path().join("a.db"), Arc::new(waker)).expect("a thread");
         store.ask(StoreRequest::Load);
         let mut events = mio::Events::with_capacity(4);
         poll.poll(&mut events, Some(Duration::from_secs(20)))

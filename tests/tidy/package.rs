@@ -24,8 +24,10 @@ const RUNTIMES: [&str; 8] = [
     "actix-rt",
 ];
 
-/// What makes tokio a runtime; without, it is the traits that h2 reads and writes through.
-const TOKIO_RUNTIME: [&str; 6] = ["rt", "net", "time", "process", "signal", "fs"];
+/// What nobody may ask of tokio. It is the traits that h2 reads and writes through, and what
+/// PostgreSQL's client needs to run in the store's own thread (`rules::one_runtime`): no threads of its
+/// own, no signals, no processes.
+const TOKIO_TOO_MUCH: [&str; 4] = ["rt-multi-thread", "process", "signal", "fs"];
 
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -124,7 +126,7 @@ pub fn runtimes(tree: &str) -> Vec<String> {
         let mut words = line.split(' ');
         let name = words.next().unwrap_or_default();
         let mut features = words.flat_map(|word| word.split(','));
-        let runs = name == "tokio" && features.any(|it| TOKIO_RUNTIME.contains(&it));
+        let runs = name == "tokio" && features.any(|it| TOKIO_TOO_MUCH.contains(&it));
         if runs || RUNTIMES.contains(&name) {
             found.push(format!("{name} is a runtime"));
         }

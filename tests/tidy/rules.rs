@@ -103,6 +103,30 @@ pub fn silence(source: &Source) -> Vec<String> {
         .collect()
 }
 
+/// The store of PostgreSQL has a runtime, since its client library needs one; it turns in the store's
+/// thread and nowhere else.
+pub fn one_runtime(source: &Source) -> Vec<String> {
+    if source.is_in("src/store/postgres/") {
+        return Vec::new();
+    }
+    let words = [
+        "tokio::runtime",
+        "tokio::spawn",
+        "tokio::time",
+        "tokio::net",
+        "tokio::task",
+        "tokio_postgres",
+        "tokio_rustls",
+    ];
+    let found = words.iter().flat_map(|word| {
+        let places = find_words(&source.code, word).into_iter();
+        places.map(move |at| (at, word))
+    });
+    found
+        .map(|(at, word)| format!("{}: `{word}` is for the store only", source.place(at)))
+        .collect()
+}
+
 /// `unsafe` only in `src/run/`, and each with its argument in the comment above.
 pub fn unsafety(source: &Source) -> Vec<String> {
     let mut found = Vec::new();
