@@ -313,7 +313,7 @@ fn read_token(body: &[u8], now: Now) -> TokenVerdict {
 }
 
 /// For a query or a form: all but what is never special is escaped (RFC 3986 section 2.3).
-fn encode(text: &str) -> String {
+pub(in crate::push) fn encode(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len() * 3);
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {

@@ -3,6 +3,7 @@
 
 pub mod address;
 pub mod apns;
+pub mod azure;
 pub mod fcm;
 #[cfg(test)]
 mod kit;

@@ -159,6 +159,32 @@ impl Provider for Apns {
         now: Now,
         _: &mut Dice,
     ) -> Result<Request, Unfit> {
+        let mut request = self.unproven(note, to, now)?;
+        prove(self.auth, &mut request, pass)?;
+        Ok(request)
+    }
+
+    fn ruling(&self, answer: &Answer<'_>, now: Now) -> Ruling {
+        verdict::ruling(answer, now)
+    }
+
+    fn patience(&self) -> Patience {
+        Patience {
+            answer: Duration::from_secs(20),
+            first_retry: Duration::from_secs(15),
+            give_up: Duration::from_secs(24 * 3600),
+        }
+    }
+}
+
+impl Apns {
+    /// A request without its pass: what another service is to hand to Apple says the same.
+    pub(in crate::push::providers) fn unproven(
+        &self,
+        note: &Note,
+        to: &Address,
+        now: Now,
+    ) -> Result<Request, Unfit> {
         note.seconds_left(now.unix_seconds())?;
         if note.dry_run {
             return Err(Unfit::NoDryRun);
@@ -169,7 +195,6 @@ impl Provider for Apns {
             Address::ApnsChannel(id) => self.to_channel(id, push_type, note)?,
             _ => return Err(Unfit::Address),
         };
-        prove(self.auth, &mut request, pass)?;
         request.field("apns-push-type", push_type.word());
         request.field("apns-priority", push_type.priority(note)?.to_string());
         let is_broadcast = matches!(to, Address::ApnsChannel(_));
@@ -187,20 +212,6 @@ impl Provider for Apns {
         Ok(request.with_body("application/json", payload))
     }
 
-    fn ruling(&self, answer: &Answer<'_>, now: Now) -> Ruling {
-        verdict::ruling(answer, now)
-    }
-
-    fn patience(&self) -> Patience {
-        Patience {
-            answer: Duration::from_secs(20),
-            first_retry: Duration::from_secs(15),
-            give_up: Duration::from_secs(24 * 3600),
-        }
-    }
-}
-
-impl Apns {
     fn to_device(&self, token: &str, push_type: PushType, note: &Note) -> Result<Request, Unfit> {
         let path = format!("/3/device/{token}");
         let mut request = Request::new(Method::Post, &self.origin, path);

@@ -31,11 +31,11 @@ fn a_request_has_the_fields_of_its_note() {
         "apns-topic: com.example.app",
         &format!("apns-id: {ID}"),
         "apns-collapse-id: score",
-        "authorization*: bearer PASS",
         "apns-push-type: alert",
         "apns-priority: 5",
         "apns-expiration: 1700000300",
         "content-type: application/json",
+        "authorization*: bearer PASS",
     ];
     assert_eq!(head(&request.expect("a request")), expected);
 }
@@ -183,11 +183,11 @@ fn a_channel_is_sent_updates_of_activities() {
         "POST https://api.push.apple.com/4/broadcasts/apps/com.example.app",
         "apns-channel-id: dHN0LXNyY2gtY2hubA==",
         &format!("apns-request-id: {ID}"),
-        "authorization*: bearer PASS",
         "apns-push-type: liveactivity",
         "apns-priority: 10",
         "apns-expiration: 0",
         "content-type: application/json",
+        "authorization*: bearer PASS",
     ];
     assert_eq!(head(&asked(update, &channel).expect("a request")), expected);
     let start = r#"{"title":"a","apns":{"live_activity":{"event":"start","content_state":{},
