@@ -4,6 +4,7 @@
 pub mod address;
 pub mod apns;
 pub mod azure;
+pub mod credential;
 pub mod fcm;
 #[cfg(test)]
 mod kit;

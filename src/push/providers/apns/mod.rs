@@ -7,6 +7,7 @@
 //! the first answer to a valid pass, then follows the server's settings. All processes share one
 //! pass, across restarts too: a second one on the same connection within twenty minutes wedges it.
 
+pub mod certificate;
 pub mod channels;
 pub mod payload;
 pub mod verdict;

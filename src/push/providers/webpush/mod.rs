@@ -160,8 +160,7 @@ impl VapidKey {
     /// `secret`: 32 bytes in base64, or a PEM file. `contact`: whom a service may write to, as
     /// `mailto:` or `https:`.
     pub fn new(secret: &str, contact: &str) -> Result<VapidKey, &'static str> {
-        let reachable = contact.starts_with("mailto:") || contact.starts_with("https://");
-        if !reachable || contact.contains("localhost") {
+        if !VapidKey::is_contact(contact) {
             return Err("the contact is neither mailto: nor https:, or on localhost");
         }
         let key = match secret.contains("-----BEGIN") {
@@ -172,6 +171,12 @@ impl VapidKey {
             key,
             contact: contact.to_string(),
         })
+    }
+
+    /// Whether services take it; Apple takes none on localhost.
+    pub fn is_contact(text: &str) -> bool {
+        let reachable = text.starts_with("mailto:") || text.starts_with("https://");
+        reachable && !text.contains("localhost")
     }
 
     /// `applicationServerKey` in `pushManager.subscribe`.
