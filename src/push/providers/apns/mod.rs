@@ -202,7 +202,11 @@ impl Apns {
         let expires = match push_type {
             PushType::PushToTalk => Some(0),
             // A channel that stores nothing takes nothing else than 0.
-            _ if is_broadcast => Some(note.expires.unwrap_or(0)),
+            _ if is_broadcast => {
+                let latest = now.unix_seconds() + channels::STORED_SECONDS;
+                let latest = u32::try_from(latest).unwrap_or(u32::MAX);
+                Some(note.expires.unwrap_or(0).min(latest))
+            }
             _ => note.expires,
         };
         if let Some(expires) = expires {

@@ -190,6 +190,11 @@ fn a_channel_is_sent_updates_of_activities() {
         "authorization*: bearer PASS",
     ];
     assert_eq!(head(&asked(update, &channel).expect("a request")), expected);
+    for (expires, stored) in [(1_700_000_300, "1700000300"), (1_800_000_000, "1700028800")] {
+        let json = update.replacen('{', &format!(r#"{{"expires":{expires},"#), 1);
+        let request = asked(&json, &channel).expect("a request");
+        assert_eq!(request.value("apns-expiration"), Some(stored));
+    }
     let start = r#"{"title":"a","apns":{"live_activity":{"event":"start","content_state":{},
         "attributes_type":"A","attributes":{}}}}"#;
     for json in [start, r#"{"title":"a"}"#] {

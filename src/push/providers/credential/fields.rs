@@ -104,12 +104,16 @@ pub(super) fn parse(map: &Map<String, Value>) -> Result<Credential, String> {
 }
 
 fn apns(texts: &Texts<'_>, kind: &str) -> Result<Proof, String> {
-    let (origin, channels) = match texts.may("environment")? {
-        None | Some("production") => (apns::PRODUCTION, channels::PRODUCTION),
-        Some("development") => (apns::DEVELOPMENT, channels::DEVELOPMENT),
+    let sandbox = match texts.may("environment")? {
+        None | Some("production") => false,
+        Some("development") => true,
         Some(_) => {
             return Err("environment: it is neither production nor development".to_string());
         }
+    };
+    let (origin, channels) = match sandbox {
+        false => (apns::PRODUCTION, channels::PRODUCTION),
+        true => (apns::DEVELOPMENT, channels::DEVELOPMENT),
     };
     let auth = match kind {
         "apns-token" => ApnsAuth::Token,
@@ -131,6 +135,7 @@ fn apns(texts: &Texts<'_>, kind: &str) -> Result<Proof, String> {
         return Ok(Proof::ApnsCertificate {
             app,
             channels,
+            sandbox,
             certificate: ClientCertificate::parse(texts.need("certificate")?, key)?,
         });
     }
@@ -145,6 +150,7 @@ fn apns(texts: &Texts<'_>, kind: &str) -> Result<Proof, String> {
     Ok(Proof::ApnsToken {
         app,
         channels,
+        sandbox,
         key: key.map_err(|why| format!("key: {why}"))?,
     })
 }

@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 use crate::base::dice::Dice;
 use crate::base::now::Now;
 use crate::push::devices::entra::{Identity, TokenVerdict};
+use crate::push::devices::token::Service;
 use crate::push::providers::apns::certificate::ClientCertificate;
 use crate::push::providers::apns::channels::Channels;
 use crate::push::providers::apns::{Apns, ApnsKey};
@@ -48,12 +49,14 @@ pub enum Proof {
     ApnsToken {
         app: Apns,
         channels: Channels,
+        sandbox: bool,
         key: ApnsKey,
     },
     /// Shown in the TLS handshake; there is no pass.
     ApnsCertificate {
         app: Apns,
         channels: Channels,
+        sandbox: bool,
         certificate: ClientCertificate,
     },
     FcmAccount {
@@ -125,6 +128,24 @@ impl Credential {
             Proof::FcmAccount { app, .. } => app,
             Proof::Vapid { app, .. } => app,
             Proof::AzureConnection { hub, .. } | Proof::AzureEntra { hub, .. } => hub,
+        }
+    }
+
+    /// Whether a device with a token of this service can be reached with it. Which environment of
+    /// Apple's a hub talks to is the hub's own setting.
+    pub fn serves(&self, service: Service) -> bool {
+        match &self.proof {
+            Proof::ApnsToken { sandbox, .. } | Proof::ApnsCertificate { sandbox, .. } => {
+                let own = if *sandbox {
+                    Service::ApnsSandbox
+                } else {
+                    Service::Apns
+                };
+                service == own
+            }
+            Proof::FcmAccount { .. } => matches!(service, Service::Fcm | Service::FcmFid),
+            Proof::Vapid { .. } => service == Service::WebPush,
+            Proof::AzureConnection { .. } | Proof::AzureEntra { .. } => service != Service::FcmFid,
         }
     }
 

@@ -118,6 +118,30 @@ fn every_place_can_be_another() {
 }
 
 #[test]
+fn a_credential_serves_the_tokens_of_its_own_service() {
+    let sandbox = with(all().swap_remove(0), json!({"environment": "development"}));
+    let hub = "apns, apns-sandbox, fcm, webpush";
+    let expected = [
+        "apns",
+        "apns",
+        "fcm, fcm-fid",
+        "webpush",
+        hub,
+        hub,
+        "apns-sandbox",
+    ];
+    for (value, expected) in all().iter().chain([&sandbox]).zip(expected) {
+        let credential = parse(value).expect("a credential");
+        let services = Service::ALL.iter();
+        let served: Vec<&str> = services
+            .filter(|(_, service)| credential.serves(*service))
+            .map(|(word, _)| *word)
+            .collect();
+        assert_eq!(served.join(", "), expected);
+    }
+}
+
+#[test]
 fn an_azure_identity_is_a_clients_a_machines_or_a_services() {
     let base = json!({"kind": "azure-entra", "namespace": "ns.example", "hub": "hub"});
     let base = with(base, json!({"namespace": "https://ns.example"}));
