@@ -4,8 +4,8 @@
 //!
 //! How the courier uses it: for each credential one `PassKeeper`, for Web Push one for each credential
 //! and origin. Before a request it takes `pass`. At the moment that `step` said, and after every
-//! `answer` and `remedy`, it calls `step` again. After `Step::Made` and after an answer that is `Ok` it
-//! keeps what `keep` says, and gives that to `restore` at the next start, before the first `step`.
+//! `answer` and `remedy`, it calls `step` again. After `Step::Made`, an answer that is `Ok` and a remedy
+//! it keeps what `keep` says, and gives that to `restore` at the next start, before the first `step`.
 
 use std::time::Duration;
 
@@ -52,6 +52,10 @@ pub struct PassKeeper {
 /// How long to wait for an answer to `Step::Ask`; then it is `Lost::Silent`.
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 
+/// So many origins of one credential have keepers; then the one that was not used for longest is
+/// forgotten, since strangers can think of any number.
+pub const ORIGINS_MAX: usize = 256;
+
 /// What is to be done now.
 #[derive(Debug)]
 pub enum Step {
@@ -61,6 +65,14 @@ pub enum Step {
     Ask(Request),
     /// Nothing until then; `None`: until an answer comes, or ever.
     Rest(Option<Moment>),
+}
+
+/// There is no pass now. Nothing is sent with the credential until `Step::Made` or an answer that is
+/// `Ok`; what waits for it stays queued, with no attempt counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoPass<'a> {
+    /// What happened to the last request for one, if that is why.
+    pub fault: Option<&'a Ruling>,
 }
 
 /// As it is kept, sealed.
@@ -94,19 +106,15 @@ impl PassKeeper {
         }
     }
 
-    /// What to give `Provider::request`: `None` where none is needed. An error: there is none now,
-    /// and the notification is ruled so.
-    pub fn pass(&self, credential: &Credential, now: Now) -> Result<Option<&Pass>, Ruling> {
+    /// What to give `Provider::request`: `None` where none is needed.
+    pub fn pass(&self, credential: &Credential, now: Now) -> Result<Option<&Pass>, NoPass<'_>> {
         if matches!(credential.proof, Proof::ApnsCertificate { .. }) {
             return Ok(None);
         }
         let good = self.pass.as_ref();
         let good = good.filter(|pass| now.unix_seconds() < pass.ends_at);
-        let none = || Ruling::new(Verdict::NeverSent, "no pass yet");
-        match good {
-            Some(pass) => Ok(Some(pass)),
-            None => Err(self.fault.clone().unwrap_or_else(none)),
-        }
+        let fault = self.fault.as_ref();
+        good.map(Some).ok_or(NoPass { fault })
     }
 
     pub fn step(&mut self, credential: &Credential, now: Now, dice: &mut Dice) -> Step {

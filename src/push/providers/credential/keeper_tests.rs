@@ -70,7 +70,7 @@ impl Stage {
     fn pass(&self) -> Result<Option<Pass>, String> {
         let pass = self.keeper.pass(&self.credential, self.now);
         pass.map(Option::<&Pass>::cloned)
-            .map_err(|ruling| shown(&ruling))
+            .map_err(|none| none.fault.map_or_else(|| "none".to_string(), shown))
     }
 
     fn authorization(&self) -> String {
@@ -102,7 +102,7 @@ fn what_can_be_made_is_made_and_renewed_in_time() {
         (CONNECTION, "SharedAccessSignature sr=", 50 * 60),
     ] {
         let mut stage = Stage::new(kind);
-        assert_eq!(stage.pass(), Err("NeverSent".to_string()));
+        assert_eq!(stage.pass(), Err("none".to_string()));
         assert_eq!(stage.step(), "made");
         let first = stage.authorization();
         assert!(first.starts_with(prefix), "{first}");
@@ -130,7 +130,7 @@ fn what_is_granted_is_asked_for_once_and_renewed_in_time() {
         let mut stage = Stage::new(kind);
         assert_eq!(stage.step(), "ask");
         assert_eq!(stage.step(), "rest", "one at a time");
-        assert_eq!(stage.pass(), Err("NeverSent".to_string()));
+        assert_eq!(stage.pass(), Err("none".to_string()));
         assert_eq!(stage.answer("200", &[], GRANTED), "ok");
         assert_eq!(stage.authorization(), authorization);
         assert_eq!(stage.answer("500", &[], ""), "ok", "nobody asked");
@@ -210,7 +210,7 @@ fn a_pass_that_was_refused_is_replaced_once_however_many_say_so() {
     let used = stage.pass().expect("there").expect("a pass");
     stage.later(100);
     stage.remedy(Remedy::RenewPass, &used);
-    assert_eq!(stage.pass(), Err("NeverSent".to_string()));
+    assert_eq!(stage.pass(), Err("none".to_string()));
     assert_eq!(stage.step(), "ask");
     let newer = GRANTED.replace("ya29.x", "ya29.y");
     assert_eq!(stage.answer("200", &[], &newer), "ok");
@@ -249,7 +249,7 @@ fn in_quarantine_the_pass_stays_and_none_is_made_across_a_restart_too() {
     let mut stage = stage.restarted();
     assert_eq!(stage.authorization(), used.authorization);
     stage.later(1000);
-    assert_eq!(stage.pass(), Err("NeverSent".to_string()), "it has ended");
+    assert_eq!(stage.pass(), Err("none".to_string()), "it has ended");
     assert_eq!(stage.step(), "rest 200");
     let mut stage = stage.restarted();
     assert_eq!(stage.step(), "rest 200");
