@@ -1,6 +1,9 @@
 //! HTTP as tests of the whole program speak it by hand, each request on a connection of its own, and
 //! what they ask the server beside.
 
+// Each test file uses its own part of this module.
+#![allow(dead_code)]
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 
