@@ -167,7 +167,7 @@ fn an_import_upward_is_found() {
         &["use crate::session::http;", "use crate::run::os;"],
     );
     check(
-        "src/cli.rs",
+        "src/cli/mod.rs",
         "use lineman::run::exit::Exit;",
         &["use lineman::unknown::Thing;"],
     );

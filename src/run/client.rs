@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 
 use crate::run::connections::Connections;
-use crate::run::control::{Command, Done, Failed, Stopping};
+use crate::run::control::{Called, Command, Done, Failed, Stopping};
 use crate::run::exit::{Exit, Failure};
 use crate::run::os;
 use crate::run::rundir::RunDir;
@@ -20,6 +20,10 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
 /// A reload ends when each worker has a successor or one has failed, which the master bounds.
 const RELOAD_PATIENCE: Duration = Duration::from_secs(600);
+/// Longer than the master waits for the courier.
+const CALL_PATIENCE: Duration = Duration::from_secs(15);
+/// How the master says that the courier does not answer now.
+pub const COURIER_AWAY: &str = "the courier ";
 /// The longest list of connections takes half of this.
 const ANSWER_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
@@ -69,6 +73,15 @@ pub fn connections(dir: &RunDir, command: Command) -> Result<Option<Connections>
         return Ok(None);
     };
     read(&connection.ask(&command)?).map(Some)
+}
+
+/// Has the courier answer a call. `None` when no server runs.
+pub fn call(dir: &RunDir, command: &Command) -> Result<Option<Called>, Failure> {
+    let Some(mut connection) = Connection::open(dir)? else {
+        return Ok(None);
+    };
+    connection.patience = CALL_PATIENCE;
+    read(&connection.ask(command)?).map(Some)
 }
 
 /// Has something done that is answered in words.

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::base::dice::Dice;
 use crate::base::ids::ConnId;
 use crate::base::now::Now;
 use crate::node::switchboard::Switchboard;
@@ -18,13 +19,23 @@ const KEPT_BYTES: usize = 1_024;
 const NOBODY_WAITS: u64 = 0;
 
 /// Calls that wait for the courier.
-#[derive(Default)]
 pub(super) struct Calls {
     last: u64,
     /// Whose they are: the worker's connection and its own ticket.
     waiting: BTreeMap<u64, (ConnId, u64)>,
     /// Those that nobody waits for, as frames, while the courier is away.
     kept: Vec<Vec<u8>>,
+}
+
+impl Calls {
+    /// The tickets of two switchboards are not the same: the courier may still answer calls of the
+    /// one before. The highest bit is left to others who call.
+    pub fn new(dice: &mut Dice) -> Calls {
+        Calls {
+            last: dice.next_u64() >> 2,
+            waiting: BTreeMap::new(),
+        }
+    }
 }
 
 impl Switchboard {

@@ -159,7 +159,7 @@ impl Switchboard {
             settling: Some(now.moment + Duration::from_millis(limits.settle_ms)),
             awaited: living.into_iter().collect(),
             reporter: Reporter::new(watched, gateway, &mut dice, now),
-            calls: Calls::default(),
+            calls: Calls::new(&mut dice),
             cluster: cluster.map(|it| Box::new(Cluster::new(it, apps, &mut dice, now))),
             held: VecDeque::new(),
             counters: Counters::default(),

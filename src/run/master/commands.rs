@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::base::counters::Counters;
 use crate::base::now::Moment;
+use crate::run::client::COURIER_AWAY;
 use crate::run::children::{Child, Duty, End, Phase, Role};
 use crate::run::connections::{Connections, FILTER_BYTES_MAX, Found, Id, LIMIT_MAX};
 use crate::run::control::{Called, Command, Done, Failed, Stopping};
@@ -106,15 +107,16 @@ impl Master {
                 query,
                 body,
             } => {
+                let app_id = match &self.config.apps[..] {
+                    [only] if app_id.is_empty() => only.id.clone(),
+                    _ => app_id,
+                };
                 let call = GatewayCall {
                     app_id: &app_id,
                     key: "operator",
                     method: &method,
                     segments: segments.iter().map(String::as_str).collect(),
-                    query: query
-                        .iter()
-                        .map(|(a, b)| (a.as_str(), b.as_str()))
-                        .collect(),
+                    query: query.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect(),
                     body: body.as_bytes(),
                 };
                 self.pass_call(caller, call, now);
@@ -134,12 +136,14 @@ impl Master {
         let ticket = caller as u64;
         let frame = courier_bus::Report::Call { ticket, call }.encode();
         let rows = self.children.rows().iter().zip(&mut self.processes);
-        let mut couriers =
-            rows.filter(|(row, _)| row.role == Role::Courier && row.phase == Phase::Running);
+        let mut couriers = rows.filter(|(row, _)| {
+            row.role == Role::Courier && row.phase == Phase::Running
+        });
         let process = couriers.find_map(|(_, process)| process.as_mut());
         let link = process.and_then(|process| process.links.first_mut());
         if !link.is_some_and(|link| link.call(frame)) {
-            return self.refuse(caller, "the courier is not there; try again", now);
+            let why = format!("{COURIER_AWAY}is not there; try again");
+            return self.refuse(caller, &why, now);
         }
         self.calls.insert(caller, now + CALL_PATIENCE);
     }
@@ -155,11 +159,8 @@ impl Master {
     pub(super) fn refuse_late_calls(&mut self, now: Moment) {
         while let Some((&caller, _)) = self.calls.iter().find(|(_, due)| **due <= now) {
             self.calls.remove(&caller);
-            self.refuse(
-                caller,
-                "the courier does not answer; what was asked may be done",
-                now,
-            );
+            let why = format!("{COURIER_AWAY}does not answer; what was asked may be done");
+            self.refuse(caller, &why, now);
         }
     }
 

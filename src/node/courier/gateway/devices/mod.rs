@@ -26,6 +26,8 @@ use keys::Rotation;
 /// Of a list, unless more or less is asked for.
 const PAGE: u32 = 100;
 const PAGE_MAX: u32 = 1_000;
+/// A list ends with the device that exceeds this.
+const PAGE_BYTES: usize = 512 * 1024;
 
 /// What the gateway needs for devices.
 pub struct DeviceOptions {
@@ -413,11 +415,22 @@ fn wanted(call: &GatewayCall<'_>) -> Result<(DeviceFilter, String, u32), Refused
     Ok((filter, after, count))
 }
 
-/// `{"devices": […], "next": …}`.
+/// `{"devices": […], "next": …}`; fewer devices than there are, if they are long.
 fn page(devices: &[Device], next: Option<&str>) -> String {
-    let devices: Vec<String> = devices.iter().map(Device::json).collect();
+    let mut text = String::from("{\"devices\":[");
+    let mut next = next;
+    for (place, device) in devices.iter().enumerate() {
+        if place > 0 {
+            text.push(',');
+        }
+        text.push_str(&device.json());
+        if text.len() > PAGE_BYTES && place + 1 < devices.len() {
+            next = Some(&device.id);
+            break;
+        }
+    }
     let next = next.map_or(Value::Null, Value::from);
-    format!("{{\"devices\":[{}],\"next\":{next}}}", devices.join(","))
+    text + &format!("],\"next\":{next}}}")
 }
 
 /// Who did what to which device, by the names that are ours.

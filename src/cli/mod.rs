@@ -1,6 +1,8 @@
 //! The command line: its words, and which verb each one runs, for `lineman` itself and for programs
 //! that embed it. Owns what is printed for the user; does not know how a verb is carried out.
 
+mod operator;
+
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -8,6 +10,8 @@ use std::time::Duration;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use serde_json::json;
+
+use operator::{DevicesArgs, KeysVerb};
 
 use crate::app::service::Services;
 use crate::config::Config;
@@ -102,6 +106,13 @@ enum Verb {
         /// Only those that have this text in user, remote address, protocol or status
         #[arg(long, value_name = "TEXT", default_value = "")]
         filter: String,
+    },
+    /// Look after the devices that push notifications reach
+    Devices(DevicesArgs),
+    /// Look after the keys that device tokens are encrypted with
+    Keys {
+        #[command(subcommand)]
+        action: KeysVerb,
     },
     /// Read the configuration and report every mistake in it
     Check,
@@ -227,6 +238,9 @@ fn run_verb(
         }
         // Who asks what a code means may have no configuration that can be read.
         Verb::Explain { code } => return explain(*code),
+        Verb::Keys {
+            action: KeysVerb::Generate,
+        } => return operator::generate(),
         // What they need was handed over, whatever lies on the disk now.
         Verb::Start {
             take_over: Some(left),
@@ -264,6 +278,8 @@ fn run_verb(
             filter,
             ..
         } => connections(&source, json, (sort, *limit, filter)),
+        Verb::Devices(args) => operator::devices(&source, json, args),
+        Verb::Keys { action } => operator::keys(&source, json, action),
         Verb::Check => check(&source, json),
         Verb::Explain { .. }
         | Verb::TakeOverTrial
