@@ -11,6 +11,7 @@
 //! - [`wire`]: bytes to values and back
 //! - [`realtime`]: channels and who is in them
 //! - [`push`]: what the customer's servers are told
+//! - [`mock`]: push providers that are none, for trials and tests
 //! - [`session`]: one state machine per protocol
 //! - [`app`]: what a message means
 //! - [`node`]: a whole role without its sockets
@@ -25,6 +26,7 @@ pub mod app;
 pub mod base;
 pub mod cli;
 pub mod config;
+pub mod mock;
 pub mod net;
 pub mod node;
 pub mod push;

@@ -27,7 +27,7 @@ use crate::run::exit::{EXIT_CODES, Exit, Failure};
 use crate::run::rundir::RunDir;
 use crate::run::start::start;
 use crate::run::watch::{self, Form};
-use crate::run::{client, explain, role, roots, secrets, spawn, take_over};
+use crate::run::{client, explain, mock, role, roots, secrets, spawn, take_over};
 use crate::wire::control::COLUMNS;
 
 /// A connection server that speaks the Pusher Channels protocol.
@@ -120,6 +120,11 @@ enum Verb {
     Explain {
         /// Without it: all codes
         code: Option<u16>,
+    },
+    /// Be a push provider, for trials and tests: no account, no network, answers as you script them
+    Mock {
+        #[command(subcommand)]
+        provider: Box<mock::Which>,
     },
     #[command(hide = true)]
     TakeOverTrial,
@@ -247,6 +252,7 @@ fn run_verb(
             ..
         } => return take_over::take_over(*left, program),
         Verb::TakeOverTrial => return take_over::trial(program),
+        Verb::Mock { provider } => return mock::run(provider),
         _ => {}
     }
     let source =
@@ -282,6 +288,7 @@ fn run_verb(
         Verb::Keys { action } => operator::keys(&source, json, action),
         Verb::Check => check(&source, json),
         Verb::Explain { .. }
+        | Verb::Mock { .. }
         | Verb::TakeOverTrial
         | Verb::Worker { .. }
         | Verb::Switchboard { .. }

@@ -3,6 +3,7 @@
 
 pub mod courier;
 mod lines;
+pub mod mock;
 pub mod switchboard;
 pub mod worker;
 

@@ -6,6 +6,7 @@
 //! - [`status`], [`watch`]: what is shown
 //! - [`exec`], [`inheritance`], [`take_over`]: the master as another program in the same process
 //! - [`role`]: a child's side
+//! - [`mock`]: a push provider that is none
 //! - [`certificates`]: TLS, from the disk to the reactors
 //! - [`os`]: the system calls that need `unsafe`
 
@@ -32,6 +33,7 @@ pub mod link;
 pub mod log;
 pub mod log_file;
 pub mod master;
+pub mod mock;
 pub mod notify;
 pub mod os;
 pub mod pass_fd;

@@ -1,5 +1,5 @@
-//! What a client asks over HTTP/2 and what it is answered (RFC 9113 section 8), as values. Knows no
-//! connection and no frame. Neither value is ever printed whole: both may hold what is secret.
+//! What a client asks over HTTP/2 and what it is answered (RFC 9113 section 8), as values of either
+//! end. Knows no connection and no frame. No value is ever printed whole: all may hold what is secret.
 
 use std::fmt;
 
@@ -101,7 +101,51 @@ impl fmt::Debug for Http2Answer {
     }
 }
 
-/// The fields of an answer; names are in small letters.
+/// What a client asked, as a server has it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Http2Asked {
+    pub method: String,
+    /// Path and query.
+    pub target: String,
+    pub authority: Option<String>,
+    pub fields: Fields,
+    /// As much of the body as was kept.
+    pub body: Vec<u8>,
+    /// Whether that is all of it.
+    pub whole: bool,
+}
+
+impl fmt::Debug for Http2Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} with {} bytes", self.method, self.body.len())
+    }
+}
+
+/// What a server answers.
+#[derive(Clone)]
+pub struct Http2Reply<'a> {
+    /// 200 to 999.
+    pub status: u16,
+    pub fields: &'a [(&'a str, &'a str)],
+    /// Its length is said in `content-length`.
+    pub body: Bytes,
+}
+
+impl Http2Reply<'_> {
+    /// `None` when it cannot be written: a status or a field that is none.
+    pub fn head(&self) -> Option<http::Response<()>> {
+        let mut head = http::Response::builder().status(self.status);
+        if !self.body.is_empty() {
+            head = head.header(CONTENT_LENGTH, self.body.len());
+        }
+        for (name, value) in self.fields {
+            head = head.header(*name, *value);
+        }
+        head.body(()).ok()
+    }
+}
+
+/// The fields of a request or an answer; names are in small letters.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Fields(HeaderMap);
 

@@ -1,12 +1,16 @@
-//! The frames of HTTP/2 that tell a client about its connection (RFC 9113 sections 4.1, 6.5, 6.8),
-//! found in what a server sends. Owns where the next frame begins; reads no other payload and checks
-//! nothing: who speaks HTTP/2 does that. Invariant: how the bytes are cut changes nothing.
+//! The frames of HTTP/2 that tell a client about its connection (RFC 9113 sections 4.1, 6.5, 6.8):
+//! found in what a server sends, and written for one that has more to say than the library lets it.
+//! Owns where the next frame begins; reads no other payload and checks nothing: who speaks HTTP/2
+//! does that. Invariant: how the bytes are cut changes nothing of what is found.
 
 /// Of the words in a GOAWAY so much is kept.
 const DEBUG_BYTES: usize = 1024;
 
 const HEAD_BYTES: usize = 9;
 const SETTINGS: u8 = 4;
+/// Names and values in SETTINGS (RFC 9113 section 6.5.2).
+const MAX_CONCURRENT_STREAMS: u16 = 3;
+const SETTING_BYTES: usize = 6;
 const GOAWAY: u8 = 7;
 const ACK: u8 = 1;
 
@@ -114,9 +118,74 @@ impl FrameWatch {
     }
 }
 
+impl GoAway {
+    /// The whole frame.
+    pub fn encode(&self) -> Vec<u8> {
+        let payload = 8 + self.debug.len().min(DEBUG_BYTES);
+        let mut frame = (payload as u32).to_be_bytes()[1..].to_vec();
+        frame.extend([GOAWAY, 0, 0, 0, 0, 0]);
+        frame.extend(self.last.to_be_bytes());
+        frame.extend(self.code.to_be_bytes());
+        frame.extend(&self.debug[..payload - 8]);
+        frame
+    }
+}
+
+/// Makes the first SETTINGS among whole frames say how many streams may be open at a time: where it
+/// says so already, else in the place of what it says first. Whether there is one that says anything.
+pub fn allow_streams(mut frames: &mut [u8], streams: u32) -> bool {
+    while let Some((head, rest)) = frames.split_first_chunk_mut::<HEAD_BYTES>() {
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+        let (payload, rest) = rest.split_at_mut(length.min(rest.len()));
+        if head[3] == SETTINGS && payload.len() >= SETTING_BYTES {
+            let name = MAX_CONCURRENT_STREAMS.to_be_bytes();
+            let mut all = payload.chunks_exact(SETTING_BYTES);
+            let place = all.position(|setting| setting.starts_with(&name));
+            let setting = &mut payload[place.unwrap_or(0) * SETTING_BYTES..][..SETTING_BYTES];
+            setting[..2].copy_from_slice(&name);
+            setting[2..].copy_from_slice(&streams.to_be_bytes());
+            return true;
+        }
+        frames = rest;
+    }
+    false
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_written_is_what_would_be_found() {
+        let goaway = GoAway {
+            last: 7,
+            code: 0,
+            debug: b"{}".to_vec(),
+        };
+        let mut watch = FrameWatch::default();
+        watch.read(&goaway.encode());
+        assert_eq!(watch.take_goaway(), Some(goaway));
+    }
+
+    #[test]
+    fn the_streams_that_a_settings_frame_allows_are_changed_in_place() {
+        let window = [0, 4, 0, 0, 1, 0];
+        let streams = |count| [0, 3, 0, 0, 0, count];
+        let data = frame(0, 0, &[3; 20]);
+        let ack = frame(SETTINGS, ACK, b"");
+        let check = |payload: &[u8], expected: &[u8]| {
+            let around = |payload| [&data[..], &ack, &frame(SETTINGS, 0, payload), &data].concat();
+            let mut frames = around(payload);
+            assert!(allow_streams(&mut frames, 9));
+            assert_eq!(frames, around(expected));
+        };
+        check(
+            &[window, streams(1)].concat(),
+            &[window, streams(9)].concat(),
+        );
+        check(&window, &streams(9));
+        assert!(!allow_streams(&mut [data, ack].concat(), 9));
+    }
 
     fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
         let length = (payload.len() as u32).to_be_bytes();

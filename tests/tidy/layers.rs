@@ -2,8 +2,8 @@
 
 use crate::source::{Source, find_words, is_word};
 
-/// Lowest first; `push` stands beside `realtime` and `store` beside `net`, and neighbours do not see
-/// each other. `config`, `run`, `cli` and `server` share the top; who of them sees whom stands in `may_use`.
+/// Lowest first; `push` and `mock` stand beside `realtime` and `store` beside `net`, and neighbours do
+/// not see each other. `config`, `run`, `cli` and `server` share the top; who of them sees whom stands in `may_use`.
 const LAYERS: [&str; 8] = [
     "base", "wire", "realtime", "session", "app", "node", "net", "top",
 ];
@@ -14,7 +14,7 @@ const NODE_FOR_NET: [&str; 5] = ["Node", "Origin", "Output", "Peer", "Ending"];
 fn rank(module: &str) -> Option<usize> {
     let layer = match module {
         "config" | "run" | "cli" | "server" => "top",
-        "push" => "realtime",
+        "push" | "mock" => "realtime",
         "store" => "net",
         other => other,
     };
@@ -26,6 +26,7 @@ fn may_use(from: &str, to: &str) -> bool {
     match (from, to) {
         _ if from == to => true,
         ("session", "realtime") | ("app", "session") => false,
+        ("session" | "app", "mock") => false,
         ("config", _) => matches!(to, "base" | "wire" | "push" | "app"),
         ("store", _) => matches!(to, "base" | "push"),
         ("run", "config") | ("cli", "config" | "run") | ("server", "cli" | "config") => true,

@@ -26,6 +26,7 @@ mod exchange;
 mod link;
 mod pipe;
 mod pulse;
+pub mod server;
 mod turn;
 mod wakes;
 
