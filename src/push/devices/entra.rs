@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use crate::base::now::Now;
 use crate::push::devices::key_vault::read_retry_after;
+use crate::push::providers::provider::{Method, Pass, Request};
 use crate::wire::target::{Target, TargetScheme};
 
 /// Where a virtual machine asks for its identity.
@@ -53,8 +54,9 @@ impl fmt::Debug for Hidden {
 /// are not followed, and no proxy is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
-    pub method: &'static str,
+    pub method: Method,
     pub url: String,
+    /// Names in lower case.
     pub fields: Vec<(&'static str, Hidden)>,
     pub body: Zeroizing<Vec<u8>>,
 }
@@ -62,7 +64,7 @@ pub struct Call {
 impl Call {
     pub(super) fn get(url: String) -> Call {
         Call {
-            method: "GET",
+            method: Method::Get,
             url,
             fields: Vec::new(),
             body: Zeroizing::default(),
@@ -72,6 +74,20 @@ impl Call {
     pub(super) fn with(mut self, name: &'static str, value: Hidden) -> Call {
         self.fields.push((name, value));
         self
+    }
+
+    /// As the push providers' requests are sent. All its fields are secret; what was copied is not
+    /// overwritten any more.
+    pub fn into_request(self) -> Result<Request, String> {
+        let target = Target::parse_web(&self.url)?;
+        let origin = format!("{}://{}", target.scheme().word(), target.authority());
+        let path = target.path_and_query().to_string();
+        let mut request = Request::new(self.method, &origin, path);
+        for (name, value) in &self.fields {
+            request.secret_field(name, value.as_str());
+        }
+        request.body = self.body.to_vec();
+        Ok(request)
     }
 }
 
@@ -157,7 +173,7 @@ impl Identity {
                 base.trim_end_matches('/'),
                 of(client_id)
             ))
-            .with("Metadata", Hidden::new("true")),
+            .with("metadata", Hidden::new("true")),
             Identity::Service {
                 endpoint,
                 header,
@@ -166,7 +182,7 @@ impl Identity {
                 "{endpoint}?api-version=2019-08-01&resource={wanted}{}",
                 of(client_id)
             ))
-            .with("X-IDENTITY-HEADER", header.clone()),
+            .with("x-identity-header", header.clone()),
             Identity::Client {
                 authority,
                 tenant,
@@ -180,13 +196,13 @@ impl Identity {
                     *secret
                 );
                 Call {
-                    method: "POST",
+                    method: Method::Post,
                     url: format!(
                         "{}/{tenant}/oauth2/v2.0/token",
                         authority.trim_end_matches('/')
                     ),
                     fields: vec![(
-                        "Content-Type",
+                        "content-type",
                         Hidden::new("application/x-www-form-urlencoded"),
                     )],
                     body: Zeroizing::new(body.into_bytes()),
@@ -254,7 +270,17 @@ impl AccessToken {
         self.until_seconds.saturating_sub(RENEW_SECONDS) <= now.unix_seconds()
     }
 
-    /// The value of `Authorization`.
+    /// For whoever asks Azure for something else than secrets.
+    pub fn pass(&self, now: Now) -> Pass {
+        let left = self.until_seconds.saturating_sub(now.unix_seconds());
+        Pass {
+            authorization: self.bearer().as_str().to_string(),
+            renew_at: self.until_seconds - RENEW_SECONDS.min(left / 2),
+            ends_at: self.until_seconds,
+        }
+    }
+
+    /// The value of `authorization`.
     pub fn bearer(&self) -> Hidden {
         let value = Zeroizing::new(format!("Bearer {}", self.text.as_str()));
         Hidden(value)
@@ -313,7 +339,7 @@ fn read_token(body: &[u8], now: Now) -> TokenVerdict {
 }
 
 /// For a query or a form: all but what is never special is escaped (RFC 3986 section 2.3).
-fn encode(text: &str) -> String {
+pub(in crate::push) fn encode(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len() * 3);
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {

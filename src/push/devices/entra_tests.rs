@@ -47,8 +47,8 @@ fn each_identity_is_asked_for_in_its_own_way() {
     let call = machine().request(VAULT);
     let url = "http://169.254.169.254/metadata/identity/oauth2/token\
                ?api-version=2018-02-01&resource=https%3A%2F%2Fvault.azure.net";
-    assert_eq!((call.method, call.url.as_str()), ("GET", url));
-    assert_eq!(fields(&call), [("Metadata", "true")]);
+    assert_eq!((call.method.word(), call.url.as_str()), ("GET", url));
+    assert_eq!(fields(&call), [("metadata", "true")]);
     let one = Identity::Machine {
         base: "http://127.0.0.1:81/".into(),
         client_id: Some("c-1".into()),
@@ -59,15 +59,15 @@ fn each_identity_is_asked_for_in_its_own_way() {
     let call = service().request(VAULT);
     let url = "http://169.254.130.2:8081/msi/token\
                ?api-version=2019-08-01&resource=https%3A%2F%2Fvault.azure.net&client_id=c-1";
-    assert_eq!((call.method, call.url.as_str()), ("GET", url));
-    assert_eq!(fields(&call), [("X-IDENTITY-HEADER", "tiger-header")]);
+    assert_eq!((call.method.word(), call.url.as_str()), ("GET", url));
+    assert_eq!(fields(&call), [("x-identity-header", "tiger-header")]);
 
     let call = client().request(VAULT);
     let url = "https://login.microsoftonline.com/contoso.example/oauth2/v2.0/token";
-    assert_eq!((call.method, call.url.as_str()), ("POST", url));
+    assert_eq!((call.method.word(), call.url.as_str()), ("POST", url));
     assert_eq!(
         fields(&call),
-        [("Content-Type", "application/x-www-form-urlencoded")]
+        [("content-type", "application/x-www-form-urlencoded")]
     );
     let body = "grant_type=client_credentials&client_id=c-1&client_secret=tiger%26%2B~%C3%BC\
                 &scope=https%3A%2F%2Fvault.azure.net%2F.default";
@@ -232,5 +232,32 @@ fn what_cannot_be_asked_for_is_found_beforehand() {
     ];
     for identity in bad {
         assert!(identity.check().is_err(), "{identity:?}");
+    }
+}
+
+#[test]
+fn a_call_becomes_a_request_whose_secrets_are_marked() {
+    let request = service().request(VAULT).into_request().expect("a URL");
+    assert_eq!(request.method, Method::Get);
+    assert_eq!(request.origin, "http://169.254.130.2:8081");
+    assert!(
+        request
+            .path
+            .starts_with("/msi/token?api-version=2019-08-01&")
+    );
+    assert_eq!(request.value("x-identity-header"), Some("tiger-header"));
+    assert!(request.fields.iter().all(|field| field.secret));
+    let request = client().request(VAULT).into_request().expect("a URL");
+    assert_eq!(request.body, client().request(VAULT).body.to_vec());
+    assert!(!format!("{request:?}").contains("tiger"));
+}
+
+#[test]
+fn a_pass_is_renewed_five_minutes_before_it_ends_or_halfway() {
+    for (seconds, before) in [(3600, 300), (400, 200), (1, 0)] {
+        let pass = AccessToken::new("tiger", seconds, now()).pass(now());
+        let ends_at = now().unix_seconds() + seconds;
+        assert_eq!((pass.renew_at, pass.ends_at), (ends_at - before, ends_at));
+        assert_eq!(pass.authorization, "Bearer tiger");
     }
 }

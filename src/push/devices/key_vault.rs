@@ -83,7 +83,7 @@ impl SecretUrl {
 
     pub fn request(&self, token: &AccessToken) -> Call {
         let url = format!("{}?api-version={API_VERSION}", self.url);
-        Call::get(url).with("Authorization", token.bearer())
+        Call::get(url).with("authorization", token.bearer())
     }
 
     /// What an answer means; `retry_after` is that field's value.
@@ -282,11 +282,11 @@ mod tests {
         let token = AccessToken::new("tiger", 60, now());
         let call = SecretUrl::parse(URL).expect("a URL").request(&token);
         assert_eq!(
-            (call.method, call.url.as_str()),
+            (call.method.word(), call.url.as_str()),
             ("GET", &*format!("{URL}?api-version=7.4"))
         );
         assert_eq!(call.fields.len(), 1);
-        assert_eq!(call.fields[0].0, "Authorization");
+        assert_eq!(call.fields[0].0, "authorization");
         assert_eq!(call.fields[0].1.as_str(), "Bearer tiger");
         assert!(call.body.is_empty() && !format!("{call:?}").contains("tiger"));
     }

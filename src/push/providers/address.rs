@@ -6,12 +6,15 @@ use std::fmt;
 
 use data_encoding::{BASE64_NOPAD, BASE64URL_NOPAD};
 
+use crate::push::devices::token::{ClearToken, Service};
 use crate::wire::target::Target;
 
 /// Apple asks not to assume a length; theirs are 64 digits today, those of activities longer.
 const APNS_DIGITS: usize = 400;
 /// FCM documents none; theirs are below 300 bytes today.
 const FCM_BYTES: usize = 4096;
+/// Firebase, "Send messages to topics": so many in one condition.
+const CONDITION_TOPICS: usize = 5;
 
 /// See the file's head.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,6 +46,23 @@ pub struct Subscription {
 }
 
 impl Address {
+    /// Where a registered device is, as its provider names it; the same through a hub of Azure. An
+    /// error: it was registered with what no provider gives out.
+    pub fn of(token: &ClearToken) -> Result<Address, String> {
+        let text = token.expose();
+        let address = match token.service() {
+            Service::Apns | Service::ApnsSandbox => Address::apns(text),
+            Service::Fcm => Address::fcm_token(text),
+            Service::FcmFid => Address::fcm_fid(text),
+            Service::WebPush => {
+                let keys = token.web_push().ok_or("this is no subscription")?;
+                let text = |bytes: &[u8]| BASE64URL_NOPAD.encode(bytes);
+                return Address::web_push(keys.endpoint, &text(&keys.p256dh), &text(&keys.auth));
+            }
+        };
+        address.map_err(str::to_string)
+    }
+
     /// Takes the digits in either case, with the blanks and angle brackets of old logs.
     pub fn apns(token: &str) -> Result<Address, &'static str> {
         let token: String = token
@@ -87,8 +107,10 @@ impl Address {
     }
 
     pub fn fcm_condition(condition: &str) -> Result<Address, &'static str> {
-        let is_one = (1..=FCM_BYTES).contains(&condition.len()) && condition.contains(" in topics");
+        let topics = condition.matches(" in topics").count();
+        let is_one = (1..=FCM_BYTES).contains(&condition.len()) && topics > 0;
         match is_one {
+            _ if topics > CONDITION_TOPICS => Err("a condition names five topics at most"),
             true => Ok(Address::FcmCondition(condition.to_string())),
             false => Err("a condition looks like 'a' in topics && 'b' in topics"),
         }
@@ -194,6 +216,9 @@ mod tests {
         assert!(Address::fcm_topic("news/1").is_err());
         assert!(Address::fcm_condition("'a' in topics || 'b' in topics").is_ok());
         assert!(Address::fcm_condition("a").is_err());
+        let of =
+            |topics: usize| Address::fcm_condition(&vec!["'a' in topics"; topics].join(" && "));
+        assert!(of(5).is_ok() && of(6).is_err());
         assert!(Address::apns_channel("dHN0LXNyY2gtY2hubA==").is_ok());
         assert!(Address::apns_channel("a\nb").is_err());
     }
@@ -218,6 +243,29 @@ mod tests {
             panic!("a subscription");
         };
         assert_eq!(subscription.endpoint(), "https://push.example/a?b");
+    }
+
+    #[test]
+    fn a_registered_token_is_an_address() {
+        let web = format!(
+            r#"{{"endpoint":"https://push.example/a","keys":{{"p256dh":"{POINT}","auth":"{AUTH}"}}}}"#
+        );
+        let browser = Address::web_push("https://push.example/a", POINT, AUTH).expect("one");
+        let table = [
+            (Service::Apns, "00FC", Address::Apns("00fc".to_string())),
+            (
+                Service::ApnsSandbox,
+                "00FC",
+                Address::Apns("00fc".to_string()),
+            ),
+            (Service::Fcm, "a:b", Address::FcmToken("a:b".to_string())),
+            (Service::FcmFid, "ab", Address::FcmFid("ab".to_string())),
+            (Service::WebPush, &web, browser),
+        ];
+        for (service, text, address) in table {
+            let token = ClearToken::parse(service, text).expect(text);
+            assert_eq!(Address::of(&token), Ok(address));
+        }
     }
 
     #[test]

@@ -3,6 +3,8 @@
 
 pub mod address;
 pub mod apns;
+pub mod azure;
+pub mod credential;
 pub mod fcm;
 #[cfg(test)]
 mod kit;

@@ -33,6 +33,44 @@ pub trait Provider {
     fn ruling(&self, answer: &Answer<'_>, now: Now) -> Ruling;
 
     fn patience(&self) -> Patience;
+
+    /// How one request carries a note to many; `None` where each address needs one of its own.
+    fn batch(&self) -> Option<&dyn Batch> {
+        None
+    }
+}
+
+/// One request for many deliveries of the same note. Its answer is ruled by `Provider::ruling`, what
+/// never became one by `lost`; what that means for each of them is `for_all`'s to say.
+pub trait Batch {
+    /// How many addresses one request takes.
+    fn limit(&self) -> usize;
+
+    /// Whether both can be in one request; to be in one with itself an address has to be of a kind
+    /// that goes into batches at all.
+    fn go_together(&self, one: &Address, other: &Address) -> bool;
+
+    /// `to`: at least one and at most `limit` addresses, all of which go together.
+    fn request(
+        &self,
+        note: &Note,
+        to: &[&Address],
+        pass: Option<&Pass>,
+        now: Now,
+        dice: &mut Dice,
+    ) -> Result<Request, Unfit>;
+}
+
+/// What one ruling means for each of `count` deliveries that shared its request: the same for all.
+/// `None`: it speaks of one of them without saying which, so that each has to be sent alone; no
+/// attempt is counted.
+pub fn for_all(ruling: Ruling, count: usize) -> Option<Ruling> {
+    let of_one = match &ruling.verdict {
+        Verdict::BadRequest | Verdict::TokenDead { .. } | Verdict::TokenSuspect => true,
+        Verdict::RetryAfter { scope, .. } => *scope == Scope::Token,
+        _ => false,
+    };
+    (count < 2 || !of_one).then_some(ruling)
 }
 
 /// How long to wait for this provider.
@@ -344,6 +382,30 @@ mod tests {
         for (how, verdict, remedy) in table {
             let ruling = lost(how);
             assert_eq!((ruling.verdict, ruling.remedy), (verdict, remedy));
+        }
+    }
+
+    #[test]
+    fn a_batch_shares_its_fate_unless_one_of_it_is_to_blame() {
+        let (wait, since_unix_ms) = (Duration::from_secs(9), None);
+        let of = |scope| Verdict::RetryAfter { wait, scope };
+        let table = [
+            (Verdict::Accepted { id: None }, true),
+            (Verdict::TokenDead { since_unix_ms }, false),
+            (Verdict::TokenSuspect, false),
+            (Verdict::BadRequest, false),
+            (Verdict::APP_BROKEN, true),
+            (of(Scope::Token), false),
+            (of(Scope::App), true),
+            (Verdict::Retry, true),
+            (Verdict::NeverSent, true),
+            (Verdict::Unknown, true),
+        ];
+        for (verdict, is_shared) in table {
+            let ruling = Ruling::new(verdict, "x");
+            let shared = is_shared.then(|| ruling.clone());
+            assert_eq!(for_all(ruling.clone(), 2), shared, "{ruling:?}");
+            assert_eq!(for_all(ruling.clone(), 1), Some(ruling));
         }
     }
 

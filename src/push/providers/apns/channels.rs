@@ -13,6 +13,9 @@ use crate::push::providers::verdict::{Ruling, Verdict};
 pub const PRODUCTION: &str = "https://api-manage-broadcast.push.apple.com:2196";
 pub const DEVELOPMENT: &str = "https://api-manage-broadcast.sandbox.push.apple.com:2195";
 
+/// What a channel stores it stores no longer than this.
+pub const STORED_SECONDS: i64 = 8 * 3600;
+
 /// The channels of one app in one environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Channels {
@@ -23,7 +26,7 @@ pub struct Channels {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ChannelCall {
-    /// `stores`: a device that was away gets the last message within 8 hours.
+    /// `stores`: a device that was away gets the last message within `STORED_SECONDS`.
     Create {
         stores: bool,
     },

@@ -7,6 +7,7 @@
 //! the first answer to a valid pass, then follows the server's settings. All processes share one
 //! pass, across restarts too: a second one on the same connection within twenty minutes wedges it.
 
+pub mod certificate;
 pub mod channels;
 pub mod payload;
 pub mod verdict;
@@ -159,32 +160,9 @@ impl Provider for Apns {
         now: Now,
         _: &mut Dice,
     ) -> Result<Request, Unfit> {
-        note.seconds_left(now.unix_seconds())?;
-        if note.dry_run {
-            return Err(Unfit::NoDryRun);
-        }
-        let push_type = PushType::of(note)?;
-        let mut request = match to {
-            Address::Apns(token) => self.to_device(token, push_type, note)?,
-            Address::ApnsChannel(id) => self.to_channel(id, push_type, note)?,
-            _ => return Err(Unfit::Address),
-        };
+        let mut request = self.unproven(note, to, now)?;
         prove(self.auth, &mut request, pass)?;
-        request.field("apns-push-type", push_type.word());
-        request.field("apns-priority", push_type.priority(note)?.to_string());
-        let is_broadcast = matches!(to, Address::ApnsChannel(_));
-        let expires = match push_type {
-            PushType::PushToTalk => Some(0),
-            // A channel that stores nothing takes nothing else than 0.
-            _ if is_broadcast => Some(note.expires.unwrap_or(0)),
-            _ => note.expires,
-        };
-        if let Some(expires) = expires {
-            request.field("apns-expiration", expires.to_string());
-        }
-        let limit = push_type.payload_limit(is_broadcast);
-        let payload = payload::payload(note, push_type, now, limit)?;
-        Ok(request.with_body("application/json", payload))
+        Ok(request)
     }
 
     fn ruling(&self, answer: &Answer<'_>, now: Now) -> Ruling {
@@ -201,6 +179,44 @@ impl Provider for Apns {
 }
 
 impl Apns {
+    /// A request without its pass: what another service is to hand to Apple says the same.
+    pub(in crate::push::providers) fn unproven(
+        &self,
+        note: &Note,
+        to: &Address,
+        now: Now,
+    ) -> Result<Request, Unfit> {
+        note.seconds_left(now.unix_seconds())?;
+        if note.dry_run {
+            return Err(Unfit::NoDryRun);
+        }
+        let push_type = PushType::of(note)?;
+        let mut request = match to {
+            Address::Apns(token) => self.to_device(token, push_type, note)?,
+            Address::ApnsChannel(id) => self.to_channel(id, push_type, note)?,
+            _ => return Err(Unfit::Address),
+        };
+        request.field("apns-push-type", push_type.word());
+        request.field("apns-priority", push_type.priority(note)?.to_string());
+        let is_broadcast = matches!(to, Address::ApnsChannel(_));
+        let expires = match push_type {
+            PushType::PushToTalk => Some(0),
+            // A channel that stores nothing takes nothing else than 0.
+            _ if is_broadcast => {
+                let latest = now.unix_seconds() + channels::STORED_SECONDS;
+                let latest = u32::try_from(latest).unwrap_or(u32::MAX);
+                Some(note.expires.unwrap_or(0).min(latest))
+            }
+            _ => note.expires,
+        };
+        if let Some(expires) = expires {
+            request.field("apns-expiration", expires.to_string());
+        }
+        let limit = push_type.payload_limit(is_broadcast);
+        let payload = payload::payload(note, push_type, now, limit)?;
+        Ok(request.with_body("application/json", payload))
+    }
+
     fn to_device(&self, token: &str, push_type: PushType, note: &Note) -> Result<Request, Unfit> {
         let path = format!("/3/device/{token}");
         let mut request = Request::new(Method::Post, &self.origin, path);

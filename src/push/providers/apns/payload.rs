@@ -126,6 +126,15 @@ fn activity_keys(
         return Err(Unfit::Note(why.to_string()));
     }
     let listens = activity.input_push_channel.as_deref();
+    let asks = activity.input_push_token || listens.is_some();
+    if asks && activity.event != ActivityEvent::Start {
+        let why = "input_push_token and input_push_channel belong to the start of a Live Activity";
+        return Err(Unfit::Note(why.to_string()));
+    }
+    if activity.input_push_token && listens.is_some() {
+        let why = "a Live Activity has a token of its own or listens to a channel, not both";
+        return Err(Unfit::Note(why.to_string()));
+    }
     let keys = [
         ("timestamp", Some(json!(now.unix_seconds()))),
         ("event", Some(json!(event))),

@@ -114,6 +114,20 @@ fn what_apple_would_drop_is_refused() {
             r#"{"apns":{"live_activity":{"event":"start","content_state":{}}}}"#,
             "a Live Activity starts with a title or body, attributes_type and attributes",
         ),
+        (
+            r#"{"apns":{"live_activity":{"event":"update","content_state":{},"input_push_token":true}}}"#,
+            "input_push_token and input_push_channel belong to the start of a Live Activity",
+        ),
+        (
+            r#"{"apns":{"live_activity":{"event":"end","content_state":{},"input_push_channel":"a"}}}"#,
+            "input_push_token and input_push_channel belong to the start of a Live Activity",
+        ),
+        (
+            r#"{"title":"t","apns":{"live_activity":{"event":"start","content_state":{},
+                "attributes_type":"A","attributes":{},"input_push_token":true,
+                "input_push_channel":"a"}}}"#,
+            "a Live Activity has a token of its own or listens to a channel, not both",
+        ),
     ];
     for (note, why) in table {
         assert_eq!(made(note), Err(Unfit::Note(why.to_string())), "{note}");

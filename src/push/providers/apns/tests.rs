@@ -31,11 +31,11 @@ fn a_request_has_the_fields_of_its_note() {
         "apns-topic: com.example.app",
         &format!("apns-id: {ID}"),
         "apns-collapse-id: score",
-        "authorization*: bearer PASS",
         "apns-push-type: alert",
         "apns-priority: 5",
         "apns-expiration: 1700000300",
         "content-type: application/json",
+        "authorization*: bearer PASS",
     ];
     assert_eq!(head(&request.expect("a request")), expected);
 }
@@ -183,13 +183,18 @@ fn a_channel_is_sent_updates_of_activities() {
         "POST https://api.push.apple.com/4/broadcasts/apps/com.example.app",
         "apns-channel-id: dHN0LXNyY2gtY2hubA==",
         &format!("apns-request-id: {ID}"),
-        "authorization*: bearer PASS",
         "apns-push-type: liveactivity",
         "apns-priority: 10",
         "apns-expiration: 0",
         "content-type: application/json",
+        "authorization*: bearer PASS",
     ];
     assert_eq!(head(&asked(update, &channel).expect("a request")), expected);
+    for (expires, stored) in [(1_700_000_300, "1700000300"), (1_800_000_000, "1700028800")] {
+        let json = update.replacen('{', &format!(r#"{{"expires":{expires},"#), 1);
+        let request = asked(&json, &channel).expect("a request");
+        assert_eq!(request.value("apns-expiration"), Some(stored));
+    }
     let start = r#"{"title":"a","apns":{"live_activity":{"event":"start","content_state":{},
         "attributes_type":"A","attributes":{}}}}"#;
     for json in [start, r#"{"title":"a"}"#] {

@@ -20,7 +20,9 @@ const RENEW_BEFORE_SECONDS: i64 = 300;
 #[derive(Debug)]
 pub struct ServiceAccount {
     pub project: String,
-    pub token_uri: String,
+    /// Where it asks: the file's `token_uri`, or a relay to it.
+    pub token_url: String,
+    token_uri: String,
     email: String,
     key_id: Option<String>,
     key: JwtKey,
@@ -47,6 +49,7 @@ impl ServiceAccount {
         Target::parse_web(&file.token_uri).map_err(|why| format!("token_uri: {why}"))?;
         Ok(ServiceAccount {
             project: file.project_id,
+            token_url: file.token_uri.clone(),
             token_uri: file.token_uri,
             email: file.client_email,
             key_id: file.private_key_id,
@@ -54,7 +57,7 @@ impl ServiceAccount {
         })
     }
 
-    /// What is sent to `token_uri`; one at a time for each account.
+    /// What is sent to `token_url`; one at a time for each account.
     pub fn request(&self, now: Now) -> Result<Request, String> {
         let issued = now.unix_seconds();
         let mut header = json!({"alg": "RS256", "typ": "JWT"});
@@ -66,7 +69,7 @@ impl ServiceAccount {
             "iat": issued, "exp": issued + ASSERTION_SECONDS,
         });
         let assertion = self.key.sign(&header, &claims)?;
-        let target = Target::parse_web(&self.token_uri)?;
+        let target = Target::parse_web(&self.token_url)?;
         let origin = format!("{}://{}", target.scheme().word(), target.authority());
         let path = target.path_and_query().to_string();
         let body = format!("grant_type={GRANT}&assertion={assertion}");

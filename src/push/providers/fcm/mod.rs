@@ -1,9 +1,10 @@
 //! Firebase Cloud Messaging, HTTP v1: one message to a token, an installation, a topic or a condition
 //! (Firebase, "FCM HTTP v1 API"). Owns which field of a note stands where in a message. The pass is
-//! `account`'s, the answers are `verdict`'s, the pace is `quota`'s.
+//! `account`'s, the answers are `verdict`'s, the pace is `quota`'s, who is in a topic `topics`'.
 
 pub mod account;
 pub mod quota;
+pub mod topics;
 pub mod verdict;
 
 use std::time::Duration;
@@ -23,7 +24,7 @@ pub const ORIGIN: &str = "https://fcm.googleapis.com";
 /// What FCM keeps a message for at most, and what it assumes.
 const FOUR_WEEKS: u32 = 28 * 24 * 3600;
 /// Keys and values, in bytes.
-const PAYLOAD_BYTES: usize = 4096;
+pub const PAYLOAD_BYTES: usize = 4096;
 const TOPIC_PAYLOAD_BYTES: usize = 2048;
 /// No key of `data` may be one of these or begin with one of the others.
 const RESERVED_KEYS: [&str; 2] = ["from", "message_type"];
@@ -56,15 +57,11 @@ impl Provider for Fcm {
             Address::FcmCondition(condition) => ("condition", condition),
             _ => return Err(Unfit::Address),
         };
-        let mut message = message(note, now)?;
-        let bytes = weight(&message["data"]) + weight(&message["notification"]);
         let limit = match to {
             Address::FcmTopic(_) | Address::FcmCondition(_) => TOPIC_PAYLOAD_BYTES,
             _ => PAYLOAD_BYTES,
         };
-        if bytes > limit {
-            return Err(Unfit::TooLarge { bytes, limit });
-        }
+        let mut message = message(note, now, limit)?;
         message[target] = json!(value);
         let body = json!({"validate_only": note.dry_run, "message": message});
         let path = format!("/v1/projects/{}/messages:send", self.project);
@@ -86,8 +83,8 @@ impl Provider for Fcm {
     }
 }
 
-/// A message without its target.
-pub fn message(note: &Note, now: Now) -> Result<Value, Unfit> {
+/// A message without its target; `limit` as FCM counts bytes.
+pub fn message(note: &Note, now: Now, limit: usize) -> Result<Value, Unfit> {
     let mut message = Map::new();
     let data = data(note)?;
     let notification = texts(&[
@@ -111,7 +108,12 @@ pub fn message(note: &Note, now: Now) -> Result<Value, Unfit> {
         return Err(Unfit::Note("fcm.message names a target".to_string()));
     }
     lay_over(&mut message, &note.fcm.message);
-    Ok(Value::Object(message))
+    let message = Value::Object(message);
+    let bytes = weight(&message["data"]) + weight(&message["notification"]);
+    match bytes > limit {
+        true => Err(Unfit::TooLarge { bytes, limit }),
+        false => Ok(message),
+    }
 }
 
 fn texts(fields: &[(&str, &Option<String>)]) -> Map<String, Value> {

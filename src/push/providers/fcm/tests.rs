@@ -97,12 +97,17 @@ fn every_field_has_its_place() {
         "webpush": {"headers": {"TTL": "300"}, "fcm_options": {"link": "https://a/"}},
         "fcm_options": {"analytics_label": "l"},
     });
-    assert_eq!(message(&note(json), now()), Ok(expected));
+    assert_eq!(message(&note(json), now(), PAYLOAD_BYTES), Ok(expected));
 }
 
 #[test]
 fn data_alone_wakes_an_iphone_as_apple_wants_it() {
-    let message = message(&note(r#"{"silent":true,"data":{"a":"b"}}"#), now()).expect("a message");
+    let message = message(
+        &note(r#"{"silent":true,"data":{"a":"b"}}"#),
+        now(),
+        PAYLOAD_BYTES,
+    )
+    .expect("a message");
     assert_eq!(message["apns"]["headers"]["apns-priority"], "5");
     assert_eq!(
         message["apns"]["payload"]["aps"],
@@ -116,7 +121,7 @@ fn data_alone_wakes_an_iphone_as_apple_wants_it() {
 fn a_message_lives_four_weeks_at_most() {
     let ttl = |expires: u32| {
         let json = format!(r#"{{"title":"t","expires":{expires}}}"#);
-        message(&note(&json), now()).map(|message| message["android"]["ttl"].clone())
+        message(&note(&json), now(), PAYLOAD_BYTES).map(|message| message["android"]["ttl"].clone())
     };
     assert_eq!(ttl(0), Ok(json!("0s")));
     assert_eq!(ttl(1_700_000_060), Ok(json!("60s")));

@@ -10,7 +10,7 @@ use crate::base::now::Now;
 use crate::push::providers::provider::{Answer, shown_id};
 use crate::push::providers::verdict::{Remedy, Ruling, Scope, Verdict, word_of};
 
-const QUOTA_WAIT: Duration = Duration::from_secs(60);
+pub(super) const QUOTA_WAIT: Duration = Duration::from_secs(60);
 
 pub(super) fn ruling(answer: &Answer<'_>, now: Now) -> Ruling {
     let json = answer.json();

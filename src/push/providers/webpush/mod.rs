@@ -4,6 +4,7 @@
 //! follows no redirect.
 
 pub mod crypt;
+pub mod guard;
 pub mod verdict;
 
 use std::time::Duration;
@@ -64,13 +65,7 @@ impl Provider for WebPush {
             request.field("topic", topic(collapse));
         }
         request.secret_field("authorization", &pass.authorization);
-        let text = text(note);
-        if text.len() > TEXT_BYTES {
-            return Err(Unfit::TooLarge {
-                bytes: text.len(),
-                limit: TEXT_BYTES,
-            });
-        }
+        let text = text(note)?;
         let padded = text.len().next_multiple_of(self.pad_to.max(1));
         let length = padded.min(TEXT_BYTES);
         let body = encrypt(to, &text, length, &Fresh::draw(dice)).ok_or(Unfit::Address)?;
@@ -113,8 +108,19 @@ fn topic(collapse: &str) -> String {
     }
 }
 
-/// With a link it is a declarative push message (W3C Push API), shown without a service worker.
-fn text(note: &Note) -> Vec<u8> {
+/// For the page's service worker; with a link it is a declarative push message (W3C Push API), shown without one.
+pub(super) fn text(note: &Note) -> Result<Vec<u8>, Unfit> {
+    let text = unbounded_text(note);
+    match text.len() > TEXT_BYTES {
+        true => Err(Unfit::TooLarge {
+            bytes: text.len(),
+            limit: TEXT_BYTES,
+        }),
+        false => Ok(text),
+    }
+}
+
+fn unbounded_text(note: &Note) -> Vec<u8> {
     if let Some(payload) = &note.webpush.payload {
         return payload.to_string().into_bytes();
     }
@@ -154,8 +160,7 @@ impl VapidKey {
     /// `secret`: 32 bytes in base64, or a PEM file. `contact`: whom a service may write to, as
     /// `mailto:` or `https:`.
     pub fn new(secret: &str, contact: &str) -> Result<VapidKey, &'static str> {
-        let reachable = contact.starts_with("mailto:") || contact.starts_with("https://");
-        if !reachable || contact.contains("localhost") {
+        if !VapidKey::is_contact(contact) {
             return Err("the contact is neither mailto: nor https:, or on localhost");
         }
         let key = match secret.contains("-----BEGIN") {
@@ -166,6 +171,12 @@ impl VapidKey {
             key,
             contact: contact.to_string(),
         })
+    }
+
+    /// Whether services take it; Apple takes none on localhost.
+    pub fn is_contact(text: &str) -> bool {
+        let reachable = text.starts_with("mailto:") || text.starts_with("https://");
+        reachable && !text.contains("localhost")
     }
 
     /// `applicationServerKey` in `pushManager.subscribe`.

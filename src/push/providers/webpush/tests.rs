@@ -139,7 +139,8 @@ fn the_service_worker_gets_the_note_as_json() {
         ),
     ];
     for (json, expected) in table {
-        let read: Value = serde_json::from_slice(&text(&note(json))).expect("JSON");
+        let text = text(&note(json)).expect("a text");
+        let read: Value = serde_json::from_slice(&text).expect("JSON");
         assert_eq!(read, expected, "{json}");
     }
 }
