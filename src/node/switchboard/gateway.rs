@@ -34,6 +34,7 @@ impl Calls {
         Calls {
             last: dice.next_u64() >> 2,
             waiting: BTreeMap::new(),
+            kept: Vec::new(),
         }
     }
 }
