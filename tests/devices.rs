@@ -139,9 +139,18 @@ fn what_is_wrong_is_told_with_its_field_and_without_what_stood_there() {
     let address = server.address(0);
     let secret = token("secret");
     for (body, why) in [
-        (json!({"platform": "android", "token": secret}), "device_id is missing"),
-        (json!({"device_id": "d", "platform": secret, "token": secret}), "platform is none of"),
-        (json!({"device_id": "d", "platform": "ios", "token": secret}), "token "),
+        (
+            json!({"platform": "android", "token": secret}),
+            "device_id is missing",
+        ),
+        (
+            json!({"device_id": "d", "platform": secret, "token": secret}),
+            "platform is none of",
+        ),
+        (
+            json!({"device_id": "d", "platform": "ios", "token": secret}),
+            "token ",
+        ),
         (json!([secret]), "no JSON object"),
     ] {
         let (status, answer) = call(&address, "POST", "", &body.to_string());
@@ -163,7 +172,10 @@ fn what_is_wrong_is_told_with_its_field_and_without_what_stood_there() {
     };
     assert_eq!(register("d1", "u1").0, 201);
     let (status, answer) = register("d2", "u1");
-    assert_eq!((status, answer["error"].as_str()), (409, Some("The user has 1 devices already")));
+    assert_eq!(
+        (status, answer["error"].as_str()),
+        (409, Some("The user has 1 devices already"))
+    );
     assert_eq!(register("d1", "u1").0, 200, "it counts once");
     for (id, user) in [("d2", "u2"), ("d3", "u3"), ("d4", "u4")] {
         assert_eq!(register(id, user).0, 201);
@@ -196,17 +208,29 @@ fn a_token_is_of_one_device_and_devices_are_found_by_user_topic_and_platform() {
     register("d5", "token0", json!({"user_id": "u9"}));
     let (_, replaced) = call(&address, "GET", "/d0", "");
     assert_eq!(replaced["inactive_reason"], "replaced");
-    assert_eq!(listed(&address, ""), ["d0", "d1", "d2", "d3", "d4", "d5", "w"]);
-    assert_eq!(listed(&address, "&active=true"), ["d1", "d2", "d3", "d4", "d5", "w"]);
+    assert_eq!(
+        listed(&address, ""),
+        ["d0", "d1", "d2", "d3", "d4", "d5", "w"]
+    );
+    assert_eq!(
+        listed(&address, "&active=true"),
+        ["d1", "d2", "d3", "d4", "d5", "w"]
+    );
     assert_eq!(listed(&address, "&user_id=u0"), ["d0", "d2", "d4"]);
-    assert_eq!(listed(&address, "&topic=all"), ["d0", "d1", "d2", "d3", "d4"]);
+    assert_eq!(
+        listed(&address, "&topic=all"),
+        ["d0", "d1", "d2", "d3", "d4"]
+    );
     assert_eq!(listed(&address, "&topic=t3"), ["d3"]);
     assert_eq!(listed(&address, "&topic=all&user_id=u1"), ["d1", "d3"]);
     assert_eq!(listed(&address, "&platform=web"), ["w"]);
     assert_eq!(listed(&address, "&user_id=nobody"), [""; 0]);
     // The first one comes back, with a token of its own.
     register("d0", "token-new", json!({}));
-    assert_eq!(listed(&address, "&active=true&user_id=u0"), ["d0", "d2", "d4"]);
+    assert_eq!(
+        listed(&address, "&active=true&user_id=u0"),
+        ["d0", "d2", "d4"]
+    );
     let (status, removed) = call(&address, "DELETE", "?user_id=u0", "");
     assert_eq!((status, removed), (200, json!({"removed": 3})));
     assert_eq!(call(&address, "DELETE", "", "").0, 400, "never all of them");
@@ -228,7 +252,9 @@ fn what_was_answered_survives_a_kill_and_no_token_stands_in_the_file() {
         }
         kill_courier(&server);
     }
-    wait_until("the courier answers", || call(&address, "GET", "", "").0 == 200);
+    wait_until("the courier answers", || {
+        call(&address, "GET", "", "").0 == 200
+    });
     assert_eq!(listed(&address, "&user_id=u&topic=t").len(), 15);
     let dir = server.place.path().join("store");
     let files = ["lineman.db", "lineman.db-wal"].map(|name| dir.join(name));
@@ -242,7 +268,11 @@ fn what_was_answered_survives_a_kill_and_no_token_stands_in_the_file() {
 fn keyed(place: &Place, current: &str, former: &[&str]) {
     let mut text = String::new();
     for (place_of, id) in std::iter::once(&current).chain(former).enumerate() {
-        let heading = if place_of == 0 { "[push]" } else { "[[push.former_keys]]" };
+        let heading = if place_of == 0 {
+            "[push]"
+        } else {
+            "[[push.former_keys]]"
+        };
         text.push_str(&format!(
             "{heading}\ntoken_key = {{ file = \"{id}.key\" }}\ntoken_key_id = \"{id}\"\n"
         ));
@@ -252,7 +282,9 @@ fn keyed(place: &Place, current: &str, former: &[&str]) {
             std::fs::write(path, key.stdout).expect("a key");
         }
     }
-    place.configure(&format!("workers = 1\n{DEMO}[store]\ndir = \"store\"\n{text}"));
+    place.configure(&format!(
+        "workers = 1\n{DEMO}[store]\ndir = \"store\"\n{text}"
+    ));
 }
 
 fn words(output: &std::process::Output) -> String {
@@ -268,8 +300,12 @@ fn a_start_with_a_wrong_or_missing_key_ends_with_a_reason() {
     let place = Place::new("");
     keyed(&place, "a", &[]);
     let mut server = Server::start_in(place);
-    let (status, _) =
-        call(&server.address(0), "POST", "", &android("d", &token("d"), &json!({})));
+    let (status, _) = call(
+        &server.address(0),
+        "POST",
+        "",
+        &android("d", &token("d"), &json!({})),
+    );
     assert_eq!(status, 201);
     server.kill(server.pid(), 15);
     server.wait();
@@ -285,13 +321,19 @@ fn a_start_with_a_wrong_or_missing_key_ends_with_a_reason() {
     let good = std::fs::read(place.path().join("a.key")).expect("the key");
     let other = place.run(&["keys", "generate"]).stdout;
     std::fs::write(place.path().join("a.key"), &other).expect("another key");
-    failing(6, "the token key a is not the one that encrypted the tokens");
+    failing(
+        6,
+        "the token key a is not the one that encrypted the tokens",
+    );
     std::fs::write(place.path().join("a.key"), "too short").expect("no key");
     failing(6, "the key is not base64");
     assert_eq!(place.run(&["check"]).status.code(), Some(6));
     std::fs::write(place.path().join("a.key"), &good).expect("the first key");
     keyed(place, "b", &[]);
-    failing(6, "tokens are kept that need the token key a, which is not configured");
+    failing(
+        6,
+        "tokens are kept that need the token key a, which is not configured",
+    );
     keyed(place, "b", &["a"]);
     let daemon = place.run(&["start", "-d"]);
     assert_eq!(daemon.status.code(), Some(0), "{}", words(&daemon));
@@ -307,8 +349,14 @@ fn keys_rotate_under_traffic_whoever_dies_until_the_former_one_is_not_needed() {
         .collect();
     let file = server.place.path().join("devices.ndjson");
     std::fs::write(&file, lines).expect("a file");
-    let import = server.place.run(&["devices", "import", file.to_str().expect("UTF-8")]);
-    assert!(words(&import).contains("3000 registered, 0 refused"), "{}", words(&import));
+    let import = server
+        .place
+        .run(&["devices", "import", file.to_str().expect("UTF-8")]);
+    assert!(
+        words(&import).contains("3000 registered, 0 refused"),
+        "{}",
+        words(&import)
+    );
     keyed(&server.place, "b", &["a"]);
     let reload = server.place.run(&["reload"]);
     assert_eq!(reload.status.code(), Some(0), "{}", words(&reload));
@@ -322,7 +370,9 @@ fn keys_rotate_under_traffic_whoever_dies_until_the_former_one_is_not_needed() {
     let address = server.address(0);
     let mut rotate = server.place.command(&["keys", "rotate"]);
     let mut rotate = rotate.spawn().expect("the program runs");
-    wait_until("some are rotated", || tokens("b").is_some_and(|count| count > 0));
+    wait_until("some are rotated", || {
+        tokens("b").is_some_and(|count| count > 0)
+    });
     kill_courier(&server);
     // Registrations go on meanwhile: one moves a token to another device, the others are new.
     for n in 0..20 {
@@ -338,7 +388,10 @@ fn keys_rotate_under_traffic_whoever_dies_until_the_former_one_is_not_needed() {
     let reload = server.place.run(&["reload"]);
     assert_eq!(reload.status.code(), Some(0), "{}", words(&reload));
     let change = json!({"token": token("t8-new")}).to_string();
-    assert_eq!(call_until_there(&address, "PATCH", "/d2999", &change).0, 200);
+    assert_eq!(
+        call_until_there(&address, "PATCH", "/d2999", &change).0,
+        200
+    );
 }
 
 #[test]
@@ -360,7 +413,11 @@ fn devices_go_in_and_out_by_files_and_the_operator_needs_no_secret() {
     assert!(told.contains("9999 registered, 1 refused"), "{told}");
     assert!(told.contains("line 7001: token is missing"), "{told}");
     let again = run(&["devices", "import", &path("in"), "--from", "9990"]);
-    assert!(words(&again).contains("11 registered, 0 refused"), "{}", words(&again));
+    assert!(
+        words(&again).contains("11 registered, 0 refused"),
+        "{}",
+        words(&again)
+    );
     let export = run(&["devices", "export", &path("out")]);
     assert_eq!(export.status.code(), Some(0), "{}", words(&export));
     let whole = std::fs::read_to_string(path("out")).expect("an export");
@@ -368,17 +425,31 @@ fn devices_go_in_and_out_by_files_and_the_operator_needs_no_secret() {
     assert!(whole.contains("\"d9999\"") && !whole.contains("APA91b"));
     // Interrupted in the middle of a line, it goes on.
     std::fs::write(path("out"), &whole[..whole.len() / 2]).expect("half of it");
-    assert_eq!(run(&["devices", "export", &path("out"), "--resume"]).status.code(), Some(0));
-    assert_eq!(std::fs::read_to_string(path("out")).expect("an export"), whole);
+    assert_eq!(
+        run(&["devices", "export", &path("out"), "--resume"])
+            .status
+            .code(),
+        Some(0)
+    );
+    assert_eq!(
+        std::fs::read_to_string(path("out")).expect("an export"),
+        whole
+    );
     let list = words(&run(&["devices", "list", "--user", "u1"]));
-    assert!(list.contains("d2") && list.contains("d3") && !list.contains("d4"), "{list}");
+    assert!(
+        list.contains("d2") && list.contains("d3") && !list.contains("d4"),
+        "{list}"
+    );
     let topics = run(&["devices", "topics", "d2", "--add", "new", "--remove", "all"]);
     assert_eq!(words(&topics), "new\n");
-    let show: Value = serde_json::from_slice(&run(&["devices", "show", "d2", "--json"]).stdout)
-        .expect("JSON");
+    let show: Value =
+        serde_json::from_slice(&run(&["devices", "show", "d2", "--json"]).stdout).expect("JSON");
     assert_eq!(show["topics"], json!(["new"]));
     assert_eq!(words(&run(&["devices", "remove", "d2"])), "removed\n");
-    assert_eq!(words(&run(&["devices", "remove", "--user", "u1"])), "1 removed\n");
+    assert_eq!(
+        words(&run(&["devices", "remove", "--user", "u1"])),
+        "1 removed\n"
+    );
     let gone = run(&["devices", "show", "d2"]);
     assert_eq!(gone.status.code(), Some(1));
     assert!(words(&gone).contains("There is no such device"));
@@ -387,14 +458,22 @@ fn devices_go_in_and_out_by_files_and_the_operator_needs_no_secret() {
 #[test]
 fn what_expires_is_retired_by_upkeep_and_removed_when_its_time_is_up() {
     let place = Place::new("");
-    place.configure(&config("keep_inactive_days = 0\n[store]\ndir = \"store\"\n"));
+    place.configure(&config(
+        "keep_inactive_days = 0\n[store]\ndir = \"store\"\n",
+    ));
     let server = Server::start_in(place);
     let address = server.address(0);
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let soon = now.expect("a clock").as_secs() + 2;
     let rest = json!({"token_expires_at": soon});
-    assert_eq!(call(&address, "POST", "", &android("d", &token("d"), &rest)).0, 201);
-    assert_eq!(call(&address, "POST", "", &android("e", &token("e"), &json!({}))).0, 201);
+    assert_eq!(
+        call(&address, "POST", "", &android("d", &token("d"), &rest)).0,
+        201
+    );
+    assert_eq!(
+        call(&address, "POST", "", &android("e", &token("e"), &json!({}))).0,
+        201
+    );
     // Upkeep comes with each start, too: it retires what has expired, and removes at once.
     wait_until("the device is gone", || {
         kill_courier(&server);

@@ -136,7 +136,9 @@ pub(super) fn devices(source: &Source, json: bool, args: &DevicesArgs) -> Result
                 ("after", after.as_deref()),
                 ("limit", Some(&limit)),
             ];
-            let query = query.into_iter().filter_map(|(name, value)| Some((name, value?)));
+            let query = query
+                .into_iter()
+                .filter_map(|(name, value)| Some((name, value?)));
             let page = desk.call("GET", &["devices"], query.collect(), "")?;
             desk.show(&page, list_table)
         }
@@ -217,7 +219,9 @@ impl Desk<'_> {
         match status {
             200..300 => Ok(body),
             _ => {
-                let why = body["error"].as_str().unwrap_or("the courier gives no reason");
+                let why = body["error"]
+                    .as_str()
+                    .unwrap_or("the courier gives no reason");
                 Err(Failure::new(Exit::Failed, why))
             }
         }
@@ -286,7 +290,10 @@ fn list_table(page: &Value) -> String {
 }
 
 fn keys_table(status: &Value) -> String {
-    let mut text = format!("{:<24}  {:>12}  {:>12}  use\n", "key", "tokens", "ever sealed");
+    let mut text = format!(
+        "{:<24}  {:>12}  {:>12}  use\n",
+        "key", "tokens", "ever sealed"
+    );
     for key in status["keys"].as_array().into_iter().flatten() {
         let used = match (key["current"] == true, key["tokens"] == 0) {
             (true, _) => "current",
@@ -306,15 +313,27 @@ fn keys_table(status: &Value) -> String {
     text
 }
 
-fn topics(desk: &Desk<'_>, device: &str, add: &[String], remove: &[String]) -> Result<Exit, Failure> {
+fn topics(
+    desk: &Desk<'_>,
+    device: &str,
+    add: &[String],
+    remove: &[String],
+) -> Result<Exit, Failure> {
     let changes = add.iter().map(|topic| ("PUT", topic));
     for (method, topic) in changes.chain(remove.iter().map(|topic| ("DELETE", topic))) {
-        desk.call(method, &["devices", device, "topics", topic], Vec::new(), "")?;
+        desk.call(
+            method,
+            &["devices", device, "topics", topic],
+            Vec::new(),
+            "",
+        )?;
     }
     let device = desk.call("GET", &["devices", device], Vec::new(), "")?;
     desk.show(&device["topics"], |topics| {
         let topics = topics.as_array().into_iter().flatten();
-        topics.map(|it| format!("{}\n", it.as_str().unwrap_or_default())).collect()
+        topics
+            .map(|it| format!("{}\n", it.as_str().unwrap_or_default()))
+            .collect()
     })
 }
 
@@ -333,7 +352,11 @@ fn import(desk: &Desk<'_>, file: &Path, from: usize) -> Result<Exit, Failure> {
         true => Box::new(io::stdin()),
         false => Box::new(File::open(file).map_err(fail)?),
     };
-    let mut lines = BufReader::new(input).lines().enumerate().skip(from.max(1) - 1).peekable();
+    let mut lines = BufReader::new(input)
+        .lines()
+        .enumerate()
+        .skip(from.max(1) - 1)
+        .peekable();
     let (mut registered, mut refused) = (0, 0);
     while let Some((first, _)) = lines.peek() {
         let first = *first;
@@ -362,8 +385,14 @@ fn import(desk: &Desk<'_>, file: &Path, from: usize) -> Result<Exit, Failure> {
     }
     progress("", true);
     let done = serde_json::json!({ "registered": registered, "refused": refused });
-    desk.show(&done, |_| format!("{registered} registered, {refused} refused\n"))?;
-    Ok(if refused > 0 { Exit::Failed } else { Exit::Done })
+    desk.show(&done, |_| {
+        format!("{registered} registered, {refused} refused\n")
+    })?;
+    Ok(if refused > 0 {
+        Exit::Failed
+    } else {
+        Exit::Done
+    })
 }
 
 fn export(desk: &Desk<'_>, path: &Path, resume: bool) -> Result<Exit, Failure> {
@@ -405,7 +434,10 @@ fn open_export(path: &Path, resume: bool) -> io::Result<(Box<dyn Write>, String)
     while reader.read_line(&mut line)? > 0 && line.ends_with('\n') {
         whole += line.len() as u64;
         let device: Value = serde_json::from_str(&line).map_err(|_| {
-            io::Error::new(io::ErrorKind::InvalidData, "this is no export, and stays as it is")
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                "this is no export, and stays as it is",
+            )
         })?;
         last = device["id"].as_str().unwrap_or_default().to_string();
         line.clear();
@@ -443,7 +475,8 @@ fn rotate(desk: &Desk<'_>) -> Result<Exit, Failure> {
         if left == 0 {
             return Ok(Exit::Done);
         }
-        let message = format!("{left} tokens do not open with any key; the log names their devices");
+        let message =
+            format!("{left} tokens do not open with any key; the log names their devices");
         return Err(Failure::new(Exit::Failed, message));
     }
 }

@@ -44,7 +44,10 @@ impl Play {
     }
 
     fn put_keys(&mut self) {
-        let keys = self.vault.keys().map(|(id, print)| (id.clone(), print.clone()));
+        let keys = self
+            .vault
+            .keys()
+            .map(|(id, print)| (id.clone(), print.clone()));
         let (keys, now) = (keys.collect(), self.now);
         self.run(DeviceJob::PutKeys { keys, now });
     }
@@ -128,8 +131,11 @@ fn a_job_that_cannot_be_done_leaves_nothing_behind_and_the_transaction_as_it_was
     assert!(play.find("bad").is_none());
     // A row that somebody damaged is no reason to fail either.
     play.file
-        .execute("UPDATE device_registrations SET inactive_reason = 'x', is_active = 0, \
-                  inactive_since = 1", [])
+        .execute(
+            "UPDATE device_registrations SET inactive_reason = 'x', is_active = 0, \
+                  inactive_since = 1",
+            [],
+        )
         .expect("damaged");
     let (app_id, device_id) = ("app".to_string(), "good".to_string());
     let found = play.run(DeviceJob::Find { app_id, device_id });
@@ -140,21 +146,39 @@ fn a_job_that_cannot_be_done_leaves_nothing_behind_and_the_transaction_as_it_was
 fn limits_count_what_is_there_and_whom_it_belongs_to() {
     let mut play = Play::new();
     let user = |name: &str| format!(r#","user_id":"{name}""#);
-    assert!(play.register("d1", "token-1", &user("u")).is_ok_and(|it| it.is_new));
+    assert!(
+        play.register("d1", "token-1", &user("u"))
+            .is_ok_and(|it| it.is_new)
+    );
     assert!(play.register("d2", "token-2", &user("u")).is_ok());
     assert_eq!(play.register("d3", "token-3", &user("u")), Err(Full::User));
     // The one that loses its token makes room.
-    let third = play.register("d3", "token-2", &user("u")).expect("there is room");
+    let third = play
+        .register("d3", "token-2", &user("u"))
+        .expect("there is room");
     assert_eq!((third.replaced, third.is_new), (1, true));
     let second = play.find("d2").expect("it is there");
-    assert!(matches!(second.state, State::Inactive { why: Retired::Replaced, .. }));
+    assert!(matches!(
+        second.state,
+        State::Inactive {
+            why: Retired::Replaced,
+            ..
+        }
+    ));
     let back = play.update(&second, r#"{"token":"token-9"}"#);
-    assert_eq!(back, DeviceOutcome::Full(Full::User), "it would be the third");
+    assert_eq!(
+        back,
+        DeviceOutcome::Full(Full::User),
+        "it would be the third"
+    );
     assert!(play.register("d4", "token-4", "").is_ok());
     assert!(play.register("d5", "token-5", "").is_ok());
     assert_eq!(play.register("d6", "token-6", ""), Err(Full::App));
     let (app_id, device_id) = ("app".to_string(), "d5".to_string());
-    assert_eq!(play.run(DeviceJob::Remove { app_id, device_id }), DeviceOutcome::Done(1));
+    assert_eq!(
+        play.run(DeviceJob::Remove { app_id, device_id }),
+        DeviceOutcome::Done(1)
+    );
     assert!(play.register("d6", "token-6", "").is_ok());
     let topic = |topic: &str, wanted| DeviceJob::SetTopic {
         app_id: "app".into(),
@@ -165,29 +189,51 @@ fn limits_count_what_is_there_and_whom_it_belongs_to() {
         now: Now::default(),
     };
     for name in ["x", "y", "y"] {
-        assert!(matches!(play.run(topic(name, true)), DeviceOutcome::Device(_)));
+        assert!(matches!(
+            play.run(topic(name, true)),
+            DeviceOutcome::Device(_)
+        ));
     }
-    assert_eq!(play.run(topic("z", true)), DeviceOutcome::Full(Full::Topics));
-    assert!(matches!(play.run(topic("x", false)), DeviceOutcome::Device(_)));
-    assert!(matches!(play.run(topic("z", true)), DeviceOutcome::Device(_)));
+    assert_eq!(
+        play.run(topic("z", true)),
+        DeviceOutcome::Full(Full::Topics)
+    );
+    assert!(matches!(
+        play.run(topic("x", false)),
+        DeviceOutcome::Device(_)
+    ));
+    assert!(matches!(
+        play.run(topic("z", true)),
+        DeviceOutcome::Device(_)
+    ));
 }
 
 #[test]
 fn an_update_for_a_service_that_the_device_left_is_not_done() {
     let mut play = Play::new();
-    let before = play.register("d", "token-1", "").expect("registered").device;
+    let before = play
+        .register("d", "token-1", "")
+        .expect("registered")
+        .device;
     play.register("d", "abcdefghijklmnopqrstuv", r#","service":"fcm-fid""#)
         .expect("registered");
-    assert_eq!(play.update(&before, r#"{"token":"token-2"}"#), DeviceOutcome::Changed);
+    assert_eq!(
+        play.update(&before, r#"{"token":"token-2"}"#),
+        DeviceOutcome::Changed
+    );
     let free = play.update(&before, r#"{"locale":"de"}"#);
-    assert!(matches!(free, DeviceOutcome::Device(_)), "no token, no matter");
+    assert!(
+        matches!(free, DeviceOutcome::Device(_)),
+        "no token, no matter"
+    );
 }
 
 #[test]
 fn a_rotation_takes_what_has_not_changed_meanwhile() {
     let mut play = Play::new();
     for n in 0..3 {
-        play.register(&format!("d{n}"), &format!("token-{n}"), "").expect("registered");
+        play.register(&format!("d{n}"), &format!("token-{n}"), "")
+            .expect("registered");
     }
     assert_eq!(play.uses()[0].sealed, 3);
     let older = vec![key("a")];
@@ -205,7 +251,10 @@ fn a_rotation_takes_what_has_not_changed_meanwhile() {
     };
     assert_eq!(page.len(), 2);
     let changed = page[0].clone();
-    assert!(matches!(play.update(&changed, r#"{"token":"token-new"}"#), DeviceOutcome::Device(_)));
+    assert!(matches!(
+        play.update(&changed, r#"{"token":"token-new"}"#),
+        DeviceOutcome::Device(_)
+    ));
     let rows = page.iter().map(|device| {
         let mut again = device.clone();
         assert_eq!(again.reseal(&play.vault, &mut play.dice), Ok(true));
@@ -225,7 +274,10 @@ fn a_rotation_takes_what_has_not_changed_meanwhile() {
     };
     assert_eq!(rest.len(), 1);
     let key = KeyId::parse("b").expect("an id");
-    play.run(DeviceJob::Rotate { key: key.clone(), wanted: true });
+    play.run(DeviceJob::Rotate {
+        key: key.clone(),
+        wanted: true,
+    });
     let rotating = |uses: Vec<KeyUse>| uses.iter().filter(|it| it.is_rotating).count();
     assert_eq!(rotating(play.uses()), 1);
     play.run(DeviceJob::Rotate { key, wanted: false });
@@ -237,7 +289,9 @@ fn a_name_of_a_key_that_nothing_needs_is_free() {
     let mut play = Play::new();
     let print = |play: &mut Play| -> String {
         let sql = "SELECT fingerprint FROM token_keys WHERE key_id = 'a'";
-        play.file.query_row(sql, [], |row| row.get(0)).expect("a key")
+        play.file
+            .query_row(sql, [], |row| row.get(0))
+            .expect("a key")
     };
     let first = print(&mut play);
     let id = KeyId::parse("a").expect("an id");
@@ -257,21 +311,36 @@ fn upkeep_takes_a_part_at_a_time() {
     let mut play = Play::new();
     let soon = r#","token_expires_at":1800000001"#;
     for n in 0..3 {
-        play.register(&format!("d{n}"), &format!("token-{n}"), soon).expect("registered");
+        play.register(&format!("d{n}"), &format!("token-{n}"), soon)
+            .expect("registered");
     }
     play.register("stays", "token-9", "").expect("registered");
     play.now.unix_ms += 2_000;
     let upkeep = |play: &mut Play, keep_ms| {
         let (count, now) = (2, play.now);
-        match play.run(DeviceJob::Upkeep { keep_ms, count, now }) {
-            DeviceOutcome::Upkept { expired, removed, more } => (expired, removed, more),
+        match play.run(DeviceJob::Upkeep {
+            keep_ms,
+            count,
+            now,
+        }) {
+            DeviceOutcome::Upkept {
+                expired,
+                removed,
+                more,
+            } => (expired, removed, more),
             other => panic!("{other:?}"),
         }
     };
     assert_eq!(upkeep(&mut play, 1_000), (2, 0, true));
     assert_eq!(upkeep(&mut play, 1_000), (1, 0, false));
     let gone = play.find("d0").expect("it is kept");
-    assert!(matches!(gone.state, State::Inactive { why: Retired::Expired, .. }));
+    assert!(matches!(
+        gone.state,
+        State::Inactive {
+            why: Retired::Expired,
+            ..
+        }
+    ));
     play.now.unix_ms += 1_000;
     assert_eq!(upkeep(&mut play, 1_000), (0, 2, true));
     assert_eq!(upkeep(&mut play, 1_000), (0, 1, false));

@@ -19,7 +19,7 @@ use rusqlite::{Connection, Transaction, params};
 use crate::push::facts::{Fact, Letter, Memory, Store, StoreReply, StoreRequest};
 use crate::push::jobs::{Job, Outcome};
 use crate::push::truth::Subject;
-use crate::store::{device_jobs, devices, notifications};
+use crate::store::{deliveries, device_jobs, devices, notifications};
 
 /// Each is run once, in its order; `user_version` counts them.
 const SCHEMA: [&str; 3] = [
@@ -31,6 +31,8 @@ const SCHEMA: [&str; 3] = [
 const REQUESTS: usize = 4;
 /// A predecessor that is just ending may hold the file.
 const BUSY: Duration = Duration::from_secs(5);
+/// Prepared at a time; there are about as many.
+const STATEMENTS: usize = 128;
 
 /// See the file's head. Dropping it ends the thread when its request is done.
 pub struct Sqlite {
@@ -109,6 +111,7 @@ fn open(path: &Path) -> Result<Connection, String> {
     let words = |error: rusqlite::Error| error.to_string();
     let mut file = Connection::open(path).map_err(words)?;
     file.busy_timeout(BUSY).map_err(words)?;
+    file.set_prepared_statement_cache_capacity(STATEMENTS);
     file.pragma_update(None, "journal_mode", "WAL")
         .map_err(words)?;
     file.pragma_update(None, "synchronous", "FULL")
@@ -174,7 +177,7 @@ fn run(on: &Transaction<'_>, job: &Job) -> rusqlite::Result<Outcome> {
     match job {
         Job::Devices(job) => device_jobs::run(on, job).map(Outcome::Devices),
         Job::Notify(job) => notifications::run(on, job).map(Outcome::Notify),
-        Job::Delivery(job) => match *job {},
+        Job::Delivery(job) => deliveries::run(on, job).map(Outcome::Delivery),
     }
 }
 

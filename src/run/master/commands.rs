@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::base::counters::Counters;
 use crate::base::now::Moment;
-use crate::run::client::COURIER_AWAY;
 use crate::run::children::{Child, Duty, End, Phase, Role};
+use crate::run::client::COURIER_AWAY;
 use crate::run::connections::{Connections, FILTER_BYTES_MAX, Found, Id, LIMIT_MAX};
 use crate::run::control::{Called, Command, Done, Failed, Stopping};
 use crate::run::exit::Exit;
@@ -116,7 +116,10 @@ impl Master {
                     key: "operator",
                     method: &method,
                     segments: segments.iter().map(String::as_str).collect(),
-                    query: query.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect(),
+                    query: query
+                        .iter()
+                        .map(|(a, b)| (a.as_str(), b.as_str()))
+                        .collect(),
                     body: body.as_bytes(),
                 };
                 self.pass_call(caller, call, now);
@@ -136,9 +139,8 @@ impl Master {
         let ticket = caller as u64;
         let frame = courier_bus::Report::Call { ticket, call }.encode();
         let rows = self.children.rows().iter().zip(&mut self.processes);
-        let mut couriers = rows.filter(|(row, _)| {
-            row.role == Role::Courier && row.phase == Phase::Running
-        });
+        let mut couriers =
+            rows.filter(|(row, _)| row.role == Role::Courier && row.phase == Phase::Running);
         let process = couriers.find_map(|(_, process)| process.as_mut());
         let link = process.and_then(|process| process.links.first_mut());
         if !link.is_some_and(|link| link.call(frame)) {
