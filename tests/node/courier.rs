@@ -55,6 +55,7 @@ impl Post {
             webhooks: vec![webhook],
             apps: Apps::new(vec![app]),
             limits: Limits::default(),
+            sending: Default::default(),
             devices: None,
             seed: [9; 16],
         }));

@@ -87,6 +87,7 @@ impl Outside {
             webhooks: self.webhooks(),
             apps,
             limits,
+            sending: Default::default(),
             devices: None,
             seed,
         }))

@@ -23,6 +23,8 @@ use crate::base::limits::Limits;
 use crate::base::now::{Moment, Now};
 use crate::node::courier::gateway::Gateway;
 pub use crate::node::courier::gateway::devices::DeviceOptions;
+use crate::node::courier::gateway::sending::Provider;
+pub use crate::node::courier::gateway::sending::SendingOptions;
 use crate::node::lines::Lines;
 use crate::node::{Ending, Node, Origin, Output, Peer};
 use crate::push::facts::{Fact, Memory, StoreReply, StoreRequest, Work};
@@ -35,7 +37,7 @@ use crate::session::link::next_frame;
 use crate::wire::bus_codec::Garbled;
 use crate::wire::control::{Order, Report as ToMaster};
 use crate::wire::courier_bus::Report;
-use crate::wire::target::Target;
+use crate::wire::target::{ClientTls, Target};
 
 /// After the store has failed.
 const STORE_AGAIN: Duration = Duration::from_secs(1);
@@ -49,6 +51,7 @@ pub struct CourierOptions {
     pub limits: Limits,
     /// Set for a push gateway.
     pub devices: Option<DeviceOptions>,
+    pub sending: SendingOptions,
     /// From the operating system's entropy.
     pub seed: [u8; 16],
 }
@@ -68,6 +71,7 @@ enum Talk {
     Stranger,
     Switchboard,
     Endpoint(LaneId, Caller),
+    Provider(Box<Provider>),
 }
 
 /// How far the store is.
@@ -135,6 +139,7 @@ impl Courier {
             apps,
             limits,
             devices,
+            sending,
             seed,
         } = options;
         Courier {
@@ -158,7 +163,7 @@ impl Courier {
             last_letter: 0,
             facts: Vec::new(),
             jobs: Vec::new(),
-            gateway: Gateway::new(devices),
+            gateway: Gateway::new(devices, sending),
             events: BTreeMap::new(),
             storing: Storing::Loading,
             unfit: None,
@@ -171,7 +176,7 @@ impl Courier {
         match self.seats.get(&conn).map(|seat| &seat.talk) {
             Some(Talk::Master) => self.obey(conn, Order::decode(frame)?, now),
             Some(Talk::Stranger | Talk::Switchboard) => self.hear(conn, frame, now),
-            Some(Talk::Endpoint(..)) | None => Ok(()),
+            Some(Talk::Endpoint(..) | Talk::Provider(_)) | None => Ok(()),
         }
     }
 
@@ -179,9 +184,10 @@ impl Courier {
         match order {
             Order::Ask => {
                 self.counters.webhooks_waiting = self.lanes.waiting() as u64;
+                self.count_sending();
                 self.tell_master(master, &ToMaster::Stats(self.counters.values()));
             }
-            Order::Stop => self.outputs.push_back(Output::Quit),
+            Order::Stop => self.stop_sending(now),
             Order::Beat => self.tell_master(master, &ToMaster::Beat),
             Order::List(_) => {
                 let rows = Vec::new();
@@ -235,6 +241,7 @@ impl Courier {
         }
         log::info!(waiting = self.lanes.waiting(); "what was stored is there");
         self.begin_notifying(now);
+        self.begin_sending(now);
         if let Some(master) = self.master {
             self.tell_master(master, &ToMaster::Ready);
         }
@@ -257,6 +264,7 @@ impl Courier {
         }
         if !matches!(self.storing, Storing::Loading) {
             self.notify_elapsed(now);
+            self.go_on_sending(now);
         }
         self.commit(now);
         while let Some(lane) = self.lanes.next_ready(now.moment) {
@@ -269,6 +277,7 @@ impl Courier {
             match self.seats.get(&conn).map(|seat| &seat.talk) {
                 None => return,
                 Some(Talk::Endpoint(..)) => return self.read_answer(conn, inbox, now),
+                Some(Talk::Provider(_)) => return self.read_provider(conn, inbox, now),
                 Some(_) => {}
             }
             let taken = match next_frame(inbox, self.limits.bus_message_bytes) {
@@ -292,13 +301,20 @@ impl Courier {
 
     /// Whether the connection was known.
     fn forget(&mut self, conn: ConnId, now: Now) -> bool {
+        if matches!(
+            self.seats.get(&conn).map(|it| &it.talk),
+            Some(Talk::Provider(_))
+        ) {
+            self.provider_ended(conn, now);
+            return false;
+        }
         let Some(seat) = self.seats.remove(&conn) else {
             return false;
         };
         match seat.talk {
             // Whoever has no master any more has nobody who would end it.
             Talk::Master => self.outputs.push_back(Output::Quit),
-            Talk::Stranger => {}
+            Talk::Stranger | Talk::Provider(_) => {}
             Talk::Switchboard => {
                 if self.switchboard == Some(conn) {
                     self.switchboard = None;
@@ -326,7 +342,10 @@ impl Node for Courier {
             Origin::Link => Talk::Stranger,
             Origin::Dialled(Peer::Outside(dial)) => match self.dials.remove(&dial) {
                 Some(lane) => Talk::Endpoint(lane, Caller::default()),
-                None => return self.outputs.push_back(Output::Close(conn, Ending::Cut)),
+                None => match self.provider_stands(conn, dial, now) {
+                    Some(provider) => Talk::Provider(Box::new(provider)),
+                    None => return self.outputs.push_back(Output::Close(conn, Ending::Cut)),
+                },
             },
             Origin::Client { .. } | Origin::Dialled(_) => {
                 return self.outputs.push_back(Output::Close(conn, Ending::Cut));
@@ -335,6 +354,7 @@ impl Node for Courier {
         let (lane, bytes_max) = match &talk {
             // One letter at a time, and that is bounded.
             Talk::Endpoint(lane, _) => (Some(*lane), usize::MAX / 2),
+            Talk::Provider(_) => (None, Provider::outbox_bytes()),
             _ => (None, LINK_BYTES),
         };
         let leftover = Vec::new();
@@ -358,6 +378,10 @@ impl Node for Courier {
                     self.tell_master(conn, &ToMaster::Ready);
                 }
                 self.tell_unfit();
+            }
+            (None, Origin::Dialled(_)) => {
+                self.poll_provider(conn, now);
+                self.go_on(now);
             }
             _ => {}
         }
@@ -391,8 +415,18 @@ impl Node for Courier {
     }
 
     fn target(&mut self, dial: DialId) -> Option<Target> {
-        let lane = self.dials.get(&dial)?;
-        Some(self.webhooks.get(lane.hook)?.target.clone())
+        match self.dials.get(&dial) {
+            Some(lane) => Some(self.webhooks.get(lane.hook)?.target.clone()),
+            None => self.provider_target(dial),
+        }
+    }
+
+    fn client_tls(&mut self, dial: DialId) -> ClientTls {
+        self.provider_tls(dial)
+    }
+
+    fn agreed(&mut self, dial: DialId, protocol: Option<&[u8]>) {
+        self.provider_agreed(dial, protocol == Some(b"h2"));
     }
 
     fn unreachable(&mut self, peer: Peer, why: &str, now: Now) {
@@ -400,6 +434,10 @@ impl Node for Courier {
             && let Some(lane) = self.dials.remove(&dial)
         {
             self.failed(lane, why, now);
+            self.go_on(now);
+        } else if let Peer::Outside(dial) = peer
+            && self.provider_dial_failed(dial, why, now)
+        {
             self.go_on(now);
         }
     }
@@ -433,11 +471,20 @@ impl Node for Courier {
     fn elapsed(&mut self, now: Now) {
         self.cut_late_answers(now);
         self.devices_elapsed(now);
+        self.poll_due_providers(now);
         self.go_on(now);
     }
 
-    fn wants_input(&self, _conn: ConnId) -> bool {
-        true
+    fn drained(&mut self, conn: ConnId, now: Now) {
+        self.poll_provider(conn, now);
+        self.go_on(now);
+    }
+
+    fn wants_input(&self, conn: ConnId) -> bool {
+        match self.seats.get(&conn).map(|seat| &seat.talk) {
+            Some(Talk::Provider(provider)) => provider.wants_input(),
+            _ => true,
+        }
     }
 
     fn outbox(&mut self, conn: ConnId) -> Option<&mut Outbox> {
@@ -456,12 +503,14 @@ impl Node for Courier {
         };
         let answers = self.seats.values().filter_map(|seat| match &seat.talk {
             Talk::Endpoint(_, caller) => caller.deadline(),
+            Talk::Provider(provider) => provider.deadline(),
             _ => None,
         });
         let loaded = !matches!(self.storing, Storing::Loading);
         let due = self.truth.deadline().filter(|_| loaded);
         let (devices, notify) = (self.devices_deadline(), self.notify_deadline());
-        let own = [again, due, self.lanes.deadline(), devices, notify];
+        let sending = self.sending_deadline();
+        let own = [again, due, self.lanes.deadline(), devices, notify, sending];
         let own = own.into_iter().flatten();
         own.chain(answers).min()
     }

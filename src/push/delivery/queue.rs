@@ -25,6 +25,8 @@ pub struct InHand {
     pub marked: bool,
     /// A remedy was applied for it once.
     pub remedied: bool,
+    /// How often it was certain that the provider did not take it.
+    pub bounces: u8,
 }
 
 /// See the file's head.
