@@ -219,11 +219,32 @@ counters! {
     notifications_accepted: "Notifications that were accepted." by Courier;
     notifications_acknowledged: "Acknowledgements of notifications by their users." by Courier;
     notifications_queued: "Deliveries of notifications that were queued for devices." by Courier;
+    push_accepted: "Answers of push providers, and requests without one, by what follows for the notification." => "push_outcomes_total{outcome=\"accepted\"}" by Courier;
+    push_token_dead: "The same: the token will never work again." => "push_outcomes_total{outcome=\"token_dead\"}" by Courier;
+    push_token_suspect: "The same: the token is wrong, or we are." => "push_outcomes_total{outcome=\"token_suspect\"}" by Courier;
+    push_bad_request: "The same: the notification is wrong." => "push_outcomes_total{outcome=\"bad_request\"}" by Courier;
+    push_auth_broken: "The same: the credential is refused." => "push_outcomes_total{outcome=\"auth_broken\"}" by Courier;
+    push_retry_after: "The same: again when the provider said." => "push_outcomes_total{outcome=\"retry_after\"}" by Courier;
+    push_retry: "The same: again later." => "push_outcomes_total{outcome=\"retry\"}" by Courier;
+    push_never_sent: "The same: the provider has not looked at it." => "push_outcomes_total{outcome=\"never_sent\"}" by Courier;
+    push_unknown: "The same: sent, and nobody knows whether it arrived." => "push_outcomes_total{outcome=\"unknown\"}" by Courier;
+    push_apns: "Requests sent to push providers, by provider." => "push_requests_total{provider=\"apns\"}" by Courier;
+    push_fcm: "The same to FCM." => "push_requests_total{provider=\"fcm\"}" by Courier;
+    push_webpush: "The same to Web Push services." => "push_requests_total{provider=\"webpush\"}" by Courier;
+    push_azure: "The same to hubs of Azure." => "push_requests_total{provider=\"azure\"}" by Courier;
+    push_uncertain: "Deliveries that a courier had in hand when it died, or for too long: they may have been sent, and are sent again." by Courier;
+    push_unfit: "Deliveries that no request could be made of." by Courier;
+    push_expired: "Deliveries that nobody wanted to see any more." by Courier;
+    push_retired: "Devices retired because their provider called their token dead or wrong." by Courier;
+    push_in_hand: "Deliveries claimed from the store and not settled yet." => "push_in_hand" by Courier;
+    push_paused: "Providers that are left alone now because they fail, refuse a credential or asked for it; each origin of each credential is one." => "push_paused" by Courier;
+    push_connections: "Connections to push providers." => "push_connections" by Courier;
     slow_turns: "Reactor turns longer than 20 ms." by Both;
     log_lines_dropped: "Lines of the log that nobody took." by All;
     [histograms]
     turn_seconds: "How long the turns of the reactors took, the waiting left out." by Both;
     fan_out_seconds: "How long deliveries took: from the start of the turn in which the event came from the switchboard to the end of that turn, when every socket that had room has its message. One observation for each delivery.";
+    push_answer_seconds: "How long push providers took to answer." by Courier;
 }
 
 /// What the metrics with labels count, all rows of one together.
@@ -235,6 +256,14 @@ pub const LABELLED: &[(&str, &str)] = &[
     (
         "device_registrations_total",
         "Registrations of devices that were taken, new or again.",
+    ),
+    (
+        "push_outcomes_total",
+        "What came of requests to push providers, by outcome.",
+    ),
+    (
+        "push_requests_total",
+        "Requests sent to push providers, by provider.",
     ),
 ];
 

@@ -15,8 +15,8 @@ use crate::config::program::Program;
 use crate::config::secret::{self, Fetch};
 use crate::config::url::{self, ListenUrl, Scheme};
 use crate::config::{
-    Config, FilesRoot, Listen, LogFormat, LogOptions, apps, cluster, history, limits, proxies,
-    push, store, tls, webhooks,
+    Config, FilesRoot, Listen, LogFormat, LogOptions, apps, cluster, credentials, history, limits,
+    proxies, push, store, tls, webhooks,
 };
 use crate::wire::deflate::{WINDOW_BITS_MAX, WINDOW_BITS_MIN};
 use crate::wire::deflate_offer::DeflateOptions;
@@ -113,6 +113,8 @@ pub(super) fn check(
         let hint = "leave url, or the [push] table, out of this server's configuration";
         checker.problem(&[Key("store"), Key("url")], message, Some(hint));
     }
+    let noted = (&mut secrets.apart, &mut secrets.warnings);
+    let credentials = credentials::check(&mut checker, &raw, (base, fetch), noted);
     let deflate = check_websocket(&mut checker, &raw.websocket);
     let origins = &raw.http.cors_origins;
     check_origins(&mut checker, &[Key("http"), Key("cors_origins")], origins);
@@ -135,6 +137,7 @@ pub(super) fn check(
         apps: apps.map(|(raw, secrets)| apps::app(raw, secrets)).collect(),
         history,
         webhooks,
+        credentials,
         push,
         cluster,
         store_dir: raw.store.dir,

@@ -47,7 +47,7 @@ pub fn fixed(old: &Config, new: &Config) -> Vec<&'static str> {
 pub fn concerns_switchboard(old: &Config, new: &Config) -> bool {
     let webhooks = webhooks::differ((&old.webhooks, &old.apps), (&new.webhooks, &new.apps));
     let history = old.history != new.history;
-    let push = old.push != new.push;
+    let push = old.push != new.push || old.credentials != new.credentials;
     old.limits != new.limits || old.log != new.log || history || webhooks || push
 }
 

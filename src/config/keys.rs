@@ -5,7 +5,7 @@
 use std::fmt::Write;
 
 use crate::base::limits::Limits;
-use crate::config::{cluster, history, push, store, webhooks};
+use crate::config::{cluster, credentials, history, push, store, webhooks};
 
 /// One key.
 pub struct KeyRow {
@@ -346,6 +346,10 @@ pub const TABLES: &[TableRow] = &[
     },
     history::APP_TABLE,
     webhooks::APP_TABLE,
+    credentials::APNS_TABLE,
+    credentials::FCM_TABLE,
+    credentials::WEBPUSH_TABLE,
+    credentials::AZURE_TABLE,
     webhooks::TABLE,
     push::TABLE,
     push::FORMER_TABLE,

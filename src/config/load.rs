@@ -10,6 +10,7 @@ use toml::de::DeTable;
 use crate::base::limits::Limits;
 use crate::config::check;
 use crate::config::cluster::RawCluster;
+use crate::config::credentials::RawCredential;
 use crate::config::history::RawHistory;
 use crate::config::problem::{ConfigError, Problem, render};
 use crate::config::program::Program;
@@ -144,6 +145,14 @@ pub(super) struct RawApp {
     pub history: Vec<RawHistory>,
     #[serde(default)]
     pub webhooks: Vec<RawWebhook>,
+    #[serde(default)]
+    pub apns: Vec<RawCredential>,
+    #[serde(default)]
+    pub fcm: Vec<RawCredential>,
+    #[serde(default)]
+    pub webpush: Vec<RawCredential>,
+    #[serde(default)]
+    pub azure: Vec<RawCredential>,
 }
 
 /// One `[[apps.keys]]` table.

@@ -5,6 +5,7 @@
 pub mod apps;
 pub mod check;
 pub mod cluster;
+pub mod credentials;
 pub mod diff;
 mod history;
 pub mod keys;
@@ -30,6 +31,7 @@ use crate::base::history_rule::HistoryRule;
 use crate::base::limits::Limits;
 use crate::base::tls_rules::ClientAuth;
 use crate::config::cluster::Cluster;
+use crate::config::credentials::AppCredential;
 use crate::config::proxies::Proxies;
 use crate::config::push::Push;
 use crate::config::secret::Kept;
@@ -67,6 +69,8 @@ pub struct Config {
     pub webhooks: Vec<Webhook>,
     /// `None`: no push gateway.
     pub push: Option<Push>,
+    /// Of all apps.
+    pub credentials: Vec<AppCredential>,
     /// `None`: this server is alone.
     pub cluster: Option<Cluster>,
     /// Where a database of our own lies; `None` leaves the choice to `run`.

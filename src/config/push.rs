@@ -16,6 +16,7 @@ use crate::config::problem::Step::{Index, Key};
 use crate::config::secret::{Fetch, Kept, RawSecret, fetch_apart};
 use crate::push::devices::token_key::{KeyId, TokenKey};
 use crate::push::devices::vault::{Binding, TokenVault, VaultFault};
+use crate::push::providers::webpush::guard::{OriginPolicy, USUAL};
 
 /// Longer is a typing error.
 const KEEP_DAYS_MAX: u64 = 3_650;
@@ -41,6 +42,24 @@ pub(super) const TABLE: TableRow = TableRow {
             kind: "integer, 0 to 3_650",
             default: "30",
             help: "For how long a device that gets nothing any more is kept, so that it can be explained; then it is removed, once a day.",
+        },
+        KeyRow {
+            name: "web_push_services",
+            kind: "list of hosts",
+            default: "[\"*.googleapis.com\", \"*.push.apple.com\", \"*.notify.windows.com\", \"*.push.services.mozilla.com\"]",
+            help: "Where subscriptions of browsers may lead: HOST, *.HOST for all names under it, either with :PORT; * for all public names.",
+        },
+        KeyRow {
+            name: "allow_loopback",
+            kind: "true or false",
+            default: "false",
+            help: "Subscriptions may lead to this machine: for tests, with lineman mock webpush.",
+        },
+        KeyRow {
+            name: "wrong_tokens_percent",
+            kind: "integer, 1 to 100",
+            default: "20",
+            help: "Of so many answers in a hundred, within ten minutes, that call a device's token dead or wrong, no device is retired for it any more: rather the credential is wrong. 100: always retired.",
         },
     ],
     active: "",
@@ -74,6 +93,9 @@ pub(super) struct RawPush {
     token_key: Option<RawSecret>,
     token_key_id: String,
     keep_inactive_days: u64,
+    web_push_services: Vec<String>,
+    allow_loopback: bool,
+    wrong_tokens_percent: u32,
     former_keys: Vec<RawFormerKey>,
 }
 
@@ -83,6 +105,9 @@ impl Default for RawPush {
             token_key: None,
             token_key_id: "1".into(),
             keep_inactive_days: 30,
+            web_push_services: USUAL.map(str::to_string).to_vec(),
+            allow_loopback: false,
+            wrong_tokens_percent: 20,
             former_keys: Vec::new(),
         }
     }
@@ -101,6 +126,17 @@ pub struct Push {
     /// The current one first. Whoever is not to know them has none.
     keys: Option<Vec<(KeyId, Secret)>>,
     pub keep_inactive_days: u64,
+    /// Where subscriptions may lead, and whether to this machine.
+    pub web_push_services: OriginPolicy,
+    pub allow_loopback: bool,
+    pub wrong_tokens_percent: u32,
+}
+
+impl RawPush {
+    /// Whether there is no push gateway.
+    pub fn is_off(&self) -> bool {
+        self.token_key.is_none()
+    }
 }
 
 impl Push {
@@ -129,6 +165,19 @@ pub(super) fn check(
     let place = [Key("push"), Key("keep_inactive_days")];
     let days = one.keep_inactive_days;
     checker.range(&place, "keep_inactive_days", days, 0, KEEP_DAYS_MAX);
+    let percent = u64::from(one.wrong_tokens_percent);
+    let place = [Key("push"), Key("wrong_tokens_percent")];
+    checker.range(&place, "wrong_tokens_percent", percent, 1, 100);
+    let hosts: Vec<&str> = one.web_push_services.iter().map(String::as_str).collect();
+    let services = OriginPolicy::new(&hosts);
+    let services = services.unwrap_or_else(|why| {
+        checker.problem(&[Key("push"), Key("web_push_services")], why, None);
+        OriginPolicy::default()
+    });
+    let services = match one.allow_loopback {
+        true => services.with_loopback(),
+        false => services,
+    };
     let Some(current) = &one.token_key else {
         if !one.former_keys.is_empty() {
             let message = "former keys open tokens, and there is no token_key to seal them with";
@@ -156,6 +205,9 @@ pub(super) fn check(
     let push = Push {
         keys,
         keep_inactive_days: days,
+        web_push_services: services,
+        allow_loopback: one.allow_loopback,
+        wrong_tokens_percent: one.wrong_tokens_percent,
     };
     // What it draws is used for nothing but the self-test.
     if let Some(Err(fault)) = push.vault(&mut Dice::new([0; 16])) {

@@ -8,16 +8,20 @@ use std::sync::{Arc, OnceLock};
 use rustls::crypto::aws_lc_rs as provider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::sign::SingleCertAndKey;
 use rustls::{AlertDescription, CertificateError, ClientConfig, Error, RootCertStore};
 
-use crate::wire::target::Target;
+use crate::wire::target::{ClientTls, Target};
 
 /// A file of authorities is no longer. The largest in use, that of whole systems, have a quarter.
 const CA_BYTES: u64 = 1024 * 1024;
 
 /// How to secure a connection to `target`, or why it cannot be. Reads its file of authorities, if
 /// it has one; those of the system are read once in the life of the process.
-pub fn prepare(target: &Target) -> Result<(Arc<ClientConfig>, ServerName<'static>), String> {
+pub fn prepare(
+    target: &Target,
+    client: &ClientTls,
+) -> Result<(Arc<ClientConfig>, ServerName<'static>), String> {
     let name = ServerName::try_from(target.server_name().to_string())
         .map_err(|_| "the server name is none that a certificate can have".to_string())?;
     let roots = match target.ca_file() {
@@ -27,9 +31,20 @@ pub fn prepare(target: &Target) -> Result<(Arc<ClientConfig>, ServerName<'static
     let builder = ClientConfig::builder_with_provider(Arc::new(provider::default_provider()))
         .with_protocol_versions(rustls::ALL_VERSIONS)
         .map_err(|error| error.to_string())?;
-    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+    let builder = builder.with_root_certificates(roots);
+    let mut config = match &client.certificate {
+        None => builder.with_no_client_auth(),
+        Some(certificate) => {
+            let shown = SingleCertAndKey::from(Arc::clone(certificate));
+            builder.with_client_cert_resolver(Arc::new(shown))
+        }
+    };
     if target.scheme().is_websocket() {
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    }
+    if !client.protocols.is_empty() {
+        let protocols = client.protocols.iter();
+        config.alpn_protocols = protocols.map(|it| it.to_vec()).collect();
     }
     Ok((Arc::new(config), name))
 }
@@ -93,7 +108,7 @@ pub fn explain(error: &Error, target: &Target) -> String {
             other => format!("the server's certificate cannot be trusted: {other:?}"),
         },
         Error::AlertReceived(AlertDescription::NoApplicationProtocol) => {
-            "the server does not speak HTTP/1.1 over TLS".to_string()
+            "the server does not speak the protocol that is wanted here".to_string()
         }
         Error::AlertReceived(alert) => format!("the server refused the TLS handshake: {alert:?}"),
         Error::InvalidMessage(_) => "the server does not speak TLS".to_string(),

@@ -29,7 +29,7 @@ use crate::net::resolver::{Resolved, Resolver, Wanted};
 use crate::net::secured::{Handshake, Secured};
 use crate::net::stream::Stream;
 use crate::net::transport::{Buffers, Reading, Transport};
-use crate::wire::target::{Target, TargetScheme};
+use crate::wire::target::{ClientTls, Target, TargetScheme};
 
 /// After so long without an answer the next address is tried beside (RFC 8305 section 8).
 const NEXT_ADDRESS: Duration = Duration::from_millis(250);
@@ -68,6 +68,8 @@ pub enum Outcome {
         early: Vec<u8>,
         /// The peer will send nothing more.
         end: bool,
+        /// What TLS agreed on (ALPN).
+        protocol: Option<Vec<u8>>,
     },
     /// Why, for people.
     Failed(String),
@@ -103,10 +105,16 @@ enum Stage {
 
 impl Dialler {
     /// Begins; the outcome comes through `next`.
-    pub fn begin(&mut self, dial: DialId, target: Target, now: Moment, registry: &Registry) {
+    pub fn begin(
+        &mut self,
+        dial: DialId,
+        (target, client): (Target, &ClientTls),
+        now: Moment,
+        registry: &Registry,
+    ) {
         let tls = match target.scheme().is_secured() {
             false => Ok(None),
-            true => client_tls::prepare(&target).map(Some),
+            true => client_tls::prepare(&target, client).map(Some),
         };
         let tls = match tls {
             Ok(tls) => tls,
@@ -436,10 +444,15 @@ impl Dialler {
         // Whoever takes it registers it anew, under another id, and hears of what came meanwhile.
         transport.deregister(registry);
         self.forget(dial);
+        let protocol = match &transport {
+            Transport::Tls(secured) => secured.protocol().map(<[u8]>::to_vec),
+            Transport::Plain(_) => None,
+        };
         let reached = Outcome::Reached {
             transport,
             early,
             end,
+            protocol,
         };
         self.outcomes.push_back((dial, reached));
     }

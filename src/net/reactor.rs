@@ -413,8 +413,10 @@ impl<N: Node> Reactor<N> {
                 }
                 Output::Dial(Peer::Outside(dial)) => {
                     if let Some(target) = self.node.target(dial) {
+                        let client = self.node.client_tls(dial);
                         let registry = self.poll.registry();
-                        self.dialler.begin(dial, target, now.moment, registry);
+                        let to = (target, &client);
+                        self.dialler.begin(dial, to, now.moment, registry);
                     }
                 }
                 Output::HangUp(dial) => self.dialler.give_up(dial),

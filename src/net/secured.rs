@@ -189,6 +189,11 @@ impl Secured {
         &mut self.stream
     }
 
+    /// What the handshake agreed on (ALPN).
+    pub fn protocol(&self) -> Option<&[u8]> {
+        self.session.state().alpn_protocol()
+    }
+
     pub fn is_handshaking(&self) -> bool {
         !self.failed && self.session.state().is_handshaking()
     }

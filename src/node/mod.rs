@@ -15,7 +15,7 @@ use crate::base::files::{FileFacts, FilePart, NoFile};
 use crate::base::ids::{ConnId, DialId};
 use crate::base::now::{Moment, Now};
 use crate::push::facts::{StoreReply, StoreRequest};
-use crate::wire::target::Target;
+use crate::wire::target::{ClientTls, Target};
 
 /// Whom a node may dial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -127,6 +127,14 @@ pub trait Node {
     fn target(&mut self, _dial: DialId) -> Option<Target> {
         None
     }
+
+    /// What is said of ourselves on the way there, if that is over TLS.
+    fn client_tls(&mut self, _dial: DialId) -> ClientTls {
+        ClientTls::default()
+    }
+
+    /// The protocol that TLS agreed on (ALPN), before `opened`.
+    fn agreed(&mut self, _dial: DialId, _protocol: Option<&[u8]>) {}
 
     /// Dialling failed; `why` is for people.
     fn unreachable(&mut self, peer: Peer, why: &str, now: Now);

@@ -25,7 +25,7 @@ use crate::net::reactor::Reactor;
 use crate::net::sockets::{Listening, Sockets};
 use crate::net::tarpit::Tarpit;
 use crate::node::Node;
-use crate::node::courier::{Courier, CourierOptions, DeviceOptions};
+use crate::node::courier::{Courier, CourierOptions, DeviceOptions, SendingOptions};
 use crate::node::switchboard::{ClusterOptions, Switchboard, SwitchboardOptions, Watched};
 use crate::node::worker::{Forwarding, Listener, Worker, WorkerOptions};
 use crate::push::lanes::LANES;
@@ -83,6 +83,11 @@ pub fn worker(
         Ok(starts)
     })
 }
+
+/// What a courier is called in claims: a database on this machine has one.
+const COURIER: &str = "courier";
+/// Connections to push providers.
+const PROVIDERS: usize = 1_024;
 
 /// Runs `lineman courier`.
 pub fn courier(path: Option<PathBuf>, program: &Program) -> ChildExit {
@@ -324,6 +329,7 @@ fn courier_reactor(
             vault,
             keep_ms: push.keep_inactive_days * 86_400_000,
         }),
+        sending: sending(config)?,
         webhooks: config.webhooks.clone(),
         apps: Apps::new(config.apps.clone()),
         limits: config.limits.clone(),
@@ -331,12 +337,28 @@ fn courier_reactor(
         seed: seed()?,
     };
     // One for each lane, a switchboard and its successor, and some that have not said who they are.
-    let connections_max = config.webhooks.len() * usize::from(LANES) + 16;
+    let connections_max = config.webhooks.len() * usize::from(LANES) + 16 + PROVIDERS;
     Ok(start(
         move |_| Courier::new(options),
         sockets,
         connections_max,
     ))
+}
+
+fn sending(config: &Config) -> Result<SendingOptions, String> {
+    let Some(push) = &config.push else {
+        return Ok(SendingOptions::default());
+    };
+    let read = config.credentials.iter();
+    let read = read.filter_map(|one| Some((one.app_id.clone(), one.read()?)));
+    let credentials = read.map(|(app, read)| Ok((app, read?)));
+    Ok(SendingOptions {
+        credentials: credentials.collect::<Result<_, String>>()?,
+        services: push.web_push_services.clone(),
+        allow_private: push.allow_loopback,
+        courier: COURIER.to_string(),
+        wrong_tokens: push.wrong_tokens_percent,
+    })
 }
 
 /// A reactor to be run in a thread of its own, around the node that `node` makes there.

@@ -10,6 +10,7 @@ use crate::net::sockets::StartStore;
 use crate::run::role::seed;
 use crate::store::postgres::{self, Host, PostgresOptions};
 use crate::store::sqlite;
+use crate::wire::target::ClientTls;
 
 /// `path`: of the file, when it is one. Fails if the authorities of the database cannot be read.
 pub fn start(path: Option<PathBuf>, config: &Config) -> Result<StartStore, String> {
@@ -26,7 +27,9 @@ pub fn start(path: Option<PathBuf>, config: &Config) -> Result<StartStore, Strin
 fn options(place: &Postgres) -> Result<PostgresOptions, String> {
     let target = &place.target;
     let tls = target.scheme().is_secured();
-    let tls = tls.then(|| client_tls::prepare(target)).transpose()?;
+    let tls = tls
+        .then(|| client_tls::prepare(target, &ClientTls::default()))
+        .transpose()?;
     let password = place.password.as_ref();
     Ok(PostgresOptions {
         host: match target.host() {

@@ -18,7 +18,7 @@ use crate::push::facts::{Fact, Letter, Memory, StoreReply, StoreRequest};
 use crate::push::jobs::{Job, Outcome};
 use crate::push::truth::Subject;
 use crate::store::desk::Desk;
-use crate::store::{device_jobs, devices, notifications};
+use crate::store::{deliveries, device_jobs, devices, notifications};
 
 /// Each is run once, in its order; `user_version` counts them.
 const SCHEMA: [&str; 3] = [
@@ -28,6 +28,8 @@ const SCHEMA: [&str; 3] = [
 ];
 /// A predecessor that is just ending may hold the file.
 const BUSY: Duration = Duration::from_secs(5);
+/// Prepared at a time; there are about as many.
+const STATEMENTS: usize = 128;
 
 /// Starts the thread. `waker` is used when there is a reply. What is wrong with the file is told in
 /// reply to `StoreRequest::Load`.
@@ -101,6 +103,7 @@ fn open(path: &Path) -> Result<Connection, String> {
     let words = |error: rusqlite::Error| error.to_string();
     let mut file = Connection::open(path).map_err(words)?;
     file.busy_timeout(BUSY).map_err(words)?;
+    file.set_prepared_statement_cache_capacity(STATEMENTS);
     file.pragma_update(None, "journal_mode", "WAL")
         .map_err(words)?;
     file.pragma_update(None, "synchronous", "FULL")
@@ -166,7 +169,7 @@ fn run(on: &Transaction<'_>, job: &Job) -> rusqlite::Result<Outcome> {
     match job {
         Job::Devices(job) => device_jobs::run(on, job).map(Outcome::Devices),
         Job::Notify(job) => notifications::run(on, job).map(Outcome::Notify),
-        Job::Delivery(job) => match *job {},
+        Job::Delivery(job) => deliveries::run(on, job).map(Outcome::Delivery),
     }
 }
 

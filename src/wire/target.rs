@@ -4,7 +4,10 @@
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 use std::time::Duration;
+
+use rustls::sign::CertifiedKey;
 
 use crate::wire::protocol::Protocol;
 
@@ -470,6 +473,16 @@ fn check_value(name: &str, value: &str) -> Result<(), String> {
             "the value of {name} has characters that a header field cannot carry"
         )),
     }
+}
+
+/// What a client says of itself in a TLS handshake.
+#[derive(Clone, Default)]
+pub struct ClientTls {
+    /// The protocols it would speak, the best first (ALPN, RFC 7301). Empty: whatever is spoken on
+    /// such a target.
+    pub protocols: &'static [&'static [u8]],
+    /// Shown to a server that asks for one.
+    pub certificate: Option<Arc<CertifiedKey>>,
 }
 
 #[cfg(test)]

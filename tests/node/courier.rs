@@ -70,6 +70,7 @@ impl Post {
             apps: Apps::new(vec![app]),
             limits: Limits::default(),
             in_cluster,
+            sending: Default::default(),
             devices: None,
             seed: [9; 16],
         }));

@@ -46,6 +46,7 @@ fn post(file: Connection, current: TokenKey, older: Vec<TokenKey>, life: u64) ->
         apps: Apps::new(Vec::new()),
         limits: Limits::default(),
         in_cluster: false,
+        sending: Default::default(),
         devices: Some(DeviceOptions {
             vault: vault.expect("a vault"),
             keep_ms: 1_000,

@@ -157,7 +157,27 @@ impl Server {
         let file = |name: &str| File::create(place.path().join(name)).expect("an output file");
         command.stdout(file("stdout")).stderr(file("stderr"));
         let child = command.spawn().expect("the program starts");
-        let mut server = Server { place, child };
+        Server { place, child }.when_running()
+    }
+
+    /// Kills the master, and starts anew where it was.
+    pub fn restart(self) -> Server {
+        self.kill(self.pid(), libc::SIGKILL);
+        let mut server = self;
+        server.wait();
+        let file = |name: &str| {
+            let path = server.place.path().join(name);
+            let file = File::options().append(true).open(path);
+            file.expect("an output file")
+        };
+        let mut command = server.place.command(&["start"]);
+        command.stdout(file("stdout")).stderr(file("stderr"));
+        server.child = command.spawn().expect("the program starts");
+        server.when_running()
+    }
+
+    fn when_running(mut self) -> Server {
+        let server = &mut self;
         let began = Instant::now();
         while !server
             .place
@@ -174,7 +194,7 @@ impl Server {
             }
             pause();
         }
-        server
+        self
     }
 
     /// The pid of the master.

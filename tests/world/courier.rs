@@ -123,6 +123,7 @@ impl Outside {
             apps,
             limits,
             in_cluster,
+            sending: Default::default(),
             devices: None,
             seed,
         }))

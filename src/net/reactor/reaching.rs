@@ -54,12 +54,16 @@ impl<N: Node> Reactor<N> {
 
     fn dialled(&mut self, dial: DialId, outcome: Outcome, now: Now) {
         let peer = Peer::Outside(dial);
+        if let Outcome::Reached { protocol, .. } = &outcome {
+            self.node.agreed(dial, protocol.as_deref());
+        }
         match outcome {
             Outcome::Failed(why) => self.node.unreachable(peer, &why, now),
             Outcome::Reached {
                 transport,
                 mut early,
                 end,
+                ..
             } => match self.add(transport, Origin::Dialled(peer), None, now) {
                 Err(error) => self.node.unreachable(peer, &error.to_string(), now),
                 Ok(conn) => {

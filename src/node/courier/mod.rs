@@ -24,6 +24,8 @@ use crate::base::limits::Limits;
 use crate::base::now::{Moment, Now};
 use crate::node::courier::gateway::Gateway;
 pub use crate::node::courier::gateway::devices::DeviceOptions;
+use crate::node::courier::gateway::sending::Provider;
+pub use crate::node::courier::gateway::sending::SendingOptions;
 use crate::node::courier::memory::{Batch, Offer, Office};
 use crate::node::lines::Lines;
 use crate::node::{Ending, Node, Origin, Output, Peer};
@@ -37,7 +39,7 @@ use crate::session::link::next_frame;
 use crate::wire::bus_codec::Garbled;
 use crate::wire::control::{Order, Report as ToMaster};
 use crate::wire::courier_bus::{FRAME_SURPLUS, Report};
-use crate::wire::target::Target;
+use crate::wire::target::{ClientTls, Target};
 
 /// After the store has failed.
 const STORE_AGAIN: Duration = Duration::from_secs(1);
@@ -53,6 +55,7 @@ pub struct CourierOptions {
     pub in_cluster: bool,
     /// Set for a push gateway.
     pub devices: Option<DeviceOptions>,
+    pub sending: SendingOptions,
     /// From the operating system's entropy.
     pub seed: [u8; 16],
 }
@@ -72,6 +75,7 @@ enum Talk {
     Stranger,
     Switchboard,
     Endpoint(LaneId, Caller),
+    Provider(Box<Provider>),
 }
 
 /// How far the store is.
@@ -143,6 +147,7 @@ impl Courier {
             limits,
             in_cluster,
             devices,
+            sending,
             seed,
         } = options;
         Courier {
@@ -167,7 +172,7 @@ impl Courier {
             last_letter: 0,
             facts: Vec::new(),
             jobs: Vec::new(),
-            gateway: Gateway::new(devices),
+            gateway: Gateway::new(devices, sending),
             events: BTreeMap::new(),
             storing: Storing::Loading,
             unfit: None,
@@ -180,7 +185,7 @@ impl Courier {
         match self.seats.get(&conn).map(|seat| &seat.talk) {
             Some(Talk::Master) => self.obey(conn, Order::decode(frame)?, now),
             Some(Talk::Stranger | Talk::Switchboard) => self.hear(conn, frame, now),
-            Some(Talk::Endpoint(..)) | None => Ok(()),
+            Some(Talk::Endpoint(..) | Talk::Provider(_)) | None => Ok(()),
         }
     }
 
@@ -188,9 +193,10 @@ impl Courier {
         match order {
             Order::Ask => {
                 self.counters.webhooks_waiting = self.lanes.waiting() as u64;
+                self.count_sending();
                 self.tell_master(master, &ToMaster::Stats(self.counters.values()));
             }
-            Order::Stop => self.outputs.push_back(Output::Quit),
+            Order::Stop => self.stop_sending(now),
             Order::Beat => self.tell_master(master, &ToMaster::Beat),
             Order::List(_) => {
                 let rows = Vec::new();
@@ -228,6 +234,7 @@ impl Courier {
         }
         log::info!(waiting = self.lanes.waiting(); "what was stored is there");
         self.begin_notifying(now);
+        self.begin_sending(now);
         if let Some(master) = self.master {
             self.tell_master(master, &ToMaster::Ready);
         }
@@ -250,6 +257,7 @@ impl Courier {
         }
         if !matches!(self.storing, Storing::Loading) {
             self.notify_elapsed(now);
+            self.go_on_sending(now);
         }
         self.commit(now);
         while self.may_send(now)
@@ -264,6 +272,7 @@ impl Courier {
             match self.seats.get(&conn).map(|seat| &seat.talk) {
                 None => return,
                 Some(Talk::Endpoint(..)) => return self.read_answer(conn, inbox, now),
+                Some(Talk::Provider(_)) => return self.read_provider(conn, inbox, now),
                 Some(_) => {}
             }
             let bytes_max = self.limits.bus_message_bytes + FRAME_SURPLUS;
@@ -288,13 +297,20 @@ impl Courier {
 
     /// Whether the connection was known.
     fn forget(&mut self, conn: ConnId, now: Now) -> bool {
+        if matches!(
+            self.seats.get(&conn).map(|it| &it.talk),
+            Some(Talk::Provider(_))
+        ) {
+            self.provider_ended(conn, now);
+            return false;
+        }
         let Some(seat) = self.seats.remove(&conn) else {
             return false;
         };
         match seat.talk {
             // Whoever has no master any more has nobody who would end it.
             Talk::Master => self.outputs.push_back(Output::Quit),
-            Talk::Stranger => {}
+            Talk::Stranger | Talk::Provider(_) => {}
             Talk::Switchboard => {
                 if self.switchboard == Some(conn) {
                     self.switchboard = None;
@@ -320,7 +336,10 @@ impl Node for Courier {
             Origin::Link => Talk::Stranger,
             Origin::Dialled(Peer::Outside(dial)) => match self.dials.remove(&dial) {
                 Some(lane) => Talk::Endpoint(lane, Caller::default()),
-                None => return self.outputs.push_back(Output::Close(conn, Ending::Cut)),
+                None => match self.provider_stands(conn, dial, now) {
+                    Some(provider) => Talk::Provider(Box::new(provider)),
+                    None => return self.outputs.push_back(Output::Close(conn, Ending::Cut)),
+                },
             },
             Origin::Client { .. } | Origin::Dialled(_) => {
                 return self.outputs.push_back(Output::Close(conn, Ending::Cut));
@@ -329,6 +348,7 @@ impl Node for Courier {
         let (lane, bytes_max) = match &talk {
             // One letter at a time, and that is bounded.
             Talk::Endpoint(lane, _) => (Some(*lane), usize::MAX / 2),
+            Talk::Provider(_) => (None, Provider::outbox_bytes()),
             _ => {
                 let keep = self.limits.bus_message_bytes + FRAME_SURPLUS;
                 (None, LINK_BYTES + keep)
@@ -355,6 +375,10 @@ impl Node for Courier {
                     self.tell_master(conn, &ToMaster::Ready);
                 }
                 self.tell_unfit();
+            }
+            (None, Origin::Dialled(_)) => {
+                self.poll_provider(conn, now);
+                self.go_on(now);
             }
             _ => {}
         }
@@ -388,8 +412,18 @@ impl Node for Courier {
     }
 
     fn target(&mut self, dial: DialId) -> Option<Target> {
-        let lane = self.dials.get(&dial)?;
-        Some(self.webhooks.get(lane.hook)?.target.clone())
+        match self.dials.get(&dial) {
+            Some(lane) => Some(self.webhooks.get(lane.hook)?.target.clone()),
+            None => self.provider_target(dial),
+        }
+    }
+
+    fn client_tls(&mut self, dial: DialId) -> ClientTls {
+        self.provider_tls(dial)
+    }
+
+    fn agreed(&mut self, dial: DialId, protocol: Option<&[u8]>) {
+        self.provider_agreed(dial, protocol == Some(b"h2"));
     }
 
     fn unreachable(&mut self, peer: Peer, why: &str, now: Now) {
@@ -397,6 +431,10 @@ impl Node for Courier {
             && let Some(lane) = self.dials.remove(&dial)
         {
             self.failed(lane, why, now);
+            self.go_on(now);
+        } else if let Peer::Outside(dial) = peer
+            && self.provider_dial_failed(dial, why, now)
+        {
             self.go_on(now);
         }
     }
@@ -435,11 +473,20 @@ impl Node for Courier {
     fn elapsed(&mut self, now: Now) {
         self.cut_late_answers(now);
         self.devices_elapsed(now);
+        self.poll_due_providers(now);
         self.go_on(now);
     }
 
-    fn wants_input(&self, _conn: ConnId) -> bool {
-        true
+    fn drained(&mut self, conn: ConnId, now: Now) {
+        self.poll_provider(conn, now);
+        self.go_on(now);
+    }
+
+    fn wants_input(&self, conn: ConnId) -> bool {
+        match self.seats.get(&conn).map(|seat| &seat.talk) {
+            Some(Talk::Provider(provider)) => provider.wants_input(),
+            _ => true,
+        }
     }
 
     fn outbox(&mut self, conn: ConnId) -> Option<&mut Outbox> {
@@ -458,6 +505,7 @@ impl Node for Courier {
         };
         let answers = self.seats.values().filter_map(|seat| match &seat.talk {
             Talk::Endpoint(_, caller) => caller.deadline(),
+            Talk::Provider(provider) => provider.deadline(),
             _ => None,
         });
         let loaded = !matches!(self.storing, Storing::Loading);
@@ -466,7 +514,8 @@ impl Node for Courier {
         let lanes = self.lanes.deadline();
         let lanes = lanes.filter(|at| self.may_begin_at(*at));
         let (devices, notify) = (self.devices_deadline(), self.notify_deadline());
-        let own = [again, due, lanes, devices, notify];
+        let sending = self.sending_deadline();
+        let own = [again, due, lanes, devices, notify, sending];
         let own = own.into_iter().flatten();
         own.chain(answers).min()
     }

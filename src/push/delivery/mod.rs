@@ -2,4 +2,11 @@
 //! and how fast each credential may be used. Does not know who is asked, nor over what. The store
 //! keeps every delivery that was accepted; here is what is claimed from it.
 
+pub mod breaker;
+pub mod guard;
 pub mod jobs;
+#[cfg(test)]
+pub mod kit;
+pub mod outcome;
+pub mod pace;
+pub mod queue;

@@ -6,12 +6,14 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
 
 use super::{EXPAND, Head, head, set_state, settle_if_over};
+use crate::push::delivery::jobs::Way;
 use crate::push::devices::geo::{Area, Point};
+use crate::push::devices::token::Service;
 use crate::push::notify::jobs::{Due, PAGE, Standing, Whom};
 use crate::push::notify::spec::{Deliver, Spec, Step};
 
 const COLUMNS: &str = "d.id, d.user_id, d.platform, d.time_zone, \
-                       d.last_known_latitude, d.last_known_longitude";
+                       d.last_known_latitude, d.last_known_longitude, d.service";
 
 /// How far the devices of a notification are found.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -34,6 +36,7 @@ struct Found {
     id: String,
     user_id: Option<String>,
     platform: String,
+    service: String,
     time_zone: Option<String>,
     place: Option<(f64, f64)>,
 }
@@ -45,6 +48,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Found> {
         user_id: row.get(1)?,
         platform: row.get(2)?,
         time_zone: row.get(3)?,
+        service: row.get(6)?,
         place: place.0.zip(place.1),
     })
 }
@@ -81,14 +85,15 @@ fn put(
     now_ms: u64,
 ) -> rusqlite::Result<u32> {
     let sql = "INSERT OR IGNORE INTO deliveries \
-               (notification, app_id, user_id, device, state, due_at, priority) \
-               VALUES (?, ?, ?, ?, ?, ?, ?)";
+               (notification, app_id, user_id, device, way, state, due_at, priority) \
+               VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
     let due = due_ms(&head.spec, found.time_zone.as_deref(), now_ms);
     let values = params![
         head.id,
         head.app_id,
         found.user_id,
         found.id,
+        found.service,
         state,
         due as i64,
         head.priority
@@ -130,12 +135,26 @@ pub(super) fn hold_or_queue(
 
 /// Deliveries for addresses that are not of our registry.
 pub(super) fn queue_addresses(on: &Connection, head: &Head, now_ms: u64) -> rusqlite::Result<()> {
-    let sql = "INSERT INTO deliveries (notification, app_id, address, state, due_at, priority) \
-               VALUES (?, ?, ?, 'queued', ?, ?)";
+    let sql = "INSERT INTO deliveries (notification, app_id, address, way, state, due_at, priority) \
+               VALUES (?, ?, ?, ?, 'queued', ?, ?)";
     let mut insert = on.prepare_cached(sql)?;
     for address in head.spec.to.addresses() {
         let due = due_ms(&head.spec, None, now_ms) as i64;
-        insert.execute(params![head.id, head.app_id, address, due, head.priority])?;
+        let is_apns = address.starts_with("{\"apns");
+        let way = if is_apns {
+            Way::Channel
+        } else {
+            Way::Device(Service::Fcm)
+        };
+        let way = way.word();
+        insert.execute(params![
+            head.id,
+            head.app_id,
+            address,
+            way,
+            due,
+            head.priority
+        ])?;
     }
     Ok(())
 }

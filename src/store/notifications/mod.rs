@@ -323,7 +323,7 @@ fn retry(on: &Connection, name: (&str, &str), now_ms: u64) -> rusqlite::Result<N
         return Ok(NotifyOutcome::Missing);
     }
     let sql = "UPDATE deliveries SET state = 'queued', due_at = ?, settled_at = NULL, \
-               reason = NULL, attempts = 0, uncertain = 0, claimed_until = NULL, claimed_by = NULL \
+               reason = NULL, attempts = 0, uncertain = 0, tried_at = NULL, asked_at = NULL \
                WHERE notification = ? AND state = 'failed'";
     let queued = on
         .prepare_cached(sql)?

@@ -32,6 +32,9 @@ CREATE INDEX notification_by_time ON notifications (send_at)
     WHERE state IN ('scheduled', 'expanding');
 CREATE INDEX notification_open ON notifications (id) WHERE state = 'open';
 CREATE INDEX notification_by_age ON notifications (app_id, created_at, id);
+-- What names no end is kept for 28 days.
+CREATE INDEX notification_by_expiry ON notifications (coalesce(expires_at, send_at + 2419200000))
+    WHERE state = 'open';
 CREATE INDEX notification_by_end ON notifications (settled_at) WHERE settled_at IS NOT NULL;
 
 -- The live side: one row for each user or channel that a notification is for.
@@ -65,10 +68,14 @@ CREATE TABLE deliveries (
     device TEXT,
     -- a topic, condition or broadcast channel as JSON.
     address TEXT,
+    -- The service of the device, 'fcm' for its topics, 'apns-channel' for broadcast channels: what is
+    -- sent with one credential can be claimed without looking at the rest.
+    way TEXT NOT NULL,
     -- held: waits for an acknowledgement that may not come; queued: to be sent from due_at on;
     -- accepted: a provider has it; failed, expired, cancelled: it goes nowhere.
     state TEXT NOT NULL
         CHECK (state IN ('held', 'queued', 'accepted', 'failed', 'expired', 'cancelled')),
+    -- A row in hand is due when its lease ends.
     due_at INTEGER NOT NULL,
     priority INTEGER NOT NULL,
     -- Until when a courier has it in hand; which one.
@@ -77,6 +84,9 @@ CREATE TABLE deliveries (
     attempts INTEGER NOT NULL DEFAULT 0,
     -- How often nobody can say whether it has arrived.
     uncertain INTEGER NOT NULL DEFAULT 0,
+    -- When it was first tried; when it may have been sent, if it must not be sent twice.
+    tried_at INTEGER,
+    asked_at INTEGER,
     -- The provider's word, or ours.
     reason TEXT,
     provider_id TEXT,
@@ -84,6 +94,13 @@ CREATE TABLE deliveries (
     CHECK ((device IS NULL) <> (address IS NULL))
 ) STRICT;
 CREATE UNIQUE INDEX delivery_once ON deliveries (notification, device) WHERE device IS NOT NULL;
-CREATE INDEX delivery_by_time ON deliveries (app_id, priority, due_at) WHERE state = 'queued';
+CREATE INDEX delivery_by_time ON deliveries (app_id, way, priority, due_at) WHERE state = 'queued';
+CREATE INDEX delivery_claimed ON deliveries (claimed_by) WHERE claimed_by IS NOT NULL;
 CREATE INDEX delivery_by_user ON deliveries (notification, user_id);
 CREATE INDEX delivery_open ON deliveries (notification) WHERE state IN ('held', 'queued');
+
+-- Passes of credentials, sealed, so that a restart does not ask for new ones.
+CREATE TABLE passes (
+    name TEXT PRIMARY KEY NOT NULL,
+    text TEXT NOT NULL
+) STRICT, WITHOUT ROWID;

@@ -4,7 +4,7 @@
 
 pub(super) mod devices;
 mod notify;
-mod sending;
+pub(super) mod sending;
 
 use std::collections::BTreeMap;
 
@@ -23,15 +23,20 @@ pub(super) struct Gateway {
     waiting: BTreeMap<JobTicket, Waiting>,
     notify: notify::Notify,
     devices: devices::Devices,
+    sending: sending::Sending,
 }
 
 /// In the ticket of a call that came by way of the master.
 const OPERATOR: u64 = 1 << 63;
 
 impl Gateway {
-    pub fn new(devices: Option<devices::DeviceOptions>) -> Gateway {
+    pub fn new(
+        devices: Option<devices::DeviceOptions>,
+        sending: sending::SendingOptions,
+    ) -> Gateway {
         Gateway {
             devices: devices::Devices::new(devices),
+            sending: sending::Sending::new(sending),
             ..Gateway::default()
         }
     }
@@ -75,6 +80,7 @@ impl Courier {
                 }
                 (Some(Waiting::Notify(waiting)), Outcome::Notify(outcome)) => {
                     self.take_notify_outcome(waiting, outcome, now);
+                    self.look_for_deliveries(now);
                 }
                 (Some(Waiting::Sending(waiting)), Outcome::Delivery(outcome)) => {
                     self.take_delivery_outcome(waiting, outcome, now);

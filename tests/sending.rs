@@ -1,0 +1,325 @@
+//! Notifications of the real binary on their way to providers, which are `lineman mock`: what they answer
+//! is followed, and nothing that was accepted is lost, whoever dies meanwhile.
+
+#[path = "support/provider.rs"]
+mod provider;
+mod support;
+
+use std::time::Duration;
+
+use provider::Provider;
+use serde_json::{Value, json};
+use support::{PATIENCE, PUSH, Place, Server, pid_of, processes, requests, wait_until};
+
+/// What the server has for a provider.
+fn credential(provider: &Provider) -> String {
+    let (url, ca) = (provider.url(), provider.ca().display().to_string());
+    let told = |name: &str| provider.ready[name].as_str().expect("it is told");
+    match provider.ready["provider"].as_str() {
+        Some("apns") => format!(
+            "[[apps.apns]]\nkey = {{ file = \"{}\" }}\nkey_id = \"{}\"\nteam_id = \"{}\"\n\
+             bundle = \"org.example.app\"\nbase_url = \"{url}\"\nca_file = \"{ca}\"\n",
+            told("key"),
+            told("key_id"),
+            told("team_id")
+        ),
+        Some("fcm") => format!(
+            "[[apps.fcm]]\naccount = {{ file = \"{}\" }}\nbase_url = \"{url}\"\nca_file = \"{ca}\"\n",
+            provider.file("service-account.json").display()
+        ),
+        _ => format!(
+            "[[apps.webpush]]\nkey = {{ env = \"{VAPID}\" }}\ncontact = \"mailto:a@b.example\"\n\
+             ca_file = \"{ca}\"\n"
+        ),
+    }
+}
+
+const VAPID: &str = "LINEMAN_TEST_TOKEN_KEY";
+
+struct Play {
+    server: Server,
+}
+
+impl Play {
+    fn new(providers: &[&Provider]) -> Play {
+        Play {
+            server: Server::start_in(Place::new(&toml(providers))),
+        }
+    }
+
+    fn call(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
+        let path = format!("/apps/demo/{path}");
+        let fields = "Authorization: Bearer demo-secret\r\n";
+        let address = self.server.address(0);
+        let (code, body) = requests::answer(&address, method, &path, fields, body);
+        let told = serde_json::from_str(&body).unwrap_or_else(|_| panic!("no JSON: {body}"));
+        (code, told)
+    }
+
+    /// Registers devices, `rest` with further fields of each.
+    fn register(&self, platform: &str, tokens: impl Iterator<Item = String>, rest: &str) {
+        let tokens: Vec<String> = tokens.collect();
+        for page in tokens.chunks(200) {
+            let lines = page.iter().map(|token| {
+                let name = format!("{platform}-{token}");
+                format!(
+                    r#"{{"device_id":"{name}","platform":"{platform}","token":"{token}"{rest}}}"#
+                )
+            });
+            let body = lines.collect::<Vec<_>>().join("\n");
+            let (code, told) = self.call("POST", "devices/import", &body);
+            assert_eq!(code, 200, "{told}");
+        }
+    }
+
+    fn notify(&self, body: &Value) -> String {
+        let (code, told) = self.call("POST", "notify", &body.to_string());
+        assert_eq!(code, 202, "{told}");
+        told["id"].as_str().expect("an id").to_string()
+    }
+
+    fn show(&self, id: &str) -> Value {
+        let (code, shown) = self.call("GET", &format!("notifications/{id}"), "");
+        assert_eq!(code, 200, "{shown}");
+        shown
+    }
+
+    fn device(&self, name: &str) -> Value {
+        let (code, told) = self.call("GET", &format!("devices/{name}"), "");
+        assert_eq!(code, 200, "{told}");
+        told
+    }
+
+    /// Waits until the notification is done, with so many deliveries in each state.
+    fn wait_for(&self, id: &str, counts: &Value) {
+        let mut last = Value::Null;
+        let begun = std::time::Instant::now();
+        while begun.elapsed() < 3 * PATIENCE {
+            last = self.show(id);
+            if last["counts"] == *counts && last["state"] == "done" {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let shown = json!([last["state"], last["counts"], last["deliveries"][0]]);
+        panic!("{counts}, not {shown}: {}", self.server.stderr());
+    }
+
+    fn counter(&self, name: &str) -> u64 {
+        let status = self.server.status();
+        let couriers = processes(&status, "courier");
+        couriers[0]["counters"][name].as_u64().unwrap_or_default()
+    }
+}
+
+fn toml(providers: &[&Provider]) -> String {
+    let credentials: Vec<String> = providers.iter().map(|it| credential(it)).collect();
+    format!(
+        "[[listen]]\nurl = \"http://127.0.0.1:0\"\n\
+         [[apps]]\nid = \"demo\"\nkey = \"demo-key\"\nsecret = \"demo-secret\"\n{}\n{PUSH}\
+         allow_loopback = true\n",
+        credentials.concat()
+    )
+}
+
+/// Hexadecimal digits of a device's own.
+fn token(nth: usize) -> String {
+    format!("{nth:064x}")
+}
+
+fn to_user(user: &str) -> Value {
+    json!({"to": {"users": [user]}, "note": {"title": "Hello"}, "deliver": "push"})
+}
+
+fn to_iphones() -> Value {
+    json!({"to": {"platform": "ios"}, "note": {"title": "Hello"}, "deliver": "push"})
+}
+
+#[test]
+fn a_user_is_reached_on_every_device_by_its_own_provider() {
+    let apns = Provider::start("apns", &[]);
+    let fcm = Provider::start("fcm", &[]);
+    let web = Provider::start("webpush", &[]);
+    let play = Play::new(&[&apns, &fcm, &web]);
+    let user = r#","user_id":"u""#;
+    play.register("ios", [token(1)].into_iter(), user);
+    play.register("android", ["android-token".to_string()].into_iter(), user);
+    let subscription = json!({
+        "endpoint": format!("{}/push/sub-1", web.url()),
+        "keys": {
+            "p256dh": "BCVxsr7N_eNgVRqvHtD0zTZsEc6-VV-JvLexhqUzORcxaOzi6-AYWXvTBHm4bjyPjs7Vd8pZGH6SRpkNtoIAiw4",
+            "auth": "BTBZMqHH6r4Tts7J_aSIgg",
+        },
+    });
+    let device =
+        json!({"device_id": "web", "platform": "web", "token": subscription, "user_id": "u"});
+    let (code, told) = play.call("POST", "devices", &device.to_string());
+    assert_eq!(code, 201, "{told}");
+    let id = play.notify(&to_user("u"));
+    play.wait_for(&id, &json!({"accepted": 3}));
+    assert_eq!(apns.told()[0]["token"], token(1));
+    assert_eq!(apns.told()[0]["payload"]["aps"]["alert"]["title"], "Hello");
+    assert_eq!(fcm.told()[0]["token"], "android-token");
+    assert_eq!(web.count(201), 1);
+    assert!(play.show(&id)["deliveries"][0]["provider_id"].is_string());
+    assert_eq!(play.counter("push_accepted"), 3);
+    let log = play.server.stderr();
+    assert!(!log.contains(&token(1)) && !log.contains("bearer"), "{log}");
+}
+
+#[test]
+fn what_providers_answer_is_followed() {
+    let rules = [
+        "token=dead* answer=Unregistered",
+        "token=bad0* answer=BadDeviceToken",
+        "token=429* nth=1 answer=429 retry-after=1",
+        "token=big0* answer=PayloadTooLarge",
+        "token=ccc* nth=1 reset=CANCEL",
+        "token=ddd* nth=1 reset=REFUSED_STREAM",
+    ];
+    let rules = rules.map(|rule| rule.replace("big0", "b190"));
+    let apns = Provider::start("apns", &rules.each_ref().map(String::as_str));
+    let play = Play::new(&[&apns]);
+    let tokens = [
+        "00aa", "dead00", "bad000", "429000", "b19000", "ccc000", "ddd000",
+    ];
+    play.register("ios", tokens.into_iter().map(str::to_string), "");
+    let mut body = to_iphones();
+    body["on_unknown"] = "fail".into();
+    let id = play.notify(&body);
+    play.wait_for(&id, &json!({"accepted": 3, "failed": 4}));
+    let shown = play.show(&id);
+    let of = |token: &str| {
+        let deliveries = shown["deliveries"].as_array().expect("a list").iter();
+        let name = format!("ios-{token}");
+        let mut those = deliveries.filter(|it| it["device_id"] == *name);
+        those.next().expect("its delivery").clone()
+    };
+    assert_eq!(of("dead00")["reason"], "Unregistered");
+    assert_eq!(of("bad000")["reason"], "BadDeviceToken");
+    assert_eq!(of("b19000")["reason"], "PayloadTooLarge");
+    assert_eq!(of("ccc000")["reason"], "nobody knows whether it was sent");
+    assert_eq!(of("429000")["attempts"], 2);
+    assert_eq!(
+        of("ddd000")["attempts"],
+        1,
+        "what was refused is no attempt"
+    );
+    let state = |token: &str| play.device(&format!("ios-{token}"))["is_active"].clone();
+    assert_eq!(state("dead00"), false);
+    assert_eq!(state("bad000"), true, "one answer is no proof");
+    let id = play.notify(&to_iphones());
+    play.wait_for(&id, &json!({"accepted": 4, "failed": 2}));
+    for (name, count) in [
+        ("push_token_dead", 1),
+        ("push_token_suspect", 2),
+        ("push_bad_request", 2),
+        ("push_retry_after", 1),
+        ("push_never_sent", 1),
+        ("push_unknown", 1),
+        ("push_retired", 1),
+    ] {
+        assert_eq!(play.counter(name), count, "{name}");
+    }
+}
+
+#[test]
+fn ten_thousand_arrive_once_though_connections_end_and_streams_are_refused() {
+    let rules = [
+        "every=3001 goaway=Shutdown",
+        "every=97 reset=REFUSED_STREAM",
+    ];
+    let apns = Provider::start("apns", &rules);
+    let play = Play::new(&[&apns]);
+    play.register("ios", (0..10_000).map(token), "");
+    let id = play.notify(&to_iphones());
+    play.wait_for(&id, &json!({"accepted": 10_000}));
+    assert_eq!(play.counter("push_unknown"), 0);
+    wait_until("the mock has told all", || apns.count(200) >= 10_000);
+    let told = apns.told();
+    let accepted = told.iter().filter(|it| it["answer"]["status"] == 200);
+    let mut tokens: Vec<&str> = accepted.filter_map(|it| it["token"].as_str()).collect();
+    tokens.sort_unstable();
+    tokens.dedup();
+    assert_eq!((tokens.len(), apns.count(200)), (10_000, 10_000));
+    assert!(play.counter("push_never_sent") > 50);
+}
+
+#[test]
+fn a_provider_that_is_down_costs_time_and_nothing_else() {
+    let mut apns = Provider::start("apns", &[]);
+    let play = Play::new(&[&apns]);
+    play.register("ios", (0..50).map(token), "");
+    apns.stop();
+    let id = play.notify(&to_iphones());
+    wait_until("it cannot be reached", || {
+        play.server.stderr().contains("cannot be reached")
+    });
+    assert_eq!(play.show(&id)["counts"], json!({"queued": 50}));
+    apns.restart(&["nth=1-20 answer=503"]);
+    play.wait_for(&id, &json!({"accepted": 50}));
+}
+
+#[test]
+fn a_refused_credential_stops_its_app_and_a_reload_with_another_goes_on() {
+    let apns = Provider::start("apns", &[]);
+    let broken = toml(&[&apns]).replace("MOCKTEAM01", "OTHERTEAM1");
+    let play = Play {
+        server: Server::start_in(Place::new(&broken)),
+    };
+    play.register("ios", (0..20).map(token), "");
+    let id = play.notify(&to_iphones());
+    wait_until("the credential is refused", || {
+        play.server.stderr().contains("refuses the credential")
+    });
+    let shown = play.show(&id);
+    assert_eq!(shown["counts"], json!({"queued": 20}));
+    assert_eq!(shown["deliveries"][0]["attempts"], 0);
+    play.server.place.configure(&toml(&[&apns]));
+    let reloaded = play.server.place.run(&["reload"]);
+    assert!(reloaded.status.success(), "{reloaded:?}");
+    play.wait_for(&id, &json!({"accepted": 20}));
+}
+
+#[test]
+fn whoever_is_killed_nothing_accepted_is_lost_and_what_may_come_twice_is_counted() {
+    let apns = Provider::start("apns", &["every=7 delay=20ms"]);
+    let mut play = Play::new(&[&apns]);
+    const DEVICES: usize = 300;
+    play.register("ios", (0..DEVICES).map(token), "");
+    let mut ids = Vec::new();
+    for round in 0..24_u64 {
+        ids.push(play.notify(&to_iphones()));
+        std::thread::sleep(Duration::from_millis(20 + (round * 37) % 230));
+        if round % 6 == 5 {
+            play = Play {
+                server: play.server.restart(),
+            };
+        } else {
+            let status = play.server.status();
+            for courier in processes(&status, "courier") {
+                play.server.kill(pid_of(courier), libc::SIGKILL);
+            }
+        }
+        wait_until("a courier is back", || {
+            let (code, _) = play.call("GET", "notifications", "");
+            code == 200
+        });
+    }
+    for id in &ids {
+        play.wait_for(id, &json!({"accepted": DEVICES}));
+        let (_, shown) = play.call("GET", &format!("notifications/{id}?limit=1000"), "");
+        assert_eq!(shown["counts"]["accepted"], DEVICES);
+    }
+    let store = play.server.place.path().join("run/store/lineman.db");
+    let store = rusqlite::Connection::open(store).expect("the store");
+    let sum = "SELECT sum(uncertain) FROM deliveries";
+    let uncertain: i64 = store.query_row(sum, [], |row| row.get(0)).expect("a sum");
+    let accepted = DEVICES * ids.len();
+    wait_until("the mock has told all", || apns.count(200) >= accepted);
+    let twice = apns.count(200) - accepted;
+    assert!(
+        twice as i64 <= uncertain,
+        "{twice} came twice, and {uncertain} are counted as uncertain"
+    );
+}
