@@ -438,7 +438,8 @@ fn addresses_of_providers_are_queued_as_they_are() {
     let mut play = Play::new();
     let spec = r#"{"to":{"fcm_topic":"news","apns_channel":"YQ=="},"note":{"title":"t"}}"#;
     play.accept(spec);
-    let rows = "SELECT group_concat(address, ' ') FROM deliveries WHERE state = 'queued'";
+    let rows = "SELECT group_concat(address, ' ' ORDER BY address DESC) \
+                FROM deliveries WHERE state = 'queued'";
     let rows: String = play
         .file
         .query_row(rows, [], |row| row.get(0))
@@ -492,8 +493,9 @@ fn what_was_settled_long_ago_is_removed_in_pages_and_nothing_else() {
     let (old, _) = play.accept(topic);
     play.all_due();
     let many = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 4500) \
-                INSERT INTO deliveries (notification, app_id, device, state, due_at, priority) \
-                SELECT ?, 'app', 'd' || i, 'accepted', 0, 0 FROM n";
+                INSERT INTO deliveries \
+                (notification, app_id, device, way, state, due_at, priority) \
+                SELECT ?, 'app', 'd' || i, 'fcm', 'accepted', 0, 0 FROM n";
     play.file.execute(many, [&old]).expect("rows");
     let mut after = String::new();
     let mut pages = 0;
