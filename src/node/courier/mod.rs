@@ -233,12 +233,19 @@ impl Courier {
             self.place(Arc::new(letter));
         }
         log::info!(waiting = self.lanes.waiting(); "what was stored is there");
-        self.begin_notifying(now);
-        self.begin_sending(now);
+        if self.has_gateway() {
+            self.begin_notifying(now);
+            self.begin_sending(now);
+        }
         if let Some(master) = self.master {
             self.tell_master(master, &ToMaster::Ready);
         }
         self.go_on(now);
+    }
+
+    /// Without one nothing about devices and notifications is asked of the store.
+    fn has_gateway(&self) -> bool {
+        self.gateway.devices.vault().is_some()
     }
 
     fn tell_unfit(&mut self) {
@@ -255,7 +262,7 @@ impl Courier {
         {
             self.tell_gone(&key, subject);
         }
-        if !matches!(self.storing, Storing::Loading) {
+        if !matches!(self.storing, Storing::Loading) && self.has_gateway() {
             self.notify_elapsed(now);
             self.go_on_sending(now);
         }
