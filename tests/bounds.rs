@@ -341,7 +341,7 @@ fn browsers_learn_what_they_may_do() {
         "Vary: Origin",
         "Access-Control-Allow-Origin: https://a.example.com",
         "Access-Control-Allow-Methods: POST, OPTIONS",
-        "Access-Control-Allow-Headers: Authorization, Content-Type",
+        "Access-Control-Allow-Headers: Authorization, Content-Type, Last-Event-ID",
     ] {
         assert!(
             answer.contains(&format!("\r\n{line}\r\n")),

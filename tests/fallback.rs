@@ -385,7 +385,11 @@ fn who_is_not_admitted_learns_why_and_what_is_no_session_is_refused() {
         head.contains("Access-Control-Allow-Origin: *\r\n"),
         "{head}"
     );
-    assert!(head.contains("Access-Control-Allow-Headers: Authorization, Content-Type\r\n"));
+    assert!(
+        head.contains(
+            "Access-Control-Allow-Headers: Authorization, Content-Type, Last-Event-ID\r\n"
+        )
+    );
 
     let mut first = Client::new(&server, "first");
     first.poll();

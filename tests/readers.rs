@@ -69,6 +69,70 @@ fn readers_get_events_of_public_channels_and_heartbeats() {
     assert_eq!(comments, ":\n");
 }
 
+/// A reader's stream behind its first event, and the fields of that and of the success.
+fn begin(server: &Server, channels: &str, last: &str) -> (BufReader<TcpStream>, Vec<String>) {
+    let path = format!("/app/demo-key/sse?channels={channels}");
+    let fields = match last {
+        "" => String::new(),
+        id => format!("Last-Event-ID: {id}\r\n"),
+    };
+    let (code, _, mut stream) = request(&server.address(0), "GET", &path, &fields, "");
+    assert_eq!(code, 200);
+    assert!(next_event(&mut stream)[0].starts_with("retry: "));
+    assert!(next_event(&mut stream)[0].contains("connection_established"));
+    let success = next_event(&mut stream);
+    (stream, success)
+}
+
+fn id_of(event: &[String]) -> &str {
+    event[0].strip_prefix("id: ").expect("an id")
+}
+
+#[test]
+fn a_reader_that_comes_back_gets_what_it_missed() {
+    let rule = "[[apps.history]]\npattern = \"kept-*\"\nevents = 3\n";
+    let server = Server::start(&format!("workers = 2\n{DEMO}{rule}"));
+    let (mut stream, success) = begin(&server, "kept-a", "");
+    let nothing = id_of(&success).to_string();
+    publish(&server, "kept-a", "1");
+    let first = next_event(&mut stream);
+    assert!(first[2].contains("\"data\":\"1\""), "{first:?}");
+    drop(stream);
+    publish(&server, "kept-a", "2");
+    publish(&server, "kept-a", "3");
+    let (mut stream, success) = begin(&server, "kept-a", id_of(&first));
+    assert!(
+        success[0].starts_with("event: "),
+        "its id comes with the last of them"
+    );
+    assert!(success[1].contains("\"missed\":2"), "{success:?}");
+    for number in [2, 3] {
+        let event = next_event(&mut stream);
+        assert!(
+            event[2].contains(&format!("\"data\":\"{number}\"")),
+            "{event:?}"
+        );
+    }
+    publish(&server, "kept-a", "4");
+    let last = next_event(&mut stream);
+    assert!(last[2].contains("\"data\":\"4\""), "{last:?}");
+    let (_, success) = begin(&server, "kept-a", id_of(&last));
+    assert!(success[2].contains("\"missed\":0"), "{success:?}");
+    assert_eq!(id_of(&success), id_of(&last));
+    // Too long ago, of another channel, or nothing of ours.
+    for id in [&nothing, "kept-b/0000000000000001/1", "7"] {
+        let (_, success) = begin(&server, "kept-a", id);
+        assert!(success[2].contains("\"recovered\":false"), "{success:?}");
+    }
+    // Without history there is nothing to go on from.
+    let (mut stream, success) = begin(&server, "news", "7");
+    publish(&server, "news", "1");
+    let event = next_event(&mut stream);
+    for fields in [&success, &event] {
+        assert!(fields[0].starts_with("event: "), "{fields:?}");
+    }
+}
+
 #[test]
 fn channels_that_need_a_signature_need_it_over_the_whole_url() {
     let server = Server::start(&format!("workers = 2\n{DEMO}"));

@@ -181,12 +181,11 @@ impl Channels {
         let Some(wanted) = readers::request(conn, request, key, &self.apps, cx) else {
             return;
         };
+        let channels = wanted.subscriptions();
         let mut client = Client::new(wanted.app, PROTOCOL_DEFAULT, cx);
         if wanted.signed {
             client = client.authorised();
         }
-        let subscribe = |channel| Subscribe::new(channel, wanted.channel_data.clone());
-        let channels = wanted.channels.into_iter().map(subscribe).collect();
         let state = State::Reading(Box::new(client), channels);
         self.states.insert(conn, state);
         let head = readers::head(cx);

@@ -8,7 +8,7 @@ use crate::wire::http::{Request, Response};
 use crate::wire::origin::is_listed;
 
 /// What a page may send besides what it always may.
-const FIELDS: &str = "Authorization, Content-Type";
+const FIELDS: &str = "Authorization, Content-Type, Last-Event-ID";
 /// How long browsers may remember a preflight.
 const MAX_AGE_SECONDS: &str = "600";
 

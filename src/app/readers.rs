@@ -12,8 +12,10 @@ use crate::app::cors;
 use crate::app::probe::method_not_allowed;
 use crate::base::ids::ConnId;
 use crate::base::names::{ChannelKind, is_name};
+use crate::wire::bus::Position;
 use crate::wire::event_stream;
 use crate::wire::http::{Request, Response};
+use crate::wire::pusher::Subscribe;
 use crate::wire::query::parse_query;
 use crate::wire::sign::{SignatureFault, SignedRequest};
 
@@ -31,6 +33,23 @@ pub struct Wanted {
     pub channel_data: Option<String>,
     /// Whether the app's backend knows the reader.
     pub signed: bool,
+    /// The last position that it has, and of which channel: the `Last-Event-ID` of a reader whose
+    /// stream broke.
+    pub last: Option<(String, Position)>,
+}
+
+impl Wanted {
+    /// As whom it subscribes to what, and from where on.
+    pub fn subscriptions(&self) -> Vec<Subscribe> {
+        let subscribe = |channel: &String| {
+            let subscribe = Subscribe::new(channel.clone(), self.channel_data.clone());
+            match &self.last {
+                Some((last, position)) if last == channel => subscribe.resuming(*position),
+                _ => subscribe,
+            }
+        };
+        self.channels.iter().map(subscribe).collect()
+    }
 }
 
 /// The app key in `…/app/KEY/sse`.
@@ -94,11 +113,14 @@ fn admit(
         return Err(Response::error(401, &text));
     }
     let channel_data = signed.parameter("channel_data").map(str::to_owned);
+    let last = request.header("last-event-id");
+    let last = last.and_then(event_stream::read_id);
     Ok(Wanted {
         app: app.clone(),
         channels,
         channel_data: channel_data.filter(|_| is_signed),
         signed: is_signed,
+        last: last.map(|(channel, position)| (channel.to_owned(), position)),
     })
 }
 

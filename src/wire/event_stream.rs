@@ -4,7 +4,9 @@
 use std::borrow::Cow;
 
 use crate::base::close::Violation;
+use crate::wire::bus::Position;
 use crate::wire::framing::{Extent, Framing, Payload, Unsendable};
+use crate::wire::pusher::parse_epoch;
 
 /// A comment: keeps proxies and readers from giving up a stream on which nothing happens.
 pub const HEARTBEAT: &[u8] = b":\n\n";
@@ -15,17 +17,41 @@ pub fn retry(milliseconds: u64) -> String {
     format!("retry: {milliseconds}\n\n")
 }
 
-/// A message with the field `event` becomes an event of that name; its data is the whole message.
-///
-/// An `id:` line would stand first, as soon as there is a history that a reader could go on from
-/// with `Last-Event-ID`.
+/// A message with the field `event` becomes an event of that name; its data is the whole message. One
+/// with a position in a channel's history has that as its id, so that a reader whose stream broke
+/// names it in `Last-Event-ID`.
 pub struct EventStream;
 
-/// The one field that is looked at.
+/// What is looked at.
 #[derive(serde::Deserialize)]
 struct Named<'a> {
     #[serde(borrow)]
     event: Cow<'a, str>,
+    #[serde(borrow, default)]
+    channel: Cow<'a, str>,
+    #[serde(borrow, default)]
+    epoch: Cow<'a, str>,
+    offset: Option<u64>,
+    /// Of a success: how many events follow it that lead up to its position.
+    #[serde(default)]
+    missed: u64,
+}
+
+impl Named<'_> {
+    /// `CHANNEL/EPOCH/OFFSET`; a channel's name has no slash and ends no line.
+    fn id(&self) -> Option<String> {
+        let offset = self.offset.filter(|_| self.missed == 0)?;
+        parse_epoch(&self.epoch)?;
+        Some(format!("{}/{}/{offset}", self.channel, self.epoch))
+    }
+}
+
+/// The channel and the position in the id of an event that was encoded here.
+pub fn read_id(id: &str) -> Option<(&str, Position)> {
+    let (channel, rest) = id.split_once('/')?;
+    let (epoch, offset) = rest.split_once('/')?;
+    let (epoch, offset) = (parse_epoch(epoch)?, offset.parse().ok()?);
+    Some((channel, Position { epoch, offset }))
 }
 
 impl Framing for EventStream {
@@ -45,7 +71,11 @@ impl Framing for EventStream {
         };
         let named: Option<Named<'_>> = serde_json::from_str(text).ok();
         let plain = |named: &Named<'_>| !named.event.contains(['\r', '\n']);
-        if let Some(Named { event }) = named.filter(plain) {
+        if let Some(named) = named.filter(plain) {
+            if let Some(id) = named.id() {
+                out.extend_from_slice(format!("id: {id}\n").as_bytes());
+            }
+            let event = &named.event;
             out.extend_from_slice(b"event: ");
             out.extend_from_slice(event.as_bytes());
             out.push(b'\n');
@@ -78,6 +108,27 @@ mod tests {
         assert_eq!(encoded(text), format!("event: price\ndata: {text}\n\n"));
         assert_eq!(encoded("plain"), "data: plain\n\n");
         assert_eq!(retry(1500), "retry: 1500\n\n");
+    }
+
+    #[test]
+    fn what_has_a_position_has_an_id_to_go_on_from() {
+        let text =
+            r#"{"event":"e","channel":"a","data":"1","epoch":"00000000000000ab","offset":7}"#;
+        let id = "a/00000000000000ab/7";
+        assert_eq!(
+            encoded(text),
+            format!("id: {id}\nevent: e\ndata: {text}\n\n")
+        );
+        let (epoch, offset) = (0xab, 7);
+        assert_eq!(read_id(id), Some(("a", Position { epoch, offset })));
+        for other in ["", "7", "a/7", "a/ab/7", "a/00000000000000ab/x"] {
+            assert_eq!(read_id(other), None, "{other}");
+        }
+        // Two events come first that it has not got yet.
+        let success = text.replace('}', ",\"recovered\":true,\"missed\":2}");
+        assert!(!encoded(&success).contains("id: "));
+        let strange = text.replace("00000000000000ab", "a\\nid: b");
+        assert!(!encoded(&strange).contains("id: a"));
     }
 
     #[test]

@@ -50,6 +50,20 @@ impl Subscribe {
         }
     }
 
+    /// The same by somebody who was at this position.
+    pub fn resuming(self, Position { epoch, offset }: Position) -> Subscribe {
+        let epoch = epoch_text(epoch);
+        let standpoint = Standpoint {
+            epoch,
+            offset,
+            socket_id: None,
+        };
+        Subscribe {
+            recover: Some(standpoint),
+            ..self
+        }
+    }
+
     /// From where the client wants to go on. What cannot be one of our positions is none, so that it
     /// is told that nothing was recovered.
     pub fn recover(&self) -> Option<Recover> {

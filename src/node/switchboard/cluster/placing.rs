@@ -8,7 +8,7 @@
 //! did not come back before Redis was lost is kept until it is known whether it is there; if not, it
 //! is handed over again. So it comes once, everywhere, though late.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
 use foldhash::quality::FixedState;
@@ -34,6 +34,9 @@ pub(super) struct Placing {
     /// Workers that were sent a channel's events up to a position by whoever was there before us, or
     /// before their link broke.
     behind: HashMap<ChannelKey, Vec<(LinkId, Position)>, FixedState>,
+    /// Channels whose epoch is given up, until Redis says another: what still comes in it is delivered
+    /// without a position.
+    astray: BTreeMap<String, u64>,
 }
 
 /// An event of ours in one channel.
@@ -69,6 +72,7 @@ impl Placing {
             last: 0,
             unplaced: VecDeque::new(),
             behind: HashMap::with_hasher(FixedState::with_seed(dice.next_u64())),
+            astray: BTreeMap::new(),
         }
     }
 }
@@ -174,7 +178,10 @@ impl Switchboard {
         {
             self.cache.put(key, name, data, now.moment);
         }
-        self.history.append_at(key, item, *position, now.moment);
+        let is_placed = self.is_on_track(key, position.epoch);
+        if is_placed {
+            self.history.append_at(key, item, *position, now.moment);
+        }
         if !ours {
             self.counters.cluster_events_in += 1;
         }
@@ -183,7 +190,8 @@ impl Switchboard {
             ..item.clone()
         };
         let mut marks = Vec::new();
-        self.deliver(&item, &[Some(*position)], &mut marks, now);
+        let position = is_placed.then_some(*position);
+        self.deliver(&item, &[position], &mut marks, now);
         if ours {
             self.placed(*number, key, &marks, now);
         }
@@ -195,7 +203,24 @@ impl Switchboard {
             return true;
         };
         let followed = cluster.followed.get(key);
-        followed.is_some_and(|it| it.subscribed && it.seen == Seen::Now) && cluster.is_joined()
+        let is_seen = followed.is_some_and(|it| it.subscribed && it.seen == Seen::Now);
+        is_seen && cluster.is_joined() && !cluster.placing.astray.contains_key(key)
+    }
+
+    /// Whether this epoch of a channel holds, here.
+    fn is_on_track(&mut self, key: &str, epoch: u64) -> bool {
+        let Some(cluster) = &mut self.cluster else {
+            return true;
+        };
+        let astray = &mut cluster.placing.astray;
+        match astray.get(key) {
+            Some(over) if *over == epoch => false,
+            Some(_) => {
+                astray.remove(key);
+                true
+            }
+            None => true,
+        }
     }
 
     /// An event of ours was delivered: whoever waits for it waits for the kernel now.
@@ -276,6 +301,7 @@ impl Switchboard {
             return;
         };
         cluster.placing.behind.remove(key);
+        cluster.placing.astray.remove(key.as_str());
         let (gone, left): (VecDeque<_>, VecDeque<_>) =
             std::mem::take(&mut cluster.placing.unplaced)
                 .into_iter()
@@ -334,6 +360,7 @@ impl Switchboard {
         let Some((last, kept)) = read_history(key, parts) else {
             return;
         };
+        self.is_on_track(key.as_str(), last.epoch);
         let known = self.history.known(key.as_str());
         let links: Vec<LinkId> = self.registry.interested(key.as_str()).collect();
         let behind = self.cluster.as_mut();
@@ -398,6 +425,10 @@ impl Switchboard {
     }
 
     fn turn_epoch(&mut self, key: &ChannelKey, epoch: u64, now: Now) {
+        if let Some(cluster) = &mut self.cluster {
+            let astray = &mut cluster.placing.astray;
+            astray.insert(key.as_str().to_string(), epoch);
+        }
         let (epoch, next) = (format!("{epoch:016x}"), self.new_epoch());
         let parts = [key.as_str().as_bytes(), epoch.as_bytes(), next.as_bytes()];
         self.run_script(Script::Turn, &parts, Asked::Done, now);
