@@ -262,9 +262,5 @@ mod tests {
                 "{error}"
             );
         }
-        let history = "[[apps]]\nid = \"a\"\nkey = \"k\"\nsecret = \"s\"\n[[apps.history]]\n\
-                       pattern = \"*\"\n[cluster]\nredis_url = \"redis://a\"\n";
-        let error = read(history).expect_err("both");
-        assert!(error.contains("keeps no history"), "{error}");
     }
 }
