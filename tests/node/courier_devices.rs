@@ -13,7 +13,7 @@ use lineman::push::devices::token_key::{KeyId, TokenKey};
 use lineman::push::devices::vault::{Binding, TokenVault};
 use lineman::push::facts::{Memory, StoreReply, StoreRequest, Work};
 use lineman::push::jobs::{Job, Outcome};
-use lineman::store::{device_jobs, devices};
+use lineman::store::{deliveries, device_jobs, devices, notifications};
 use lineman::wire::control::{Order, Report as ToMaster};
 use lineman::wire::courier_bus::{Receipt, Report, VERSION};
 use lineman::wire::gateway::GatewayCall;
@@ -35,6 +35,8 @@ fn key(name: &str, word: &str) -> TokenKey {
 fn database() -> Connection {
     let file = Connection::open_in_memory().expect("SQLite");
     file.execute_batch(devices::SCHEMA).expect("the schema");
+    let further = include_str!("../../src/store/schema/0003.sql");
+    file.execute_batch(further).expect("the schema");
     file
 }
 
@@ -99,7 +101,14 @@ impl Post {
                 let done = device_jobs::run(&transaction, job).expect("a working file");
                 (*ticket, Outcome::Devices(done))
             }
-            _ => unreachable!("nothing but devices is asked for"),
+            Job::Notify(job) => {
+                let done = notifications::run(&transaction, job).expect("a working file");
+                (*ticket, Outcome::Notify(done))
+            }
+            Job::Delivery(job) => {
+                let done = deliveries::run(&transaction, job).expect("a working file");
+                (*ticket, Outcome::Delivery(done))
+            }
         });
         let done = done.collect();
         transaction.commit().expect("it is kept");

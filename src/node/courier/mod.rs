@@ -243,11 +243,6 @@ impl Courier {
         self.go_on(now);
     }
 
-    /// Without one nothing about devices and notifications is asked of the store.
-    fn has_gateway(&self) -> bool {
-        self.gateway.devices.vault().is_some()
-    }
-
     fn tell_unfit(&mut self) {
         if let (Some(master), Some(why)) = (self.master, self.unfit.clone()) {
             self.tell_master(master, &ToMaster::Unfit(why));

@@ -50,6 +50,11 @@ enum Waiting {
 }
 
 impl Courier {
+    /// Without one nothing about devices and notifications is asked of the store.
+    pub(super) fn has_gateway(&self) -> bool {
+        self.gateway.devices.vault().is_some()
+    }
+
     /// A call came; it is answered now or when its jobs are done.
     pub(super) fn take_call(&mut self, ticket: u64, call: &GatewayCall<'_>, now: Now) {
         match call.segments.first() {
