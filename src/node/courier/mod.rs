@@ -224,6 +224,8 @@ impl Courier {
         if let Err(why) = self.take_up_devices(&memory.token_keys, now) {
             // The master is told that there is no use in trying again, and ends this process.
             self.unfit = Some(why);
+            // Nothing more is asked of the store.
+            self.storing = Storing::Loading;
             return self.tell_unfit();
         }
         self.storing = Storing::Idle;
