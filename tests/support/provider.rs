@@ -2,7 +2,7 @@
 //! the same place.
 
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -23,6 +23,7 @@ pub struct Provider {
 }
 
 impl Provider {
+    /// `rules`: as `--rule` takes them, or options with their values.
     pub fn start(kind: &'static str, rules: &[&str]) -> Provider {
         let mut provider = Provider {
             kind,
@@ -40,7 +41,10 @@ impl Provider {
         let mut command = Command::new(env!("CARGO_BIN_EXE_lineman"));
         command.args(["mock", self.kind]).args(more);
         for rule in &self.rules {
-            command.args(["--rule", rule]);
+            match rule.starts_with("--") {
+                true => command.args(rule.split(' ')),
+                false => command.args(["--rule", rule]),
+            };
         }
         command.arg("--dir").arg(self.dir.path());
         command.stdin(Stdio::null()).stdout(Stdio::piped());
@@ -70,10 +74,6 @@ impl Provider {
 
     pub fn file(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
-    }
-
-    pub fn path(&self) -> &Path {
-        self.dir.path()
     }
 
     /// The pushes it was asked for, with the answers.

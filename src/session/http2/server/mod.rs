@@ -179,6 +179,10 @@ impl Http2Server {
         for key in above {
             self.reset(key, Reason::REFUSED_STREAM.into());
         }
+        let last = self.last;
+        let is_above = |key: &StreamKey| key.0 > last;
+        self.calls
+            .retain(|call| !matches!(call, Http2Call::Asked { key, .. } if is_above(key)));
         self.goaway = Some(goaway);
         self.wakes.wake_connection();
     }
