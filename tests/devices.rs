@@ -337,6 +337,23 @@ fn a_start_with_a_wrong_or_missing_key_ends_with_a_reason() {
     keyed(place, "b", &["a"]);
     let daemon = place.run(&["start", "-d"]);
     assert_eq!(daemon.status.code(), Some(0), "{}", words(&daemon));
+    let status = place.status().expect("it runs");
+    let url = status["listen"][0]["url"]
+        .as_str()
+        .expect("a URL")
+        .to_string();
+    let address = url.strip_prefix("http://").expect("a scheme");
+    // A reload with keys that do not fit is given up, and the server goes on with those it had.
+    keyed(place, "c", &[]);
+    let reload = place.run(&["reload"]);
+    assert_eq!(reload.status.code(), Some(1), "{}", words(&reload));
+    assert!(
+        words(&reload).contains("needs the token key a")
+            || words(&reload).contains("need the token key a"),
+        "{}",
+        words(&reload)
+    );
+    assert_eq!(call_until_there(address, "GET", "/d", "").0, 200);
 }
 
 #[test]

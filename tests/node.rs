@@ -5,6 +5,8 @@ mod world;
 
 #[path = "node/courier.rs"]
 mod courier;
+#[path = "node/courier_devices.rs"]
+mod courier_devices;
 #[path = "node/hand.rs"]
 mod hand;
 #[path = "node/history.rs"]

@@ -2,6 +2,8 @@
 //! knows the columns and uses another implementation of AES-GCM (`tests/clients/vault.py`). It opens
 //! what the vault sealed, and the vault opens what it sealed. Keys are made anew for every run.
 
+mod support;
+
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::{Path, PathBuf};
@@ -9,6 +11,8 @@ use std::process::Command;
 
 use data_encoding::{BASE64, HEXUPPER};
 use rusqlite::Connection;
+
+use support::{DEMO, Server, requests};
 
 use lineman::base::dice::Dice;
 use lineman::base::now::Now;
@@ -91,6 +95,10 @@ impl Place {
 
     /// Runs the other program; what it printed.
     fn other_program(&self, task: &str) -> Result<String, String> {
+        self.other_program_on(task, "devices.db")
+    }
+
+    fn other_program_on(&self, task: &str, file: &str) -> Result<String, String> {
         let clients: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients");
         let python = clients.join(".venv/bin/python");
         assert!(python.exists(), "run tests/setup once");
@@ -100,7 +108,7 @@ impl Place {
             .map(|(name, text)| format!("{name}={text}"));
         let output = Command::new(python)
             .arg(clients.join("vault.py"))
-            .args([task, "devices.db"])
+            .args([task, file])
             .current_dir(self.dir.path())
             .env("TOKEN_KEYS", keys.join(" "))
             .output()
@@ -222,6 +230,35 @@ fn whoever_can_write_to_the_file_cannot_move_a_token_that_is_bound_to_its_row() 
             .expect_err("nor there")
             .contains("InvalidTag")
     );
+}
+
+#[test]
+fn another_program_opens_what_a_server_was_told_over_http() {
+    let place = Place::new();
+    let (name, text) = &place.keys[0];
+    std::fs::write(place.dir.path().join("a.key"), text).expect("a key");
+    let server = Server::start(&format!(
+        "{DEMO}[store]\ndir = {dir:?}\n[push]\ntoken_key = {{ file = {key:?} }}\n\
+         token_key_id = \"{name}\"\n",
+        dir = place.dir.path().join("store"),
+        key = place.dir.path().join("a.key"),
+    ));
+    let mut expected = BTreeMap::new();
+    for (platform, service, said, kept) in tokens("http") {
+        let id = format!("http-{service}");
+        let json = format!(
+            r#"{{"device_id":"{id}","platform":"{platform}","service":"{service}","token":{said}}}"#
+        );
+        let bearer = "Authorization: Bearer demo-secret\r\n";
+        let path = "/apps/demo/devices";
+        let (status, answer) = requests::answer(&server.address(0), "POST", path, bearer, &json);
+        assert_eq!(status, 201, "{answer}");
+        expected.insert(id, kept);
+    }
+    let printed = place.other_program_on("open", "store/lineman.db");
+    let printed = printed.expect("it opens all of them");
+    let found: BTreeMap<String, String> = serde_json::from_str(&printed).expect("JSON");
+    assert_eq!(found, expected);
 }
 
 #[test]

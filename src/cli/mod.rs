@@ -243,9 +243,6 @@ fn run_verb(
         }
         // Who asks what a code means may have no configuration that can be read.
         Verb::Explain { code } => return explain(*code),
-        Verb::Keys {
-            action: KeysVerb::Generate,
-        } => return operator::generate(),
         // What they need was handed over, whatever lies on the disk now.
         Verb::Start {
             take_over: Some(left),

@@ -185,8 +185,8 @@ pub(super) fn keys(source: &Source, json: bool, verb: &KeysVerb) -> Result<Exit,
     }
 }
 
-/// Needs no server and no configuration.
-pub(super) fn generate() -> Result<Exit, Failure> {
+/// Needs no server.
+fn generate() -> Result<Exit, Failure> {
     let mut key = [0; 32];
     aws_lc_rs::rand::fill(&mut key)
         .map_err(|_| Failure::new(Exit::Failed, "the system has no entropy"))?;

@@ -48,6 +48,7 @@ fn every_key_the_loader_takes_has_a_row() {
     for table in TABLES {
         let above = match table.optional {
             true if table.heading.starts_with("[[apps") => "[[apps]]\nid = \"\"\n",
+            true if table.heading.starts_with("[[push") => "",
             true => "[[listen]]\nurl = \"\"\n",
             false => "",
         };
@@ -68,6 +69,8 @@ fn every_key_the_loader_takes_has_a_row() {
                 "limits",
                 "webhooks",
                 "history",
+                "push",
+                "former_keys",
                 "store",
                 "cluster",
                 "tls",

@@ -42,6 +42,10 @@ impl Children {
             .filter(|row| switchboard || row.role == Role::Worker)
             .map(|row| (row.role, row.number))
             .collect();
+        // The courier may find that it cannot serve with what is new, and then all goes on as it was.
+        queue
+            .make_contiguous()
+            .sort_by_key(|(role, _)| *role != Role::Courier);
         match &mut self.plan {
             Some(plan) => {
                 let before = plan.queue.iter().rev();

@@ -70,17 +70,22 @@ fn serve(
             daemon,
         )
     });
+    let mut failed = None;
     let exit = match prepared {
         Ok(prepared) => {
             let master = master.insert(prepared);
             let exit = master.run(readiness);
-            let exit = exit.map_err(|error| Failure::io("the master's loop broke", &error));
-            master.take_failure().map_or(exit, Err)
+            failed = master.take_failure();
+            exit.map_err(|error| Failure::io("the master's loop broke", &error))
         }
         Err(failure) => refuse(failure, readiness),
     };
     end(&dir, lock, master);
-    exit
+    // Whoever hears of it may start the next one at once.
+    match failed {
+        Some((failure, readiness)) => refuse(failure, readiness),
+        None => exit,
+    }
 }
 
 /// Lets go of everything, in the order in which the next server asks for it.

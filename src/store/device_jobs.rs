@@ -9,7 +9,8 @@ use crate::push::devices::device::{
     Device, Retired, SealedRegistration, SealedUpdate, State, Upkeep,
 };
 use crate::push::devices::jobs::{
-    DeviceFilter, DeviceJob, DeviceLimits, DeviceOutcome, Full, KeyUse, Registered, Resealed,
+    DeviceFilter, DeviceJob, DeviceLimits, DeviceOutcome, Full, KeyJob, KeyUse, Registered,
+    Resealed,
 };
 use crate::push::devices::token_key::KeyId;
 use crate::push::devices::vault::Binding;
@@ -45,12 +46,6 @@ fn costs_the_file(error: &rusqlite::Error) -> bool {
 
 fn carry_out(on: &Connection, job: &DeviceJob) -> rusqlite::Result<DeviceOutcome> {
     match job {
-        DeviceJob::PutKeys { keys, now } => {
-            for (id, print) in keys {
-                devices::put_key(on, id, print, now.unix_ms)?;
-            }
-            Ok(DeviceOutcome::Done(keys.len() as u64))
-        }
         DeviceJob::Register {
             registrations,
             limits,
@@ -83,10 +78,11 @@ fn carry_out(on: &Connection, job: &DeviceJob) -> rusqlite::Result<DeviceOutcome
             None => Ok(DeviceOutcome::Unknown),
             Some(device) => set_topic(on, device, (topic, *wanted), limits, *now),
         },
-        DeviceJob::Remove { app_id, device_id } => match devices::remove(on, app_id, device_id)? {
-            true => Ok(DeviceOutcome::Done(1)),
-            false => Ok(DeviceOutcome::Unknown),
-        },
+        DeviceJob::Remove { app_id, device_id } => {
+            let device = devices::find(on, app_id, device_id)?;
+            devices::remove(on, app_id, device_id)?;
+            Ok(told(device))
+        }
         DeviceJob::RemoveUser { app_id, user_id } => {
             let sql = "DELETE FROM device_registrations WHERE app_id = ? AND user_id = ?";
             let removed = on.prepare_cached(sql)?.execute([app_id, user_id])?;
@@ -98,7 +94,24 @@ fn carry_out(on: &Connection, job: &DeviceJob) -> rusqlite::Result<DeviceOutcome
             after,
             count,
         } => list(on, (app_id, filter), after, *count),
-        DeviceJob::Outdated {
+        DeviceJob::Keys(job) => carry_out_keys(on, job),
+        DeviceJob::Upkeep {
+            keep_ms,
+            count,
+            now,
+        } => upkeep(on, *keep_ms, *count, *now),
+    }
+}
+
+fn carry_out_keys(on: &Connection, job: &KeyJob) -> rusqlite::Result<DeviceOutcome> {
+    match job {
+        KeyJob::Put { keys, now } => {
+            for (id, print) in keys {
+                devices::put_key(on, id, print, now.unix_ms)?;
+            }
+            Ok(DeviceOutcome::Done(keys.len() as u64))
+        }
+        KeyJob::Outdated {
             key,
             binding,
             after,
@@ -107,19 +120,14 @@ fn carry_out(on: &Connection, job: &DeviceJob) -> rusqlite::Result<DeviceOutcome
             let found = devices::outdated(on, (key, *binding), after, *count)?;
             Ok(DeviceOutcome::List(found, None))
         }
-        DeviceJob::Reseal(rows) => reseal(on, rows),
-        DeviceJob::Rotate { key, wanted } => {
+        KeyJob::Reseal(rows) => reseal(on, rows),
+        KeyJob::Rotate { key, wanted } => {
             let sql = "UPDATE token_keys SET is_rotating = (key_id = ?1 AND ?2)";
             on.prepare_cached(sql)?
                 .execute(params![key.as_str(), wanted])?;
             Ok(DeviceOutcome::Done(1))
         }
-        DeviceJob::CountKeys => count_keys(on),
-        DeviceJob::Upkeep {
-            keep_ms,
-            count,
-            now,
-        } => upkeep(on, *keep_ms, *count, *now),
+        KeyJob::Count => count_keys(on),
     }
 }
 

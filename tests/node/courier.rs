@@ -180,6 +180,7 @@ fn after_a_crash_the_difference_is_told_and_nothing_twice() {
         told,
         letters: Vec::new(),
         heard: Some((7, 5)),
+        token_keys: Vec::new(),
     };
     let mut post = Post::new(memory, 7);
     assert_eq!(post.receipts(), [Receipt::Heard { sequence: 5 }]);

@@ -22,11 +22,6 @@ pub struct DeviceLimits {
 /// See the file's head. Devices are named as their clients named them, unless a field says `id`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum DeviceJob {
-    /// Notes the keys of the vault, which fit what is kept.
-    PutKeys {
-        keys: Vec<(KeyId, Fingerprint)>,
-        now: Now,
-    },
     /// One after the other; whoever else holds a token is retired.
     Register {
         registrations: Vec<SealedRegistration>,
@@ -52,6 +47,7 @@ pub enum DeviceJob {
         limits: DeviceLimits,
         now: Now,
     },
+    /// The outcome is the device as it was.
     Remove {
         app_id: String,
         device_id: String,
@@ -68,6 +64,23 @@ pub enum DeviceJob {
         after: String,
         count: u32,
     },
+    Keys(KeyJob),
+    /// Retires what has expired and removes what has been inactive for so long.
+    Upkeep {
+        keep_ms: u64,
+        count: u32,
+        now: Now,
+    },
+}
+
+/// Jobs about the keys of tokens.
+#[derive(Clone, Debug, PartialEq)]
+pub enum KeyJob {
+    /// Notes the keys of the vault, which fit what is kept.
+    Put {
+        keys: Vec<(KeyId, Fingerprint)>,
+        now: Now,
+    },
     /// The next devices whose token is not sealed with this key and binding.
     Outdated {
         key: KeyId,
@@ -81,13 +94,13 @@ pub enum DeviceJob {
         key: KeyId,
         wanted: bool,
     },
-    CountKeys,
-    /// Retires what has expired and removes what has been inactive for so long.
-    Upkeep {
-        keep_ms: u64,
-        count: u32,
-        now: Now,
-    },
+    Count,
+}
+
+impl From<KeyJob> for DeviceJob {
+    fn from(job: KeyJob) -> DeviceJob {
+        DeviceJob::Keys(job)
+    }
 }
 
 /// All that is `Some` has to fit.

@@ -100,35 +100,39 @@ impl Master {
                 };
                 self.gather(caller, Gathered::List(wanted), now);
             }
-            Command::Call {
-                method,
-                app_id,
-                segments,
-                query,
-                body,
-            } => {
-                let app_id = match &self.config.apps[..] {
-                    [only] if app_id.is_empty() => only.id.clone(),
-                    _ => app_id,
-                };
-                let call = GatewayCall {
-                    app_id: &app_id,
-                    key: "operator",
-                    method: &method,
-                    segments: segments.iter().map(String::as_str).collect(),
-                    query: query
-                        .iter()
-                        .map(|(a, b)| (a.as_str(), b.as_str()))
-                        .collect(),
-                    body: body.as_bytes(),
-                };
-                self.pass_call(caller, call, now);
-            }
+            call @ Command::Call { .. } => self.take_call(caller, call, now),
             Command::Close { id } => match Id::parse(&id) {
                 Some(id) => self.gather(caller, Gathered::Closing(id), now),
                 None => self.refuse(caller, "that is no id of a connection", now),
             },
         }
+    }
+
+    fn take_call(&mut self, caller: usize, call: Command, now: Moment) {
+        let Command::Call {
+            method,
+            app_id,
+            segments,
+            query,
+            body,
+        } = call
+        else {
+            return;
+        };
+        let app_id = match &self.config.apps[..] {
+            [only] if app_id.is_empty() => only.id.clone(),
+            _ => app_id,
+        };
+        let query = query.iter().map(|(name, value)| (&**name, &**value));
+        let call = GatewayCall {
+            app_id: &app_id,
+            key: "operator",
+            method: &method,
+            segments: segments.iter().map(String::as_str).collect(),
+            query: query.collect(),
+            body: body.as_bytes(),
+        };
+        self.pass_call(caller, call, now);
     }
 
     /// An operator's call goes to the courier; the answer finds the caller by its ticket.

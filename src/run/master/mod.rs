@@ -101,8 +101,8 @@ pub struct Master {
     told_ready: bool,
     config: Config,
     exit: Exit,
-    /// What goes with it.
-    failure: Option<Failure>,
+    /// What goes with it, and who else is to be told.
+    failure: Option<(Failure, Option<Readiness>)>,
 }
 
 impl Master {
@@ -185,8 +185,8 @@ impl Master {
         self.turn()
     }
 
-    /// Why it has ended, if it was not told to.
-    pub fn take_failure(&mut self) -> Option<Failure> {
+    /// Why it has ended, if it was not told to, and who waits to hear of it.
+    pub fn take_failure(&mut self) -> Option<(Failure, Option<Readiness>)> {
         self.failure.take()
     }
 
@@ -414,10 +414,7 @@ impl Master {
         let failure = Failure::new(Exit::BadConfig, why);
         self.exit = failure.exit;
         let announcement = self.announcement.take();
-        if let Some(readiness) = announcement.and_then(|it| it.readiness) {
-            readiness.failed(&failure);
-        }
-        self.failure = Some(failure);
+        self.failure = Some((failure, announcement.and_then(|it| it.readiness)));
         self.stop("it cannot serve as it is configured", now);
     }
 

@@ -10,7 +10,7 @@ use super::{Asker, Then, Waiting};
 use crate::base::now::{Moment, Now};
 use crate::node::courier::Courier;
 use crate::push::devices::device::Device;
-use crate::push::devices::jobs::{DeviceJob, DeviceOutcome, KeyUse, Resealed};
+use crate::push::devices::jobs::{DeviceJob, DeviceOutcome, KeyJob, KeyUse, Resealed};
 use crate::push::devices::token_key::{Fingerprint, KeyId};
 use crate::push::devices::vault::{Binding, SEALS_MAX};
 use crate::wire::gateway::GatewayCall;
@@ -54,8 +54,8 @@ impl Courier {
         vault.check_known(needed).map_err(|fault| fault.text())?;
         let keys = vault.keys().map(|(id, print)| (id.clone(), print.clone()));
         let keys = keys.collect();
-        self.ask_devices(Waiting::Own(Own::KeysPut), DeviceJob::PutKeys { keys, now });
-        self.ask_devices(Waiting::Own(Own::KeysCounted), DeviceJob::CountKeys);
+        self.ask_devices(Waiting::Own(Own::KeysPut), KeyJob::Put { keys, now });
+        self.ask_devices(Waiting::Own(Own::KeysCounted), KeyJob::Count);
         self.ask_upkeep(now);
         Ok(())
     }
@@ -75,12 +75,12 @@ impl Courier {
             key: call.key.to_string(),
         };
         match (call.method, &call.segments[..]) {
-            ("GET", [_]) => self.ask_device(asker, Then::Keys, DeviceJob::CountKeys),
+            ("GET", [_]) => self.ask_device(asker, Then::Keys, KeyJob::Count),
             ("POST", [_, "rotation"]) => {
                 let current = vault.keys().next().map(|(id, _)| id.clone());
                 let key = current.expect("a vault has a current key");
                 let wanted = true;
-                self.ask_device(asker, Then::Rotates, DeviceJob::Rotate { key, wanted });
+                self.ask_device(asker, Then::Rotates, KeyJob::Rotate { key, wanted });
             }
             _ => self.refuse_call(ticket, 404, "There is nothing at this path"),
         }
@@ -179,7 +179,7 @@ impl Courier {
         let Some((key, _)) = vault.keys().next() else {
             return;
         };
-        let job = DeviceJob::Outdated {
+        let job = KeyJob::Outdated {
             key: key.clone(),
             binding: Binding::Row,
             after: rotation.after.clone(),
@@ -218,7 +218,7 @@ impl Courier {
                 }
             }
         }
-        self.ask_devices(Waiting::Own(Own::Resealed), DeviceJob::Reseal(rows));
+        self.ask_devices(Waiting::Own(Own::Resealed), KeyJob::Reseal(rows));
     }
 
     fn end_rotation(&mut self) {
@@ -233,7 +233,7 @@ impl Courier {
             return;
         };
         let wanted = false;
-        let job = DeviceJob::Rotate { key, wanted };
+        let job = KeyJob::Rotate { key, wanted };
         self.ask_devices(Waiting::Own(Own::RotationEnded), job);
     }
 

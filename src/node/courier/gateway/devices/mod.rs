@@ -6,6 +6,7 @@ mod import;
 mod keys;
 
 use serde_json::{Value, json};
+use zeroize::Zeroizing;
 
 use crate::base::names::is_name;
 use crate::base::now::{Moment, Now};
@@ -77,7 +78,7 @@ pub(super) enum Then {
     Registered,
     Show,
     /// With this as the change.
-    Update(Vec<u8>),
+    Update(Zeroizing<Vec<u8>>),
     Updated,
     Removed,
     UserRemoved,
@@ -111,7 +112,7 @@ impl Courier {
                 Ok(())
             }
             ("PATCH", [_, _]) => {
-                let then = Then::Update(call.body.to_vec());
+                let then = Then::Update(Zeroizing::new(call.body.to_vec()));
                 self.ask_device(asker, then, find(call.app_id, name));
                 Ok(())
             }
@@ -164,11 +165,13 @@ impl Courier {
                     audit(&asker, &device, "updated");
                     self.answer_call(asker.ticket, 200, &device.json());
                 }
-                (Then::Removed, DeviceOutcome::Done(count)) => {
-                    self.answer_removed(&asker, count, "{}");
+                (Then::Removed, DeviceOutcome::Device(device)) => {
+                    self.counters.devices_removed += 1;
+                    audit(&asker, &device, "removed");
+                    self.answer_call(asker.ticket, 200, "{}");
                 }
                 (Then::UserRemoved, DeviceOutcome::Done(count)) => {
-                    self.answer_removed(&asker, count, &json!({ "removed": count }).to_string());
+                    self.answer_user_removed(&asker, count);
                 }
                 (Then::Listed, DeviceOutcome::List(devices, next)) => {
                     self.answer_call(asker.ticket, 200, &page(&devices, next.as_deref()));
@@ -299,11 +302,12 @@ impl Courier {
         Ok(())
     }
 
-    fn answer_removed(&mut self, asker: &Asker, count: u64, body: &str) {
+    fn answer_user_removed(&mut self, asker: &Asker, count: u64) {
         self.counters.devices_removed += count;
         let (app, key) = (asker.app_id.as_str(), asker.key.as_str());
-        log::info!(app, key, count; "devices removed");
-        self.answer_call(asker.ticket, 200, body);
+        log::info!(app, key, count; "all devices of a user removed");
+        let body = json!({ "removed": count }).to_string();
+        self.answer_call(asker.ticket, 200, &body);
     }
 
     fn list_devices(&mut self, asker: Asker, call: &GatewayCall<'_>) -> Result<(), Refused> {
@@ -318,12 +322,12 @@ impl Courier {
         Ok(())
     }
 
-    fn ask_device(&mut self, asker: Asker, then: Then, job: DeviceJob) {
+    fn ask_device(&mut self, asker: Asker, then: Then, job: impl Into<DeviceJob>) {
         self.ask_devices(Waiting::Call(asker, then), job);
     }
 
-    fn ask_devices(&mut self, waiting: Waiting, job: DeviceJob) {
-        self.ask_job(Job::Devices(job), AnyWaiting::Devices(waiting));
+    fn ask_devices(&mut self, waiting: Waiting, job: impl Into<DeviceJob>) {
+        self.ask_job(Job::Devices(job.into()), AnyWaiting::Devices(waiting));
     }
 
     fn refuse_devices(&mut self, ticket: u64, status: u16, why: &str) {
