@@ -2,8 +2,6 @@
 //! deliveries to his devices, whoever of the server dies meanwhile. Devices are written into the store
 //! here, and deliveries are read from it.
 
-#[path = "support/requests.rs"]
-mod requests;
 mod support;
 #[path = "support/talker.rs"]
 mod talker;
@@ -19,7 +17,7 @@ use lineman::push::devices::vault::{Binding, TokenVault};
 use lineman::store::devices;
 use rusqlite::Connection;
 use serde_json::{Value, json};
-use support::{PATIENCE, PUSH, Place, Server, pid_of, processes, publish_call, wait_until};
+use support::{PUSH, Place, Server, pid_of, processes, requests, wait_until};
 use talker::{Talker, data_of};
 
 /// The one behind `PUSH`.

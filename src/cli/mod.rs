@@ -260,9 +260,7 @@ fn run_verb(
         Verb::Upgrade { graceful } => told(&source, json, client::upgrade(&dir, *graceful)),
         Verb::Reopen => told(&source, json, client::reopen(&dir)),
         Verb::Restart { daemon, graceful } => {
-            // A mistake in the file must not cost the server that runs.
-            read(&source)?;
-            stop(&source, json, *graceful)?;
+            stop_to_restart(&source, json, *graceful)?;
             start(&source, asked, *daemon)
         }
         Verb::Status { watch: None } => status(&source, json),
@@ -289,6 +287,12 @@ fn run_verb(
         | Verb::Switchboard { .. }
         | Verb::Courier { .. } => Ok(Exit::Usage),
     }
+}
+
+/// Unless it could not be started again: a mistake in the file must not cost the server that runs.
+fn stop_to_restart(source: &Source, json: bool, graceful: bool) -> Result<Exit, Failure> {
+    read(source)?;
+    stop(source, json, graceful)
 }
 
 fn stop(source: &Source, json: bool, graceful: bool) -> Result<Exit, Failure> {
