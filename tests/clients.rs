@@ -42,6 +42,9 @@ channel_prefix = "hooked"
 [webhooks]
 allow_private = true
 
+[push]
+token_key = { env = "LINEMAN_TEST_TOKEN_KEY" }
+
 [[apps]]
 id = "42"
 key = "counting-key"
@@ -211,4 +214,9 @@ fn killed_processes_are_replaced_under_traffic() {
 #[test]
 fn with_the_add_on_a_client_that_comes_back_has_missed_nothing_or_knows() {
     node("recovery.test.mjs");
+}
+
+#[test]
+fn a_notification_reaches_pusher_js_and_is_acknowledged() {
+    node("notify.test.mjs");
 }

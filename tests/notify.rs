@@ -2,8 +2,8 @@
 //! deliveries to his devices, whoever of the server dies meanwhile. Devices are written into the store
 //! here, and deliveries are read from it.
 
-#[path = "support/requests.rs"]
-mod requests;
+#[path = "support/redis.rs"]
+mod redis;
 mod support;
 #[path = "support/talker.rs"]
 mod talker;
@@ -17,12 +17,14 @@ use lineman::push::devices::registration::{DeviceBounds, Registration};
 use lineman::push::devices::token_key::{KeyId, TokenKey};
 use lineman::push::devices::vault::{Binding, TokenVault};
 use lineman::store::devices;
+use redis::Redis;
 use rusqlite::Connection;
 use serde_json::{Value, json};
-use support::{PATIENCE, Place, Server, pid_of, processes, publish_call, wait_until};
+use support::{PUSH, Place, Server, get, pid_of, processes, requests, wait_until};
 use talker::{Talker, data_of};
 
-const KEY: &str = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
+/// The one behind `PUSH`.
+const KEY: &str = "a2V5cyBmb3IgdGVzdHMgaGF2ZSAzMiBieXRlcy4uLi4=";
 const EVENT: &str = "lineman:notification";
 
 struct Play {
@@ -37,7 +39,7 @@ impl Play {
             "workers = 2\n[[listen]]\nurl = \"http://127.0.0.1:0\"\n\
              [[listen]]\nurl = \"text://127.0.0.1:0\"\n\
              [[apps]]\nid = \"demo\"\nkey = \"demo-key\"\nsecret = \"demo-secret\"\n\
-             [push]\ntoken_key = \"{KEY}\"\n{rest}"
+             {PUSH}[store]\ndir = \"store\"\n{rest}"
         );
         let server = Server::start_in(Place::new(&toml));
         let key = TokenKey::parse(KeyId::parse("1").expect("an id"), KEY).expect("a key");
@@ -52,7 +54,7 @@ impl Play {
 
     /// The database, once the courier has made it.
     fn store(&self) -> Connection {
-        let path = self.server.place.path().join("run/store/lineman.db");
+        let path = self.server.place.path().join("store/lineman.db");
         wait_until("the store is there", || {
             let store = Connection::open(&path);
             store.is_ok_and(|it| it.prepare("SELECT 1 FROM deliveries").is_ok())
@@ -90,8 +92,10 @@ impl Play {
     }
 
     fn user_with_device(&mut self, user: &str) {
-        let name = format!("device-of-{user}");
-        self.register(std::iter::once(name), &format!(r#","user_id":"{user}""#));
+        let device = json!({"device_id": format!("device-of-{user}"), "platform": "android",
+                            "token": format!("token-of-{user}"), "user_id": user});
+        let (code, told) = self.call("POST", "devices", &device);
+        assert_eq!(code / 100, 2, "{told}");
     }
 
     fn sign_in(&self, user: &str) -> Talker {
@@ -126,12 +130,13 @@ impl Play {
         shown
     }
 
-    /// Whether the notification's deliveries are in these states, so many in each.
+    /// Until the notification's deliveries are in these states, so many in each.
     fn wait_for_counts(&self, id: &str, counts: &Value) {
-        let mut last = Value::Null;
-        wait_until(&format!("{counts}, not {last}"), || {
-            last = self.show(id)["counts"].clone();
-            last == *counts
+        wait_until(&format!("{counts} in {id}"), || {
+            let path = format!("notifications/{id}");
+            let (code, shown) = self.call("GET", &path, &Value::Null);
+            // 503 while the courier is away.
+            code == 200 && shown["counts"] == *counts
         });
     }
 
@@ -271,6 +276,68 @@ fn nothing_that_was_accepted_is_forgotten_whoever_dies() {
 }
 
 #[test]
+fn a_user_on_another_server_of_the_cluster_is_there() {
+    let redis = Redis::start();
+    let cluster = format!("[cluster]\nredis_url = \"{}\"\n", redis.url());
+    let mut play = Play::new(&cluster);
+    let elsewhere = Play::new(&cluster);
+    for server in [&play.server, &elsewhere.server] {
+        wait_until("a server has joined", || {
+            let told = get(&server.address(0), "/readyz");
+            told.is_ok_and(|(_, body)| body.contains("joined"))
+        });
+    }
+    play.user_with_device("ann");
+    let ann = elsewhere.sign_in("ann");
+    let told = play.notify(&hello("ann"));
+    assert_eq!(
+        told["users"],
+        json!([{"user_id": "ann", "live": 1, "push": 0, "held": 1}])
+    );
+    ann.find("the event", |event| event["event"] == EVENT);
+    let id = id_of(&told);
+    play.wait_for_counts(id, &json!({"queued": 1}));
+}
+
+#[test]
+fn an_operator_at_the_machine_needs_no_secret() {
+    let mut play = Play::new("");
+    play.user_with_device("ann");
+    let run = |words: &[&str]| {
+        let output = play.server.place.run(words);
+        let said = String::from_utf8(output.stdout).expect("text");
+        let complained = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), said, complained)
+    };
+    let (code, said, complained) = run(&["push", "send", "--user", "ann", "--title", "Hi"]);
+    assert_eq!(code, Some(0), "{complained}");
+    assert!(
+        said.ends_with("\nann: 0 connections, 1 devices queued, 0 waiting\n"),
+        "{said}"
+    );
+    let id = said.lines().next().expect("an id");
+    let (_, story, _) = run(&["push", "status", id]);
+    let told: Vec<&str> = story
+        .lines()
+        .filter_map(|line| line.split("  ").nth(1))
+        .collect();
+    assert_eq!(told, ["accepted", "live", "push"], "{story}");
+    assert!(
+        story.starts_with("open\n") && story.ends_with("\n1 queued\n"),
+        "{story}"
+    );
+    assert_eq!(run(&["push", "cancel", id]).1, "1 cancelled\n");
+    assert!(
+        run(&["push", "status"])
+            .1
+            .contains(&format!("{id}  cancelled"))
+    );
+    assert_eq!(run(&["push", "retry", id]).1, "0 queued\n");
+    let (code, _, complained) = run(&["push", "status", "nobody"]);
+    assert_eq!(code, Some(1), "{complained}");
+}
+
+#[test]
 fn the_same_key_is_the_same_notification() {
     let mut play = Play::new("[limits]\nnotifications_per_user_per_second = 4\n");
     play.user_with_device("ann");
@@ -311,23 +378,11 @@ fn a_topic_of_many_devices_is_expanded_behind_the_answer() {
         play.show(id)["counts"]["queued"].is_number()
     });
     play.kill("courier");
-    play.wait_for_counts_again(id, &json!({"queued": 10_000}));
+    play.wait_for_counts(id, &json!({"queued": 10_000}));
     let (_, page) = play.call("GET", &format!("notifications/{id}?limit=7"), &Value::Null);
     assert_eq!(page["deliveries"].as_array().map(Vec::len), Some(7));
     let next = &page["next"];
     let path = format!("notifications/{id}?limit=7&after={next}");
     let (_, second) = play.call("GET", &path, &Value::Null);
     assert_ne!(page["deliveries"], second["deliveries"]);
-}
-
-impl Play {
-    /// The same while the courier may be away.
-    fn wait_for_counts_again(&self, id: &str, counts: &Value) {
-        wait_until("the courier is back", || {
-            self.call("GET", &format!("notifications/{id}"), &Value::Null)
-                .0
-                == 200
-        });
-        self.wait_for_counts(id, counts);
-    }
 }

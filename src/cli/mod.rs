@@ -2,6 +2,7 @@
 //! that embed it. Owns what is printed for the user; does not know how a verb is carried out.
 
 mod operator;
+mod push;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use serde_json::json;
 
 use operator::{DevicesArgs, KeysVerb};
+use push::PushArgs;
 
 use crate::app::service::Services;
 use crate::config::Config;
@@ -109,6 +111,8 @@ enum Verb {
     },
     /// Look after the devices that push notifications reach
     Devices(DevicesArgs),
+    /// Send notifications, and see what became of them
+    Push(PushArgs),
     /// Look after the keys that device tokens are encrypted with
     Keys {
         #[command(subcommand)]
@@ -262,9 +266,7 @@ fn run_verb(
         Verb::Upgrade { graceful } => told(&source, json, client::upgrade(&dir, *graceful)),
         Verb::Reopen => told(&source, json, client::reopen(&dir)),
         Verb::Restart { daemon, graceful } => {
-            // A mistake in the file must not cost the server that runs.
-            read(&source)?;
-            stop(&source, json, *graceful)?;
+            stop_to_restart(&source, json, *graceful)?;
             start(&source, asked, *daemon)
         }
         Verb::Status { watch: None } => status(&source, json),
@@ -282,6 +284,7 @@ fn run_verb(
             ..
         } => connections(&source, json, (sort, *limit, filter)),
         Verb::Devices(args) => operator::devices(&source, json, args),
+        Verb::Push(args) => push::push(&source, json, args),
         Verb::Keys { action } => operator::keys(&source, json, action),
         Verb::Check => check(&source, json),
         Verb::Explain { .. }
@@ -291,6 +294,12 @@ fn run_verb(
         | Verb::Switchboard { .. }
         | Verb::Courier { .. } => Ok(Exit::Usage),
     }
+}
+
+/// Unless it could not be started again: a mistake in the file must not cost the server that runs.
+fn stop_to_restart(source: &Source, json: bool, graceful: bool) -> Result<Exit, Failure> {
+    read(source)?;
+    stop(source, json, graceful)
 }
 
 fn stop(source: &Source, json: bool, graceful: bool) -> Result<Exit, Failure> {

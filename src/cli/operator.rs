@@ -103,7 +103,7 @@ pub(super) enum KeysVerb {
 }
 
 /// Where to ask, and how to show what comes.
-struct Desk<'a> {
+pub(super) struct Desk<'a> {
     dir: RunDir,
     source: &'a Source,
     app: String,
@@ -111,12 +111,7 @@ struct Desk<'a> {
 }
 
 pub(super) fn devices(source: &Source, json: bool, args: &DevicesArgs) -> Result<Exit, Failure> {
-    let desk = Desk {
-        dir: RunDir::of(source),
-        source,
-        app: args.app.clone(),
-        json,
-    };
+    let desk = Desk::new(source, json, &args.app);
     match &args.verb {
         DevicesVerb::List {
             user,
@@ -194,9 +189,18 @@ fn generate() -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-impl Desk<'_> {
+impl<'a> Desk<'a> {
+    pub(super) fn new(source: &'a Source, json: bool, app: &str) -> Desk<'a> {
+        Desk {
+            dir: RunDir::of(source),
+            source,
+            app: app.to_string(),
+            json,
+        }
+    }
+
     /// The answer to a call that is done; a failure for another.
-    fn call(
+    pub(super) fn call(
         &self,
         method: &str,
         segments: &[&str],
@@ -246,7 +250,11 @@ impl Desk<'_> {
         }
     }
 
-    fn show(&self, value: &Value, words: impl FnOnce(&Value) -> String) -> Result<Exit, Failure> {
+    pub(super) fn show(
+        &self,
+        value: &Value,
+        words: impl FnOnce(&Value) -> String,
+    ) -> Result<Exit, Failure> {
         match self.json {
             true => println!("{value}"),
             false => print!("{}", words(value)),

@@ -41,7 +41,7 @@ pub(super) const APP_TABLE: TableRow = TableRow {
             name: "events",
             kind: "list of words",
             default: "",
-            help: "What it is told: channel_occupied, channel_vacated, member_added, member_removed, client_event, subscription_count, cache_miss.",
+            help: "What it is told: channel_occupied, channel_vacated, member_added, member_removed, client_event, subscription_count, cache_miss; notification_delivered, notification_failed, device_removed of the push gateway.",
         },
         KeyRow {
             name: "channel_prefix",

@@ -1,4 +1,4 @@
-//! Pusher's webhooks: which endpoint wants which event, events and bodies as JSON, the fields of the
+//! Pusher's webhooks, and those of the push gateway: which endpoint wants which event, events and bodies as JSON, the fields of the
 //! request. Sends nothing. Invariant: every event names its channel, and every value but numbers is
 //! a string, as the strictest of Pusher's own libraries want it.
 
@@ -18,11 +18,14 @@ pub enum Kind {
     ClientEvent,
     SubscriptionCount,
     CacheMiss,
+    NotificationDelivered,
+    NotificationFailed,
+    DeviceRemoved,
 }
 
 impl Kind {
     /// With the word for each.
-    pub const ALL: [(&'static str, Kind); 7] = [
+    pub const ALL: [(&'static str, Kind); 10] = [
         ("channel_occupied", Kind::ChannelOccupied),
         ("channel_vacated", Kind::ChannelVacated),
         ("member_added", Kind::MemberAdded),
@@ -30,6 +33,9 @@ impl Kind {
         ("client_event", Kind::ClientEvent),
         ("subscription_count", Kind::SubscriptionCount),
         ("cache_miss", Kind::CacheMiss),
+        ("notification_delivered", Kind::NotificationDelivered),
+        ("notification_failed", Kind::NotificationFailed),
+        ("device_removed", Kind::DeviceRemoved),
     ];
 
     pub fn word(self) -> &'static str {
@@ -89,6 +95,48 @@ pub enum Event<'a> {
     },
     SubscriptionCount(u64),
     CacheMiss,
+    /// A provider has taken it.
+    NotificationDelivered {
+        notification_id: &'a str,
+        device: Recipient<'a>,
+    },
+    NotificationFailed {
+        notification_id: &'a str,
+        device: Recipient<'a>,
+        reason: &'a str,
+    },
+    /// Its token is dead.
+    DeviceRemoved {
+        device: Recipient<'a>,
+        reason: &'a str,
+    },
+}
+
+/// A device, by the name that its client gave it, or whatever a provider reaches without one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Recipient<'a> {
+    pub device_id: Option<&'a str>,
+    pub user_id: Option<&'a str>,
+}
+
+impl Recipient<'_> {
+    /// The channel that its events name: the one that leads to its user. No client ever subscribes to
+    /// the other.
+    pub fn channel(&self) -> String {
+        match self.user_id {
+            Some(user_id) => format!("#server-to-user-{user_id}"),
+            None => "#devices".to_string(),
+        }
+    }
+
+    fn json(&self) -> String {
+        let fields = [("device_id", self.device_id), ("user_id", self.user_id)];
+        let named = fields.into_iter().filter_map(|(name, value)| {
+            let value = quoted(value?);
+            Some(format!(",\"{name}\":{value}"))
+        });
+        named.collect()
+    }
 }
 
 impl Event<'_> {
@@ -101,6 +149,9 @@ impl Event<'_> {
             Event::Client { .. } => Kind::ClientEvent,
             Event::SubscriptionCount(_) => Kind::SubscriptionCount,
             Event::CacheMiss => Kind::CacheMiss,
+            Event::NotificationDelivered { .. } => Kind::NotificationDelivered,
+            Event::NotificationFailed { .. } => Kind::NotificationFailed,
+            Event::DeviceRemoved { .. } => Kind::DeviceRemoved,
         }
     }
 
@@ -123,6 +174,25 @@ impl Event<'_> {
                 format!(",\"event\":{event},\"data\":{data},\"socket_id\":{socket}{user}")
             }
             Event::SubscriptionCount(count) => format!(",\"subscription_count\":{count}"),
+            Event::NotificationDelivered {
+                notification_id,
+                device,
+            } => {
+                let id = quoted(notification_id);
+                format!(",\"notification_id\":{id}{}", device.json())
+            }
+            Event::NotificationFailed {
+                notification_id,
+                device,
+                reason,
+            } => {
+                let (id, reason) = (quoted(notification_id), quoted(reason));
+                let device = device.json();
+                format!(",\"notification_id\":{id}{device},\"reason\":{reason}")
+            }
+            Event::DeviceRemoved { device, reason } => {
+                format!("{},\"reason\":{}", device.json(), quoted(reason))
+            }
         };
         format!("{{\"name\":\"{name}\",\"channel\":{channel}{rest}}}")
     }

@@ -73,27 +73,51 @@ impl Store for Sqlite {
     }
 }
 
+/// The same in memory, without a thread: whoever asks is answered at once.
+pub struct InMemory(Connection);
+
+impl InMemory {
+    pub fn open() -> Result<InMemory, String> {
+        let mut file = Connection::open_in_memory().map_err(|error| error.to_string())?;
+        migrate(&mut file)?;
+        Ok(InMemory(file))
+    }
+
+    pub fn answer(&mut self, request: &StoreRequest) -> StoreReply {
+        carry_out(&mut self.0, request)
+            .unwrap_or_else(|error| StoreReply::Failed(error.to_string()))
+    }
+
+    /// For who looks at rows, or writes some of his own.
+    pub fn connection(&self) -> &Connection {
+        &self.0
+    }
+}
+
 fn answer(
     path: &Path,
     file: &mut Option<Connection>,
     request: &StoreRequest,
 ) -> Result<StoreReply, String> {
-    let words = |error: rusqlite::Error| error.to_string();
     let open = match file {
         Some(open) => open,
         None => file.insert(open(path)?),
     };
+    carry_out(open, request).map_err(|error| error.to_string())
+}
+
+fn carry_out(open: &mut Connection, request: &StoreRequest) -> rusqlite::Result<StoreReply> {
     match request {
-        StoreRequest::Load => load(open).map(StoreReply::Loaded).map_err(words),
+        StoreRequest::Load => load(open).map(StoreReply::Loaded),
         StoreRequest::Commit(work) => {
-            let transaction = open.transaction().map_err(words)?;
+            let transaction = open.transaction()?;
             for fact in work.facts.iter() {
-                write(&transaction, fact).map_err(words)?;
+                write(&transaction, fact)?;
             }
             let done = work.jobs.iter();
             let done = done.map(|(ticket, job)| Ok((*ticket, run(&transaction, job)?)));
-            let done = done.collect::<rusqlite::Result<_>>().map_err(words)?;
-            transaction.commit().map_err(words)?;
+            let done = done.collect::<rusqlite::Result<_>>()?;
+            transaction.commit()?;
             Ok(StoreReply::Committed(done))
         }
     }

@@ -14,6 +14,7 @@ use lineman::node::{Node, Origin, Peer};
 use lineman::push::facts::{Fact, Letter, Memory, StoreReply, StoreRequest};
 use lineman::push::truth::Subject;
 use lineman::push::webhook::{Kind, Webhook};
+use lineman::store::sqlite::InMemory;
 use lineman::wire::target::Target;
 use serde_json::Value;
 
@@ -44,6 +45,13 @@ pub struct Told {
 }
 
 impl Outside {
+    /// A server with a push gateway, whose disk is SQLite itself.
+    pub fn gateway() -> Outside {
+        let mut outside = Outside::new(0);
+        outside.disk.gateway = Some(InMemory::open().expect("SQLite"));
+        outside
+    }
+
     /// A server with so many endpoints, which want everything about channels and members.
     pub fn new(receivers: usize) -> Outside {
         let receiver = |_| Receiver {
@@ -77,7 +85,14 @@ impl Outside {
         (0..self.receivers.len()).map(webhook).collect()
     }
 
+    pub fn has_gateway(&self) -> bool {
+        self.disk.gateway.is_some()
+    }
+
     pub fn watched(&self) -> Watched {
+        if self.receivers.is_empty() {
+            return Watched::new();
+        }
         let kinds = Kind::ALL[..4].iter().map(|(_, kind)| *kind);
         Watched::from([(APP_ID.to_string(), kinds.collect())])
     }
@@ -101,6 +116,8 @@ pub struct Disk {
     letters: BTreeMap<u64, Letter>,
     heard: Option<(u64, u64)>,
     under_way: Option<StoreRequest>,
+    /// Keeps everything, if there is a push gateway.
+    pub gateway: Option<InMemory>,
     /// Transactions that were committed.
     pub commits: u64,
 }
@@ -124,7 +141,16 @@ impl Disk {
 
     /// Ends the request that is under way. `trouble`: how often of a hundred a commit fails.
     pub fn finish(&mut self, dice: &mut Dice, trouble: u64) -> Option<StoreReply> {
-        match self.under_way.take()? {
+        let request = self.under_way.take()?;
+        if let Some(gateway) = &mut self.gateway {
+            let fails = matches!(request, StoreRequest::Commit(_)) && dice.below(100) < trouble;
+            self.commits += u64::from(!fails);
+            return Some(match fails {
+                true => StoreReply::Failed("the disk is full".into()),
+                false => gateway.answer(&request),
+            });
+        }
+        match request {
             StoreRequest::Load => Some(StoreReply::Loaded(Memory {
                 told: self.told.keys().cloned().collect(),
                 letters: self.letters.values().cloned().collect(),

@@ -217,7 +217,7 @@ impl World {
                     .unwrap_or_default(),
                 cluster: self.redis.is_some().then(redis::options),
                 // A cluster keeps none.
-                gateway: false,
+                gateway: self.outside.as_ref().is_some_and(Outside::has_gateway),
                 history: match self.redis {
                     None => apps::history(),
                     Some(_) => Vec::new(),

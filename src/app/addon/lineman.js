@@ -1,5 +1,6 @@
 /*
- * Lineman's add-on for pusher-js: what a client missed while it was away comes when it is back.
+ * Lineman's add-on for pusher-js: what a client missed while it was away comes when it is back, and
+ * notifications are acknowledged.
  *
  *     lineman(pusher);
  *
@@ -10,8 +11,16 @@
  *     lineman:recovered  {missed}         everything that was missed follows, so many events
  *     lineman:gap        {epoch, offset}  something may be missing: fetch what you show anew
  *
- * With {storage: sessionStorage} positions outlive a reload of the page. Without history, or on
- * another server, the add-on changes nothing. MIT or Apache-2.0.
+ * With {storage: sessionStorage} positions outlive a reload of the page.
+ *
+ * A signed-in user tells the server that a notification was seen, so that no push follows:
+ *
+ *     pusher.user.bind('lineman:notification', function (data) { show(data); data.acknowledge(); });
+ *
+ * With {acknowledge: true} every notification counts as seen when it comes. An acknowledgement that
+ * could not be sent, because the connection was just lost, is sent when it is back.
+ *
+ * Without history, or on another server, the add-on changes nothing. MIT or Apache-2.0.
  */
 var lineman = (function () {
   'use strict';
@@ -117,9 +126,36 @@ var lineman = (function () {
       return unsubscribe.call(pusher, name);
     };
 
+    if (pusher.user) acknowledging(pusher, options && options.acknowledge);
     pusher.connection.bind('connected', watch);
     watch();
     return pusher;
+  }
+
+  /** Lets a user's notifications be acknowledged, or acknowledges each as it comes. */
+  function acknowledging(pusher, always) {
+    var unsent = []; // ids, the oldest first
+
+    function acknowledge(id) {
+      if (!pusher.send_event('lineman:ack', { id: id })) {
+        unsent.push(id);
+        if (unsent.length > 100) unsent.shift();
+      }
+    }
+
+    var emit = pusher.user.emit;
+    pusher.user.emit = function (name, data) {
+      var id = data && data.notification_id;
+      if (typeof id === 'string') {
+        data.acknowledge = function () { acknowledge(id); };
+        if (always) acknowledge(id);
+      }
+      return emit.apply(pusher.user, arguments);
+    };
+    pusher.bind_global(function (name) {
+      // Only a user who is signed in again can acknowledge.
+      if (name === 'pusher:signin_success') unsent.splice(0).forEach(acknowledge);
+    });
   }
 
   /** A message of a channel with history; null for any other. */

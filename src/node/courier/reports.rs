@@ -12,7 +12,7 @@ use crate::node::courier::{Courier, Heard, Storing, Talk};
 use crate::push::facts::{Fact, Letter, StoreRequest, Work};
 use crate::push::lanes::{LANES, LaneId};
 use crate::push::truth::Subject;
-use crate::push::webhook::{self, Event, Kind};
+use crate::push::webhook::{self, Event, Kind, Recipient};
 use crate::wire::bus_codec::Garbled;
 use crate::wire::courier_bus::{Receipt, Report, VERSION};
 
@@ -148,6 +148,13 @@ impl Courier {
     fn tell_event(&mut self, key: &str, event: Event<'_>) {
         let channel = key.split_once('/').map_or(key, |(_, channel)| channel);
         self.tell(key, event.kind(), &event.json(channel));
+    }
+
+    /// Notes an event of the push gateway; it is stored with the facts and jobs of the next commit.
+    pub fn tell_of_device(&mut self, app_id: &str, device: &Recipient<'_>, event: Event<'_>) {
+        let channel = device.channel();
+        let key = format!("{app_id}/{channel}");
+        self.tell(&key, event.kind(), &event.json(&channel));
     }
 
     /// Notes the event for every endpoint that wants it.

@@ -8,23 +8,22 @@ use crate::base::dice::Dice;
 use crate::base::ids::ConnId;
 use crate::base::now::Now;
 use crate::node::switchboard::Switchboard;
+use crate::node::switchboard::publishing::Asker;
 use crate::wire::bus::{Answer, Content, InfoWanted, Item, RefusalReason};
 use crate::wire::courier_bus::Report;
 use crate::wire::gateway::{GatewayAnswer, GatewayCall};
 
-/// Calls that are kept while the courier is away, and the body of each; more are lost.
+/// Calls that nobody waits for and that are kept, and the body of each; more are lost when the courier
+/// dies.
 const KEPT_MAX: usize = 5_000;
 const KEPT_BYTES: usize = 1_024;
-/// The number of no publish.
-const NOBODY_WAITS: u64 = 0;
-
 /// Calls that wait for the courier.
 pub(super) struct Calls {
     last: u64,
     /// Whose they are: the worker's connection and its own ticket.
     waiting: BTreeMap<u64, (ConnId, u64)>,
-    /// Those that nobody waits for, as frames, while the courier is away.
-    kept: Vec<Vec<u8>>,
+    /// Those that nobody waits for, as frames, until the courier has done them.
+    kept: BTreeMap<u64, Vec<u8>>,
 }
 
 impl Calls {
@@ -34,13 +33,14 @@ impl Calls {
         Calls {
             last: dice.next_u64() >> 2,
             waiting: BTreeMap::new(),
-            kept: Vec::new(),
+            kept: BTreeMap::new(),
         }
     }
 }
 
 impl Switchboard {
-    /// A worker's call; with ticket 0 nobody waits.
+    /// A worker's call. One with ticket 0, for which nobody waits, is sent again when the courier died
+    /// over it: it is one that may be done twice.
     pub(super) fn pass_call(
         &mut self,
         conn: ConnId,
@@ -52,44 +52,47 @@ impl Switchboard {
             let waits = self.lines.waiting(*courier) + call.body.len();
             waits <= self.limits.link_bytes && self.calls.waiting.len() < self.limits.held_messages
         });
-        let Some(courier) = courier else {
-            if ticket > 0 {
-                let answer = Answer::Refused(RefusalReason::NoCourier);
-                self.give_answer(conn, ticket, answer, now);
-            } else if self.calls.kept.len() < KEPT_MAX && call.body.len() <= KEPT_BYTES {
-                let call = call.clone();
-                self.calls.kept.push(Report::Call { ticket, call }.encode());
-            }
-            return;
-        };
-        let mut own = 0;
-        if ticket > 0 {
-            self.calls.last += 1;
-            own = self.calls.last;
-            self.calls.waiting.insert(own, (conn, ticket));
+        if ticket > 0 && courier.is_none() {
+            let answer = Answer::Refused(RefusalReason::NoCourier);
+            return self.give_answer(conn, ticket, answer, now);
         }
-        let call = call.clone();
-        let report = Report::Call { ticket: own, call };
-        // The courier's line takes whatever there is; what may wait was checked above.
-        let _ = self.lines.push(courier, |out| out.push(&report.encode()));
+        self.calls.last += 1;
+        let (own, call) = (self.calls.last, call.clone());
+        let short = call.body.len() <= KEPT_BYTES;
+        let frame = Report::Call { ticket: own, call }.encode();
+        if let Some(courier) = courier {
+            // The courier's line takes whatever there is; what may wait was checked above.
+            let _ = self.lines.push(courier, |out| out.push(&frame));
+        }
+        if ticket > 0 {
+            self.calls.waiting.insert(own, (conn, ticket));
+        } else if self.calls.kept.len() < KEPT_MAX && short {
+            self.calls.kept.insert(own, frame);
+        }
     }
 
     /// The courier is back.
     pub(super) fn pass_kept_calls(&mut self, courier: ConnId) {
-        for frame in std::mem::take(&mut self.calls.kept) {
-            let _ = self.lines.push(courier, |out| out.push(&frame));
+        for frame in self.calls.kept.values() {
+            let _ = self.lines.push(courier, |out| out.push(frame));
         }
     }
 
     /// The courier's answer to a call.
     pub(super) fn pass_answer(&mut self, ticket: u64, answer: GatewayAnswer<'_>, now: Now) {
-        if let Some((conn, ticket)) = self.calls.waiting.remove(&ticket) {
-            self.give_answer(conn, ticket, Answer::Gateway(answer), now);
+        match self.calls.waiting.remove(&ticket) {
+            Some((conn, ticket)) => {
+                self.give_answer(conn, ticket, Answer::Gateway(answer), now);
+            }
+            None => {
+                self.calls.kept.remove(&ticket);
+            }
         }
     }
 
-    /// Brings an event of a notification to the connections in these channels, and says how many these
-    /// are: all of them or, while they are not known or cannot take it, none.
+    /// Brings an event of a notification to the connections in these channels, like a publish. The
+    /// courier is told how many there are, on all servers; or, while nobody can say or they cannot
+    /// take it, nothing of any.
     pub(super) fn bring_live(
         &mut self,
         courier: ConnId,
@@ -103,27 +106,19 @@ impl Switchboard {
             content,
             user_id: None,
             exclude: None,
-            info: InfoWanted::default(),
+            info: InfoWanted {
+                subscription_count: true,
+                ..InfoWanted::default()
+            },
         }];
-        let knows = self.settling.is_none() && !self.is_blind();
-        let mut connections = Vec::new();
-        if knows && !self.has_congested_target(courier, &items) {
-            let [item] = &items;
-            let counts = item.channels.iter().map(|key| self.registry.counts(key));
-            connections = counts
-                .map(|counts| u32::try_from(counts.subscriptions).unwrap_or(u32::MAX))
-                .collect();
-            let positions = self.remember(item, now);
-            self.deliver(item, &positions, &mut Vec::new(), now);
-            self.tell_others(&items, NOBODY_WAITS, true, now);
-            self.keep(item, now);
+        if self.settling.is_none() && !self.has_congested_target(courier, &items) {
+            return self.publish_for(Asker::Courier(courier), ticket, &items, now);
         }
         let report = Report::Reached {
             ticket,
-            connections,
+            connections: Vec::new(),
         };
-        // As above.
-        let _ = self.lines.push(courier, |out| out.push(&report.encode()));
+        self.send_frame(courier, &report.encode(), now);
     }
 
     /// The courier's link is gone, and with it all answers.

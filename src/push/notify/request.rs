@@ -18,6 +18,7 @@ use crate::push::notify::spec::{Deliver, LiveEvent, OnUnknown, Spec, Wording};
 use crate::push::notify::template;
 use crate::push::providers::address::Address;
 use crate::push::providers::note::{Note, Priority};
+use crate::wire::pusher::parse_object;
 
 pub const BODY_BYTES: usize = 256 * 1024;
 const USERS_MAX: usize = 1_000;
@@ -97,7 +98,8 @@ impl Request {
         if body.len() > BODY_BYTES {
             return Err(format!("the body is longer than {BODY_BYTES} bytes"));
         }
-        let raw: Raw<'_> = serde_json::from_slice(body).map_err(|error| error.to_string())?;
+        let text = str::from_utf8(body).map_err(|_| "the body is not UTF-8")?;
+        let raw: Raw<'_> = parse_object(text).map_err(|error| error.to_string())?;
         let mut spec = Spec {
             note: field("note", raw.note)?.unwrap_or_default(),
             on_unknown: field::<OnUnknown>("on_unknown", raw.on_unknown)?.unwrap_or_default(),

@@ -125,6 +125,10 @@ fn what_is_wrong_is_told_with_its_field() {
         let why = with(rest).expect_err(rest);
         assert!(why.starts_with(expected), "{rest}: {why}");
     }
+}
+
+#[test]
+fn whom_it_cannot_be_for_is_told_with_its_field() {
     let users = format!(r#"{{"users":{:?}}}"#, vec!["u"; 1_001]);
     let whom = [
         ("{}", "to names nobody"),
@@ -141,6 +145,10 @@ fn what_is_wrong_is_told_with_its_field() {
         let why = to(whom).expect_err(whom);
         assert!(why.starts_with(expected), "{whom}: {why}");
     }
+}
+
+#[test]
+fn what_does_not_fit_together_is_told() {
     for (body, expected) in [
         (r#"{"note":{"title":"t"}}"#, "to is missing"),
         (r#"{"to":{"users":["u"]}}"#, "note: the note says nothing"),
@@ -156,7 +164,7 @@ fn what_is_wrong_is_told_with_its_field() {
             r#"{"to":{"channels":["t"]},"note":{"title":"t"},"deliver":"push"}"#,
             "deliver: channels",
         ),
-        ("[]", "invalid type"),
+        ("[]", "a JSON object is expected"),
     ] {
         let why = read(body).expect_err(body);
         assert!(why.starts_with(expected), "{body}: {why}");
