@@ -45,6 +45,7 @@ fn post(file: Connection, current: TokenKey, older: Vec<TokenKey>, life: u64) ->
         webhooks: Vec::new(),
         apps: Apps::new(Vec::new()),
         limits: Limits::default(),
+        sending: Default::default(),
         devices: Some(DeviceOptions {
             vault: vault.expect("a vault"),
             keep_ms: 1_000,
