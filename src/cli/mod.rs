@@ -234,6 +234,8 @@ impl Cli {
     }
 }
 
+const NO_JSON: &str = "this verb has no --json; `status --json` tells what runs";
+
 fn run_verb(
     verb: &Verb,
     asked: Option<&Path>,
@@ -242,8 +244,7 @@ fn run_verb(
 ) -> Result<Exit, Failure> {
     match verb {
         Verb::Start { .. } | Verb::Restart { .. } | Verb::Explain { .. } if json => {
-            let words = "this verb has no --json; `status --json` tells what runs";
-            return Err(Failure::new(Exit::Usage, words));
+            return Err(Failure::new(Exit::Usage, NO_JSON));
         }
         // Who asks what a code means may have no configuration that can be read.
         Verb::Explain { code } => return explain(*code),
