@@ -2,6 +2,8 @@
 //! deliveries to his devices, whoever of the server dies meanwhile. Devices are written into the store
 //! here, and deliveries are read from it.
 
+#[path = "support/redis.rs"]
+mod redis;
 mod support;
 #[path = "support/talker.rs"]
 mod talker;
@@ -15,9 +17,10 @@ use lineman::push::devices::registration::{DeviceBounds, Registration};
 use lineman::push::devices::token_key::{KeyId, TokenKey};
 use lineman::push::devices::vault::{Binding, TokenVault};
 use lineman::store::devices;
+use redis::Redis;
 use rusqlite::Connection;
 use serde_json::{Value, json};
-use support::{PUSH, Place, Server, pid_of, processes, requests, wait_until};
+use support::{PUSH, Place, Server, get, pid_of, processes, requests, wait_until};
 use talker::{Talker, data_of};
 
 /// The one behind `PUSH`.
@@ -270,6 +273,30 @@ fn nothing_that_was_accepted_is_forgotten_whoever_dies() {
         code == 202
     });
     play.wait_for_counts(id_of(&heard), &json!({"queued": 1}));
+}
+
+#[test]
+fn a_user_on_another_server_of_the_cluster_is_there() {
+    let redis = Redis::start();
+    let cluster = format!("[cluster]\nredis_url = \"{}\"\n", redis.url());
+    let mut play = Play::new(&cluster);
+    let elsewhere = Play::new(&cluster);
+    for server in [&play.server, &elsewhere.server] {
+        wait_until("a server has joined", || {
+            let told = get(&server.address(0), "/readyz");
+            told.is_ok_and(|(_, body)| body.contains("joined"))
+        });
+    }
+    play.user_with_device("ann");
+    let ann = elsewhere.sign_in("ann");
+    let told = play.notify(&hello("ann"));
+    assert_eq!(
+        told["users"],
+        json!([{"user_id": "ann", "live": 1, "push": 0, "held": 1}])
+    );
+    ann.find("the event", |event| event["event"] == EVENT);
+    let id = id_of(&told);
+    play.wait_for_counts(id, &json!({"queued": 1}));
 }
 
 #[test]

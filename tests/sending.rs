@@ -298,8 +298,9 @@ fn whoever_is_killed_nothing_accepted_is_lost_and_what_may_come_twice_is_counted
             };
         } else {
             let status = play.server.status();
-            for courier in processes(&status, "courier") {
-                play.server.kill(pid_of(courier), libc::SIGKILL);
+            let couriers = processes(&status, "courier");
+            for pid in couriers.into_iter().map(pid_of).filter(|pid| *pid > 0) {
+                play.server.kill(pid, libc::SIGKILL);
             }
         }
         wait_until("a courier is back", || {

@@ -234,6 +234,8 @@ impl Cli {
     }
 }
 
+const NO_JSON: &str = "this verb has no --json; `status --json` tells what runs";
+
 fn run_verb(
     verb: &Verb,
     asked: Option<&Path>,
@@ -242,8 +244,7 @@ fn run_verb(
 ) -> Result<Exit, Failure> {
     match verb {
         Verb::Start { .. } | Verb::Restart { .. } | Verb::Explain { .. } if json => {
-            let words = "this verb has no --json; `status --json` tells what runs";
-            return Err(Failure::new(Exit::Usage, words));
+            return Err(Failure::new(Exit::Usage, NO_JSON));
         }
         // Who asks what a code means may have no configuration that can be read.
         Verb::Explain { code } => return explain(*code),
@@ -266,9 +267,7 @@ fn run_verb(
         Verb::Upgrade { graceful } => told(&source, json, client::upgrade(&dir, *graceful)),
         Verb::Reopen => told(&source, json, client::reopen(&dir)),
         Verb::Restart { daemon, graceful } => {
-            // A mistake in the file must not cost the server that runs.
-            read(&source)?;
-            stop(&source, json, *graceful)?;
+            stop_to_restart(&source, json, *graceful)?;
             start(&source, asked, *daemon)
         }
         Verb::Status { watch: None } => status(&source, json),
@@ -296,6 +295,12 @@ fn run_verb(
         | Verb::Switchboard { .. }
         | Verb::Courier { .. } => Ok(Exit::Usage),
     }
+}
+
+/// Unless it could not be started again: a mistake in the file must not cost the server that runs.
+fn stop_to_restart(source: &Source, json: bool, graceful: bool) -> Result<Exit, Failure> {
+    read(source)?;
+    stop(source, json, graceful)
 }
 
 fn stop(source: &Source, json: bool, graceful: bool) -> Result<Exit, Failure> {

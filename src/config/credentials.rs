@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::app::apps::Secret;
@@ -29,8 +30,37 @@ const SECRETS: [&str; 5] = [
     "identity_header",
 ];
 
-/// As it is written.
-pub(super) type RawCredential = BTreeMap<String, RawSecret>;
+/// The fields of one table that are written.
+type Written<'a> = Vec<(&'static str, &'a RawSecret)>;
+
+macro_rules! raw {
+    ($($table:ident: $($field:ident)*;)*) => {
+        $(
+            /// As it is written.
+            #[derive(Debug, Default, Deserialize)]
+            #[serde(default, deny_unknown_fields)]
+            pub(super) struct $table {
+                $($field: Option<RawSecret>,)*
+            }
+
+            impl $table {
+                fn written(&self) -> Written<'_> {
+                    let fields = [$((stringify!($field), &self.$field),)*];
+                    let fields = fields.into_iter();
+                    fields.filter_map(|(name, value)| Some((name, value.as_ref()?))).collect()
+                }
+            }
+        )*
+    };
+}
+
+raw! {
+    RawApns: key key_id team_id certificate bundle environment base_url channels_url ca_file;
+    RawFcm: account project base_url token_url topics_url ca_file;
+    RawWebPush: key contact ca_file;
+    RawAzure: hub connection_string namespace tenant client_id client_secret identity_header bundle
+        base_url token_url resource ca_file;
+}
 
 macro_rules! row {
     ($name:literal, $kind:literal, $help:literal) => {
@@ -190,20 +220,24 @@ impl AppCredential {
 }
 
 /// The credentials of an app, by table, those that are used first before others.
-fn tables(app: &RawApp) -> [(&'static str, &Vec<RawCredential>); 4] {
+fn tables(app: &RawApp) -> [(&'static str, Vec<Written<'_>>); 4] {
     [
-        ("apns", &app.apns),
-        ("fcm", &app.fcm),
-        ("webpush", &app.webpush),
-        ("azure", &app.azure),
+        ("apns", app.apns.iter().map(RawApns::written).collect()),
+        ("fcm", app.fcm.iter().map(RawFcm::written).collect()),
+        (
+            "webpush",
+            app.webpush.iter().map(RawWebPush::written).collect(),
+        ),
+        ("azure", app.azure.iter().map(RawAzure::written).collect()),
     ]
 }
 
-fn kind(table: &str, raw: &RawCredential) -> &'static str {
+fn kind(table: &str, written: &Written<'_>) -> &'static str {
+    let has = |name: &str| written.iter().any(|(own, _)| *own == name);
     match table {
-        "apns" if raw.contains_key("certificate") => "apns-certificate",
+        "apns" if has("certificate") => "apns-certificate",
         "apns" => "apns-token",
-        "azure" if raw.contains_key("connection_string") => "azure-connection",
+        "azure" if has("connection_string") => "azure-connection",
         "azure" => "azure-entra",
         "fcm" => "fcm",
         _ => "webpush",
@@ -275,7 +309,7 @@ fn overlap(
 fn fields(
     checker: &mut Checker<'_>,
     at: &[Step],
-    (table, raw): (&'static str, &RawCredential),
+    (table, raw): (&'static str, &Written<'_>),
     (base, fetch): (&Path, &Fetch<'_>),
     (apart, warnings): (&mut Kept, &mut Vec<String>),
 ) -> Option<Option<BTreeMap<String, Secret>>> {
@@ -283,21 +317,21 @@ fn fields(
     let (mut withheld, mut wrong) = (false, false);
     for (name, value) in raw {
         match value {
-            RawSecret::Here(_) if SECRETS.contains(&name.as_str()) => {
+            RawSecret::Here(_) if SECRETS.contains(name) => {
                 let message =
                     format!("{name} does not stand in the file, which every process gets");
                 let hint = "{ env = \"NAME\" }, { file = \"PATH\" } or { credential = \"NAME\" }";
                 checker.problem(at, message, Some(hint));
                 wrong = true;
             }
-            RawSecret::Here(text) if name == "ca_file" => {
+            RawSecret::Here(text) if *name == "ca_file" => {
                 let path = base.join(text.expose()).display().to_string();
-                fields.insert(name.clone(), Secret::new(path));
+                fields.insert(name.to_string(), Secret::new(path));
             }
-            RawSecret::Here(text) => _ = fields.insert(name.clone(), text.clone()),
+            RawSecret::Here(text) => _ = fields.insert(name.to_string(), text.clone()),
             RawSecret::Elsewhere(keeper) => {
                 match fetch_apart(keeper, base, fetch, (apart, warnings)) {
-                    Ok(Some(secret)) => _ = fields.insert(name.clone(), secret),
+                    Ok(Some(secret)) => _ = fields.insert(name.to_string(), secret),
                     Ok(None) => withheld = true,
                     Err(fault) => {
                         let message = format!("{name}: {}", fault.message);
@@ -314,4 +348,78 @@ fn fields(
     let kind = kind(table, raw).to_string();
     fields.insert("kind".to_string(), Secret::new(kind));
     Some(Some(fields).filter(|_| !withheld))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::load::parse;
+    use crate::config::program::Program;
+    use crate::config::secret::{Fault, Fetched, Keeper};
+
+    fn fetch(keeper: &Keeper) -> Result<Fetched, Fault> {
+        match keeper {
+            Keeper::Env(name) if name == "WITHHELD" => Err(Fault::withheld()),
+            Keeper::Env(_) => Ok(Fetched {
+                secret: Secret::new(
+                    data_encoding::BASE64.encode(b"0123456789abcdefghijklmnopqrstuv"),
+                ),
+                warning: None,
+            }),
+            _ => Err(Fault::new("nothing is kept")),
+        }
+    }
+
+    fn read(lines: &str) -> Result<Vec<AppCredential>, String> {
+        let text = format!(
+            "[[listen]]\nurl = \"http://127.0.0.1:0\"\n[push]\ntoken_key = {{ env = \"K\" }}\n\
+             [[apps]]\nid = \"a\"\nkey = \"k\"\nsecret = \"s\"\n{lines}\n"
+        );
+        let config = parse(&text, "f", Path::new("/etc"), &Program::default(), &fetch);
+        let config = config.map_err(|error| error.0)?;
+        assert!(config.kept.is_empty(), "they are kept apart");
+        Ok(config.credentials)
+    }
+
+    const WEB: &str = "[[apps.webpush]]\nkey = { env = \"V\" }\ncontact = \"mailto:a@b.example\"\n";
+
+    #[test]
+    fn a_credential_is_the_courier_s_alone() {
+        let known = read(&format!("{WEB}ca_file = \"ca.pem\"")).expect("it is right");
+        let credential = known[0].read().expect("it is known").expect("it is right");
+        assert_eq!(
+            (known[0].app_id.as_str(), credential.kind()),
+            ("a", "webpush")
+        );
+        assert_eq!(credential.ca_file.as_deref(), Some("/etc/ca.pem"));
+        let withheld = read(&WEB.replace("\"V\"", "\"WITHHELD\"")).expect("it is right");
+        assert!(withheld[0].read().is_none());
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_credential_is_told_at_its_line() {
+        let table = [
+            (
+                WEB.replace("{ env = \"V\" }", "\"secret\""),
+                "does not stand in the file",
+            ),
+            (WEB.replace("contact", "contakt"), "unknown field `contakt`"),
+            (WEB.replace("mailto:", ""), "contact:"),
+            (format!("{WEB}{WEB}"), "two credentials for webpush"),
+            (WEB.replace("{ env", "{ file"), "nothing is kept"),
+        ];
+        for (lines, words) in table {
+            let error = read(&lines).expect_err(words);
+            assert!(
+                error.contains(words) && !error.contains("secret\""),
+                "{words}: {error}"
+            );
+        }
+        let text = "[[listen]]\nurl = \"http://127.0.0.1:0\"\n[[apps]]\nid = \"a\"\n\
+                    key = \"k\"\nsecret = \"s\"\n";
+        let text = format!("{text}{WEB}");
+        let parsed = parse(&text, "f", Path::new("/"), &Program::default(), &fetch);
+        let error = parsed.expect_err("there is no gateway").0;
+        assert!(error.contains("without token_key"), "{error}");
+    }
 }

@@ -10,7 +10,7 @@ use toml::de::DeTable;
 use crate::base::limits::Limits;
 use crate::config::check;
 use crate::config::cluster::RawCluster;
-use crate::config::credentials::RawCredential;
+use crate::config::credentials::{RawApns, RawAzure, RawFcm, RawWebPush};
 use crate::config::history::RawHistory;
 use crate::config::problem::{ConfigError, Problem, render};
 use crate::config::program::Program;
@@ -146,13 +146,13 @@ pub(super) struct RawApp {
     #[serde(default)]
     pub webhooks: Vec<RawWebhook>,
     #[serde(default)]
-    pub apns: Vec<RawCredential>,
+    pub apns: Vec<RawApns>,
     #[serde(default)]
-    pub fcm: Vec<RawCredential>,
+    pub fcm: Vec<RawFcm>,
     #[serde(default)]
-    pub webpush: Vec<RawCredential>,
+    pub webpush: Vec<RawWebPush>,
     #[serde(default)]
-    pub azure: Vec<RawCredential>,
+    pub azure: Vec<RawAzure>,
 }
 
 /// One `[[apps.keys]]` table.

@@ -13,7 +13,7 @@ use crate::push::delivery::jobs::{
     Claim, Claimable, Claimed, Delivery, DeliveryEnd, DeliveryJob, DeliveryOutcome, DeliveryReport,
     DeliveryTarget, EXPIRED_PAGE, LaneName, TokenNews, TokenNewsKind, UNCERTAIN, Way,
 };
-use crate::push::devices::device::{Retired, State};
+use crate::push::devices::device::{Device, Retired, State};
 use crate::store::devices;
 use crate::store::notifications::settle_if_over;
 
@@ -151,6 +151,8 @@ fn next_due(on: &Connection, lane: &LaneName) -> rusqlite::Result<Option<u64>> {
 struct Found {
     delivery: Delivery,
     device: Option<String>,
+    /// Whose device it has to be.
+    user: Option<String>,
     /// Its courier has let the lease end.
     left: bool,
 }
@@ -163,7 +165,7 @@ fn claim_lane(
     into: &mut Claimed,
 ) -> rusqlite::Result<()> {
     let sql = "SELECT id, notification, device, address, priority, attempts, uncertain, tried_at, \
-               claimed_by IS NOT NULL FROM deliveries INDEXED BY delivery_by_time \
+               claimed_by IS NOT NULL, user_id FROM deliveries INDEXED BY delivery_by_time \
                WHERE state = 'queued' AND app_id = ? AND way = ? AND priority = ? AND due_at <= ? \
                ORDER BY due_at LIMIT ?";
     let mut due = on.prepare_cached(sql)?;
@@ -199,6 +201,7 @@ fn read(row: &Row<'_>, lane: &LaneName) -> rusqlite::Result<Found> {
         },
         device: row.get(2)?,
         left: row.get(8)?,
+        user: row.get(9)?,
     })
 }
 
@@ -211,6 +214,7 @@ fn claim_one(
     let Found {
         mut delivery,
         device,
+        user,
         left,
     } = found;
     let id = delivery.id as i64;
@@ -225,7 +229,8 @@ fn claim_one(
         let sql = "SELECT * FROM device_registrations WHERE id = ?";
         let mut one = on.prepare_cached(sql)?;
         let known = one.query_row([&device], devices::read).optional()?;
-        let known = known.filter(|device| device.state == State::Active);
+        let is_his = |device: &Device| user.is_none() || device.profile.user_id == user;
+        let known = known.filter(|device| device.state == State::Active && is_his(device));
         if let (Some(device), Way::Device(service)) = (&known, delivery.lane.way)
             && device.service != service
         {

@@ -94,6 +94,16 @@ impl Play {
     }
 }
 
+/// A device of the user that all deliveries here are for.
+fn his(id: &str) -> Device {
+    let mut device = device(
+        id,
+        &format!("00{}", data_encoding::HEXLOWER.encode(id.as_bytes())),
+    );
+    device.profile.user_id = Some("u".to_string());
+    device
+}
+
 fn settled(id: u64, state: Settlement, news: Option<TokenNewsKind>) -> DeliveryReport {
     DeliveryReport {
         id,
@@ -236,7 +246,7 @@ fn a_device_hears_what_its_provider_says() {
     for (news, active, suspicions, accepted) in table {
         let mut play = Play::new();
         play.notification("n", "a", "{}", None);
-        devices::put(&play.file, &device("d", "00ab")).expect("a row");
+        devices::put(&play.file, &his("d")).expect("a row");
         play.queue(1, "n", "d", "a", 1, 0);
         let claimed = play.claim("c", &[("a", 1)]);
         let DeliveryTarget::Device(Some(_)) = claimed.deliveries[0].target else {
@@ -258,14 +268,17 @@ fn a_device_hears_what_its_provider_says() {
 }
 
 #[test]
-fn a_device_that_changed_its_service_goes_the_other_way() {
+fn a_device_with_another_service_goes_the_other_way_and_one_of_another_user_nowhere() {
     let mut play = Play::new();
     play.notification("n", "a", "{}", None);
-    let mut device = device("d", "00ab");
+    let mut device = his("d");
     device.service = Service::ApnsSandbox;
     devices::put(&play.file, &device).expect("a row");
     play.queue(1, "n", "d", "a", 1, 0);
-    play.queue(2, "n", "gone", "a", 1, 0);
+    let mut other = his("e");
+    other.profile.user_id = Some("v".to_string());
+    devices::put(&play.file, &other).expect("a row");
+    play.queue(2, "n", "e", "a", 1, 0);
     let claimed = play.claim("c", &[("a", 9)]);
     assert_eq!(claimed.deliveries.len(), 1);
     assert_eq!(claimed.deliveries[0].target, DeliveryTarget::Device(None));

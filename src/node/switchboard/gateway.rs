@@ -8,6 +8,7 @@ use crate::base::dice::Dice;
 use crate::base::ids::ConnId;
 use crate::base::now::Now;
 use crate::node::switchboard::Switchboard;
+use crate::node::switchboard::publishing::Asker;
 use crate::wire::bus::{Answer, Content, InfoWanted, Item, RefusalReason};
 use crate::wire::courier_bus::Report;
 use crate::wire::gateway::{GatewayAnswer, GatewayCall};
@@ -16,9 +17,6 @@ use crate::wire::gateway::{GatewayAnswer, GatewayCall};
 /// dies.
 const KEPT_MAX: usize = 5_000;
 const KEPT_BYTES: usize = 1_024;
-/// The number of no publish.
-const NOBODY_WAITS: u64 = 0;
-
 /// Calls that wait for the courier.
 pub(super) struct Calls {
     last: u64,
@@ -92,8 +90,9 @@ impl Switchboard {
         }
     }
 
-    /// Brings an event of a notification to the connections in these channels, and says how many these
-    /// are: all of them or, while they are not known or cannot take it, none.
+    /// Brings an event of a notification to the connections in these channels, like a publish. The
+    /// courier is told how many there are, on all servers; or, while nobody can say or they cannot
+    /// take it, nothing of any.
     pub(super) fn bring_live(
         &mut self,
         courier: ConnId,
@@ -107,27 +106,19 @@ impl Switchboard {
             content,
             user_id: None,
             exclude: None,
-            info: InfoWanted::default(),
+            info: InfoWanted {
+                subscription_count: true,
+                ..InfoWanted::default()
+            },
         }];
-        let knows = self.settling.is_none() && !self.is_blind();
-        let mut connections = Vec::new();
-        if knows && !self.has_congested_target(courier, &items) {
-            let [item] = &items;
-            let counts = item.channels.iter().map(|key| self.registry.counts(key));
-            connections = counts
-                .map(|counts| u32::try_from(counts.subscriptions).unwrap_or(u32::MAX))
-                .collect();
-            let positions = self.remember(item, now);
-            self.deliver(item, &positions, &mut Vec::new(), now);
-            self.tell_others(&items, NOBODY_WAITS, true, now);
-            self.keep(item, now);
+        if self.settling.is_none() && !self.has_congested_target(courier, &items) {
+            return self.publish_for(Asker::Courier(courier), ticket, &items, now);
         }
         let report = Report::Reached {
             ticket,
-            connections,
+            connections: Vec::new(),
         };
-        // As above.
-        let _ = self.lines.push(courier, |out| out.push(&report.encode()));
+        self.send_frame(courier, &report.encode(), now);
     }
 
     /// The courier's link is gone, and with it all answers.

@@ -10,10 +10,15 @@ use crate::node::switchboard::Switchboard;
 use crate::wire::bus::{
     Answer, ChannelCounts, Content, Down, Item, Position, Reach, RefusalReason,
 };
+use crate::wire::courier_bus::Report;
 
 impl Switchboard {
-    /// All events of the call, or none.
+    /// All events of a worker's call, or none.
     pub(super) fn publish(&mut self, conn: ConnId, ticket: u64, items: &[Item<'_>], now: Now) {
+        self.publish_for(Asker::Worker(conn), ticket, items, now);
+    }
+
+    pub(super) fn publish_for(&mut self, asker: Asker, ticket: u64, items: &[Item<'_>], now: Now) {
         let mut marks: Vec<(ConnId, u64)> = Vec::new();
         let mut counts = Vec::new();
         for item in items {
@@ -38,11 +43,11 @@ impl Switchboard {
         items.iter().for_each(|item| self.keep(item, now));
         let owed = told + self.ask_counts(items, number, now);
         // What goes over the asker's own link stays ahead of the answer by itself.
-        marks.retain(|(target, _)| *target != conn);
+        marks.retain(|(target, _)| *target != asker.conn());
         let reach = self.reach();
         let publish = Unanswered {
             number,
-            asker: conn,
+            asker,
             ticket,
             counts,
             reach,
@@ -62,11 +67,11 @@ impl Switchboard {
         if publish.reach == Reach::Here && publish.refused.is_none() {
             self.counters.cluster_local_publishes += 1;
         }
-        self.send_frame(publish.asker, &publish.frame(), now);
+        self.send_frame(publish.asker.conn(), &publish.frame(), now);
     }
 
     /// Keeps the event for those who subscribe to its cache channels later.
-    pub(super) fn keep(&mut self, item: &Item<'_>, now: Now) {
+    fn keep(&mut self, item: &Item<'_>, now: Now) {
         let Content::Event { name, data } = item.content else {
             return;
         };
@@ -171,12 +176,27 @@ impl Switchboard {
     }
 }
 
+/// Who is answered, in his own words.
+#[derive(Clone, Copy)]
+pub(super) enum Asker {
+    Worker(ConnId),
+    Courier(ConnId),
+}
+
+impl Asker {
+    fn conn(self) -> ConnId {
+        match self {
+            Asker::Worker(conn) | Asker::Courier(conn) => conn,
+        }
+    }
+}
+
 /// A publish whose events are queued on links that the kernel has not taken them from yet, or about
 /// which Redis has not answered.
 pub(super) struct Unanswered {
     /// Rises from one to the next.
     pub(super) number: u64,
-    asker: ConnId,
+    asker: Asker,
     ticket: u64,
     pub(super) counts: Vec<(ChannelCounts, Option<Position>)>,
     pub(super) reach: Reach,
@@ -200,6 +220,16 @@ impl Unanswered {
 
     fn frame(&self) -> Vec<u8> {
         let (ticket, reach) = (self.ticket, self.reach);
+        if let Asker::Courier(_) = self.asker {
+            let counts = self.counts.iter().map(|(counts, _)| counts.subscriptions);
+            let connections = counts.map(|count| u32::try_from(count).unwrap_or(u32::MAX));
+            let refused = self.refused.is_some();
+            return Report::Reached {
+                ticket,
+                connections: connections.filter(|_| !refused).collect(),
+            }
+            .encode();
+        }
         let answer = match self.refused {
             Some(reason) => Answer::Refused(reason),
             None => Answer::Published {

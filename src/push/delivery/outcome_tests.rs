@@ -37,8 +37,7 @@ fn case(delivery: &Delivery) -> Case<'_> {
     }
 }
 
-/// A report in a line: attempts, uncertain, what became of it, what is said of the token. Times are
-/// rounded down to ten seconds from now.
+/// A report in a line: attempts, uncertain, what became of it, what is said of the token.
 fn shown(next: &Next) -> String {
     let Next::Report(report) = next else {
         return "at once".to_string();
@@ -53,7 +52,13 @@ fn shown(next: &Next) -> String {
             let words: Vec<&str> = words.into_iter().flatten().collect();
             format!("{} {}", state.word(), words.join(" "))
         }
-        DeliveryEnd::Again { due_ms, .. } => format!("again {}", (due_ms - NOW_MS) / 10_000),
+        DeliveryEnd::Again { due_ms, .. } => match due_ms - NOW_MS {
+            0 => "again now".to_string(),
+            40_000..=60_000 => "again soon".to_string(),
+            100_000..=126_000 => "again when told".to_string(),
+            120_000..=240_000 => "again later".to_string(),
+            other => format!("again {other}"),
+        },
     };
     let news = report.news.as_ref().map(|news| match news.kind {
         TokenNewsKind::Accepted => "good".to_string(),
@@ -87,13 +92,13 @@ fn each_outcome_is_followed_as_the_model_says() {
         (Verdict::TokenDead { since_unix_ms: None },      "3 1 failed why dead None"),
         (Verdict::TokenSuspect,                           "3 1 failed why suspect Some(3)"),
         (Verdict::BadRequest,                             "3 1 failed why -"),
-        (Verdict::AuthBroken { scope: app },              "2 1 again 0 -"),
-        (Verdict::AuthBroken { scope: Scope::Leg },       "2 1 again 23 -"),
-        (of(Scope::Token),                                "3 1 again 12 -"),
-        (of(app),                                         "3 1 again 12 -"),
-        (Verdict::Retry,                                  "3 1 again 5 -"),
+        (Verdict::AuthBroken { scope: app },              "2 1 again now -"),
+        (Verdict::AuthBroken { scope: Scope::Leg },       "2 1 again later -"),
+        (of(Scope::Token),                                "3 1 again when told -"),
+        (of(app),                                         "3 1 again when told -"),
+        (Verdict::Retry,                                  "3 1 again soon -"),
         (Verdict::NeverSent,                              "at once"),
-        (Verdict::Unknown,                                "3 2 again 5 -"),
+        (Verdict::Unknown,                                "3 2 again soon -"),
     ];
     let delivery = delivery();
     let (verdicts, expected): (Vec<_>, Vec<_>) = table.into_iter().unzip();
@@ -110,7 +115,7 @@ fn what_must_not_come_twice_fails_when_nobody_knows() {
     };
     let expected = format!("3 2 failed {UNCERTAIN} -");
     assert_eq!(row(&case, Verdict::Unknown), expected);
-    assert_eq!(row(&case, Verdict::Retry), "3 1 again 5 -");
+    assert_eq!(row(&case, Verdict::Retry), "3 1 again soon -");
 }
 
 #[test]
@@ -143,7 +148,7 @@ fn nothing_is_tried_for_longer_than_it_lives_or_its_provider_is_borne() {
     delivery.tried_ms = Some(NOW_MS - 3_590_000);
     assert_eq!(row(&case(&delivery), Verdict::Retry), "3 1 failed why -");
     delivery.tried_ms = None;
-    assert_eq!(row(&case(&delivery), Verdict::Retry), "3 1 again 5 -");
+    assert_eq!(row(&case(&delivery), Verdict::Retry), "3 1 again soon -");
 }
 
 #[test]

@@ -59,21 +59,78 @@ impl Queue {
         self.len() == 0
     }
 
-    /// Takes all that lie here since before.
+    /// Takes those that lie here since before; the oldest are at the front.
     pub fn take_old(&mut self, before: Moment) -> Vec<InHand> {
         let mut old = Vec::new();
         for waiting in &mut self.waiting {
-            if !waiting.iter().any(|one| one.claimed < before) {
-                continue;
+            while waiting.front().is_some_and(|one| one.claimed < before) {
+                old.extend(waiting.pop_front());
             }
-            let (gone, stay) = waiting.drain(..).partition(|one| one.claimed < before);
-            *waiting = stay;
-            old.extend::<VecDeque<InHand>>(gone);
         }
         old
     }
 
     pub fn take_all(&mut self) -> Vec<InHand> {
         self.waiting.iter_mut().flat_map(std::mem::take).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::push::delivery::jobs::{DeliveryTarget, LaneName, Way};
+    use crate::push::notify::spec::Spec;
+
+    fn one(id: u64, priority: u8, seconds: u64) -> InHand {
+        InHand {
+            delivery: Delivery {
+                id,
+                lane: LaneName {
+                    app_id: "a".into(),
+                    way: Way::Channel,
+                },
+                notification: "n".into(),
+                target: DeliveryTarget::Device(None),
+                priority,
+                attempts: 0,
+                uncertain: 0,
+                tried_ms: None,
+            },
+            share: Arc::new(Claimable {
+                spec: Spec::default(),
+                expires_ms: None,
+                created_ms: 0,
+            }),
+            claimed: Moment::default() + Duration::from_secs(seconds),
+            marked: false,
+            remedied: false,
+            bounces: 0,
+        }
+    }
+
+    #[test]
+    fn the_urgent_go_first_and_what_came_back_before_its_like() {
+        let mut queue = Queue::default();
+        for (id, priority) in [(1, 1), (2, 2), (3, 0), (4, 1)] {
+            queue.put(one(id, priority, 0));
+        }
+        queue.put_back(one(5, 1, 0));
+        assert_eq!(queue.len(), 5);
+        let order = std::iter::from_fn(|| queue.take()).map(|it| it.delivery.id);
+        assert_eq!(order.collect::<Vec<_>>(), [3, 5, 1, 4, 2]);
+        assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn what_lies_here_for_too_long_is_taken_out() {
+        let mut queue = Queue::default();
+        for (id, priority, seconds) in [(1, 1, 10), (2, 1, 30), (3, 2, 20)] {
+            queue.put(one(id, priority, seconds));
+        }
+        let before = Moment::default() + Duration::from_secs(25);
+        let old = queue.take_old(before);
+        let ids: Vec<u64> = old.iter().map(|it| it.delivery.id).collect();
+        assert_eq!((ids, queue.len()), (vec![1, 3], 1));
+        assert_eq!(queue.take_all().len(), 1);
     }
 }

@@ -16,6 +16,7 @@ use crate::push::delivery::queue::InHand;
 use crate::push::notify::spec::OnUnknown;
 use crate::push::providers::credential::Proof;
 use crate::push::providers::credential::keeper::ANSWER_WITHIN;
+use crate::push::providers::note::Note;
 use crate::push::providers::provider::{Pass, Request, Unfit};
 use crate::session::http2::{NotAsked, StreamKey};
 use crate::wire::http2::Http2Request;
@@ -152,15 +153,7 @@ impl Courier {
         let Some(address) = self.address_of(&one.delivery, now) else {
             return Asked::Gone;
         };
-        let device = match &one.delivery.target {
-            DeliveryTarget::Device(device) => device.as_deref(),
-            DeliveryTarget::Address(_) => None,
-        };
-        let mut note = one.share.spec.note_for(device, note_id(&one));
-        if note.expires.is_none() {
-            let seconds = one.share.expires_ms.map(|ms| ms / 1000);
-            note.expires = seconds.and_then(|it| it.try_into().ok());
-        }
+        let note = note_of(&one);
         let Some(line) = self.gateway.sending.lines.get(&id) else {
             return Asked::Gone;
         };
@@ -285,6 +278,20 @@ impl Courier {
             self.poll_provider(conn, now);
         }
     }
+}
+
+/// What is said to this device.
+fn note_of(one: &InHand) -> Note {
+    let device = match &one.delivery.target {
+        DeliveryTarget::Device(device) => device.as_deref(),
+        DeliveryTarget::Address(_) => None,
+    };
+    let mut note = one.share.spec.note_for(device, note_id(one));
+    if note.expires.is_none() {
+        let seconds = one.share.expires_ms.map(|ms| ms / 1000);
+        note.expires = seconds.and_then(|it| it.try_into().ok());
+    }
+    note
 }
 
 /// A UUID that is the same in every attempt (RFC 9562 section 5.8).

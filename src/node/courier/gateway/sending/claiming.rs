@@ -241,7 +241,12 @@ impl Courier {
             return sending.reports.push(back);
         }
         if matches!(one.delivery.target, DeliveryTarget::Device(None)) {
-            let gone = undeliverable(&one.delivery, "the device is not there any more", None, now);
+            let gone = undeliverable(
+                &one.delivery,
+                "the device is gone, or somebody else's",
+                None,
+                now,
+            );
             return sending.reports.push(gone);
         }
         let Some(&post) = sending.lanes.get(&one.delivery.lane) else {
