@@ -234,7 +234,9 @@ impl Courier {
             }
         }
         log::info!(waiting = self.lanes.waiting(); "what was stored is there");
-        self.begin_notifying(now);
+        if memory.has_notifications {
+            self.begin_notifying(now);
+        }
         if let Some(master) = self.master {
             self.tell_master(master, &ToMaster::Ready);
         }
