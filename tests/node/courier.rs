@@ -180,6 +180,7 @@ fn after_a_crash_the_difference_is_told_and_nothing_twice() {
         letters: Vec::new(),
         heard: Some((7, 5)),
         token_keys: Vec::new(),
+        has_notifications: false,
     };
     let mut post = Post::new(memory, 7);
     assert_eq!(post.receipts(), [Receipt::Heard { sequence: 5 }]);
