@@ -93,6 +93,8 @@ pub struct Memory {
     pub heard: Option<(u64, u64)>,
     /// The keys without which some device's token does not open.
     pub token_keys: Vec<(KeyId, Fingerprint)>,
+    /// Whether there are notifications, of which something may be due.
+    pub has_notifications: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -162,6 +162,7 @@ fn load(file: &Connection) -> rusqlite::Result<Memory> {
         letters: letters.collect::<rusqlite::Result<_>>()?,
         heard: heard.next().transpose()?,
         token_keys: devices::needed_keys(file)?,
+        has_notifications: notifications::are_there(file)?,
     })
 }
 

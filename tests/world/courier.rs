@@ -177,6 +177,7 @@ impl Disk {
                 letters: self.letters.values().cloned().collect(),
                 heard: self.heard,
                 token_keys: Vec::new(),
+                has_notifications: false,
             })),
             StoreRequest::Commit(_) if dice.below(100) < trouble => {
                 Some(StoreReply::Failed("the disk is full".into()))

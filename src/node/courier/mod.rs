@@ -236,7 +236,9 @@ impl Courier {
         }
         log::info!(waiting = self.lanes.waiting(); "what was stored is there");
         if self.has_gateway() {
-            self.begin_notifying(now);
+            if memory.has_notifications {
+                self.begin_notifying(now);
+            }
             self.begin_sending(now);
         }
         if let Some(master) = self.master {

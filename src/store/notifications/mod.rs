@@ -76,6 +76,12 @@ pub fn run(on: &Connection, job: &NotifyJob) -> rusqlite::Result<NotifyOutcome> 
     }
 }
 
+/// Whether there are any.
+pub fn are_there(on: &Connection) -> rusqlite::Result<bool> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM notifications)";
+    on.query_row(sql, [], |row| row.get(0))
+}
+
 fn priority(spec: &Spec) -> u8 {
     match spec.note.priority {
         Priority::High => 0,

@@ -18,11 +18,17 @@ const TIDY_PAUSE: Duration = Duration::from_secs(1);
 const DAY_MS: u64 = 24 * 3_600 * 1_000;
 
 impl Courier {
-    /// What was stored before this process is there.
+    /// There are notifications from before this process.
     pub(in crate::node::courier) fn begin_notifying(&mut self, now: Now) {
         let notify = &mut self.gateway.notify;
         notify.look_at = Some(now.moment + SETTLE);
         notify.tidy_at = Some(now.moment + TIDY_PAUSE);
+    }
+
+    /// A notification was accepted, which will be old one day.
+    pub(super) fn tidy_later(&mut self, now: Now) {
+        let tidy_at = &mut self.gateway.notify.tidy_at;
+        tidy_at.get_or_insert(now.moment + TIDY_EVERY);
     }
 
     /// The store is asked no later than this.
@@ -68,9 +74,10 @@ impl Courier {
         for (order, ack_ms) in &due.orders {
             self.order(order, *ack_ms, None, now);
         }
-        let wait = due.next_ms.map(|at| at.saturating_sub(now.unix_ms));
-        let wait = wait.map_or(LOOK_AFTER, Duration::from_millis);
-        self.look_by(now.moment + wait.min(LOOK_AFTER));
+        if let Some(next_ms) = due.next_ms {
+            let wait = Duration::from_millis(next_ms.saturating_sub(now.unix_ms));
+            self.look_by(now.moment + wait.min(LOOK_AFTER));
+        }
     }
 
     pub(super) fn take_tidied(&mut self, after: Option<String>, now: Now) {

@@ -242,6 +242,7 @@ impl Courier {
             }
         };
         self.counters.notifications_accepted += 1;
+        self.tidy_later(now);
         let call = Call {
             ticket,
             id: new.id.clone(),
