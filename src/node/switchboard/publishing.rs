@@ -210,7 +210,8 @@ pub(super) struct Unanswered {
 impl Unanswered {
     /// Further stream positions to be reached.
     pub(super) fn add_marks(&mut self, marks: &[(ConnId, u64)]) {
-        let others = marks.iter().filter(|(conn, _)| *conn != self.asker);
+        let asker = self.asker.conn();
+        let others = marks.iter().filter(|(conn, _)| *conn != asker);
         self.marks.extend(others);
     }
 

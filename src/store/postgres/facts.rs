@@ -112,7 +112,7 @@ pub fn load(session: &mut Session, server: &str) -> Result<Memory, Fault> {
             .0
             .zip(heard.1)
             .map(|(life, sequence)| (life as u64, sequence as u64)),
-        token_keys: Vec::new(),
+        ..Memory::default()
     })
 }
 
