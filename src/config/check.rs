@@ -108,11 +108,6 @@ pub(super) fn check(
     let push = push::check(&mut checker, &raw, (base, fetch), noted);
     let noted = (&mut secrets.apart, &mut secrets.warnings);
     let postgres = store::check(&mut checker, &raw, (base, fetch), noted);
-    if push.is_some() && postgres.is_some() {
-        let message = "push keeps its devices and notifications in SQLite only, so far";
-        let hint = "leave url, or the [push] table, out of this server's configuration";
-        checker.problem(&[Key("store"), Key("url")], message, Some(hint));
-    }
     let noted = (&mut secrets.apart, &mut secrets.warnings);
     let credentials = credentials::check(&mut checker, &raw, (base, fetch), noted);
     let deflate = check_websocket(&mut checker, &raw.websocket);

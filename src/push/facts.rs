@@ -95,6 +95,8 @@ pub struct Memory {
     pub token_keys: Vec<(KeyId, Fingerprint)>,
     /// Whether there are notifications, of which something may be due.
     pub has_notifications: bool,
+    /// Whether other couriers put devices and notifications there, too.
+    pub is_shared: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]

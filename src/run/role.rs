@@ -356,7 +356,11 @@ fn sending(config: &Config) -> Result<SendingOptions, String> {
         credentials: credentials.collect::<Result<_, String>>()?,
         services: push.web_push_services.clone(),
         allow_private: push.allow_loopback,
-        courier: COURIER.to_string(),
+        // Whoever shares a database with others has a name of his own there.
+        courier: match &config.postgres {
+            Some(postgres) => postgres.server.clone(),
+            None => COURIER.to_string(),
+        },
         wrong_tokens: push.wrong_tokens_percent,
     })
 }

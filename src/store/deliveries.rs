@@ -1,12 +1,11 @@
-//! Deliveries as rows of SQLite: claimed, settled, taken back. Knows the tables of `schema/0003.sql`;
+//! Deliveries as rows: claimed, settled, taken back. Knows the tables of `schema/0003.sql`;
 //! how a delivery came to be queued is `notifications`'. Invariants: a row is in the hands of one
 //! courier at a time, until it reports or its lease ends; a report about a row that is settled
-//! changes nothing; a notification is done with its last delivery.
+//! changes nothing; a notification is done with its last delivery. Where several write, a claim passes
+//! over what others are just claiming.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-
-use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::base::now::{Moment, Now};
 use crate::push::delivery::jobs::{
@@ -15,7 +14,8 @@ use crate::push::delivery::jobs::{
 };
 use crate::push::devices::device::{Device, Retired, State};
 use crate::store::devices;
-use crate::store::notifications::settle_if_over;
+use crate::store::notifications::{settle_all_over, settle_if_over};
+use crate::store::rows::{Result, Row, Rows, Value, values};
 
 /// Of `deliveries.priority`.
 const PRIORITIES: u8 = 3;
@@ -23,7 +23,7 @@ const PRIORITIES: u8 = 3;
 const ACCEPTED_EVERY_MS: u64 = 3_600_000;
 
 /// Does a job in a transaction.
-pub fn run(on: &Connection, job: &DeliveryJob) -> rusqlite::Result<DeliveryOutcome> {
+pub fn run(on: &dyn Rows, job: &DeliveryJob) -> Result<DeliveryOutcome> {
     match job {
         DeliveryJob::Begin { courier, now_ms } => begin(on, courier, *now_ms),
         DeliveryJob::Claim(claim) => {
@@ -32,10 +32,8 @@ pub fn run(on: &Connection, job: &DeliveryJob) -> rusqlite::Result<DeliveryOutco
         }
         DeliveryJob::Mark { ids, now_ms } => {
             let sql = "UPDATE deliveries SET asked_at = ? WHERE id = ?";
-            let mut mark = on.prepare_cached(sql)?;
-            for id in ids {
-                mark.execute(params![*now_ms as i64, *id as i64])?;
-            }
+            let marks = ids.iter().map(|id| values![*now_ms, *id].to_vec());
+            on.execute_each(sql, &marks.collect::<Vec<_>>())?;
             Ok(DeliveryOutcome::Done)
         }
         DeliveryJob::Settle {
@@ -47,50 +45,49 @@ pub fn run(on: &Connection, job: &DeliveryJob) -> rusqlite::Result<DeliveryOutco
         DeliveryJob::KeepPass { name, text } => {
             let sql = "INSERT INTO passes (name, text) VALUES (?1, ?2) \
                        ON CONFLICT (name) DO UPDATE SET text = ?2";
-            on.prepare_cached(sql)?.execute([name, text])?;
+            on.execute(sql, &values![name, text])?;
             Ok(DeliveryOutcome::Done)
         }
     }
 }
 
-fn begin(on: &Connection, courier: &str, now_ms: u64) -> rusqlite::Result<DeliveryOutcome> {
-    let mut held = on.prepare_cached("SELECT id FROM deliveries WHERE claimed_by = ?")?;
-    let held = held.query_map([courier], |row| row.get(0))?;
-    let held: Vec<i64> = held.collect::<rusqlite::Result<_>>()?;
-    for id in &held {
-        take_back(on, *id, now_ms)?;
+fn begin(on: &dyn Rows, courier: &str, now_ms: u64) -> Result<DeliveryOutcome> {
+    let sql = format!(
+        "SELECT id FROM deliveries WHERE claimed_by = ? ORDER BY id{}",
+        on.locked()
+    );
+    let held = on.query(&sql, &values![courier])?;
+    for row in &held {
+        take_back(on, row.get(0)?, now_ms)?;
     }
-    let mut passes = on.prepare_cached("SELECT name, text FROM passes")?;
-    let passes = passes.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let passes = on.query("SELECT name, text FROM passes", &[])?;
+    let passes = passes.iter().map(|row| Ok((row.get(0)?, row.get(1)?)));
     Ok(DeliveryOutcome::Begun {
         released: held.len() as u64,
-        passes: passes.collect::<rusqlite::Result<_>>()?,
+        passes: passes.collect::<Result<_>>()?,
     })
 }
 
 /// Whoever had it in hand is gone, and may have sent it: whether it is queued again.
-fn take_back(on: &Connection, id: i64, now_ms: u64) -> rusqlite::Result<bool> {
+fn take_back(on: &dyn Rows, id: i64, now_ms: u64) -> Result<bool> {
     let sql = "UPDATE deliveries SET uncertain = uncertain + 1, claimed_by = NULL, \
                claimed_until = NULL, due_at = ?2, \
                state = CASE WHEN asked_at IS NULL THEN 'queued' ELSE 'failed' END, \
                settled_at = CASE WHEN asked_at IS NULL THEN NULL ELSE ?2 END, \
                reason = CASE WHEN asked_at IS NULL THEN reason ELSE ?3 END \
                WHERE id = ?1 AND state = 'queued' RETURNING notification, state = 'queued'";
-    let mut update = on.prepare_cached(sql)?;
-    let values = params![id, now_ms as i64, UNCERTAIN];
-    let taken = update.query_row(values, |row| {
-        Ok((row.get::<_, String>(0)?, row.get::<_, bool>(1)?))
-    });
-    let Some((notification, is_queued)) = taken.optional()? else {
+    let Some(taken) = on.first(sql, &values![id, now_ms, UNCERTAIN])? else {
         return Ok(false);
     };
+    let is_queued: bool = taken.get(1)?;
     if !is_queued {
+        let notification: String = taken.get(0)?;
         settle_if_over(on, &notification, now_ms)?;
     }
     Ok(is_queued)
 }
 
-fn claim_all(on: &Connection, claim: &Claim) -> rusqlite::Result<Claimed> {
+fn claim_all(on: &dyn Rows, claim: &Claim) -> Result<Claimed> {
     let mut claimed = Claimed::default();
     let mut next: Option<u64> = None;
     let mut name = first_lane(on)?;
@@ -112,37 +109,36 @@ fn claim_all(on: &Connection, claim: &Claim) -> rusqlite::Result<Claimed> {
     Ok(claimed)
 }
 
-const LANE: &str = "SELECT app_id, way FROM deliveries INDEXED BY delivery_by_time \
-                    WHERE state = 'queued'";
+fn lane(on: &dyn Rows, after: &str, values: &[Value]) -> Result<Option<(String, String)>> {
+    let sql = format!(
+        "SELECT app_id, way FROM deliveries{} WHERE state = 'queued' {after} \
+         ORDER BY app_id, way LIMIT 1",
+        on.by("delivery_by_time")
+    );
+    let lane = on.first(&sql, values)?;
+    lane.map(|row| Ok((row.get(0)?, row.get(1)?))).transpose()
+}
 
-fn first_lane(on: &Connection) -> rusqlite::Result<Option<(String, String)>> {
-    let sql = format!("{LANE} ORDER BY app_id, way LIMIT 1");
-    let mut first = on.prepare_cached(&sql)?;
-    let lane = first.query_row([], |row| Ok((row.get(0)?, row.get(1)?)));
-    lane.optional()
+fn first_lane(on: &dyn Rows) -> Result<Option<(String, String)>> {
+    lane(on, "", &[])
 }
 
 /// The next lane that something waits in; the rows of this one are not walked through.
-fn lane_after(
-    on: &Connection,
-    (app, way): &(String, String),
-) -> rusqlite::Result<Option<(String, String)>> {
-    let sql = format!("{LANE} AND (app_id, way) > (?, ?) ORDER BY app_id, way LIMIT 1");
-    let mut after = on.prepare_cached(&sql)?;
-    let lane = after.query_row([app, way], |row| Ok((row.get(0)?, row.get(1)?)));
-    lane.optional()
+fn lane_after(on: &dyn Rows, (app, way): &(String, String)) -> Result<Option<(String, String)>> {
+    lane(on, "AND (app_id, way) > (?, ?)", &values![app, way])
 }
 
 /// When something of the lane is due, in hand or not.
-fn next_due(on: &Connection, lane: &LaneName) -> rusqlite::Result<Option<u64>> {
-    let sql = "SELECT due_at FROM deliveries INDEXED BY delivery_by_time WHERE state = 'queued' \
-               AND app_id = ? AND way = ? AND priority = ? ORDER BY due_at LIMIT 1";
-    let mut due = on.prepare_cached(sql)?;
+fn next_due(on: &dyn Rows, lane: &LaneName) -> Result<Option<u64>> {
+    let sql = format!(
+        "SELECT due_at FROM deliveries{} WHERE state = 'queued' \
+         AND app_id = ? AND way = ? AND priority = ? ORDER BY due_at LIMIT 1",
+        on.by("delivery_by_time")
+    );
     let mut next: Option<u64> = None;
     for priority in 0..PRIORITIES {
-        let values = params![lane.app_id, lane.way.word(), priority];
-        let at: Option<i64> = due.query_row(values, |row| row.get(0)).optional()?;
-        let at = at.map(|at| at as u64);
+        let due = on.first(&sql, &values![&lane.app_id, lane.way.word(), priority])?;
+        let at: Option<u64> = due.map(|row| row.get(0)).transpose()?;
         next = next.min(at).or(next).or(at);
     }
     Ok(next)
@@ -158,36 +154,45 @@ struct Found {
 }
 
 fn claim_lane(
-    on: &Connection,
+    on: &dyn Rows,
     claim: &Claim,
     lane: &LaneName,
     count: u32,
     into: &mut Claimed,
-) -> rusqlite::Result<()> {
-    let sql = "SELECT id, notification, device, address, priority, attempts, uncertain, tried_at, \
-               claimed_by IS NOT NULL, user_id FROM deliveries INDEXED BY delivery_by_time \
-               WHERE state = 'queued' AND app_id = ? AND way = ? AND priority = ? AND due_at <= ? \
-               ORDER BY due_at LIMIT ?";
-    let mut due = on.prepare_cached(sql)?;
+) -> Result<()> {
+    let sql = format!(
+        "SELECT id, notification, device, address, priority, attempts, uncertain, tried_at, \
+         claimed_by IS NOT NULL, user_id FROM deliveries{} \
+         WHERE state = 'queued' AND app_id = ? AND way = ? AND priority = ? AND due_at <= ? \
+         ORDER BY due_at LIMIT ?{}",
+        on.by("delivery_by_time"),
+        on.free("")
+    );
     let mut room = count;
     for priority in 0..PRIORITIES {
-        let now = claim.now_ms as i64;
-        let values = params![lane.app_id, lane.way.word(), priority, now, room];
-        let found = due.query_map(values, |row| read(row, lane))?;
-        let found: Vec<Found> = found.collect::<rusqlite::Result<_>>()?;
+        let values = values![
+            &lane.app_id,
+            lane.way.word(),
+            priority,
+            claim.now_ms,
+            room
+        ];
+        let found = on.query(&sql, &values)?;
+        let found = found.iter().map(|row| read(row, lane));
+        let found = found.collect::<Result<Vec<_>>>()?;
         room -= found.len() as u32;
-        for one in found {
-            claim_one(on, claim, one, into)?;
+        if !found.is_empty() {
+            claim_found(on, claim, found, into)?;
         }
     }
     Ok(())
 }
 
-fn read(row: &Row<'_>, lane: &LaneName) -> rusqlite::Result<Found> {
+fn read(row: &Row, lane: &LaneName) -> Result<Found> {
     let address: Option<String> = row.get(3)?;
     Ok(Found {
         delivery: Delivery {
-            id: row.get::<_, i64>(0)? as u64,
+            id: row.get(0)?,
             lane: lane.clone(),
             notification: row.get(1)?,
             target: match address {
@@ -197,7 +202,7 @@ fn read(row: &Row<'_>, lane: &LaneName) -> rusqlite::Result<Found> {
             priority: row.get(4)?,
             attempts: row.get(5)?,
             uncertain: row.get(6)?,
-            tried_ms: row.get::<_, Option<i64>>(7)?.map(|ms| ms as u64),
+            tried_ms: row.get(7)?,
         },
         device: row.get(2)?,
         left: row.get(8)?,
@@ -205,186 +210,233 @@ fn read(row: &Row<'_>, lane: &LaneName) -> rusqlite::Result<Found> {
     })
 }
 
-fn claim_one(
-    on: &Connection,
+fn claim_found(
+    on: &dyn Rows,
     claim: &Claim,
-    found: Found,
+    mut found: Vec<Found>,
     into: &mut Claimed,
-) -> rusqlite::Result<()> {
-    let Found {
-        mut delivery,
-        device,
-        user,
-        left,
-    } = found;
-    let id = delivery.id as i64;
-    if left {
+) -> Result<()> {
+    let mut taken_back = BTreeSet::new();
+    for one in found.iter_mut().filter(|one| one.left) {
         into.released += 1;
-        if !take_back(on, id, claim.now_ms)? {
-            return Ok(());
+        one.delivery.uncertain += 1;
+        if !take_back(on, one.delivery.id as i64, claim.now_ms)? {
+            taken_back.insert(one.delivery.id);
         }
-        delivery.uncertain += 1;
     }
-    if let (Some(device), DeliveryTarget::Device(to)) = (device, &mut delivery.target) {
-        let sql = "SELECT * FROM device_registrations WHERE id = ?";
-        let mut one = on.prepare_cached(sql)?;
-        let known = one.query_row([&device], devices::read).optional()?;
-        let is_his = |device: &Device| user.is_none() || device.profile.user_id == user;
-        let known = known.filter(|device| device.state == State::Active && is_his(device));
-        if let (Some(device), Way::Device(service)) = (&known, delivery.lane.way)
-            && device.service != service
-        {
-            // It has another token now, and goes another way.
-            let sql = "UPDATE deliveries SET way = ? WHERE id = ?";
-            on.prepare_cached(sql)?
-                .execute(params![device.service.word(), id])?;
-            return Ok(());
+    found.retain(|one| !taken_back.contains(&one.delivery.id));
+    read_specs(on, &found, into)?;
+    let devices = read_devices(on, &found)?;
+    let (mut claimed, mut moved) = (Vec::new(), Vec::new());
+    for one in found {
+        let mut delivery = one.delivery;
+        let id = delivery.id as i64;
+        if let (Some(device), DeliveryTarget::Device(to)) = (one.device, &mut delivery.target) {
+            let is_his = |it: &Device| one.user.is_none() || it.profile.user_id == one.user;
+            let known = devices.get(&device).cloned();
+            let known = known.filter(|it| it.state == State::Active && is_his(it));
+            if let (Some(device), Way::Device(service)) = (&known, delivery.lane.way)
+                && device.service != service
+            {
+                // It has another token now, and goes another way.
+                moved.push(values![device.service.word(), id].to_vec());
+                continue;
+            }
+            *to = known.map(Box::new);
         }
-        *to = known.map(Box::new);
-    }
-    if !into.specs.contains_key(&delivery.notification) {
-        let Some(claimable) = read_claimable(on, &delivery.notification)? else {
+        if !into.specs.contains_key(&delivery.notification) {
             let sql = "UPDATE deliveries SET state = 'failed', settled_at = ?, \
                        reason = 'the notification cannot be read' WHERE id = ?";
-            on.prepare_cached(sql)?
-                .execute(params![claim.now_ms as i64, id])?;
-            return settle_if_over(on, &delivery.notification, claim.now_ms);
-        };
-        into.specs
-            .insert(delivery.notification.clone(), Arc::new(claimable));
+            on.execute(sql, &values![claim.now_ms, id])?;
+            settle_if_over(on, &delivery.notification, claim.now_ms)?;
+            continue;
+        }
+        claimed.push(id);
+        into.deliveries.push(delivery);
     }
-    let sql = "UPDATE deliveries SET claimed_by = ?, claimed_until = ?2, due_at = ?2 WHERE id = ?";
-    on.prepare_cached(sql)?
-        .execute(params![claim.courier, claim.until_ms as i64, id])?;
-    into.deliveries.push(delivery);
+    on.execute_each("UPDATE deliveries SET way = ? WHERE id = ?", &moved)?;
+    let sql = format!(
+        "UPDATE deliveries SET claimed_by = ?1, claimed_until = ?2, due_at = ?2 WHERE id {}",
+        on.among(3)
+    );
+    on.execute(&sql, &values![&claim.courier, claim.until_ms, claimed])
+        .map(|_| ())
+}
+
+/// By their ids.
+fn read_devices(on: &dyn Rows, found: &[Found]) -> Result<BTreeMap<String, Device>> {
+    let ids: Vec<String> = found.iter().filter_map(|one| one.device.clone()).collect();
+    let sql = format!(
+        "SELECT * FROM device_registrations WHERE id {}",
+        on.among(1)
+    );
+    let rows = on.query(&sql, &values![ids])?;
+    let devices = rows.iter().map(|row| {
+        let device = devices::read(row)?;
+        Ok((device.id.clone(), device))
+    });
+    devices.collect()
+}
+
+/// What the notifications say that can be read, and are not known yet.
+fn read_specs(on: &dyn Rows, found: &[Found], into: &mut Claimed) -> Result<()> {
+    let ids = found.iter().map(|one| &one.delivery.notification);
+    let ids: BTreeSet<&String> = ids.filter(|id| !into.specs.contains_key(*id)).collect();
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let sql = format!(
+        "SELECT id, spec, expires_at, created_at FROM notifications WHERE id {}",
+        on.among(1)
+    );
+    let ids: Vec<String> = ids.into_iter().cloned().collect();
+    for row in on.query(&sql, &values![ids])? {
+        let spec: String = row.get(1)?;
+        if let Ok(spec) = serde_json::from_str(&spec) {
+            let claimable = Claimable {
+                spec,
+                expires_ms: row.get(2)?,
+                created_ms: row.get(3)?,
+            };
+            into.specs.insert(row.get(0)?, Arc::new(claimable));
+        }
+    }
     Ok(())
 }
 
-fn read_claimable(on: &Connection, id: &str) -> rusqlite::Result<Option<Claimable>> {
-    let sql = "SELECT spec, expires_at, created_at FROM notifications WHERE id = ?";
-    let mut one = on.prepare_cached(sql)?;
-    let found = one.query_row([id], |row| {
-        let spec: String = row.get(0)?;
-        let expires: Option<i64> = row.get(1)?;
-        Ok((spec, expires, row.get::<_, i64>(2)?))
-    });
-    let Some((spec, expires, created)) = found.optional()? else {
-        return Ok(None);
-    };
-    let spec = serde_json::from_str(&spec).ok();
-    Ok(spec.map(|spec| Claimable {
-        spec,
-        expires_ms: expires.map(|ms| ms as u64),
-        created_ms: created as u64,
-    }))
-}
-
 fn settle_all(
-    on: &Connection,
+    on: &dyn Rows,
     courier: &str,
     reports: &[DeliveryReport],
     now_ms: u64,
-) -> rusqlite::Result<DeliveryOutcome> {
-    let mut over = BTreeSet::new();
-    let mut retired = 0;
-    for report in reports {
-        if settle(on, courier, report, now_ms)? {
-            over.insert(report.notification.as_str());
-        }
-        if let Some(news) = &report.news {
-            retired += u64::from(tell_device(on, news, now_ms)?);
-        }
-    }
-    for notification in over {
-        settle_if_over(on, notification, now_ms)?;
-    }
+) -> Result<DeliveryOutcome> {
+    let mut over = settle(on, reports, now_ms)?;
+    over.extend(give_back(on, courier, reports, now_ms)?);
+    let retired = tell_devices(on, reports, now_ms)?;
+    let over = over.into_iter().map(str::to_string).collect();
+    settle_all_over(on, over, now_ms)?;
     Ok(DeliveryOutcome::Settled { retired })
 }
 
-/// Whether it may have been the last of its notification.
-fn settle(
-    on: &Connection,
-    courier: &str,
-    report: &DeliveryReport,
+/// Those that go nowhere any more; the notifications of which they may have been the last.
+fn settle<'a>(
+    on: &dyn Rows,
+    reports: &'a [DeliveryReport],
     now_ms: u64,
-) -> rusqlite::Result<bool> {
-    let id = report.id as i64;
-    let tried = report.tried_ms.map(|ms| ms as i64);
-    match &report.end {
-        // Whoever else has it in hand by now: what a provider said is so.
-        DeliveryEnd::Settled {
+) -> Result<BTreeSet<&'a str>> {
+    // Whoever else has it in hand by now: what a provider said is so.
+    let sql = "UPDATE deliveries SET state = ?, reason = ?, provider_id = ?, \
+               settled_at = ?, attempts = ?, uncertain = ?, tried_at = ?, \
+               claimed_by = NULL, claimed_until = NULL WHERE id = ? AND state = 'queued'";
+    let (mut ends, mut of) = (Vec::new(), Vec::new());
+    for report in reports {
+        if let DeliveryEnd::Settled {
             state,
             reason,
             provider_id,
-        } => {
-            let sql = "UPDATE deliveries SET state = ?, reason = ?, provider_id = ?, \
-                       settled_at = ?, attempts = ?, uncertain = ?, tried_at = ?, \
-                       claimed_by = NULL, claimed_until = NULL WHERE id = ? AND state = 'queued'";
-            let changed = on.prepare_cached(sql)?.execute(params![
+        } = &report.end
+        {
+            let values = values![
                 state.word(),
-                reason,
-                provider_id,
-                now_ms as i64,
+                reason.as_ref(),
+                provider_id.as_ref(),
+                now_ms,
                 report.attempts,
                 report.uncertain,
-                tried,
-                id
-            ])?;
-            Ok(changed > 0)
-        }
-        DeliveryEnd::Again { due_ms, reason } => {
-            let sql = "UPDATE deliveries SET due_at = ?, reason = ?, attempts = ?, uncertain = ?, \
-                       tried_at = ?, asked_at = NULL, claimed_by = NULL, claimed_until = NULL \
-                       WHERE id = ? AND state = 'queued' AND claimed_by = ?";
-            let changed = on.prepare_cached(sql)?.execute(params![
-                *due_ms as i64,
-                reason,
-                report.attempts,
-                report.uncertain,
-                tried,
-                id,
-                courier
-            ])?;
-            if changed == 0 {
-                return Ok(false);
-            }
-            cancel_unwanted(on, id, now_ms)
+                report.tried_ms,
+                report.id,
+            ];
+            ends.push(values.to_vec());
+            of.push(report.notification.as_str());
         }
     }
+    let changed = on.execute_each(sql, &ends)?;
+    Ok(where_changed(of, &changed))
 }
 
-/// What was cancelled or acknowledged while a courier had it in hand is not sent again.
-fn cancel_unwanted(on: &Connection, id: i64, now_ms: u64) -> rusqlite::Result<bool> {
+fn where_changed<'a>(of: Vec<&'a str>, changed: &[u64]) -> BTreeSet<&'a str> {
+    let of = of.into_iter().zip(changed);
+    of.filter(|(_, changed)| **changed > 0)
+        .map(|(of, _)| of)
+        .collect()
+}
+
+/// Those that are to be sent again. What was cancelled or acknowledged while a courier had it in hand
+/// is not; the notifications of which these may have been the last.
+fn give_back<'a>(
+    on: &dyn Rows,
+    courier: &str,
+    reports: &'a [DeliveryReport],
+    now_ms: u64,
+) -> Result<BTreeSet<&'a str>> {
+    let sql = "UPDATE deliveries SET due_at = ?, reason = ?, attempts = ?, uncertain = ?, \
+               tried_at = ?, asked_at = NULL, claimed_by = NULL, claimed_until = NULL \
+               WHERE id = ? AND state = 'queued' AND claimed_by = ?";
+    let (mut agains, mut of) = (Vec::new(), Vec::new());
+    for report in reports {
+        if let DeliveryEnd::Again { due_ms, reason } = &report.end {
+            let values = values![
+                *due_ms,
+                reason.as_ref(),
+                report.attempts,
+                report.uncertain,
+                report.tried_ms,
+                report.id,
+                courier,
+            ];
+            agains.push(values.to_vec());
+            of.push(report);
+        }
+    }
+    let changed = on.execute_each(sql, &agains)?;
+    let of = of.into_iter().zip(changed);
+    let of = of.filter(|(_, changed)| *changed > 0);
+    let of: Vec<&DeliveryReport> = of.map(|(report, _)| report).collect();
     let sql = "UPDATE deliveries SET state = 'cancelled', settled_at = ?2, \
                reason = CASE (SELECT state FROM notifications n WHERE n.id = notification) \
                         WHEN 'cancelled' THEN 'cancelled' ELSE 'acknowledged' END \
                WHERE id = ?1 AND EXISTS (SELECT 1 FROM notifications n WHERE n.id = notification \
-               AND (n.state = 'cancelled' OR json_extract(n.spec, '$.deliver') = 'reach' \
+               AND (n.state = 'cancelled' OR n.is_reach \
                     AND EXISTS (SELECT 1 FROM reaches r WHERE r.notification = n.id \
                     AND r.kind = 'user' AND r.name = user_id AND r.acknowledged_at IS NOT NULL)))";
-    let changed = on
-        .prepare_cached(sql)?
-        .execute(params![id, now_ms as i64])?;
-    Ok(changed > 0)
+    let unwanted = of.iter().map(|report| values![report.id, now_ms].to_vec());
+    let changed = on.execute_each(sql, &unwanted.collect::<Vec<_>>())?;
+    let of = of.iter().map(|report| report.notification.as_str());
+    Ok(where_changed(of.collect(), &changed))
+}
+
+/// How many devices are retired.
+fn tell_devices(on: &dyn Rows, reports: &[DeliveryReport], now_ms: u64) -> Result<u64> {
+    let is_good = |news: &TokenNews| news.kind == TokenNewsKind::Accepted;
+    let news: Vec<&TokenNews> = reports.iter().filter_map(|it| it.news.as_ref()).collect();
+    let mut retired = 0;
+    for run in news.chunk_by(|one, next| is_good(one) && is_good(next)) {
+        if is_good(run[0]) {
+            note_good(on, run, now_ms)?;
+        } else {
+            retired += u64::from(tell_device(on, run[0], now_ms)?);
+        }
+    }
+    Ok(retired)
+}
+
+fn note_good(on: &dyn Rows, news: &[&TokenNews], now_ms: u64) -> Result<()> {
+    // In one order, so that nobody waits for somebody who waits.
+    let devices: BTreeSet<&String> = news.iter().map(|news| &news.device).collect();
+    let sql = "UPDATE device_registrations SET accepted_at = ?1, suspicions = 0 WHERE id = ?2 \
+               AND (suspicions > 0 OR accepted_at IS NULL OR accepted_at <= ?3)";
+    let before = now_ms.saturating_sub(ACCEPTED_EVERY_MS);
+    let notes = devices.into_iter();
+    let notes = notes.map(|device| values![now_ms, device, before].to_vec());
+    on.execute_each(sql, &notes.collect::<Vec<_>>())
+        .map(|_| ())
 }
 
 /// Whether the device is retired by it.
-fn tell_device(on: &Connection, news: &TokenNews, now_ms: u64) -> rusqlite::Result<bool> {
-    if news.kind == TokenNewsKind::Accepted {
-        let sql = "UPDATE device_registrations SET accepted_at = ?1, suspicions = 0 WHERE id = ?2 \
-                   AND (suspicions > 0 OR accepted_at IS NULL OR accepted_at <= ?3)";
-        let before = now_ms.saturating_sub(ACCEPTED_EVERY_MS) as i64;
-        on.prepare_cached(sql)?
-            .execute(params![now_ms as i64, news.device, before])?;
-        return Ok(false);
-    }
-    let sql = "SELECT * FROM device_registrations WHERE id = ?";
-    let mut one = on.prepare_cached(sql)?;
-    let found = one.query_row([&news.device], devices::read).optional()?;
-    let Some(device) = found else {
+fn tell_device(on: &dyn Rows, news: &TokenNews, now_ms: u64) -> Result<bool> {
+    let Some(mut device) = devices::find_by_id(on, &news.device)? else {
         return Ok(false);
     };
-    let mut device = devices::with_topics(on, device)?;
     let now = Now {
         moment: Moment::default(),
         unix_ms: now_ms,
@@ -406,23 +458,27 @@ fn tell_device(on: &Connection, news: &TokenNews, now_ms: u64) -> rusqlite::Resu
     Ok(was_active && device.state != State::Active)
 }
 
-fn expire(on: &Connection, now_ms: u64) -> rusqlite::Result<DeliveryOutcome> {
+fn expire(on: &dyn Rows, now_ms: u64) -> Result<DeliveryOutcome> {
     // As the index `notification_by_expiry` has it.
-    let sql = "SELECT id FROM notifications WHERE state = 'open' \
-               AND coalesce(expires_at, send_at + 2419200000) <= ?1 \
-               AND EXISTS (SELECT 1 FROM deliveries v WHERE v.notification = notifications.id \
-                           AND v.state = 'queued' AND v.claimed_by IS NULL) LIMIT 50";
-    let mut old = on.prepare_cached(sql)?;
-    let old = old.query_map([now_ms as i64], |row| row.get::<_, String>(0))?;
-    let old: Vec<String> = old.collect::<rusqlite::Result<_>>()?;
-    let sql = "UPDATE deliveries SET state = 'expired', settled_at = ?, reason = 'expired' \
-               WHERE id IN (SELECT id FROM deliveries WHERE notification = ? AND state = 'queued' \
-                            AND claimed_by IS NULL LIMIT ?)";
-    let mut end = on.prepare_cached(sql)?;
+    let sql = format!(
+        "SELECT id FROM notifications WHERE state = 'open' \
+         AND coalesce(expires_at, send_at + 2419200000) <= ?1 \
+         AND EXISTS (SELECT 1 FROM deliveries v WHERE v.notification = notifications.id \
+                     AND v.state = 'queued' AND v.claimed_by IS NULL) LIMIT 50{}",
+        on.free("")
+    );
+    let old = on.query(&sql, &values![now_ms])?;
+    let sql = format!(
+        "UPDATE deliveries SET state = 'expired', settled_at = ?, reason = 'expired' \
+         WHERE id IN (SELECT id FROM deliveries WHERE notification = ? AND state = 'queued' \
+                      AND claimed_by IS NULL LIMIT ?{})",
+        on.free("")
+    );
     let mut room = EXPIRED_PAGE;
-    for id in &old {
-        room -= end.execute(params![now_ms as i64, id, room])? as u32;
-        settle_if_over(on, id, now_ms)?;
+    for row in &old {
+        let id: String = row.get(0)?;
+        room -= on.execute(&sql, &values![now_ms, &id, room])? as u32;
+        settle_if_over(on, &id, now_ms)?;
         if room == 0 {
             break;
         }

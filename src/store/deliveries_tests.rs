@@ -1,12 +1,14 @@
-//! Jobs of deliveries on the SQLite that is compiled in.
+//! Jobs of deliveries in every store.
 
 use super::*;
 use crate::push::delivery::jobs::{KEEP_MS, Settlement};
 use crate::push::delivery::kit::{NOW_MS, device, vault};
 use crate::push::devices::token::Service;
+use crate::push::jobs::{Job, Outcome};
+use crate::store::kit::{Base, everywhere};
 
 struct Play {
-    file: Connection,
+    file: Base,
     now_ms: u64,
 }
 
@@ -18,11 +20,7 @@ fn lane(app: &str) -> LaneName {
 }
 
 impl Play {
-    fn new() -> Play {
-        let file = Connection::open_in_memory().expect("SQLite");
-        for part in [devices::SCHEMA, include_str!("schema/0003.sql")] {
-            file.execute_batch(part).expect("the schema");
-        }
+    fn new(file: Base) -> Play {
         let vault = vault();
         let (id, print) = vault.keys().next().expect("a key");
         devices::put_key(&file, id, print, 1).expect("a row");
@@ -33,26 +31,27 @@ impl Play {
     }
 
     fn notification(&self, id: &str, app: &str, spec: &str, expires: Option<u64>) {
-        let sql = "INSERT INTO notifications (id, app_id, sender, spec, created_at, send_at, \
-                   expires_at, priority, state) VALUES (?1, ?2, 'k', ?3, ?4, ?4, ?5, 1, 'open')";
-        let expires = expires.map(|ms| ms as i64);
-        let values = params![id, app, spec, NOW_MS as i64, expires];
-        self.file.execute(sql, values).expect("a row");
+        let sql = "INSERT INTO notifications (id, app_id, sender, spec, is_reach, created_at, \
+                   send_at, expires_at, priority, state) \
+                   VALUES (?1, ?2, 'k', ?3, ?4, ?5, ?5, ?6, 1, 'open')";
+        let is_reach = spec.contains("reach");
+        self.file
+            .write(sql, &values![id, app, spec, is_reach, NOW_MS, expires]);
     }
 
     fn queue(&self, id: u64, notification: &str, device: &str, app: &str, priority: u8, due: u64) {
         let sql = "INSERT INTO deliveries (id, notification, app_id, user_id, device, way, state, \
                    due_at, priority) VALUES (?, ?, ?, 'u', ?, 'apns', 'queued', ?, ?)";
-        let due = (NOW_MS + due) as i64;
-        let values = params![id as i64, notification, app, device, due, priority];
-        self.file.execute(sql, values).expect("a row");
+        let due = NOW_MS + due;
+        self.file
+            .write(sql, &values![id, notification, app, device, due, priority]);
     }
 
     fn run(&mut self, job: &DeliveryJob) -> DeliveryOutcome {
-        let transaction = self.file.transaction().expect("a transaction");
-        let done = run(&transaction, job).expect("a working file");
-        transaction.commit().expect("it is kept");
-        done
+        match self.file.commit(&[Job::Delivery(job.clone())]).remove(0) {
+            Outcome::Delivery(outcome) => outcome,
+            other => panic!("{other:?}"),
+        }
     }
 
     fn claim(&mut self, courier: &str, apps: &[(&str, u32)]) -> Claimed {
@@ -85,12 +84,11 @@ impl Play {
 
     /// State, attempts, uncertain, reason of each delivery, and the state of each notification.
     fn shown(&self) -> String {
-        let sql = "SELECT group_concat(line, ', ') FROM (SELECT id || ' ' || state || ' ' || \
-                   attempts || ' ' || uncertain || coalesce(' ' || reason, '') AS line \
-                   FROM deliveries UNION ALL SELECT id || ' ' || state FROM notifications)";
-        self.file
-            .query_row(sql, [], |row| row.get(0))
-            .expect("rows")
+        let deliveries = "SELECT id || ' ' || state || ' ' || attempts || ' ' || uncertain \
+                          || coalesce(' ' || reason, '') FROM deliveries ORDER BY id";
+        let notifications = "SELECT id || ' ' || state FROM notifications ORDER BY id";
+        let lines = [deliveries, notifications].map(|sql| self.file.lines(sql));
+        lines.concat().join(", ")
     }
 }
 
@@ -135,7 +133,8 @@ fn again(id: u64, due: u64) -> DeliveryReport {
 
 #[test]
 fn what_is_due_is_claimed_once_the_urgent_first_and_each_app_has_its_share() {
-    let mut play = Play::new();
+everywhere(|base| {
+    let mut play = Play::new(base);
     for app in ["a", "b"] {
         play.notification(&format!("n{app}"), app, "{}", None);
     }
@@ -153,11 +152,13 @@ fn what_is_due_is_claimed_once_the_urgent_first_and_each_app_has_its_share() {
     assert_eq!(rest.specs.len(), 1, "what is shared is read once");
     play.now_ms += 600;
     assert_eq!(play.ids("c", &[("a", 9)]), [7]);
+});
 }
 
 #[test]
 fn the_last_settled_delivery_ends_its_notification() {
-    let mut play = Play::new();
+everywhere(|base| {
+    let mut play = Play::new(base);
     play.notification("n", "a", "{}", None);
     play.queue(1, "n", "d", "a", 1, 0);
     play.queue(2, "n", "e", "a", 1, 0);
@@ -171,11 +172,13 @@ fn the_last_settled_delivery_ends_its_notification() {
     play.report("c", settled(2, Settlement::Failed, None));
     play.report("c", again(2, 0));
     assert_eq!(play.shown(), "1 accepted 1 0, 2 failed 1 0, n done");
+});
 }
 
 #[test]
 fn what_a_courier_leaves_behind_is_taken_up_and_counts_as_uncertain() {
-    let mut play = Play::new();
+everywhere(|base| {
+    let mut play = Play::new(base);
     play.notification("n", "a", "{}", None);
     for (id, device) in [(1, "d"), (2, "e"), (3, "f")] {
         play.queue(id, "n", device, "a", 1, 0);
@@ -202,30 +205,28 @@ fn what_a_courier_leaves_behind_is_taken_up_and_counts_as_uncertain() {
     assert_eq!(claimed.deliveries[0].uncertain, 2);
     play.report("c", again(1, 0));
     assert!(play.ids("third", &[("a", 9)]).contains(&3));
-    let due: i64 = play
-        .file
-        .query_row("SELECT due_at FROM deliveries WHERE id = 1", [], |row| {
-            row.get(0)
-        })
-        .expect("a row");
+    let due = play.file.number("SELECT due_at FROM deliveries WHERE id = 1");
     assert_eq!(
-        due as u64,
+        due,
         play.now_ms + 1_000,
         "who lost his claim changes nothing"
     );
+});
 }
 
 #[test]
 fn what_was_cancelled_in_hand_is_not_sent_again() {
-    let mut play = Play::new();
+everywhere(|base| {
+    let mut play = Play::new(base);
     play.notification("n", "a", r#"{"deliver":"reach"}"#, None);
     play.queue(1, "n", "d", "a", 1, 0);
     play.claim("c", &[("a", 9)]);
     let reach = "INSERT INTO reaches (notification, kind, name, acknowledged_at) \
                  VALUES ('n', 'user', 'u', 1)";
-    play.file.execute(reach, []).expect("a row");
+    play.file.write(reach, &[]);
     play.report("c", again(1, 0));
     assert_eq!(play.shown(), "1 cancelled 1 0 acknowledged, n done");
+});
 }
 
 #[test]
@@ -244,7 +245,8 @@ fn a_device_hears_what_its_provider_says() {
         (TokenNewsKind::Unreadable, false, 0, None),
     ];
     for (news, active, suspicions, accepted) in table {
-        let mut play = Play::new();
+        everywhere(|base| {
+        let mut play = Play::new(base);
         play.notification("n", "a", "{}", None);
         devices::put(&play.file, &his("d")).expect("a row");
         play.queue(1, "n", "d", "a", 1, 0);
@@ -264,12 +266,14 @@ fn a_device_hears_what_its_provider_says() {
             device.accepted_ms,
         );
         assert_eq!(known, (active, suspicions, accepted), "{news:?}");
+        });
     }
 }
 
 #[test]
 fn a_device_with_another_service_goes_the_other_way_and_one_of_another_user_nowhere() {
-    let mut play = Play::new();
+everywhere(|base| {
+    let mut play = Play::new(base);
     play.notification("n", "a", "{}", None);
     let mut device = his("d");
     device.service = Service::ApnsSandbox;
@@ -282,18 +286,15 @@ fn a_device_with_another_service_goes_the_other_way_and_one_of_another_user_nowh
     let claimed = play.claim("c", &[("a", 9)]);
     assert_eq!(claimed.deliveries.len(), 1);
     assert_eq!(claimed.deliveries[0].target, DeliveryTarget::Device(None));
-    let way: String = play
-        .file
-        .query_row("SELECT way FROM deliveries WHERE id = 1", [], |row| {
-            row.get(0)
-        })
-        .expect("a row");
-    assert_eq!(way, "apns-sandbox");
+    let way = play.file.lines("SELECT way FROM deliveries WHERE id = 1");
+    assert_eq!(way, ["apns-sandbox"]);
+});
 }
 
 #[test]
 fn what_nobody_wants_to_see_any_more_expires_though_nobody_can_send_it() {
-    let mut play = Play::new();
+everywhere(|base| {
+    let mut play = Play::new(base);
     play.notification("n", "a", "{}", Some(NOW_MS + 10));
     play.notification("m", "a", "{}", None);
     play.queue(1, "n", "d", "a", 1, 0);
@@ -306,11 +307,13 @@ fn what_nobody_wants_to_see_any_more_expires_though_nobody_can_send_it() {
     assert_eq!(play.shown(), shown);
     assert_eq!(play.run(&expire(NOW_MS + KEEP_MS - 1)), expired(0));
     assert_eq!(play.run(&expire(NOW_MS + KEEP_MS)), expired(1));
+});
 }
 
 #[test]
 fn passes_are_kept() {
-    let mut play = Play::new();
+everywhere(|base| {
+    let mut play = Play::new(base);
     for text in ["s", "t"] {
         let (name, text) = ("a".to_string(), text.to_string());
         play.run(&DeliveryJob::KeepPass { name, text });
@@ -325,4 +328,5 @@ fn passes_are_kept() {
             passes
         }
     );
+});
 }

@@ -1,8 +1,8 @@
 //! The jobs of `push/devices/jobs` on the tables of devices. Knows how a job becomes queries, and not
-//! who wants it done. Invariant: a job that meets what it cannot do leaves nothing behind and the
-//! transaction as it was; only a file that does not work fails.
+//! who wants it done. Where several write, those who register devices of one app take turns, so
+//! that its limits hold.
 
-use rusqlite::{Connection, ErrorCode, OptionalExtension, ToSql, params, params_from_iter};
+use std::collections::BTreeSet;
 
 use crate::base::now::Now;
 use crate::push::devices::device::{
@@ -14,46 +14,25 @@ use crate::push::devices::jobs::{
 };
 use crate::push::devices::token_key::KeyId;
 use crate::push::devices::vault::Binding;
-use crate::store::devices::{self, read, read_key_id, with_topics, word};
+use crate::store::devices::{self, read_all, read_key_id, word};
+use crate::store::rows::{Result, Rows, Value, values};
 
 /// To be called in a transaction.
-pub fn run(on: &Connection, job: &DeviceJob) -> rusqlite::Result<DeviceOutcome> {
-    on.prepare_cached("SAVEPOINT job")?.execute([])?;
-    let done = carry_out(on, job);
-    match done {
-        Ok(_) => {}
-        Err(ref error) if costs_the_file(error) => return done,
-        Err(_) => {
-            on.prepare_cached("ROLLBACK TO job")?.execute([])?;
-        }
-    }
-    on.prepare_cached("RELEASE job")?.execute([])?;
-    done.or_else(|error| Ok(DeviceOutcome::Impossible(error.to_string())))
-}
-
-/// Whether an error is one of the file rather than of what one job wanted.
-fn costs_the_file(error: &rusqlite::Error) -> bool {
-    match error.sqlite_error_code() {
-        Some(code) => code != ErrorCode::ConstraintViolation,
-        None => !matches!(
-            error,
-            rusqlite::Error::FromSqlConversionFailure(..)
-                | rusqlite::Error::InvalidColumnType(..)
-                | rusqlite::Error::IntegralValueOutOfRange(..)
-        ),
-    }
-}
-
-fn carry_out(on: &Connection, job: &DeviceJob) -> rusqlite::Result<DeviceOutcome> {
+pub fn run(on: &dyn Rows, job: &DeviceJob) -> Result<DeviceOutcome> {
     match job {
         DeviceJob::Register {
             registrations,
             limits,
             now,
         } => {
+            // In their order, so that nobody waits for somebody who waits.
+            let apps: BTreeSet<_> = registrations.iter().map(|it| &it.app_id).collect();
+            for app_id in apps {
+                take_turn(on, app_id)?;
+            }
             let all = registrations.iter();
             let done = all.map(|registration| register(on, registration, limits, *now));
-            let done = done.collect::<rusqlite::Result<_>>()?;
+            let done = done.collect::<Result<_>>()?;
             Ok(DeviceOutcome::Registered(done))
         }
         DeviceJob::Find { app_id, device_id } => Ok(told(devices::find(on, app_id, device_id)?)),
@@ -63,10 +42,13 @@ fn carry_out(on: &Connection, job: &DeviceJob) -> rusqlite::Result<DeviceOutcome
             update: change,
             limits,
             now,
-        } => match devices::find(on, app_id, device_id)? {
-            None => Ok(DeviceOutcome::Unknown),
-            Some(device) => update(on, device, change, limits, *now),
-        },
+        } => {
+            take_turn(on, app_id)?;
+            match devices::find(on, app_id, device_id)? {
+                None => Ok(DeviceOutcome::Unknown),
+                Some(device) => update(on, device, change, limits, *now),
+            }
+        }
         DeviceJob::SetTopic {
             app_id,
             device_id,
@@ -85,8 +67,8 @@ fn carry_out(on: &Connection, job: &DeviceJob) -> rusqlite::Result<DeviceOutcome
         }
         DeviceJob::RemoveUser { app_id, user_id } => {
             let sql = "DELETE FROM device_registrations WHERE app_id = ? AND user_id = ?";
-            let removed = on.prepare_cached(sql)?.execute([app_id, user_id])?;
-            Ok(DeviceOutcome::Done(removed as u64))
+            let removed = on.execute(sql, &values![app_id, user_id])?;
+            Ok(DeviceOutcome::Done(removed))
         }
         DeviceJob::List {
             app_id,
@@ -103,7 +85,7 @@ fn carry_out(on: &Connection, job: &DeviceJob) -> rusqlite::Result<DeviceOutcome
     }
 }
 
-fn carry_out_keys(on: &Connection, job: &KeyJob) -> rusqlite::Result<DeviceOutcome> {
+fn carry_out_keys(on: &dyn Rows, job: &KeyJob) -> Result<DeviceOutcome> {
     match job {
         KeyJob::Put { keys, now } => {
             for (id, print) in keys {
@@ -123,12 +105,16 @@ fn carry_out_keys(on: &Connection, job: &KeyJob) -> rusqlite::Result<DeviceOutco
         KeyJob::Reseal(rows) => reseal(on, rows),
         KeyJob::Rotate { key, wanted } => {
             let sql = "UPDATE token_keys SET is_rotating = (key_id = ?1 AND ?2)";
-            on.prepare_cached(sql)?
-                .execute(params![key.as_str(), wanted])?;
+            on.execute(sql, &values![key.as_str(), *wanted])?;
             Ok(DeviceOutcome::Done(1))
         }
         KeyJob::Count => count_keys(on),
     }
+}
+
+/// Others may count the devices of the app when we have put ours.
+fn take_turn(on: &dyn Rows, app_id: &str) -> Result<()> {
+    on.take_turn(&format!("devices/{app_id}"))
 }
 
 fn told(device: Option<Device>) -> DeviceOutcome {
@@ -137,12 +123,15 @@ fn told(device: Option<Device>) -> DeviceOutcome {
     })
 }
 
+/// A registration, or what is full.
+type Attempt = std::result::Result<Registered, Full>;
+
 fn register(
-    on: &Connection,
+    on: &dyn Rows,
     registration: &SealedRegistration,
     limits: &DeviceLimits,
     now: Now,
-) -> rusqlite::Result<Result<Registered, Full>> {
+) -> Result<Attempt> {
     let (app_id, device_id) = (&registration.app_id, &registration.device_id);
     let known = devices::find(on, app_id, device_id)?;
     if known.is_none() && count_of_app(on, app_id)? >= limits.per_app {
@@ -185,16 +174,16 @@ fn user_of(device: &Device) -> Option<String> {
 }
 
 fn other_holders(
-    on: &Connection,
+    on: &dyn Rows,
     device: &Device,
     indexes: &[String],
-) -> rusqlite::Result<Vec<Device>> {
+) -> Result<Vec<Device>> {
     let mut found = devices::holders(on, &device.app_id, indexes)?;
     found.retain(|other| other.id != device.id);
     Ok(found)
 }
 
-fn replace(on: &Connection, others: Vec<Device>, now: Now) -> rusqlite::Result<u32> {
+fn replace(on: &dyn Rows, others: Vec<Device>, now: Now) -> Result<u32> {
     let count = others.len() as u32;
     for mut other in others {
         other.retire(Retired::Replaced, now);
@@ -204,12 +193,12 @@ fn replace(on: &Connection, others: Vec<Device>, now: Now) -> rusqlite::Result<u
 }
 
 fn update(
-    on: &Connection,
+    on: &dyn Rows,
     mut device: Device,
     update: &SealedUpdate,
     limits: &DeviceLimits,
     now: Now,
-) -> rusqlite::Result<DeviceOutcome> {
+) -> Result<DeviceOutcome> {
     if !update.is_for(&device) {
         return Ok(DeviceOutcome::Changed);
     }
@@ -231,12 +220,12 @@ fn update(
 }
 
 fn set_topic(
-    on: &Connection,
+    on: &dyn Rows,
     mut device: Device,
     (topic, wanted): (&str, bool),
     limits: &DeviceLimits,
     now: Now,
-) -> rusqlite::Result<DeviceOutcome> {
+) -> Result<DeviceOutcome> {
     let topics = &mut device.profile.topics;
     let changed = match wanted {
         true => topics.insert(topic.to_string()),
@@ -252,138 +241,133 @@ fn set_topic(
     Ok(told(Some(device)))
 }
 
-fn count_of_app(on: &Connection, app_id: &str) -> rusqlite::Result<u64> {
+fn count_of_app(on: &dyn Rows, app_id: &str) -> Result<u64> {
     let sql = "SELECT devices FROM device_counts WHERE app_id = ?";
-    let mut statement = on.prepare_cached(sql)?;
-    let count: Option<i64> = statement.query_row([app_id], |row| row.get(0)).optional()?;
-    Ok(count.unwrap_or(0) as u64)
+    let count = on.first(sql, &values![app_id])?;
+    count.map_or(Ok(0), |row| row.get(0))
 }
 
-fn count_of_user(on: &Connection, app_id: &str, user_id: &str) -> rusqlite::Result<u64> {
+fn count_of_user(on: &dyn Rows, app_id: &str, user_id: &str) -> Result<u64> {
     let sql = "SELECT count(*) FROM device_registrations \
-               WHERE app_id = ? AND user_id = ? AND is_active = 1";
-    let mut statement = on.prepare_cached(sql)?;
-    let count: i64 = statement.query_row([app_id, user_id], |row| row.get(0))?;
-    Ok(count as u64)
+               WHERE app_id = ? AND user_id = ? AND is_active";
+    let count = on.first(sql, &values![app_id, user_id])?;
+    count.map_or(Ok(0), |row| row.get(0))
 }
 
-fn count_sealed(on: &Connection, key: &KeyId, more: u64) -> rusqlite::Result<()> {
+fn count_sealed(on: &dyn Rows, key: &KeyId, more: u64) -> Result<()> {
     let sql = "UPDATE token_keys SET sealed = sealed + ? WHERE key_id = ?";
-    on.prepare_cached(sql)?
-        .execute(params![more as i64, key.as_str()])?;
-    Ok(())
+    on.execute(sql, &values![more, key.as_str()]).map(|_| ())
 }
 
 fn list(
-    on: &Connection,
+    on: &dyn Rows,
     (app_id, filter): (&str, &DeviceFilter),
     after: &str,
     count: u32,
-) -> rusqlite::Result<DeviceOutcome> {
+) -> Result<DeviceOutcome> {
     let mut sql = "SELECT d.* FROM device_registrations d".to_string();
-    let mut values: Vec<&dyn ToSql> = Vec::new();
+    let mut values: Vec<Value> = Vec::new();
     if let Some(topic) = &filter.topic {
         sql.push_str(
             " JOIN device_topics t ON t.device = d.id AND t.app_id = d.app_id AND t.topic = ?",
         );
-        values.push(topic);
+        values.push(topic.into());
     }
     sql.push_str(" WHERE d.app_id = ? AND d.id > ?");
-    values.extend([&app_id as &dyn ToSql, &after]);
-    let platform = filter.platform.map(|platform| platform.word());
-    if let Some(platform) = &platform {
+    values.extend(values![app_id, after]);
+    if let Some(platform) = filter.platform {
         sql.push_str(" AND d.platform = ?");
-        values.push(platform);
+        values.push(platform.word().into());
     }
     if let Some(user_id) = &filter.user_id {
         sql.push_str(" AND d.user_id = ?");
-        values.push(user_id);
+        values.push(user_id.into());
     }
-    if let Some(is_active) = &filter.is_active {
-        sql.push_str(" AND d.is_active = ?");
-        values.push(is_active);
+    match filter.is_active {
+        Some(true) => sql.push_str(" AND d.is_active"),
+        Some(false) => sql.push_str(" AND NOT d.is_active"),
+        None => {}
     }
     // One more than wanted tells whether the list goes on.
     sql.push_str(" ORDER BY d.id LIMIT ?");
-    let rows = i64::from(count) + 1;
-    values.push(&rows);
-    let mut statement = on.prepare_cached(&sql)?;
-    let found = statement.query_map(params_from_iter(values), read)?;
-    let found = found.map(|device| with_topics(on, device?));
-    let mut found = found.collect::<rusqlite::Result<Vec<_>>>()?;
+    values.push((u64::from(count) + 1).into());
+    let mut found = read_all(on, &on.query(&sql, &values)?)?;
     let goes_on = found.len() > count as usize;
     found.truncate(count as usize);
     let next = found.last().map(|last| last.id.clone());
     Ok(DeviceOutcome::List(found, next.filter(|_| goes_on)))
 }
 
-fn reseal(on: &Connection, rows: &[Resealed]) -> rusqlite::Result<DeviceOutcome> {
+fn reseal(on: &dyn Rows, rows: &[Resealed]) -> Result<DeviceOutcome> {
     let sql = "UPDATE device_registrations SET encrypted_token = ?, token_iv = ?, token_tag = ?, \
                token_key_id = ?, token_binding = ?, token_index = ? \
                WHERE id = ? AND encrypted_token = ? AND token_iv = ? AND token_key_id = ?";
-    let mut statement = on.prepare_cached(sql)?;
-    let mut done = 0;
-    for Resealed { id, was, sealed } in rows {
-        done += statement.execute(params![
-            sealed.encrypted_token,
-            sealed.token_iv,
-            sealed.token_tag,
+    let changes = rows.iter().map(|Resealed { id, was, sealed }| {
+        values![
+            &sealed.encrypted_token,
+            &sealed.token_iv,
+            &sealed.token_tag,
             sealed.key_id.as_str(),
             sealed.binding.number(),
-            sealed.index,
+            &sealed.index,
             id,
-            was.encrypted_token,
-            was.token_iv,
+            &was.encrypted_token,
+            &was.token_iv,
             was.key_id.as_str(),
-        ])? as u64;
-    }
+        ]
+        .to_vec()
+    });
+    let done = on.execute_each(sql, &changes.collect::<Vec<_>>())?;
     if let Some(first) = rows.first() {
         count_sealed(on, &first.sealed.key_id, rows.len() as u64)?;
     }
-    Ok(DeviceOutcome::Done(done))
+    Ok(DeviceOutcome::Done(done.iter().sum()))
 }
 
-fn count_keys(on: &Connection) -> rusqlite::Result<DeviceOutcome> {
+fn count_keys(on: &dyn Rows) -> Result<DeviceOutcome> {
     let sql = "SELECT key_id, sealed, is_rotating, \
                (SELECT count(*) FROM device_registrations WHERE token_key_id = key_id) AS tokens, \
                (SELECT count(*) FROM device_registrations \
                 WHERE token_key_id = key_id AND token_binding = ?) AS unbound \
                FROM token_keys ORDER BY created_at, key_id";
-    let mut statement = on.prepare_cached(sql)?;
-    let keys = statement.query_map([Binding::Context.number()], |row| {
-        let number = |column: &str| row.get::<_, i64>(column).map(|count| count as u64);
+    let keys = on.query(sql, &values![Binding::Context.number()])?;
+    let keys = keys.iter().map(|row| {
         Ok(KeyUse {
             key: word(row, "key_id", read_key_id)?,
-            tokens: number("tokens")?,
-            unbound: number("unbound")?,
-            sealed: number("sealed")?,
+            tokens: row.get("tokens")?,
+            unbound: row.get("unbound")?,
+            sealed: row.get("sealed")?,
             is_rotating: row.get("is_rotating")?,
         })
-    })?;
-    Ok(DeviceOutcome::Keys(keys.collect::<rusqlite::Result<_>>()?))
+    });
+    Ok(DeviceOutcome::Keys(keys.collect::<Result<_>>()?))
 }
 
-fn upkeep(on: &Connection, keep_ms: u64, count: u32, now: Now) -> rusqlite::Result<DeviceOutcome> {
-    let sql = "SELECT * FROM device_registrations \
-               WHERE is_active = 1 AND token_expires_at IS NOT NULL AND token_expires_at <= ? LIMIT ?";
-    let mut statement = on.prepare_cached(sql)?;
-    let found = statement.query_map(params![now.unix_ms as i64, count], read)?;
+fn upkeep(on: &dyn Rows, keep_ms: u64, count: u32, now: Now) -> Result<DeviceOutcome> {
+    let sql = format!(
+        "SELECT * FROM device_registrations \
+         WHERE is_active AND token_expires_at IS NOT NULL AND token_expires_at <= ? LIMIT ?{}",
+        on.free("")
+    );
+    let found = on.query(&sql, &values![now.unix_ms, count])?;
     let mut expired = 0;
-    for device in found {
-        let mut device = with_topics(on, device?)?;
+    for mut device in read_all(on, &found)? {
         debug_assert_eq!(device.upkeep(keep_ms, now), Upkeep::Retire);
         device.retire(Retired::Expired, now);
         devices::put(on, &device)?;
         expired += 1;
     }
-    let sql = "DELETE FROM device_registrations WHERE id IN (SELECT id FROM device_registrations \
-               WHERE is_active = 0 AND inactive_since <= ? LIMIT ?)";
-    let since = now.unix_ms.saturating_sub(keep_ms) as i64;
-    let removed = on.prepare_cached(sql)?.execute(params![since, count])?;
+    let sql = format!(
+        "DELETE FROM device_registrations WHERE id IN (SELECT id FROM device_registrations \
+         WHERE NOT is_active AND inactive_since <= ? LIMIT ?{})",
+        on.free("")
+    );
+    let since = now.unix_ms.saturating_sub(keep_ms);
+    let removed = on.execute(&sql, &values![since, count])?;
     Ok(DeviceOutcome::Upkept {
         expired,
-        removed: removed as u64,
-        more: expired.max(removed as u64) >= u64::from(count),
+        removed,
+        more: expired.max(removed) >= u64::from(count),
     })
 }
 

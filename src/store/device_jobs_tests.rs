@@ -1,10 +1,12 @@
-//! Jobs of devices on the SQLite that is compiled in.
+//! Jobs of devices in every store.
 
 use super::*;
 use crate::base::dice::Dice;
 use crate::push::devices::registration::{DeviceBounds, Registration, Update};
 use crate::push::devices::token_key::TokenKey;
 use crate::push::devices::vault::TokenVault;
+use crate::push::jobs::{Job, Outcome};
+use crate::store::kit::{Base, everywhere};
 
 const LIMITS: DeviceLimits = DeviceLimits {
     per_app: 5,
@@ -13,7 +15,7 @@ const LIMITS: DeviceLimits = DeviceLimits {
 };
 
 struct Play {
-    file: Connection,
+    file: Base,
     vault: TokenVault,
     dice: Dice,
     now: Now,
@@ -24,10 +26,15 @@ fn key(name: &str) -> TokenKey {
     TokenKey::parse(KeyId::parse(name).expect("an id"), &text).expect("a key")
 }
 
+fn outcome(of: Outcome) -> DeviceOutcome {
+    match of {
+        Outcome::Devices(outcome) => outcome,
+        other => panic!("{other:?}"),
+    }
+}
+
 impl Play {
-    fn new() -> Play {
-        let file = Connection::open_in_memory().expect("SQLite");
-        file.execute_batch(devices::SCHEMA).expect("the schema");
+    fn new(file: Base) -> Play {
         let mut dice = Dice::new([8; 16]);
         let vault = TokenVault::new(key("a"), Vec::new(), Binding::Row, &mut dice);
         let mut play = Play {
@@ -53,11 +60,7 @@ impl Play {
     }
 
     fn run(&mut self, job: impl Into<DeviceJob>) -> DeviceOutcome {
-        let job = job.into();
-        let transaction = self.file.transaction().expect("a transaction");
-        let done = run(&transaction, &job).expect("a working file");
-        transaction.commit().expect("it is kept");
-        done
+        outcome(self.file.commit(&[Job::Devices(job.into())]).remove(0))
     }
 
     fn sealed(&mut self, device: &str, token: &str, rest: &str) -> SealedRegistration {
@@ -67,7 +70,7 @@ impl Play {
         SealedRegistration::seal("app", read.expect("right"), &self.vault, &mut self.dice)
     }
 
-    fn register(&mut self, device: &str, token: &str, rest: &str) -> Result<Registered, Full> {
+    fn register(&mut self, device: &str, token: &str, rest: &str) -> Attempt {
         let registrations = vec![self.sealed(device, token, rest)];
         let (limits, now) = (LIMITS, self.now);
         let job = DeviceJob::Register {
@@ -108,7 +111,8 @@ impl Play {
 
 #[test]
 fn a_job_that_cannot_be_done_leaves_nothing_behind_and_the_transaction_as_it_was() {
-    let mut play = Play::new();
+everywhere(|base| {
+    let mut play = Play::new(base);
     let good = play.sealed("good", "token-good", "");
     let mut bad = play.sealed("bad", "token-bad", "");
     bad.token.sealed.key_id = KeyId::parse("unknown").expect("an id");
@@ -118,34 +122,32 @@ fn a_job_that_cannot_be_done_leaves_nothing_behind_and_the_transaction_as_it_was
         limits,
         now,
     };
-    let transaction = play.file.transaction().expect("a transaction");
-    let first = run(&transaction, &register(vec![good.clone()])).expect("a working file");
-    assert!(matches!(first, DeviceOutcome::Registered(_)));
     let other = SealedRegistration {
         device_id: "other".into(),
-        ..good
+        ..good.clone()
     };
-    let second = run(&transaction, &register(vec![other, bad])).expect("a working file");
+    let both = [register(vec![good]), register(vec![other, bad])];
+    let mut done = play.file.commit(&both.map(Job::Devices));
+    let second = outcome(done.remove(1));
+    let first = outcome(done.remove(0));
+    assert!(matches!(first, DeviceOutcome::Registered(_)));
     assert!(matches!(second, DeviceOutcome::Impossible(_)), "{second:?}");
-    transaction.commit().expect("it is kept");
     assert!(play.find("good").is_some() && play.find("other").is_none());
     assert!(play.find("bad").is_none());
     // A row that somebody damaged is no reason to fail either.
-    play.file
-        .execute(
-            "UPDATE device_registrations SET inactive_reason = 'x', is_active = 0, \
-                  inactive_since = 1",
-            [],
-        )
-        .expect("damaged");
+    let damage = "UPDATE device_registrations \
+                  SET inactive_reason = 'x', is_active = FALSE, inactive_since = 1";
+    play.file.write(damage, &[]);
     let (app_id, device_id) = ("app".to_string(), "good".to_string());
     let found = play.run(DeviceJob::Find { app_id, device_id });
     assert!(matches!(found, DeviceOutcome::Impossible(_)), "{found:?}");
+});
 }
 
 #[test]
 fn limits_count_what_is_there_and_whom_it_belongs_to() {
-    let mut play = Play::new();
+everywhere(|base| {
+    let mut play = Play::new(base);
     let user = |name: &str| format!(r#","user_id":"{name}""#);
     assert!(
         play.register("d1", "token-1", &user("u"))
@@ -179,11 +181,13 @@ fn limits_count_what_is_there_and_whom_it_belongs_to() {
     let removed = play.run(DeviceJob::Remove { app_id, device_id });
     assert!(matches!(removed, DeviceOutcome::Device(_)));
     assert!(play.register("d6", "token-6", "").is_ok());
+});
 }
 
 #[test]
 fn a_device_has_so_many_topics() {
-    let mut play = Play::new();
+everywhere(|base| {
+    let mut play = Play::new(base);
     play.register("d6", "token-6", "").expect("registered");
     let topic = |topic: &str, wanted| DeviceJob::SetTopic {
         app_id: "app".into(),
@@ -211,11 +215,13 @@ fn a_device_has_so_many_topics() {
         play.run(topic("z", true)),
         DeviceOutcome::Device(_)
     ));
+});
 }
 
 #[test]
 fn an_update_for_a_service_that_the_device_left_is_not_done() {
-    let mut play = Play::new();
+everywhere(|base| {
+    let mut play = Play::new(base);
     let before = play
         .register("d", "token-1", "")
         .expect("registered")
@@ -231,11 +237,13 @@ fn an_update_for_a_service_that_the_device_left_is_not_done() {
         matches!(free, DeviceOutcome::Device(_)),
         "no token, no matter"
     );
+});
 }
 
 #[test]
 fn a_rotation_takes_what_has_not_changed_meanwhile() {
-    let mut play = Play::new();
+everywhere(|base| {
+    let mut play = Play::new(base);
     for n in 0..3 {
         play.register(&format!("d{n}"), &format!("token-{n}"), "")
             .expect("registered");
@@ -287,16 +295,16 @@ fn a_rotation_takes_what_has_not_changed_meanwhile() {
     assert_eq!(rotating(play.uses()), 1);
     play.run(KeyJob::Rotate { key, wanted: false });
     assert_eq!(rotating(play.uses()), 0);
+});
 }
 
 #[test]
 fn a_name_of_a_key_that_nothing_needs_is_free() {
-    let mut play = Play::new();
+everywhere(|base| {
+    let mut play = Play::new(base);
     let print = |play: &mut Play| -> String {
         let sql = "SELECT fingerprint FROM token_keys WHERE key_id = 'a'";
-        play.file
-            .query_row(sql, [], |row| row.get(0))
-            .expect("a key")
+        play.file.lines(sql).remove(0)
     };
     let first = print(&mut play);
     let id = KeyId::parse("a").expect("an id");
@@ -309,11 +317,13 @@ fn a_name_of_a_key_that_nothing_needs_is_free() {
     play.register("d", "token-1", "").expect("registered");
     play.run(put);
     assert_eq!(print(&mut play), first, "a device needs it");
+});
 }
 
 #[test]
 fn upkeep_takes_a_part_at_a_time() {
-    let mut play = Play::new();
+everywhere(|base| {
+    let mut play = Play::new(base);
     let soon = r#","token_expires_at":1800000001"#;
     for n in 0..3 {
         play.register(&format!("d{n}"), &format!("token-{n}"), soon)
@@ -350,4 +360,5 @@ fn upkeep_takes_a_part_at_a_time() {
     assert_eq!(upkeep(&mut play, 1_000), (0, 2, true));
     assert_eq!(upkeep(&mut play, 1_000), (0, 1, false));
     assert!(play.find("d0").is_none() && play.find("stays").is_some());
+});
 }

@@ -1,4 +1,4 @@
-//! The tables of devices on the SQLite that is compiled in.
+//! The tables of devices in every store.
 
 use super::*;
 use crate::base::dice::Dice;
@@ -8,9 +8,10 @@ use crate::push::devices::registration::{DeviceBounds, Registration};
 use crate::push::devices::token::ClearToken;
 use crate::push::devices::token_key::TokenKey;
 use crate::push::devices::vault::TokenVault;
+use crate::store::kit::{Base, everywhere};
 
 struct Play {
-    file: Connection,
+    file: Base,
     vault: TokenVault,
     dice: Dice,
     now: Now,
@@ -23,9 +24,7 @@ fn vault(name: &str) -> TokenVault {
 }
 
 impl Play {
-    fn new() -> Play {
-        let file = Connection::open_in_memory().expect("SQLite");
-        file.execute_batch(SCHEMA).expect("the schema");
+    fn new(file: Base) -> Play {
         let now = Now {
             unix_ms: 1_800_000_000_000,
             ..Now::default()
@@ -60,8 +59,7 @@ impl Play {
     }
 
     fn count(&self, sql: &str) -> i64 {
-        let count = self.file.query_row(sql, [], |row| row.get(0));
-        count.expect("a count")
+        self.file.number(sql) as i64
     }
 }
 
@@ -71,7 +69,8 @@ const ALL: &str = r#","user_id":"u","topics":["b","a"],"token_expires_at":180000
 
 #[test]
 fn a_device_is_read_back_as_it_was_put() {
-    let mut play = Play::new();
+everywhere(|base| {
+    let mut play = Play::new(base);
     let plain = play.device("app", "d1", "token-1", "");
     let mut full = play.device("app", "d2", "token-2", ALL);
     full.token_accepted(play.now);
@@ -85,18 +84,22 @@ fn a_device_is_read_back_as_it_was_put() {
     assert_eq!(play.find("app", "d2"), Some(full));
     assert_eq!(play.find("app", "d1"), Some(plain));
     assert_eq!(play.find("other", "d1"), None);
+});
 }
 
 #[test]
 fn the_safe_view_has_everything_but_what_the_token_became() {
-    let play = Play::new();
+everywhere(|base| {
+    let play = Play::new(base);
     let columns = |table: &str| {
-        let sql = format!("SELECT name FROM pragma_table_info('{table}') ORDER BY name");
-        let mut statement = play.file.prepare(&sql).expect("a list");
-        let names = statement.query_map([], |row| row.get(0)).expect("names");
-        names
-            .collect::<rusqlite::Result<Vec<String>>>()
-            .expect("names")
+        let sql = match play.file.is_shared() {
+            true => format!(
+                "SELECT column_name::text FROM information_schema.columns \
+                 WHERE table_schema = 'lineman' AND table_name = '{table}' ORDER BY column_name"
+            ),
+            false => format!("SELECT name FROM pragma_table_info('{table}') ORDER BY name"),
+        };
+        play.file.lines(&sql)
     };
     let secret = ["encrypted_token", "token_iv", "token_tag", "token_index"];
     let mut all = columns("device_registrations");
@@ -108,31 +111,35 @@ fn the_safe_view_has_everything_but_what_the_token_became() {
     all.retain(|name| !secret.contains(&name.as_str()));
     assert_eq!(safe, all);
     assert_eq!(all.len() + secret.len(), COLUMNS.len());
+});
 }
 
 #[test]
 fn the_safe_view_shows_rows_and_takes_none() {
-    let mut play = Play::new();
+everywhere(|base| {
+    let mut play = Play::new(base);
     let device = play.device("app", "d", "token-1", ALL);
     play.put(&device).expect("it is put");
     let seen = "SELECT count(*) FROM device_registrations_safe WHERE user_id = 'u'";
     assert_eq!(play.count(seen), 1);
     let written = play
         .file
-        .execute("UPDATE device_registrations_safe SET user_id = 'v'", []);
+        .execute("UPDATE device_registrations_safe SET user_id = 'v'", &[]);
     assert!(written.is_err());
+});
 }
 
 #[test]
 fn a_token_is_of_one_active_device_of_an_app() {
-    let mut play = Play::new();
+everywhere(|base| {
+    let mut play = Play::new(base);
     let mut first = play.device("app", "d1", "token-1", "");
     let second = play.device("app", "d2", "token-1", "");
     let elsewhere = play.device("other", "d1", "token-1", "");
     play.put(&first).expect("it is put");
     play.put(&elsewhere).expect("another app is another matter");
     let twice = play.put(&second).expect_err("its token is taken");
-    assert!(twice.contains("UNIQUE"), "{twice}");
+    assert!(twice.to_lowercase().contains("unique"), "{twice}");
     assert_eq!(
         play.find("app", "d1"),
         Some(first.clone()),
@@ -148,32 +155,38 @@ fn a_token_is_of_one_active_device_of_an_app() {
     play.put(&second).expect("and so is its follower");
     let found = holders(&play.file, "app", &indexes).expect("a working file");
     assert_eq!(found, [second]);
+});
 }
 
 #[test]
 fn a_device_id_is_taken_once_in_an_app() {
-    let mut play = Play::new();
+everywhere(|base| {
+    let mut play = Play::new(base);
     let first = play.device("app", "d", "token-1", "");
     let second = play.device("app", "d", "token-2", "");
     play.put(&first).expect("it is put");
     assert!(play.put(&second).expect_err("taken").contains("UNIQUE"));
     assert_eq!(play.find("app", "d"), Some(first));
+});
 }
 
 #[test]
 fn what_is_removed_leaves_no_topics() {
-    let mut play = Play::new();
+everywhere(|base| {
+    let mut play = Play::new(base);
     let device = play.device("app", "d", "token-1", ALL);
     play.put(&device).expect("it is put");
     assert_eq!(play.count("SELECT count(*) FROM device_topics"), 2);
     assert!(remove(&play.file, "app", "d").expect("a working file"));
     assert!(!remove(&play.file, "app", "d").expect("a working file"));
     assert_eq!(play.count("SELECT count(*) FROM device_topics"), 0);
+});
 }
 
 #[test]
 fn a_rotation_finds_what_is_left_to_do() {
-    let mut play = Play::new();
+everywhere(|base| {
+    let mut play = Play::new(base);
     let tokens = ["token-1", "token-2", "token-3"];
     for (at, token) in tokens.iter().enumerate() {
         let device = play.device("app", &format!("d{at}"), token, "");
@@ -189,11 +202,13 @@ fn a_rotation_finds_what_is_left_to_do() {
     let rest = outdated(&play, "b", &batch[1].id, 2);
     assert_eq!(rest.len(), 1);
     assert!(rest[0].id > batch[1].id && batch[1].id > batch[0].id);
+});
 }
 
 #[test]
 fn keys_are_known_as_long_as_a_device_needs_them() {
-    let mut play = Play::new();
+everywhere(|base| {
+    let mut play = Play::new(base);
     let needed = |play: &Play| needed_keys(&play.file).expect("a working file");
     assert_eq!(needed(&play), []);
     let device = play.device("app", "d", "token-1", "");
@@ -211,12 +226,14 @@ fn keys_are_known_as_long_as_a_device_needs_them() {
     play.vault = vault("b");
     let other = play.device("app", "d2", "token-2", "");
     let unknown = play.put(&other).expect_err("its key was not noted");
-    assert!(unknown.contains("FOREIGN KEY"), "{unknown}");
+    assert!(unknown.to_lowercase().contains("foreign key"), "{unknown}");
+});
 }
 
 #[test]
 fn rows_that_make_no_sense_are_refused_or_told() {
-    let mut play = Play::new();
+everywhere(|base| {
+    let mut play = Play::new(base);
     let device = play.device("app", "d", "token-1", ALL);
     play.put(&device).expect("it is put");
     for change in [
@@ -225,7 +242,7 @@ fn rows_that_make_no_sense_are_refused_or_told() {
         "token_binding = 3",
         "token_iv = 'AAAA'",
         "token_tag = ''",
-        "is_active = 0",
+        "is_active = FALSE",
         "inactive_reason = 'gone'",
         "last_known_latitude = 91",
         "last_known_longitude = NULL",
@@ -233,23 +250,24 @@ fn rows_that_make_no_sense_are_refused_or_told() {
         "created_at = 'today'",
     ] {
         let sql = format!("UPDATE device_registrations SET {change}");
-        assert!(play.file.execute(&sql, []).is_err(), "{change}");
+        assert!(play.file.execute(&sql, &[]).is_err(), "{change}");
     }
     let odd =
-        "UPDATE device_registrations SET is_active = 0, inactive_reason = '?', inactive_since = 1";
-    play.file.execute(odd, []).expect("an odd reason");
+        "UPDATE device_registrations SET is_active = FALSE, inactive_reason = '?', inactive_since = 1";
+    play.file.write(odd, &[]);
     let told = find(&play.file, "app", "d")
         .expect_err("an odd reason")
         .to_string();
     assert!(told.contains("inactive_reason"), "{told}");
+});
 }
 
 #[test]
 fn lists_use_their_indexes() {
-    let play = Play::new();
+    let play = Play::new(Base::file());
     let plan = |sql: &str| {
         let sql = format!("EXPLAIN QUERY PLAN {sql}");
-        let mut statement = play.file.prepare(&sql).expect("a query");
+        let mut statement = play.file.sqlite().prepare(&sql).expect("a query");
         let lines = statement
             .query_map([], |row| row.get::<_, String>(3))
             .expect("a plan");
@@ -269,10 +287,10 @@ fn lists_use_their_indexes() {
             "device_by_platform",
         ),
         (
-            "is_active = 1 AND token_expires_at IS NOT NULL AND token_expires_at < 5",
+            "is_active AND token_expires_at IS NOT NULL AND token_expires_at < 5",
             "device_by_expiry",
         ),
-        ("is_active = 0 AND inactive_since < 5", "device_by_end"),
+        ("NOT is_active AND inactive_since < 5", "device_by_end"),
         (
             "app_id = 'a' AND last_known_latitude BETWEEN 1 AND 2 AND last_known_longitude BETWEEN 3 AND 4",
             "device_by_place",
@@ -287,7 +305,7 @@ fn lists_use_their_indexes() {
     }
     let token = plan(
         "SELECT * FROM device_registrations \
-         WHERE app_id = 'a' AND token_index IN ('x', 'y') AND is_active = 1",
+         WHERE app_id = 'a' AND token_index IN ('x', 'y') AND is_active",
     );
     assert!(
         token.contains("INDEX device_by_token (app_id=? AND token_index=?)"),
@@ -302,7 +320,8 @@ fn lists_use_their_indexes() {
 
 #[test]
 fn an_area_is_asked_for_by_its_boxes() {
-    let mut play = Play::new();
+everywhere(|base| {
+    let mut play = Play::new(base);
     let places = [
         ("in", -17.8, 179.9),
         ("over", -17.8, -179.9),
@@ -318,12 +337,11 @@ fn an_area_is_asked_for_by_its_boxes() {
     let area = Area::circle(middle, 150_000.0).expect("a circle");
     let sql = "SELECT * FROM device_registrations WHERE app_id = 'app' \
                AND last_known_latitude BETWEEN ? AND ? AND last_known_longitude BETWEEN ? AND ?";
-    let mut statement = play.file.prepare(sql).expect("a query");
     let mut candidates = Vec::new();
     for bounds in area.boxes() {
-        let values = params![bounds.south, bounds.north, bounds.west, bounds.east];
-        let found = statement.query_map(values, read).expect("rows");
-        candidates.extend(found.map(|device| device.expect("a device")));
+        let values = values![bounds.south, bounds.north, bounds.west, bounds.east];
+        let found = play.file.query(sql, &values).expect("rows");
+        candidates.extend(found.iter().map(|row| read(row).expect("a device")));
     }
     let names = |devices: &[Device]| {
         let mut names: Vec<String> = devices.iter().map(|it| it.device_id.clone()).collect();
@@ -337,4 +355,5 @@ fn an_area_is_asked_for_by_its_boxes() {
             .is_some_and(|place| area.contains(&place))
     });
     assert_eq!(names(&candidates), ["in", "over"]);
+});
 }

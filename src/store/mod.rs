@@ -5,6 +5,11 @@ pub mod deliveries;
 pub mod desk;
 pub mod device_jobs;
 pub mod devices;
+mod jobs;
+#[cfg(test)]
+mod kit;
 pub mod notifications;
 pub mod postgres;
+pub mod rows;
 pub mod sqlite;
+mod sqlite_rows;

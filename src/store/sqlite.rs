@@ -15,10 +15,10 @@ use mio::Waker;
 use rusqlite::{Connection, Transaction, params};
 
 use crate::push::facts::{Fact, Letter, Memory, StoreReply, StoreRequest};
-use crate::push::jobs::{Job, Outcome};
 use crate::push::truth::Subject;
 use crate::store::desk::Desk;
-use crate::store::{deliveries, device_jobs, devices, notifications};
+use crate::store::rows::Result;
+use crate::store::{devices, jobs, notifications};
 
 /// Each is run once, in its order; `user_version` counts them.
 const SCHEMA: [&str; 3] = [
@@ -45,7 +45,7 @@ pub fn start(path: PathBuf, waker: Arc<Waker>) -> std::io::Result<Desk> {
 pub struct InMemory(Connection);
 
 impl InMemory {
-    pub fn open() -> Result<InMemory, String> {
+    pub fn open() -> std::result::Result<InMemory, String> {
         let mut file = Connection::open_in_memory().map_err(|error| error.to_string())?;
         migrate(&mut file)?;
         Ok(InMemory(file))
@@ -66,7 +66,7 @@ fn answer(
     path: &Path,
     file: &mut Option<Connection>,
     request: &StoreRequest,
-) -> Result<StoreReply, String> {
+) -> std::result::Result<StoreReply, String> {
     let open = match file {
         Some(open) => open,
         None => file.insert(open(path)?),
@@ -74,7 +74,7 @@ fn answer(
     carry_out(open, request).map_err(|error| error.to_string())
 }
 
-fn carry_out(open: &mut Connection, request: &StoreRequest) -> rusqlite::Result<StoreReply> {
+fn carry_out(open: &mut Connection, request: &StoreRequest) -> Result<StoreReply> {
     match request {
         StoreRequest::Load => load(open).map(StoreReply::Loaded),
         StoreRequest::Commit(work) => {
@@ -83,8 +83,8 @@ fn carry_out(open: &mut Connection, request: &StoreRequest) -> rusqlite::Result<
                 write(&transaction, fact)?;
             }
             let done = work.jobs.iter();
-            let done = done.map(|(ticket, job)| Ok((*ticket, run(&transaction, job)?)));
-            let done = done.collect::<rusqlite::Result<_>>()?;
+            let done = done.map(|(ticket, job)| Ok((*ticket, jobs::run_apart(&*transaction, job)?)));
+            let done = done.collect::<Result<_>>()?;
             transaction.commit()?;
             Ok(StoreReply::Committed(done))
         }
@@ -92,7 +92,7 @@ fn carry_out(open: &mut Connection, request: &StoreRequest) -> rusqlite::Result<
 }
 
 /// Opens the file, makes it if there is none, and brings it to the newest schema.
-fn open(path: &Path) -> Result<Connection, String> {
+fn open(path: &Path) -> std::result::Result<Connection, String> {
     // SQLite gives its side files the mode of the file.
     OpenOptions::new()
         .create(true)
@@ -112,7 +112,7 @@ fn open(path: &Path) -> Result<Connection, String> {
     Ok(file)
 }
 
-fn migrate(file: &mut Connection) -> Result<(), String> {
+pub(super) fn migrate(file: &mut Connection) -> std::result::Result<(), String> {
     let words = |error: rusqlite::Error| error.to_string();
     let done: u32 = file
         .pragma_query_value(None, "user_version", |row| row.get(0))
@@ -132,7 +132,7 @@ fn migrate(file: &mut Connection) -> Result<(), String> {
     Ok(())
 }
 
-fn load(file: &Connection) -> rusqlite::Result<Memory> {
+fn load(file: &Connection) -> Result<Memory> {
     let mut told = file.prepare("SELECT channel, member FROM told")?;
     let told = told.query_map([], |row| {
         let member: Option<String> = row.get(1)?;
@@ -158,20 +158,13 @@ fn load(file: &Connection) -> rusqlite::Result<Memory> {
         Ok((row.get::<_, i64>(0)? as u64, row.get::<_, i64>(1)? as u64))
     })?;
     Ok(Memory {
+        is_shared: false,
         told: told.collect::<rusqlite::Result<_>>()?,
         letters: letters.collect::<rusqlite::Result<_>>()?,
         heard: heard.next().transpose()?,
         token_keys: devices::needed_keys(file)?,
         has_notifications: notifications::are_there(file)?,
     })
-}
-
-fn run(on: &Transaction<'_>, job: &Job) -> rusqlite::Result<Outcome> {
-    match job {
-        Job::Devices(job) => device_jobs::run(on, job).map(Outcome::Devices),
-        Job::Notify(job) => notifications::run(on, job).map(Outcome::Notify),
-        Job::Delivery(job) => deliveries::run(on, job).map(Outcome::Delivery),
-    }
 }
 
 fn write(to: &Transaction<'_>, fact: &Fact) -> rusqlite::Result<()> {

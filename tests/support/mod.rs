@@ -16,8 +16,6 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// Long enough for a machine that is busy with other tests.
-pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// An echo server on a free port.
 pub const ECHO: &str = "[[listen]]\nurl = \"http://127.0.0.1:0\"\nhandler = \"echo\"\n";
@@ -263,14 +261,6 @@ pub fn kill(pid: u32, signal: i32) {
         .arg(pid.to_string())
         .status();
     assert!(status.expect("kill runs").success(), "kill -{signal} {pid}");
-}
-
-/// Whether a process lives; one that ended and was not waited for counts as dead.
-pub fn is_alive(pid: u32) -> bool {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // The state follows the name, which is in parentheses.
-    text.rsplit_once(')')
-        .is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X']))
 }
 
 /// Polls until `condition` holds; fails with `what` when it does not.

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::support::{PATIENCE, is_alive};
+use super::support::{PATIENCE, is_alive};
 
 pub const USER: &str = "lineman";
 pub const DATABASE: &str = "lineman";

@@ -236,10 +236,10 @@ impl Courier {
         }
         log::info!(waiting = self.lanes.waiting(); "what was stored is there");
         if self.has_gateway() {
-            if memory.has_notifications {
-                self.begin_notifying(now);
+            if memory.has_notifications || memory.is_shared {
+                self.begin_notifying(memory.is_shared, now);
             }
-            self.begin_sending(now);
+            self.begin_sending(memory.is_shared, now);
         }
         if let Some(master) = self.master {
             self.tell_master(master, &ToMaster::Ready);

@@ -111,6 +111,8 @@ pub enum DeliveryOutcome {
         count: u64,
         more: bool,
     },
+    /// What is kept makes this impossible; why, for people.
+    Impossible(String),
 }
 
 /// What a courier gets.

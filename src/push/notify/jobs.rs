@@ -120,6 +120,8 @@ pub enum NotifyOutcome {
         removed: u64,
         after: Option<String>,
     },
+    /// What is kept makes this impossible; why, for people.
+    Impossible(String),
 }
 
 #[derive(Clone, Debug, PartialEq)]

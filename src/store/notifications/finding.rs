@@ -2,7 +2,6 @@
 //! Invariants: a device has one delivery of a notification, whatever named it; a page reads a bounded
 //! number of rows.
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
 
 use super::{EXPAND, Head, head, set_state, settle_if_over};
@@ -11,6 +10,7 @@ use crate::push::devices::geo::{Area, Point};
 use crate::push::devices::token::Service;
 use crate::push::notify::jobs::{Due, PAGE, Standing, Whom};
 use crate::push::notify::spec::{Deliver, Spec, Step};
+use crate::store::rows::{Result, Row, Rows, values};
 
 const COLUMNS: &str = "d.id, d.user_id, d.platform, d.time_zone, \
                        d.last_known_latitude, d.last_known_longitude, d.service";
@@ -41,7 +41,7 @@ struct Found {
     place: Option<(f64, f64)>,
 }
 
-fn read(row: &Row<'_>) -> rusqlite::Result<Found> {
+fn read(row: &Row) -> Result<Found> {
     let place: (Option<f64>, Option<f64>) = (row.get(4)?, row.get(5)?);
     Ok(Found {
         id: row.get(0)?,
@@ -51,6 +51,10 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Found> {
         service: row.get(6)?,
         place: place.0.zip(place.1),
     })
+}
+
+fn read_all(rows: &[Row]) -> Result<Vec<Found>> {
+    rows.iter().map(read).collect()
 }
 
 /// Which devices platform and area leave.
@@ -77,28 +81,26 @@ impl Filter<'_> {
     }
 }
 
-fn put(
-    on: &Connection,
-    head: &Head,
-    found: &Found,
-    state: &str,
-    now_ms: u64,
-) -> rusqlite::Result<u32> {
-    let sql = "INSERT OR IGNORE INTO deliveries \
+fn put(on: &dyn Rows, head: &Head, found: &[Found], state: &str, now_ms: u64) -> Result<u32> {
+    let sql = "INSERT INTO deliveries \
                (notification, app_id, user_id, device, way, state, due_at, priority) \
-               VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
-    let due = due_ms(&head.spec, found.time_zone.as_deref(), now_ms);
-    let values = params![
-        head.id,
-        head.app_id,
-        found.user_id,
-        found.id,
-        found.service,
-        state,
-        due as i64,
-        head.priority
-    ];
-    Ok(on.prepare_cached(sql)?.execute(values)? as u32)
+               VALUES (?, ?, ?, ?, ?, ?, ?, ?) \
+               ON CONFLICT (notification, device) WHERE device IS NOT NULL DO NOTHING";
+    let rows = found.iter().map(|found| {
+        values![
+            &head.id,
+            &head.app_id,
+            found.user_id.as_ref(),
+            &found.id,
+            &found.service,
+            state,
+            due_ms(&head.spec, found.time_zone.as_deref(), now_ms),
+            head.priority,
+        ]
+        .to_vec()
+    });
+    let put = on.execute_each(sql, &rows.collect::<Vec<_>>())?;
+    Ok(put.iter().sum::<u64>() as u32)
 }
 
 fn due_ms(spec: &Spec, zone: Option<&str>, now_ms: u64) -> u64 {
@@ -107,11 +109,11 @@ fn due_ms(spec: &Spec, zone: Option<&str>, now_ms: u64) -> u64 {
 
 /// Deliveries for a user's devices; how many.
 pub(super) fn hold_or_queue(
-    on: &Connection,
+    on: &dyn Rows,
     head: &Head,
     user_id: &str,
     now_ms: u64,
-) -> rusqlite::Result<u32> {
+) -> Result<u32> {
     let state = match head.spec.deliver {
         Deliver::Live => return Ok(0),
         Deliver::Reach => "held",
@@ -120,95 +122,82 @@ pub(super) fn hold_or_queue(
     let filter = Filter::of(&head.spec);
     let sql = format!(
         "SELECT {COLUMNS} FROM device_registrations d \
-         WHERE d.app_id = ? AND d.user_id = ? AND d.is_active = 1 ORDER BY d.id LIMIT {PAGE}"
+         WHERE d.app_id = ? AND d.user_id = ? AND d.is_active ORDER BY d.id LIMIT {PAGE}"
     );
-    let mut devices = on.prepare_cached(&sql)?;
-    let mut count = 0;
-    for found in devices.query_map([&*head.app_id, user_id], read)? {
-        let found = found?;
-        if filter.takes(&found) {
-            count += put(on, head, &found, state, now_ms)?;
-        }
-    }
-    Ok(count)
+    let mut found = read_all(&on.query(&sql, &values![&head.app_id, user_id])?)?;
+    found.retain(|found| filter.takes(found));
+    put(on, head, &found, state, now_ms)
 }
 
 /// Deliveries for addresses that are not of our registry.
-pub(super) fn queue_addresses(on: &Connection, head: &Head, now_ms: u64) -> rusqlite::Result<()> {
+pub(super) fn queue_addresses(on: &dyn Rows, head: &Head, now_ms: u64) -> Result<()> {
     let sql = "INSERT INTO deliveries (notification, app_id, address, way, state, due_at, priority) \
                VALUES (?, ?, ?, ?, 'queued', ?, ?)";
-    let mut insert = on.prepare_cached(sql)?;
+    let due = due_ms(&head.spec, None, now_ms);
     for address in head.spec.to.addresses() {
-        let due = due_ms(&head.spec, None, now_ms) as i64;
         let is_apns = address.starts_with("{\"apns");
         let way = if is_apns {
             Way::Channel
         } else {
             Way::Device(Service::Fcm)
         };
-        let way = way.word();
-        insert.execute(params![
-            head.id,
-            head.app_id,
+        let values = values![
+            &head.id,
+            &head.app_id,
             address,
-            way,
+            way.word(),
             due,
             head.priority
-        ])?;
+        ];
+        on.execute(sql, &values)?;
     }
     Ok(())
 }
 
 /// It is the turn of a user's devices: those that are still his are queued; how many.
 pub(super) fn push(
-    on: &Connection,
+    on: &dyn Rows,
     head: &Head,
     user_id: &str,
     now_ms: u64,
-) -> rusqlite::Result<u32> {
+) -> Result<u32> {
     let sql = "UPDATE reaches SET pushed_at = ?, due_at = NULL \
                WHERE notification = ? AND kind = 'user' AND name = ?";
-    on.prepare_cached(sql)?
-        .execute(params![now_ms as i64, head.id, user_id])?;
+    on.execute(sql, &values![now_ms, &head.id, user_id])?;
     let sql = "SELECT v.id, d.user_id, d.is_active, d.time_zone FROM deliveries v \
                LEFT JOIN device_registrations d ON d.id = v.device \
                WHERE v.notification = ? AND v.user_id = ? AND v.state = 'held'";
-    let mut held = on.prepare_cached(sql)?;
-    let held = held.query_map([&*head.id, user_id], |row| {
+    let (mut queue, mut drop) = (Vec::new(), Vec::new());
+    for row in on.query(sql, &values![&head.id, user_id])? {
+        let id: i64 = row.get(0)?;
         let owner: Option<String> = row.get(1)?;
         let active: Option<bool> = row.get(2)?;
         let zone: Option<String> = row.get(3)?;
-        let is_his = owner.as_deref() == Some(user_id) && active == Some(true);
-        Ok((row.get::<_, i64>(0)?, is_his, zone))
-    })?;
-    let held: Vec<_> = held.collect::<rusqlite::Result<_>>()?;
-    let queue = "UPDATE deliveries SET state = 'queued', due_at = ? WHERE id = ?";
-    let mut queue = on.prepare_cached(queue)?;
-    let drop = "UPDATE deliveries SET state = 'cancelled', settled_at = ?, \
-                reason = 'the device is not the user''s any more' WHERE id = ?";
-    let mut drop = on.prepare_cached(drop)?;
-    let mut queued = 0;
-    for (id, is_his, zone) in held {
-        if is_his {
+        if owner.as_deref() == Some(user_id) && active == Some(true) {
             let due = due_ms(&head.spec, zone.as_deref(), now_ms);
-            queued += queue.execute(params![due as i64, id])? as u32;
+            queue.push(values![due, id].to_vec());
         } else {
-            drop.execute(params![now_ms as i64, id])?;
+            drop.push(values![now_ms, id].to_vec());
         }
     }
-    Ok(queued)
+    let sql = "UPDATE deliveries SET state = 'queued', due_at = ? WHERE id = ?";
+    let queued = on.execute_each(sql, &queue)?;
+    let sql = "UPDATE deliveries SET state = 'cancelled', settled_at = ?, \
+               reason = 'the device is not the user''s any more' WHERE id = ?";
+    on.execute_each(sql, &drop)?;
+    Ok(queued.iter().sum::<u64>() as u32)
 }
 
 /// What has come of a user or channel, his connections left out.
-pub(super) fn standing(on: &Connection, id: &str, whom: &Whom) -> rusqlite::Result<Standing> {
+pub(super) fn standing(on: &dyn Rows, id: &str, whom: &Whom) -> Result<Standing> {
     let Whom::User(user_id) = whom else {
         return Ok(Standing::default());
     };
     let sql = "SELECT count(*) FILTER (WHERE state = 'queued'), \
                count(*) FILTER (WHERE state = 'held') \
                FROM deliveries WHERE notification = ? AND user_id = ?";
-    let mut counts = on.prepare_cached(sql)?;
-    counts.query_row([id, user_id], |row| {
+    let counts = on.first(sql, &values![id, user_id])?;
+    counts.map_or(Ok(Standing::default()), |row| {
         Ok(Standing {
             live: None,
             queued: row.get(0)?,
@@ -219,35 +208,35 @@ pub(super) fn standing(on: &Connection, id: &str, whom: &Whom) -> rusqlite::Resu
 
 /// Finds further devices of notifications that are not whole; whether there may be more.
 pub(super) fn expand_due(
-    on: &Connection,
+    on: &dyn Rows,
     most: u32,
     now_ms: u64,
     due: &mut Due,
-) -> rusqlite::Result<bool> {
-    let sql = "SELECT id, cursor FROM notifications WHERE state = 'expanding' LIMIT ?";
-    let mut found = on.prepare_cached(sql)?;
-    let found = found.query_map([most], |row| {
-        Ok((row.get::<_, String>(0)?, row.get::<_, Option<String>>(1)?))
-    })?;
-    let found: Vec<_> = found.collect::<rusqlite::Result<_>>()?;
+) -> Result<bool> {
+    let sql = format!(
+        "SELECT id, cursor FROM notifications WHERE state = 'expanding' LIMIT ?{}",
+        on.free("")
+    );
+    let found = on.query(&sql, &values![most])?;
     let page = PAGE / (found.len() as u32).clamp(1, EXPAND);
-    for (id, cursor) in &found {
-        let Some(head) = head(on, id, now_ms)? else {
+    for row in &found {
+        let id: String = row.get(0)?;
+        let Some(head) = head(on, &id, now_ms)? else {
             continue;
         };
+        let cursor: Option<String> = row.get(1)?;
         let cursor = cursor.as_deref().unwrap_or("{}");
         let cursor: Cursor = serde_json::from_str(cursor).unwrap_or_default();
-        let (devices, next) = next_page(on, &head, cursor, page)?;
+        let (mut devices, next) = next_page(on, &head, cursor, page)?;
         let filter = Filter::of(&head.spec);
-        for found in devices.iter().filter(|found| filter.takes(found)) {
-            due.queued += u64::from(put(on, &head, found, "queued", now_ms)?);
-        }
+        devices.retain(|found| filter.takes(found));
+        due.queued += u64::from(put(on, &head, &devices, "queued", now_ms)?);
         let kept = next.and_then(|next| serde_json::to_string(&next).ok());
-        on.prepare_cached("UPDATE notifications SET cursor = ? WHERE id = ?")?
-            .execute(params![kept, id])?;
+        let sql = "UPDATE notifications SET cursor = ? WHERE id = ?";
+        on.execute(sql, &values![kept.as_ref(), &id])?;
         if kept.is_none() {
-            set_state(on, id, "open")?;
-            settle_if_over(on, id, now_ms)?;
+            set_state(on, &id, "open")?;
+            settle_if_over(on, &id, now_ms)?;
         }
     }
     Ok(!found.is_empty())
@@ -255,11 +244,11 @@ pub(super) fn expand_due(
 
 /// The next devices, not filtered yet, and where to go on.
 fn next_page(
-    on: &Connection,
+    on: &dyn Rows,
     head: &Head,
     cursor: Cursor,
     page: u32,
-) -> rusqlite::Result<(Vec<Found>, Option<Cursor>)> {
+) -> Result<(Vec<Found>, Option<Cursor>)> {
     let steps = head.spec.to.steps();
     let Some(step) = steps.get(cursor.step) else {
         return Ok((Vec::new(), None));
@@ -280,18 +269,17 @@ fn next_page(
     Ok((found, Some(next).filter(|next| next.step < steps.len())))
 }
 
-type Page = rusqlite::Result<(Vec<Found>, Option<Cursor>)>;
+type Page = Result<(Vec<Found>, Option<Cursor>)>;
 
-fn named(on: &Connection, head: &Head, names: &[String], cursor: Cursor, page: u32) -> Page {
+fn named(on: &dyn Rows, head: &Head, names: &[String], cursor: Cursor, page: u32) -> Page {
     let sql = format!(
         "SELECT {COLUMNS} FROM device_registrations d \
-         WHERE d.app_id = ? AND d.device_id = ? AND d.is_active = 1"
+         WHERE d.app_id = ? AND d.device_id = ? AND d.is_active"
     );
-    let mut one = on.prepare_cached(&sql)?;
     let (mut found, begin) = (Vec::new(), cursor.named.min(names.len()));
     let end = (begin + page as usize).min(names.len());
     for name in &names[begin..end] {
-        found.extend(one.query_row([&head.app_id, name], read).optional()?);
+        found.extend(read_all(&on.query(&sql, &values![&head.app_id, name])?)?);
     }
     let next = Cursor {
         named: end,
@@ -300,39 +288,29 @@ fn named(on: &Connection, head: &Head, names: &[String], cursor: Cursor, page: u
     Ok((found, Some(next).filter(|_| end < names.len())))
 }
 
-fn of_topic(on: &Connection, head: &Head, topic: &str, cursor: Cursor, page: u32) -> Page {
+fn of_topic(on: &dyn Rows, head: &Head, topic: &str, cursor: Cursor, page: u32) -> Page {
     let sql = format!(
         "SELECT {COLUMNS} FROM device_topics t JOIN device_registrations d ON d.id = t.device \
-         WHERE t.app_id = ? AND t.topic = ? AND t.device > ? AND d.is_active = 1 \
+         WHERE t.app_id = ? AND t.topic = ? AND t.device > ? AND d.is_active \
          ORDER BY t.device LIMIT ?"
     );
-    let mut statement = on.prepare_cached(&sql)?;
-    let found = statement.query_map(params![head.app_id, topic, cursor.id, page], read)?;
-    Ok(behind(
-        found.collect::<rusqlite::Result<_>>()?,
-        cursor,
-        page,
-    ))
+    let found = on.query(&sql, &values![&head.app_id, topic, &cursor.id, page])?;
+    Ok(behind(read_all(&found)?, cursor, page))
 }
 
-fn of_platform(on: &Connection, head: &Head, cursor: Cursor, page: u32) -> Page {
+fn of_platform(on: &dyn Rows, head: &Head, cursor: Cursor, page: u32) -> Page {
     let sql = format!(
         "SELECT {COLUMNS} FROM device_registrations d \
-         WHERE d.app_id = ? AND d.platform = ? AND d.id > ? AND d.is_active = 1 \
+         WHERE d.app_id = ? AND d.platform = ? AND d.id > ? AND d.is_active \
          ORDER BY d.id LIMIT ?"
     );
     let platform = head.spec.to.platform.as_deref().unwrap_or_default();
-    let mut statement = on.prepare_cached(&sql)?;
-    let found = statement.query_map(params![head.app_id, platform, cursor.id, page], read)?;
-    Ok(behind(
-        found.collect::<rusqlite::Result<_>>()?,
-        cursor,
-        page,
-    ))
+    let found = on.query(&sql, &values![&head.app_id, platform, &cursor.id, page])?;
+    Ok(behind(read_all(&found)?, cursor, page))
 }
 
 /// In the order of the index by place, so that few rows outside are read.
-fn within(on: &Connection, head: &Head, area: &Area, cursor: Cursor, page: u32) -> Page {
+fn within(on: &dyn Rows, head: &Head, area: &Area, cursor: Cursor, page: u32) -> Page {
     let boxes = area.boxes();
     let Some(bounds) = boxes.get(cursor.part) else {
         return Ok((Vec::new(), None));
@@ -341,13 +319,12 @@ fn within(on: &Connection, head: &Head, area: &Area, cursor: Cursor, page: u32) 
         "SELECT {COLUMNS} FROM device_registrations d WHERE d.app_id = ? \
          AND d.last_known_latitude BETWEEN ? AND ? AND d.last_known_longitude BETWEEN ? AND ? \
          AND (d.last_known_latitude, d.last_known_longitude, d.id) > (?, ?, ?) \
-         AND d.is_active = 1 \
+         AND d.is_active \
          ORDER BY d.last_known_latitude, d.last_known_longitude, d.id LIMIT ?"
     );
     let (latitude, longitude) = cursor.place.unwrap_or((-91.0, 0.0));
-    let mut statement = on.prepare_cached(&sql)?;
-    let values = params![
-        head.app_id,
+    let values = values![
+        &head.app_id,
         // What was read is not searched through again.
         bounds.south.max(latitude),
         bounds.north,
@@ -355,12 +332,10 @@ fn within(on: &Connection, head: &Head, area: &Area, cursor: Cursor, page: u32) 
         bounds.east,
         latitude,
         longitude,
-        cursor.id,
+        &cursor.id,
         page
     ];
-    let found: Vec<Found> = statement
-        .query_map(values, read)?
-        .collect::<rusqlite::Result<_>>()?;
+    let found = read_all(&on.query(&sql, &values)?)?;
     let next_part = Cursor {
         step: cursor.step,
         part: cursor.part + 1,

@@ -1,4 +1,4 @@
-//! Notifications on the SQLite that is compiled in: whatever order things happen in, a user who
+//! Notifications in every store: whatever order things happen in, a user who
 //! acknowledged in time gets nothing, and one whom nobody reached does.
 
 use std::sync::Arc;
@@ -10,13 +10,15 @@ use crate::push::devices::device::{Device, Retired};
 use crate::push::devices::registration::{DeviceBounds, Registration};
 use crate::push::devices::token_key::{KeyId, TokenKey};
 use crate::push::devices::vault::{Binding, TokenVault};
+use crate::push::jobs::{Job, Outcome};
 use crate::store::devices;
+use crate::store::kit::{Base, everywhere};
 
 const APP: &str = "app";
 const START: u64 = 1_800_000_000_000;
 
 struct Play {
-    file: Connection,
+    file: Base,
     vault: TokenVault,
     dice: Dice,
     now: Now,
@@ -24,14 +26,7 @@ struct Play {
 }
 
 impl Play {
-    fn new() -> Play {
-        let file = Connection::open_in_memory().expect("SQLite");
-        for schema in [
-            include_str!("../schema/0002.sql"),
-            include_str!("../schema/0003.sql"),
-        ] {
-            file.execute_batch(schema).expect("the schema");
-        }
+    fn new(file: Base) -> Play {
         let text = data_encoding::BASE64.encode(b"a key of two and thirty bytes ..");
         let key = TokenKey::parse(KeyId::parse("k").expect("an id"), &text).expect("a key");
         let mut dice = Dice::new([7; 16]);
@@ -72,7 +67,10 @@ impl Play {
     }
 
     fn run(&self, job: NotifyJob) -> NotifyOutcome {
-        run(&self.file, &job).expect("a working file")
+        match self.file.commit(&[Job::Notify(job)]).remove(0) {
+            Outcome::Notify(outcome) => outcome,
+            other => panic!("{other:?}"),
+        }
     }
 
     fn new_with(&mut self, spec: &str, rest: impl FnOnce(&mut New)) -> New {
@@ -173,7 +171,8 @@ const REACH: &str = r#"{"to":{"users":["u"]},"note":{"title":"t"},"ack_ms":5000}
 
 #[test]
 fn who_acknowledges_in_time_gets_nothing_and_who_does_not_gets_it() {
-    let mut play = Play::new();
+everywhere(|base| {
+    let mut play = Play::new(base);
     play.user("u");
     let (id, standings) = play.accept(REACH);
     assert_eq!(standings[0].1.held, 1);
@@ -196,11 +195,13 @@ fn who_acknowledges_in_time_gets_nothing_and_who_does_not_gets_it() {
     play.now.unix_ms += 5_000;
     assert_eq!(play.due().queued, 1);
     play.check(&id, &[("u", "queued")], "open");
+});
 }
 
 #[test]
 fn an_acknowledgement_may_come_before_the_count_and_a_count_twice() {
-    let mut play = Play::new();
+everywhere(|base| {
+    let mut play = Play::new(base);
     play.user("u");
     let (id, _) = play.accept(REACH);
     play.acknowledge(&id, "u");
@@ -211,28 +212,31 @@ fn an_acknowledgement_may_come_before_the_count_and_a_count_twice() {
     play.reach(&id, "u", 1);
     assert_eq!(play.reach(&id, "u", 0).held, 1, "the first count is it");
     play.check(&id, &[("u", "held")], "open");
+});
 }
 
 #[test]
 fn what_a_courier_has_in_hand_is_not_taken_back() {
-    let mut play = Play::new();
+everywhere(|base| {
+    let mut play = Play::new(base);
     play.user("u");
     let (id, _) = play.accept(REACH);
     assert_eq!(play.reach(&id, "u", 0).queued, 1);
     let claimed = "UPDATE deliveries SET claimed_until = ?";
-    let until = (play.now.unix_ms + 10) as i64;
-    play.file.execute(claimed, [until]).expect("it is claimed");
+    play.file.write(claimed, &values![play.now.unix_ms + 10]);
     assert_eq!(play.acknowledge(&id, "u"), NotifyOutcome::Changed(0));
     play.check(&id, &[("u", "queued")], "open");
     // Its courier died.
     play.now.unix_ms += 10;
     assert_eq!(play.acknowledge(&id, "u"), NotifyOutcome::Changed(1));
     play.check(&id, &[("u", "cancelled")], "done");
+});
 }
 
 #[test]
 fn an_order_that_nobody_answers_is_given_again_and_at_last_the_devices_get_it() {
-    let mut play = Play::new();
+everywhere(|base| {
+    let mut play = Play::new(base);
     play.user("u");
     let (id, _) = play.accept(REACH);
     let mut orders = 1;
@@ -249,11 +253,13 @@ fn an_order_that_nobody_answers_is_given_again_and_at_last_the_devices_get_it() 
     }
     assert_eq!(orders, ORDERS_MAX);
     play.check(&id, &[("u", "queued")], "open");
+});
 }
 
 #[test]
 fn a_device_that_is_not_the_users_any_more_gets_nothing() {
-    let mut play = Play::new();
+everywhere(|base| {
+    let mut play = Play::new(base);
     let (mut sold, mut dead) = (play.user("u"), play.device("old", "web", WEB));
     play.device("new", "android", r#","user_id":"u""#);
     let (id, _) = play.accept(REACH);
@@ -265,6 +271,7 @@ fn a_device_that_is_not_the_users_any_more_gets_nothing() {
     assert_eq!(play.reach(&id, "u", 0).queued, 1);
     let expected = [("new", "queued"), ("old", "cancelled"), ("u", "cancelled")];
     play.check(&id, &expected, "open");
+});
 }
 
 /// Takes the place of a token.
@@ -272,7 +279,8 @@ const WEB: &str = r#","user_id":"u","service":"fcm""#;
 
 #[test]
 fn ways_other_than_reach() {
-    let mut play = Play::new();
+everywhere(|base| {
+    let mut play = Play::new(base);
     play.user("u");
     let with = |deliver: &str| {
         REACH.replace(
@@ -294,11 +302,13 @@ fn ways_other_than_reach() {
     play.check(&id, &[], "open");
     play.reach(&id, "u", 0);
     play.check(&id, &[], "done");
+});
 }
 
 #[test]
 fn what_is_scheduled_begins_at_its_time_or_has_expired() {
-    let mut play = Play::new();
+everywhere(|base| {
+    let mut play = Play::new(base);
     play.user("u");
     let later = |new: &mut New| new.send_at_ms += 1_000;
     let new = play.new_with(REACH, later);
@@ -318,27 +328,27 @@ fn what_is_scheduled_begins_at_its_time_or_has_expired() {
     assert_eq!(due.orders.len(), 1);
     play.check(&new.id, &[("u", "held")], "open");
     play.check(&stale.id, &[], "expired");
+});
 }
 
 #[test]
 fn quiet_hours_put_off_what_is_queued() {
-    let mut play = Play::new();
+everywhere(|base| {
+    let mut play = Play::new(base);
     // 15 January 2027, 08:00 UTC: 17:00 in Tokyo.
     play.device("u", "android", r#","user_id":"u","time_zone":"Asia/Tokyo""#);
     let quiet = r#"{"to":{"users":["u"]},"note":{"title":"t"},"deliver":"push",
         "quiet":{"from":"16:30","to":"18:00"}}"#;
     play.accept(quiet);
     let due = "SELECT due_at FROM deliveries";
-    let due: i64 = play
-        .file
-        .query_row(due, [], |row| row.get(0))
-        .expect("a row");
-    assert_eq!(due as u64, START + 3_600_000);
+    assert_eq!(play.file.number(due), START + 3_600_000);
+});
 }
 
 #[test]
 fn the_same_key_is_the_same_notification_unless_it_says_something_else() {
-    let mut play = Play::new();
+everywhere(|base| {
+    let mut play = Play::new(base);
     let keyed = |print: &str| {
         let named = ("key".to_string(), print.to_string());
         move |new: &mut New| new.idempotency = Some(named)
@@ -360,11 +370,13 @@ fn the_same_key_is_the_same_notification_unless_it_says_something_else() {
     assert_eq!(again(&mut play, "a"), known(Some("{}")));
     let conflict = NotifyOutcome::Accepted(Accepted::Conflict);
     assert_eq!(again(&mut play, "b"), conflict);
+});
 }
 
 #[test]
 fn devices_are_found_page_by_page_each_once() {
-    let mut play = Play::new();
+everywhere(|base| {
+    let mut play = Play::new(base);
     for number in 0..1_203 {
         let rest = match number % 2 {
             0 => r#","topics":["a","b"]"#,
@@ -396,12 +408,10 @@ fn devices_are_found_page_by_page_each_once() {
     let total: u64 = table.iter().map(|(_, count)| count).sum();
     assert_eq!(play.all_due(), total, "side by side");
     for (id, count) in all {
-        let counted = "SELECT count(*) FROM deliveries WHERE notification = ? AND state = 'queued'";
-        let counted: i64 = play
-            .file
-            .query_row(counted, [&id], |row| row.get(0))
-            .expect("a count");
-        assert_eq!(counted as u64, count, "{id}");
+        let counted = format!(
+            "SELECT count(*) FROM deliveries WHERE notification = '{id}' AND state = 'queued'"
+        );
+        assert_eq!(play.file.number(&counted), count, "{id}");
         let state = if count == 0 { "done" } else { "open" };
         assert_eq!(
             state_of(&play.file, (APP, &id))
@@ -410,11 +420,13 @@ fn devices_are_found_page_by_page_each_once() {
             Some(state)
         );
     }
+});
 }
 
 #[test]
 fn an_area_over_the_date_line_is_searched_through_in_both_parts() {
-    let mut play = Play::new();
+everywhere(|base| {
+    let mut play = Play::new(base);
     // On one latitude and one meridian, so that nothing but the id tells them apart.
     for number in 0..700 {
         let longitude = if number % 2 == 0 { 179.9 } else { -179.9 };
@@ -431,25 +443,25 @@ fn an_area_over_the_date_line_is_searched_through_in_both_parts() {
         "radius_metres":50000}},"note":{"title":"t"}}"#;
     play.accept(circle);
     assert_eq!(play.all_due(), 700);
+});
 }
 
 #[test]
 fn addresses_of_providers_are_queued_as_they_are() {
-    let mut play = Play::new();
+everywhere(|base| {
+    let mut play = Play::new(base);
     let spec = r#"{"to":{"fcm_topic":"news","apns_channel":"YQ=="},"note":{"title":"t"}}"#;
     play.accept(spec);
-    let rows = "SELECT group_concat(address, ' ' ORDER BY address DESC) \
-                FROM deliveries WHERE state = 'queued'";
-    let rows: String = play
-        .file
-        .query_row(rows, [], |row| row.get(0))
-        .expect("rows");
-    assert_eq!(rows, r#"{"fcm_topic":"news"} {"apns_channel":"YQ=="}"#);
+    let rows = "SELECT address FROM deliveries WHERE state = 'queued' ORDER BY address DESC";
+    let expected = [r#"{"fcm_topic":"news"}"#, r#"{"apns_channel":"YQ=="}"#];
+    assert_eq!(play.file.lines(rows), expected);
+});
 }
 
 #[test]
 fn what_was_cancelled_stays_so_and_what_failed_can_be_tried_again() {
-    let mut play = Play::new();
+everywhere(|base| {
+    let mut play = Play::new(base);
     play.user("u");
     let name = |id: &str| (APP.to_string(), id.to_string());
     let now_ms = play.now.unix_ms;
@@ -470,7 +482,7 @@ fn what_was_cancelled_stays_so_and_what_failed_can_be_tried_again() {
     let (id, _) = play.accept(REACH);
     play.reach(&id, "u", 0);
     let failed = "UPDATE deliveries SET state = 'failed', attempts = 3 WHERE state = 'queued'";
-    play.file.execute(failed, []).expect("it fails");
+    play.file.write(failed, &[]);
     settle_if_over(&play.file, &id, now_ms).expect("a working file");
     play.check(&id, &[("u", "failed")], "done");
     let (app_id, own) = name(&id);
@@ -482,11 +494,13 @@ fn what_was_cancelled_stays_so_and_what_failed_can_be_tried_again() {
     };
     assert_eq!(play.run(retry), NotifyOutcome::Changed(1));
     play.check(&id_again, &[("u", "queued")], "open");
+});
 }
 
 #[test]
 fn what_was_settled_long_ago_is_removed_in_pages_and_nothing_else() {
-    let mut play = Play::new();
+everywhere(|base| {
+    let mut play = Play::new(base);
     play.user("u");
     let topic = r#"{"to":{"topics":["a"]},"note":{"title":"t"}}"#;
     let (open, _) = play.accept(REACH);
@@ -496,7 +510,7 @@ fn what_was_settled_long_ago_is_removed_in_pages_and_nothing_else() {
                 INSERT INTO deliveries \
                 (notification, app_id, device, way, state, due_at, priority) \
                 SELECT ?, 'app', 'd' || i, 'fcm', 'accepted', 0, 0 FROM n";
-    play.file.execute(many, [&old]).expect("rows");
+    play.file.write(many, &values![&old]);
     let mut after = String::new();
     let mut pages = 0;
     loop {
@@ -517,19 +531,22 @@ fn what_was_settled_long_ago_is_removed_in_pages_and_nothing_else() {
     assert_eq!(pages, 3);
     assert_eq!(state_of(&play.file, (APP, &old)).expect("a state"), None);
     play.check(&open, &[("u", "held")], "open");
+});
 }
 
 #[test]
 fn a_row_that_cannot_be_read_ends_its_own_notification_alone() {
-    let mut play = Play::new();
+everywhere(|base| {
+    let mut play = Play::new(base);
     play.user("u");
     let (bad, _) = play.accept(REACH);
     let (good, _) = play.accept(REACH);
     let spoil = "UPDATE notifications SET spec = '{' WHERE id = ?";
-    play.file.execute(spoil, [&bad]).expect("it is spoilt");
+    play.file.write(spoil, &values![&bad]);
     play.now.unix_ms += ORDER_AGAIN_MS;
     let due = play.due();
     assert_eq!(due.orders.len(), 1);
     play.check(&bad, &[("u", "cancelled")], "cancelled");
     play.check(&good, &[("u", "held")], "open");
+});
 }

@@ -2,12 +2,15 @@
 //! there and back. Knows the tables of `schema/postgres/0001.sql`. Invariant: what a commit keeps is
 //! what the facts would leave one after the other.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::push::facts::{Fact, Letter, Memory};
 use crate::push::truth::Subject;
-use crate::store::postgres::fault::Fault;
+use crate::store::postgres::rows::Tables;
 use crate::store::postgres::session::Session;
+use crate::store::rows::Fault;
+use crate::store::{devices, notifications};
 
 /// What one statement takes: far below what PostgreSQL does (1 GB), and done well within its time.
 const BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -105,14 +108,17 @@ pub fn load(session: &mut Session, server: &str) -> Result<Memory, Fault> {
         &[&server],
     )?;
     let heard: (Option<i64>, Option<i64>) = (row.get(0), row.get(1));
+    let tables = Tables(RefCell::new(session));
     Ok(Memory {
+        token_keys: devices::needed_keys(&tables)?,
+        has_notifications: notifications::are_there(&tables)?,
+        is_shared: true,
         told,
         letters,
         heard: heard
             .0
             .zip(heard.1)
             .map(|(life, sequence)| (life as u64, sequence as u64)),
-        ..Memory::default()
     })
 }
 

@@ -1,28 +1,10 @@
-//! What goes wrong with a database, sorted by what can be done about it. Invariant: no message shows
-//! a value that was to be stored, or a password.
+//! What goes wrong with PostgreSQL as a `Fault`. Invariant: no message shows a value that was to be
+//! stored, or a password.
 
 use tokio_postgres::Error;
 use tokio_postgres::error::SqlState;
 
-/// See the file's head.
-#[derive(Debug)]
-pub enum Fault {
-    /// The connection is gone, or silent, or leads to a server that cannot write. What was under way
-    /// may have been done.
-    Lost(String),
-    /// Another transaction was in the way: nothing was done, and the same may work now.
-    Again(String),
-    /// The database refused: nothing was done.
-    Refused(String),
-}
-
-impl Fault {
-    pub fn text(self) -> String {
-        match self {
-            Fault::Lost(why) | Fault::Again(why) | Fault::Refused(why) => why,
-        }
-    }
-}
+use crate::store::rows::Fault;
 
 impl From<Error> for Fault {
     fn from(error: Error) -> Fault {

@@ -8,10 +8,12 @@
 
 mod facts;
 mod fault;
-mod schema;
-mod session;
+pub(in crate::store) mod rows;
+pub(in crate::store) mod schema;
+pub(in crate::store) mod session;
 mod tls;
 
+use std::cell::RefCell;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,17 +26,21 @@ use rustls::ClientConfig;
 use crate::base::backoff::Backoff;
 use crate::base::dice::Dice;
 use crate::push::facts::{StoreReply, StoreRequest, Work};
-use crate::push::jobs::{Job, JobTicket, Outcome};
+use crate::push::jobs::{JobTicket, Outcome};
 use crate::store::desk::Desk;
+use crate::store::jobs;
 use crate::store::postgres::facts::Mark;
-use crate::store::postgres::fault::Fault;
+use crate::store::postgres::rows::Tables;
 use crate::store::postgres::session::Session;
+use crate::store::rows::Fault;
 
 /// What was kept has to be there for a courier to begin; it waits so long for a database that is just
 /// starting, or for its predecessor's connection to be noticed dead.
 const LOAD_WITHIN: Duration = Duration::from_secs(15);
 /// A commit tries again at once, once: a connection that has been idle may have ended unnoticed.
 const ATTEMPTS: usize = 2;
+/// How often others may be in the way of one commit.
+const CONFLICTS: usize = 5;
 /// Between attempts to connect.
 const AGAIN_FIRST: Duration = Duration::from_millis(200);
 const AGAIN_LONGEST: Duration = Duration::from_secs(10);
@@ -163,24 +169,32 @@ impl Keeper {
     }
 
     fn commit(&mut self, work: &Work) -> Result<StoreReply, Fault> {
-        let mut attempt = 1;
+        let (mut attempt, mut conflicts, mut apart) = (1, 0, false);
         loop {
-            let done = self.try_commit(work);
+            let done = self.try_commit(work, apart);
             match done {
                 Ok(outcomes) => return Ok(StoreReply::Committed(outcomes)),
-                Err(Fault::Lost(why)) if attempt < ATTEMPTS => self.lost(&why),
-                Err(Fault::Again(_)) if attempt < ATTEMPTS => {}
+                Err(Fault::Lost(why)) if attempt < ATTEMPTS => {
+                    self.lost(&why);
+                    attempt += 1;
+                }
+                Err(Fault::Again(_)) if conflicts < CONFLICTS => conflicts += 1,
+                // Who is in the way may be another courier, which is done by now.
+                Err(Fault::Refused(_)) if !apart && !work.jobs.is_empty() => apart = true,
                 Err(Fault::Lost(why)) => {
                     self.lost(&why);
                     return Err(Fault::Lost(why));
                 }
                 Err(fault) => return Err(fault),
             }
-            attempt += 1;
         }
     }
 
-    fn try_commit(&mut self, work: &Work) -> Result<Vec<(JobTicket, Outcome)>, Fault> {
+    fn try_commit(
+        &mut self,
+        work: &Work,
+        apart: bool,
+    ) -> Result<Vec<(JobTicket, Outcome)>, Fault> {
         let server = self.options.server.clone();
         self.connect()?;
         let session = self.session.as_mut().expect("it was connected");
@@ -202,7 +216,7 @@ impl Keeper {
             }
             return kept.map(|()| Vec::new());
         }
-        let outcomes = match in_transaction(session, &server, (work, &parts), mark) {
+        let outcomes = match in_transaction(session, &server, (work, &parts), mark, apart) {
             Err(Fault::Lost(why)) => return Err(Fault::Lost(why)),
             Err(fault) => {
                 session.batch("ROLLBACK")?;
@@ -275,30 +289,27 @@ impl Keeper {
     }
 }
 
-/// Everything but the commit.
+/// Everything but the commit. With `apart`, a job that is refused costs the others nothing, and all of
+/// them two ways there and back more: so that is only done when one was refused.
 fn in_transaction(
     session: &mut Session,
     server: &str,
     (work, parts): (&Work, &[&[crate::push::facts::Fact]]),
     mark: Mark,
+    apart: bool,
 ) -> Result<Vec<(JobTicket, Outcome)>, Fault> {
     session.batch("BEGIN")?;
     for part in parts.iter().filter(|part| !part.is_empty()) {
         facts::keep(session, server, part, mark)?;
     }
+    let tables = Tables(RefCell::new(session));
+    let run = if apart { jobs::run_apart } else { jobs::run };
+    jobs::lock(&tables, &work.jobs)?;
     let done = work.jobs.iter();
-    let done = done.map(|(ticket, job)| Ok((*ticket, run(session, job)?)));
+    let done = done.map(|(ticket, job)| Ok((*ticket, run(&tables, job)?)));
     let outcomes = done.collect::<Result<_, Fault>>()?;
-    facts::mark(session, server, mark)?;
+    facts::mark(tables.0.into_inner(), server, mark)?;
     Ok(outcomes)
-}
-
-fn run(_session: &mut Session, job: &Job) -> Result<Outcome, Fault> {
-    match job {
-        Job::Devices(_) | Job::Notify(_) | Job::Delivery(_) => Err(Fault::Refused(
-            "devices and notifications are kept in SQLite only".to_string(),
-        )),
-    }
 }
 
 /// Whether it is asked again, not another that looks the same.

@@ -2,11 +2,15 @@
 //! waits. Invariant: a step is done whole and once, and a database that a newer program wrote is left
 //! alone.
 
-use crate::store::postgres::fault::Fault;
 use crate::store::postgres::session::Session;
+use crate::store::rows::Fault;
 
 /// Each is run once, in its order; the table `schema_version` counts them.
-const STEPS: [&str; 1] = [include_str!("../schema/postgres/0001.sql")];
+const STEPS: [&str; 3] = [
+    include_str!("../schema/postgres/0001.sql"),
+    include_str!("../schema/postgres/0002.sql"),
+    include_str!("../schema/postgres/0003.sql"),
+];
 
 /// Holds others back until the transaction ends. The number says `lineman`.
 const BEGIN: &str = "

@@ -5,7 +5,9 @@
 //! Invariants: no call waits longer than its time. A connection that was lost is not used again.
 
 use std::collections::BTreeMap;
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
@@ -13,9 +15,9 @@ use tokio_postgres::config::{SslMode, TargetSessionAttrs};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Config, NoTls, Row, Statement};
 
-use crate::store::postgres::fault::Fault;
 use crate::store::postgres::tls::Rustls;
 use crate::store::postgres::{Host, PostgresOptions};
+use crate::store::rows::Fault;
 
 /// For a name, TCP, TLS and signing in.
 const CONNECT_WITHIN: Duration = Duration::from_secs(8);
@@ -46,7 +48,7 @@ pub struct Session {
     client: Client,
     /// The process that serves it there.
     pub pid: i32,
-    prepared: BTreeMap<&'static str, Statement>,
+    prepared: BTreeMap<String, Statement>,
 }
 
 impl Session {
@@ -81,20 +83,20 @@ impl Session {
     }
 
     /// The rows that a statement gives. It is prepared once.
-    pub fn query(&mut self, sql: &'static str, values: Values<'_>) -> Result<Vec<Row>, Fault> {
+    pub fn query(&mut self, sql: &str, values: Values<'_>) -> Result<Vec<Row>, Fault> {
         let statement = self.prepare(sql)?;
         let rows = self.client.query(&statement, values);
         wait(&self.runtime, ANSWER_WITHIN, rows)
     }
 
     /// The first row.
-    pub fn one(&mut self, sql: &'static str, values: Values<'_>) -> Result<Row, Fault> {
+    pub fn one(&mut self, sql: &str, values: Values<'_>) -> Result<Row, Fault> {
         let row = self.query(sql, values)?.into_iter().next();
         row.ok_or_else(|| Fault::Refused("a row is missing that was there".to_string()))
     }
 
     /// How many rows a statement has changed. It is prepared once.
-    pub fn execute(&mut self, sql: &'static str, values: Values<'_>) -> Result<u64, Fault> {
+    pub fn execute(&mut self, sql: &str, values: Values<'_>) -> Result<u64, Fault> {
         let statement = self.prepare(sql)?;
         let done = self.client.execute(&statement, values);
         wait(&self.runtime, ANSWER_WITHIN, done)
@@ -111,14 +113,79 @@ impl Session {
         wait(&self.runtime, MIGRATION_WITHIN, done)
     }
 
-    fn prepare(&mut self, sql: &'static str) -> Result<Statement, Fault> {
+    /// The same with each of these, all under way at once.
+    pub fn execute_each(&mut self, sql: &str, values: &[Values<'_>]) -> Result<Vec<u64>, Fault> {
+        let statement = self.prepare(sql)?;
+        let each = values.iter();
+        let each = each.map(|values| Box::pin(self.client.execute(&statement, values)));
+        wait(&self.runtime, ANSWER_WITHIN, in_order(each.collect()))
+    }
+
+    fn prepare(&mut self, sql: &str) -> Result<Statement, Fault> {
         if let Some(statement) = self.prepared.get(sql) {
             return Ok(statement.clone());
         }
-        let statement = wait(&self.runtime, ANSWER_WITHIN, self.client.prepare(sql))?;
-        self.prepared.insert(sql, statement.clone());
+        let text = numbered(sql);
+        let statement = wait(&self.runtime, ANSWER_WITHIN, self.client.prepare(&text))?;
+        self.prepared.insert(sql.to_string(), statement.clone());
         Ok(statement)
     }
+}
+
+/// `?` and `?1` as PostgreSQL writes them: `$1`. As in SQLite, one without a number has the next one.
+fn numbered(sql: &str) -> String {
+    let (mut text, mut last, mut quoted) = (String::with_capacity(sql.len() + 16), 0, false);
+    let mut rest = sql.chars().peekable();
+    while let Some(next) = rest.next() {
+        quoted ^= next == '\'';
+        if next != '?' || quoted {
+            text.push(next);
+            continue;
+        }
+        let mut number = 0;
+        while let Some(digit) = rest.peek().and_then(|it| it.to_digit(10)) {
+            number = number * 10 + digit;
+            rest.next();
+        }
+        if number == 0 {
+            number = last + 1;
+        }
+        last = last.max(number);
+        text.push_str(&format!("${number}"));
+    }
+    text
+}
+
+/// What all of them give, or the first error. Each is begun before the first is waited for; they end in
+/// their order.
+async fn in_order<F, T, E>(mut futures: Vec<Pin<Box<F>>>) -> Result<Vec<T>, E>
+where
+    F: Future<Output = Result<T, E>>,
+{
+    let mut done = Vec::with_capacity(futures.len());
+    let mut begun = false;
+    poll_fn(move |cx| {
+        while let Some(next) = futures.get_mut(done.len()) {
+            match next.as_mut().poll(cx) {
+                Poll::Ready(Ok(it)) => done.push(it),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => break,
+            }
+        }
+        if done.len() == futures.len() {
+            return Poll::Ready(Ok(std::mem::take(&mut done)));
+        }
+        if !std::mem::replace(&mut begun, true) {
+            for other in futures.iter_mut().skip(done.len() + 1) {
+                // None of them ends before the first.
+                if let Poll::Ready(Err(error)) = other.as_mut().poll(cx) {
+                    return Poll::Ready(Err(error));
+                }
+            }
+        }
+        Poll::Pending
+    })
+    .await
 }
 
 fn wait<T>(

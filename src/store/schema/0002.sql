@@ -40,13 +40,13 @@ CREATE TABLE device_registrations (
 ) STRICT;
 
 -- A token is of one active device. One that was replaced keeps what it had until it is removed.
-CREATE UNIQUE INDEX device_by_token ON device_registrations (app_id, token_index) WHERE is_active = 1;
+CREATE UNIQUE INDEX device_by_token ON device_registrations (app_id, token_index) WHERE is_active;
 CREATE INDEX device_by_user ON device_registrations (app_id, user_id) WHERE user_id IS NOT NULL;
 CREATE INDEX device_by_app ON device_registrations (app_id, id);
 CREATE INDEX device_by_platform ON device_registrations (app_id, platform, id);
 CREATE INDEX device_by_expiry ON device_registrations (token_expires_at)
-    WHERE is_active = 1 AND token_expires_at IS NOT NULL;
-CREATE INDEX device_by_end ON device_registrations (inactive_since) WHERE is_active = 0;
+    WHERE is_active AND token_expires_at IS NOT NULL;
+CREATE INDEX device_by_end ON device_registrations (inactive_since) WHERE NOT is_active;
 CREATE INDEX device_by_key ON device_registrations (token_key_id, token_binding);
 CREATE INDEX device_by_place
     ON device_registrations (app_id, last_known_latitude, last_known_longitude)

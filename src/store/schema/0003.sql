@@ -12,6 +12,8 @@ CREATE TABLE notifications (
     sender TEXT NOT NULL,
     -- What was asked for, as JSON (push/notify/spec).
     spec TEXT NOT NULL,
+    -- Of that: an acknowledgement makes devices superfluous.
+    is_reach INTEGER NOT NULL CHECK (is_reach IN (0, 1)),
     created_at INTEGER NOT NULL,
     -- Not before.
     send_at INTEGER NOT NULL,

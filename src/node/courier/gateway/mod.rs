@@ -7,6 +7,7 @@ mod notify;
 pub(super) mod sending;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::base::now::Now;
 use crate::node::courier::Courier;
@@ -26,6 +27,9 @@ pub(super) struct Gateway {
     sending: sending::Sending,
 }
 
+/// Where several couriers share a store, it is looked at no later than this for what the others have put
+/// there, or left behind.
+const SHARED_LOOK: Duration = Duration::from_secs(2);
 /// In the ticket of a call that came by way of the master.
 const OPERATOR: u64 = 1 << 63;
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::base::now::{Moment, Now};
 use crate::node::courier::Courier;
+use crate::node::courier::gateway::SHARED_LOOK;
 use crate::node::courier::gateway::notify::Waiting;
 use crate::push::notify::jobs::{Due, NotifyJob};
 
@@ -18,9 +19,10 @@ const TIDY_PAUSE: Duration = Duration::from_secs(1);
 const DAY_MS: u64 = 24 * 3_600 * 1_000;
 
 impl Courier {
-    /// There are notifications from before this process.
-    pub(in crate::node::courier) fn begin_notifying(&mut self, now: Now) {
+    /// There are notifications from before this process, or of others who share the store.
+    pub(in crate::node::courier) fn begin_notifying(&mut self, is_shared: bool, now: Now) {
         let notify = &mut self.gateway.notify;
+        notify.is_shared = is_shared;
         notify.look_at = Some(now.moment + SETTLE);
         notify.tidy_at = Some(now.moment + TIDY_PAUSE);
     }
@@ -78,6 +80,15 @@ impl Courier {
             let wait = Duration::from_millis(next_ms.saturating_sub(now.unix_ms));
             self.look_by(now.moment + wait.min(LOOK_AFTER));
         }
+        if self.gateway.notify.is_shared {
+            self.look_by(now.moment + SHARED_LOOK);
+        }
+    }
+
+    /// The store could not: not at once again.
+    pub(super) fn take_no_due(&mut self, now: Now) {
+        self.gateway.notify.is_looking = false;
+        self.look_by(now.moment + LOOK_AFTER);
     }
 
     pub(super) fn take_tidied(&mut self, after: Option<String>, now: Now) {

@@ -39,6 +39,8 @@ pub(super) struct Notify {
     /// When the store is asked for what is due; `None`: nothing will be.
     look_at: Option<Moment>,
     is_looking: bool,
+    /// Others put notifications into the store, too.
+    is_shared: bool,
     /// When what is old is removed, and from where on.
     tidy_at: Option<Moment>,
     tidy_after: String,
@@ -215,6 +217,7 @@ impl Courier {
             (Waiting::Tidied, NotifyOutcome::Tidied { after, .. }) => {
                 self.take_tidied(after, now);
             }
+            (waiting, NotifyOutcome::Impossible(why)) => self.take_impossible(waiting, &why, now),
             (
                 Waiting::Acknowledged { ticket }
                 | Waiting::Changed { ticket, .. }
@@ -226,6 +229,21 @@ impl Courier {
                 "There is no such notification, or not for this user",
             ),
             _ => {}
+        }
+    }
+
+    fn take_impossible(&mut self, waiting: Waiting, why: &str, now: Now) {
+        log::error!("notifications: the store could not do what was asked: {why}");
+        match waiting {
+            Waiting::Due => self.take_no_due(now),
+            Waiting::Tidied => self.take_tidied(None, now),
+            Waiting::Accepted { ticket, .. }
+            | Waiting::Acknowledged { ticket }
+            | Waiting::Changed { ticket, .. }
+            | Waiting::Told { ticket } => {
+                self.refuse_call(ticket, 500, "The store cannot keep or find this");
+            }
+            Waiting::Reached { .. } | Waiting::Nothing => {}
         }
     }
 

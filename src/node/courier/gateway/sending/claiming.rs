@@ -8,7 +8,7 @@ use super::line::{Line, LineId};
 use super::{Phase, Sending, Waiting};
 use crate::base::now::{Moment, Now};
 use crate::node::courier::Courier;
-use crate::node::courier::gateway::Waiting as Waits;
+use crate::node::courier::gateway::{SHARED_LOOK, Waiting as Waits};
 use crate::push::delivery::jobs::{
     Claim, Claimed, Delivery, DeliveryJob, DeliveryTarget, LaneName, TokenNewsKind, Way,
 };
@@ -213,9 +213,13 @@ impl Courier {
         let sending = &mut self.gateway.sending;
         sending.is_claiming = false;
         let next = claimed.next_ms.map(|at| at.saturating_sub(now.unix_ms));
-        let next = next.map_or(LOOK_AFTER, Duration::from_millis);
+        let latest = match sending.is_shared {
+            true => SHARED_LOOK,
+            false => LOOK_AFTER,
+        };
+        let next = next.map_or(latest, Duration::from_millis);
         let pause = Duration::from_millis(if claimed.deliveries.is_empty() { 50 } else { 0 });
-        sending.look_by(now.moment + next.clamp(pause, LOOK_AFTER));
+        sending.look_by(now.moment + next.clamp(pause, latest));
         for delivery in claimed.deliveries {
             let Some(share) = claimed.specs.get(&delivery.notification) else {
                 continue;
@@ -384,6 +388,31 @@ impl Courier {
                 one.marked = true;
                 sending.put_back(line, one);
             }
+        }
+    }
+
+    /// The store could not do it: what is in hand comes back when its lease ends, and nothing is asked
+    /// again at once.
+    pub(super) fn take_no_delivery(&mut self, waiting: Waiting, why: &str, now: Now) {
+        log::error!("deliveries: the store could not do what was asked: {why}");
+        let sending = &mut self.gateway.sending;
+        match waiting {
+            Waiting::Begun => self.begun(0, BTreeMap::new(), now),
+            Waiting::Claimed => {
+                sending.is_claiming = false;
+                sending.look_by(now.moment + LOOK_AFTER);
+            }
+            Waiting::Marked(ids) => {
+                for id in ids {
+                    if let Some((_, one)) = sending.marking.remove(&id) {
+                        let back = given_back(&one.delivery, WAIT_MAX, now);
+                        sending.reports.push(back);
+                    }
+                }
+            }
+            Waiting::Settled => sending.settling -= 1,
+            Waiting::Expired => self.expired(false, now),
+            Waiting::Nothing => {}
         }
     }
 

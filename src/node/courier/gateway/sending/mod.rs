@@ -68,6 +68,8 @@ pub(in crate::node::courier) struct Sending {
     passes: BTreeMap<String, String>,
     phase: Phase,
     is_claiming: bool,
+    /// Others put deliveries into the store, too.
+    is_shared: bool,
     /// Reports are on their way to the store.
     settling: u32,
     /// When the store is asked for more; `None`: not before something happens.
@@ -131,8 +133,9 @@ impl Sending {
 
 impl Courier {
     /// What was stored is there: from now on it is sent.
-    pub(in crate::node::courier) fn begin_sending(&mut self, now: Now) {
+    pub(in crate::node::courier) fn begin_sending(&mut self, is_shared: bool, now: Now) {
         let sending = &mut self.gateway.sending;
+        sending.is_shared = is_shared;
         sending.expire_at = Some(now.moment);
         if sending.posts.is_empty() || self.gateway.devices.vault().is_none() {
             return;
@@ -148,6 +151,9 @@ impl Courier {
         now: Now,
     ) {
         match (waiting, outcome) {
+            (waiting, DeliveryOutcome::Impossible(why)) => {
+                self.take_no_delivery(waiting, &why, now);
+            }
             (Waiting::Begun, DeliveryOutcome::Begun { released, passes }) => {
                 self.begun(released, passes, now);
             }

@@ -1,0 +1,15 @@
+//! Whether processes live, and how long tests are patient.
+
+use std::fs;
+use std::time::Duration;
+
+/// However slow the machine is.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Whether a process lives; one that ended and was not waited for counts as dead.
+pub fn is_alive(pid: u32) -> bool {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The state follows the name, which is in parentheses.
+    text.rsplit_once(')')
+        .is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X']))
+}
