@@ -73,7 +73,7 @@ fn take_back(on: &dyn Rows, id: i64, now_ms: u64) -> Result<bool> {
     let sql = "UPDATE deliveries SET uncertain = uncertain + 1, claimed_by = NULL, \
                claimed_until = NULL, due_at = ?2, \
                state = CASE WHEN asked_at IS NULL THEN 'queued' ELSE 'failed' END, \
-               settled_at = CASE WHEN asked_at IS NULL THEN NULL ELSE ?2 END, \
+               settled_at = CASE WHEN asked_at IS NULL THEN NULL ELSE CAST(?2 AS BIGINT) END, \
                reason = CASE WHEN asked_at IS NULL THEN reason ELSE ?3 END \
                WHERE id = ?1 AND state = 'queued' RETURNING notification, state = 'queued'";
     let Some(taken) = on.first(sql, &values![id, now_ms, UNCERTAIN])? else {
@@ -170,13 +170,7 @@ fn claim_lane(
     );
     let mut room = count;
     for priority in 0..PRIORITIES {
-        let values = values![
-            &lane.app_id,
-            lane.way.word(),
-            priority,
-            claim.now_ms,
-            room
-        ];
+        let values = values![&lane.app_id, lane.way.word(), priority, claim.now_ms, room];
         let found = on.query(&sql, &values)?;
         let found = found.iter().map(|row| read(row, lane));
         let found = found.collect::<Result<Vec<_>>>()?;
@@ -428,8 +422,7 @@ fn note_good(on: &dyn Rows, news: &[&TokenNews], now_ms: u64) -> Result<()> {
     let before = now_ms.saturating_sub(ACCEPTED_EVERY_MS);
     let notes = devices.into_iter();
     let notes = notes.map(|device| values![now_ms, device, before].to_vec());
-    on.execute_each(sql, &notes.collect::<Vec<_>>())
-        .map(|_| ())
+    on.execute_each(sql, &notes.collect::<Vec<_>>()).map(|_| ())
 }
 
 /// Whether the device is retired by it.

@@ -133,100 +133,102 @@ fn again(id: u64, due: u64) -> DeliveryReport {
 
 #[test]
 fn what_is_due_is_claimed_once_the_urgent_first_and_each_app_has_its_share() {
-everywhere(|base| {
-    let mut play = Play::new(base);
-    for app in ["a", "b"] {
-        play.notification(&format!("n{app}"), app, "{}", None);
-    }
-    for id in 1..=5 {
-        play.queue(id, "na", &format!("d{id}"), "a", 2, 0);
-    }
-    play.queue(6, "na", "d6", "a", 0, 0);
-    play.queue(7, "na", "d7", "a", 0, 500);
-    play.queue(8, "nb", "d8", "b", 1, 0);
-    assert_eq!(play.ids("c", &[("a", 3), ("b", 3)]), [6, 1, 2, 8]);
-    let rest = play.claim("other", &[("a", 30), ("c", 9)]);
-    let ids: Vec<u64> = rest.deliveries.iter().map(|it| it.id).collect();
-    assert_eq!(ids, [3, 4, 5]);
-    assert_eq!(rest.next_ms, Some(NOW_MS + 500));
-    assert_eq!(rest.specs.len(), 1, "what is shared is read once");
-    play.now_ms += 600;
-    assert_eq!(play.ids("c", &[("a", 9)]), [7]);
-});
+    everywhere(|base| {
+        let mut play = Play::new(base);
+        for app in ["a", "b"] {
+            play.notification(&format!("n{app}"), app, "{}", None);
+        }
+        for id in 1..=5 {
+            play.queue(id, "na", &format!("d{id}"), "a", 2, 0);
+        }
+        play.queue(6, "na", "d6", "a", 0, 0);
+        play.queue(7, "na", "d7", "a", 0, 500);
+        play.queue(8, "nb", "d8", "b", 1, 0);
+        assert_eq!(play.ids("c", &[("a", 3), ("b", 3)]), [6, 1, 2, 8]);
+        let rest = play.claim("other", &[("a", 30), ("c", 9)]);
+        let ids: Vec<u64> = rest.deliveries.iter().map(|it| it.id).collect();
+        assert_eq!(ids, [3, 4, 5]);
+        assert_eq!(rest.next_ms, Some(NOW_MS + 500));
+        assert_eq!(rest.specs.len(), 1, "what is shared is read once");
+        play.now_ms += 600;
+        assert_eq!(play.ids("c", &[("a", 9)]), [7]);
+    });
 }
 
 #[test]
 fn the_last_settled_delivery_ends_its_notification() {
-everywhere(|base| {
-    let mut play = Play::new(base);
-    play.notification("n", "a", "{}", None);
-    play.queue(1, "n", "d", "a", 1, 0);
-    play.queue(2, "n", "e", "a", 1, 0);
-    play.claim("c", &[("a", 9)]);
-    play.report("c", settled(1, Settlement::Accepted, None));
-    assert_eq!(play.shown(), "1 accepted 1 0, 2 queued 0 0, n open");
-    play.report("c", again(2, 700));
-    assert_eq!(play.shown(), "1 accepted 1 0, 2 queued 1 0 503, n open");
-    play.now_ms += 700;
-    assert_eq!(play.ids("c", &[("a", 9)]), [2]);
-    play.report("c", settled(2, Settlement::Failed, None));
-    play.report("c", again(2, 0));
-    assert_eq!(play.shown(), "1 accepted 1 0, 2 failed 1 0, n done");
-});
+    everywhere(|base| {
+        let mut play = Play::new(base);
+        play.notification("n", "a", "{}", None);
+        play.queue(1, "n", "d", "a", 1, 0);
+        play.queue(2, "n", "e", "a", 1, 0);
+        play.claim("c", &[("a", 9)]);
+        play.report("c", settled(1, Settlement::Accepted, None));
+        assert_eq!(play.shown(), "1 accepted 1 0, 2 queued 0 0, n open");
+        play.report("c", again(2, 700));
+        assert_eq!(play.shown(), "1 accepted 1 0, 2 queued 1 0 503, n open");
+        play.now_ms += 700;
+        assert_eq!(play.ids("c", &[("a", 9)]), [2]);
+        play.report("c", settled(2, Settlement::Failed, None));
+        play.report("c", again(2, 0));
+        assert_eq!(play.shown(), "1 accepted 1 0, 2 failed 1 0, n done");
+    });
 }
 
 #[test]
 fn what_a_courier_leaves_behind_is_taken_up_and_counts_as_uncertain() {
-everywhere(|base| {
-    let mut play = Play::new(base);
-    play.notification("n", "a", "{}", None);
-    for (id, device) in [(1, "d"), (2, "e"), (3, "f")] {
-        play.queue(id, "n", device, "a", 1, 0);
-    }
-    assert_eq!(play.ids("c", &[("a", 9)]), [1, 2, 3]);
-    let ids = vec![2];
-    let now_ms = play.now_ms;
-    play.run(&DeliveryJob::Mark { ids, now_ms });
-    assert!(play.ids("other", &[("a", 9)]).is_empty());
-    let courier = "c".to_string();
-    let begun = play.run(&DeliveryJob::Begin { courier, now_ms });
-    let passes = Default::default();
-    let released = 3;
-    assert_eq!(begun, DeliveryOutcome::Begun { released, passes });
-    let lost = format!("2 failed 0 1 {UNCERTAIN}");
-    assert_eq!(
-        play.shown(),
-        format!("1 queued 0 1, {lost}, 3 queued 0 1, n open")
-    );
-    assert_eq!(play.ids("c", &[("a", 9)]), [1, 3]);
-    play.now_ms += 1_000;
-    let claimed = play.claim("other", &[("a", 1)]);
-    assert_eq!(claimed.released, 1, "a lease has ended");
-    assert_eq!(claimed.deliveries[0].uncertain, 2);
-    play.report("c", again(1, 0));
-    assert!(play.ids("third", &[("a", 9)]).contains(&3));
-    let due = play.file.number("SELECT due_at FROM deliveries WHERE id = 1");
-    assert_eq!(
-        due,
-        play.now_ms + 1_000,
-        "who lost his claim changes nothing"
-    );
-});
+    everywhere(|base| {
+        let mut play = Play::new(base);
+        play.notification("n", "a", "{}", None);
+        for (id, device) in [(1, "d"), (2, "e"), (3, "f")] {
+            play.queue(id, "n", device, "a", 1, 0);
+        }
+        assert_eq!(play.ids("c", &[("a", 9)]), [1, 2, 3]);
+        let ids = vec![2];
+        let now_ms = play.now_ms;
+        play.run(&DeliveryJob::Mark { ids, now_ms });
+        assert!(play.ids("other", &[("a", 9)]).is_empty());
+        let courier = "c".to_string();
+        let begun = play.run(&DeliveryJob::Begin { courier, now_ms });
+        let passes = Default::default();
+        let released = 3;
+        assert_eq!(begun, DeliveryOutcome::Begun { released, passes });
+        let lost = format!("2 failed 0 1 {UNCERTAIN}");
+        assert_eq!(
+            play.shown(),
+            format!("1 queued 0 1, {lost}, 3 queued 0 1, n open")
+        );
+        assert_eq!(play.ids("c", &[("a", 9)]), [1, 3]);
+        play.now_ms += 1_000;
+        let claimed = play.claim("other", &[("a", 1)]);
+        assert_eq!(claimed.released, 1, "a lease has ended");
+        assert_eq!(claimed.deliveries[0].uncertain, 2);
+        play.report("c", again(1, 0));
+        assert!(play.ids("third", &[("a", 9)]).contains(&3));
+        let due = play
+            .file
+            .number("SELECT due_at FROM deliveries WHERE id = 1");
+        assert_eq!(
+            due,
+            play.now_ms + 1_000,
+            "who lost his claim changes nothing"
+        );
+    });
 }
 
 #[test]
 fn what_was_cancelled_in_hand_is_not_sent_again() {
-everywhere(|base| {
-    let mut play = Play::new(base);
-    play.notification("n", "a", r#"{"deliver":"reach"}"#, None);
-    play.queue(1, "n", "d", "a", 1, 0);
-    play.claim("c", &[("a", 9)]);
-    let reach = "INSERT INTO reaches (notification, kind, name, acknowledged_at) \
+    everywhere(|base| {
+        let mut play = Play::new(base);
+        play.notification("n", "a", r#"{"deliver":"reach"}"#, None);
+        play.queue(1, "n", "d", "a", 1, 0);
+        play.claim("c", &[("a", 9)]);
+        let reach = "INSERT INTO reaches (notification, kind, name, acknowledged_at) \
                  VALUES ('n', 'user', 'u', 1)";
-    play.file.write(reach, &[]);
-    play.report("c", again(1, 0));
-    assert_eq!(play.shown(), "1 cancelled 1 0 acknowledged, n done");
-});
+        play.file.write(reach, &[]);
+        play.report("c", again(1, 0));
+        assert_eq!(play.shown(), "1 cancelled 1 0 acknowledged, n done");
+    });
 }
 
 #[test]
@@ -246,87 +248,87 @@ fn a_device_hears_what_its_provider_says() {
     ];
     for (news, active, suspicions, accepted) in table {
         everywhere(|base| {
-        let mut play = Play::new(base);
-        play.notification("n", "a", "{}", None);
-        devices::put(&play.file, &his("d")).expect("a row");
-        play.queue(1, "n", "d", "a", 1, 0);
-        let claimed = play.claim("c", &[("a", 1)]);
-        let DeliveryTarget::Device(Some(_)) = claimed.deliveries[0].target else {
-            panic!("the device is there");
-        };
-        let done = play.report("c", settled(1, Settlement::Failed, Some(news)));
-        let retired = u64::from(!active);
-        assert_eq!(done, DeliveryOutcome::Settled { retired }, "{news:?}");
-        let device = devices::find(&play.file, "a", "d")
-            .expect("a row")
-            .expect("it");
-        let known = (
-            device.state == State::Active,
-            device.suspicions,
-            device.accepted_ms,
-        );
-        assert_eq!(known, (active, suspicions, accepted), "{news:?}");
+            let mut play = Play::new(base);
+            play.notification("n", "a", "{}", None);
+            devices::put(&play.file, &his("d")).expect("a row");
+            play.queue(1, "n", "d", "a", 1, 0);
+            let claimed = play.claim("c", &[("a", 1)]);
+            let DeliveryTarget::Device(Some(_)) = claimed.deliveries[0].target else {
+                panic!("the device is there");
+            };
+            let done = play.report("c", settled(1, Settlement::Failed, Some(news)));
+            let retired = u64::from(!active);
+            assert_eq!(done, DeliveryOutcome::Settled { retired }, "{news:?}");
+            let device = devices::find(&play.file, "a", "d")
+                .expect("a row")
+                .expect("it");
+            let known = (
+                device.state == State::Active,
+                device.suspicions,
+                device.accepted_ms,
+            );
+            assert_eq!(known, (active, suspicions, accepted), "{news:?}");
         });
     }
 }
 
 #[test]
 fn a_device_with_another_service_goes_the_other_way_and_one_of_another_user_nowhere() {
-everywhere(|base| {
-    let mut play = Play::new(base);
-    play.notification("n", "a", "{}", None);
-    let mut device = his("d");
-    device.service = Service::ApnsSandbox;
-    devices::put(&play.file, &device).expect("a row");
-    play.queue(1, "n", "d", "a", 1, 0);
-    let mut other = his("e");
-    other.profile.user_id = Some("v".to_string());
-    devices::put(&play.file, &other).expect("a row");
-    play.queue(2, "n", "e", "a", 1, 0);
-    let claimed = play.claim("c", &[("a", 9)]);
-    assert_eq!(claimed.deliveries.len(), 1);
-    assert_eq!(claimed.deliveries[0].target, DeliveryTarget::Device(None));
-    let way = play.file.lines("SELECT way FROM deliveries WHERE id = 1");
-    assert_eq!(way, ["apns-sandbox"]);
-});
+    everywhere(|base| {
+        let mut play = Play::new(base);
+        play.notification("n", "a", "{}", None);
+        let mut device = his("d");
+        device.service = Service::ApnsSandbox;
+        devices::put(&play.file, &device).expect("a row");
+        play.queue(1, "n", "d", "a", 1, 0);
+        let mut other = his("e");
+        other.profile.user_id = Some("v".to_string());
+        devices::put(&play.file, &other).expect("a row");
+        play.queue(2, "n", "e", "a", 1, 0);
+        let claimed = play.claim("c", &[("a", 9)]);
+        assert_eq!(claimed.deliveries.len(), 1);
+        assert_eq!(claimed.deliveries[0].target, DeliveryTarget::Device(None));
+        let way = play.file.lines("SELECT way FROM deliveries WHERE id = 1");
+        assert_eq!(way, ["apns-sandbox"]);
+    });
 }
 
 #[test]
 fn what_nobody_wants_to_see_any_more_expires_though_nobody_can_send_it() {
-everywhere(|base| {
-    let mut play = Play::new(base);
-    play.notification("n", "a", "{}", Some(NOW_MS + 10));
-    play.notification("m", "a", "{}", None);
-    play.queue(1, "n", "d", "a", 1, 0);
-    play.queue(2, "m", "d", "a", 1, 0);
-    let expire = |now_ms| DeliveryJob::Expire { now_ms };
-    let expired = |count| DeliveryOutcome::Expired { count, more: false };
-    assert_eq!(play.run(&expire(NOW_MS + 9)), expired(0));
-    assert_eq!(play.run(&expire(NOW_MS + 10)), expired(1));
-    let shown = "1 expired 0 0 expired, 2 queued 0 0, m open, n done";
-    assert_eq!(play.shown(), shown);
-    assert_eq!(play.run(&expire(NOW_MS + KEEP_MS - 1)), expired(0));
-    assert_eq!(play.run(&expire(NOW_MS + KEEP_MS)), expired(1));
-});
+    everywhere(|base| {
+        let mut play = Play::new(base);
+        play.notification("n", "a", "{}", Some(NOW_MS + 10));
+        play.notification("m", "a", "{}", None);
+        play.queue(1, "n", "d", "a", 1, 0);
+        play.queue(2, "m", "d", "a", 1, 0);
+        let expire = |now_ms| DeliveryJob::Expire { now_ms };
+        let expired = |count| DeliveryOutcome::Expired { count, more: false };
+        assert_eq!(play.run(&expire(NOW_MS + 9)), expired(0));
+        assert_eq!(play.run(&expire(NOW_MS + 10)), expired(1));
+        let shown = "1 expired 0 0 expired, 2 queued 0 0, m open, n done";
+        assert_eq!(play.shown(), shown);
+        assert_eq!(play.run(&expire(NOW_MS + KEEP_MS - 1)), expired(0));
+        assert_eq!(play.run(&expire(NOW_MS + KEEP_MS)), expired(1));
+    });
 }
 
 #[test]
 fn passes_are_kept() {
-everywhere(|base| {
-    let mut play = Play::new(base);
-    for text in ["s", "t"] {
-        let (name, text) = ("a".to_string(), text.to_string());
-        play.run(&DeliveryJob::KeepPass { name, text });
-    }
-    let (courier, now_ms) = ("c".to_string(), NOW_MS);
-    let begun = play.run(&DeliveryJob::Begin { courier, now_ms });
-    let passes = [("a".to_string(), "t".to_string())].into();
-    assert_eq!(
-        begun,
-        DeliveryOutcome::Begun {
-            released: 0,
-            passes
+    everywhere(|base| {
+        let mut play = Play::new(base);
+        for text in ["s", "t"] {
+            let (name, text) = ("a".to_string(), text.to_string());
+            play.run(&DeliveryJob::KeepPass { name, text });
         }
-    );
-});
+        let (courier, now_ms) = ("c".to_string(), NOW_MS);
+        let begun = play.run(&DeliveryJob::Begin { courier, now_ms });
+        let passes = [("a".to_string(), "t".to_string())].into();
+        assert_eq!(
+            begun,
+            DeliveryOutcome::Begun {
+                released: 0,
+                passes
+            }
+        );
+    });
 }

@@ -173,11 +173,7 @@ fn user_of(device: &Device) -> Option<String> {
     user.filter(|_| device.state == State::Active)
 }
 
-fn other_holders(
-    on: &dyn Rows,
-    device: &Device,
-    indexes: &[String],
-) -> Result<Vec<Device>> {
+fn other_holders(on: &dyn Rows, device: &Device, indexes: &[String]) -> Result<Vec<Device>> {
     let mut found = devices::holders(on, &device.app_id, indexes)?;
     found.retain(|other| other.id != device.id);
     Ok(found)

@@ -272,11 +272,7 @@ fn read_binding(row: &Row) -> Result<Binding> {
 }
 
 /// A column that holds one of some words.
-pub(super) fn word<T>(
-    row: &Row,
-    column: &str,
-    read: fn(&str) -> Option<T>,
-) -> Result<T> {
+pub(super) fn word<T>(row: &Row, column: &str, read: fn(&str) -> Option<T>) -> Result<T> {
     let text: String = row.get(column)?;
     read(&text).ok_or_else(|| damaged(column))
 }

@@ -3,7 +3,10 @@
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, Weak};
+use std::thread;
+use std::time::Duration;
 
 use rusqlite::Connection;
 
@@ -52,7 +55,7 @@ impl Base {
     pub fn server() -> Base {
         let mut running = SERVER.lock().unwrap_or_else(|it| it.into_inner());
         let server = running.upgrade().unwrap_or_else(|| {
-            let server = Arc::new(Postgres::start());
+            let server = start();
             *running = Arc::downgrade(&server);
             server
         });
@@ -157,6 +160,21 @@ impl Rows for Base {
     fn is_shared(&self) -> bool {
         matches!(self, Base::Server { .. })
     }
+}
+
+/// A server ends with the thread that has started it, and tests have threads of their own.
+fn start() -> Arc<Postgres> {
+    let (tell, told) = channel();
+    thread::spawn(move || {
+        let server = Arc::new(Postgres::start());
+        let held = Arc::downgrade(&server);
+        if tell.send(server).is_ok() {
+            while held.strong_count() > 0 {
+                thread::sleep(Duration::from_millis(50));
+            }
+        }
+    });
+    told.recv().expect("a server")
 }
 
 fn tables(session: &mut Session) -> Tables<'_> {

@@ -83,7 +83,8 @@ fn carry_out(open: &mut Connection, request: &StoreRequest) -> Result<StoreReply
                 write(&transaction, fact)?;
             }
             let done = work.jobs.iter();
-            let done = done.map(|(ticket, job)| Ok((*ticket, jobs::run_apart(&*transaction, job)?)));
+            let done =
+                done.map(|(ticket, job)| Ok((*ticket, jobs::run_apart(&*transaction, job)?)));
             let done = done.collect::<Result<_>>()?;
             transaction.commit()?;
             Ok(StoreReply::Committed(done))

@@ -51,9 +51,8 @@ fn read(value: ValueRef<'_>, name: &str) -> Result<Value> {
 impl rusqlite::ToSql for Value {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
         let json = |list: serde_json::Result<String>| {
-            let fail = |error: serde_json::Error| {
-                rusqlite::Error::ToSqlConversionFailure(error.into())
-            };
+            let fail =
+                |error: serde_json::Error| rusqlite::Error::ToSqlConversionFailure(error.into());
             list.map(ToSqlOutput::from).map_err(fail)
         };
         match self {

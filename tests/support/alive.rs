@@ -1,5 +1,8 @@
 //! Whether processes live, and how long tests are patient.
 
+// Each test file uses its own part of this module.
+#![allow(dead_code)]
+
 use std::fs;
 use std::time::Duration;
 

@@ -4,6 +4,7 @@
 // Each test file uses its own part of this module.
 #![allow(dead_code)]
 
+mod alive;
 pub mod requests;
 
 use std::fs::{self, File};
@@ -16,6 +17,9 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
+pub use alive::PATIENCE;
+#[allow(unused_imports)]
+pub use alive::is_alive;
 
 /// An echo server on a free port.
 pub const ECHO: &str = "[[listen]]\nurl = \"http://127.0.0.1:0\"\nhandler = \"echo\"\n";

@@ -173,6 +173,7 @@ impl Disk {
         }
         match request {
             StoreRequest::Load => Some(StoreReply::Loaded(Memory {
+                is_shared: false,
                 told: self.told.keys().cloned().collect(),
                 letters: self.letters.values().cloned().collect(),
                 heard: self.heard,

@@ -108,12 +108,7 @@ fn due_ms(spec: &Spec, zone: Option<&str>, now_ms: u64) -> u64 {
 }
 
 /// Deliveries for a user's devices; how many.
-pub(super) fn hold_or_queue(
-    on: &dyn Rows,
-    head: &Head,
-    user_id: &str,
-    now_ms: u64,
-) -> Result<u32> {
+pub(super) fn hold_or_queue(on: &dyn Rows, head: &Head, user_id: &str, now_ms: u64) -> Result<u32> {
     let state = match head.spec.deliver {
         Deliver::Live => return Ok(0),
         Deliver::Reach => "held",
@@ -155,12 +150,7 @@ pub(super) fn queue_addresses(on: &dyn Rows, head: &Head, now_ms: u64) -> Result
 }
 
 /// It is the turn of a user's devices: those that are still his are queued; how many.
-pub(super) fn push(
-    on: &dyn Rows,
-    head: &Head,
-    user_id: &str,
-    now_ms: u64,
-) -> Result<u32> {
+pub(super) fn push(on: &dyn Rows, head: &Head, user_id: &str, now_ms: u64) -> Result<u32> {
     let sql = "UPDATE reaches SET pushed_at = ?, due_at = NULL \
                WHERE notification = ? AND kind = 'user' AND name = ?";
     on.execute(sql, &values![now_ms, &head.id, user_id])?;
@@ -207,12 +197,7 @@ pub(super) fn standing(on: &dyn Rows, id: &str, whom: &Whom) -> Result<Standing>
 }
 
 /// Finds further devices of notifications that are not whole; whether there may be more.
-pub(super) fn expand_due(
-    on: &dyn Rows,
-    most: u32,
-    now_ms: u64,
-    due: &mut Due,
-) -> Result<bool> {
+pub(super) fn expand_due(on: &dyn Rows, most: u32, now_ms: u64, due: &mut Due) -> Result<bool> {
     let sql = format!(
         "SELECT id, cursor FROM notifications WHERE state = 'expanding' LIMIT ?{}",
         on.free("")

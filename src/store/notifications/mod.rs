@@ -476,12 +476,7 @@ fn read_reach(row: &Row) -> Result<(String, Whom, bool)> {
     Ok((row.get(0)?, whom, again))
 }
 
-fn tidy(
-    on: &dyn Rows,
-    settled_before_ms: u64,
-    after: &str,
-    now_ms: u64,
-) -> Result<NotifyOutcome> {
+fn tidy(on: &dyn Rows, settled_before_ms: u64, after: &str, now_ms: u64) -> Result<NotifyOutcome> {
     let sql = format!(
         "SELECT id FROM notifications WHERE settled_at < ? ORDER BY settled_at LIMIT ?{}",
         on.free("")

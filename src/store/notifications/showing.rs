@@ -74,12 +74,7 @@ fn reaches(on: &dyn Rows, id: &str) -> Result<Vec<ReachShown>> {
     found.collect()
 }
 
-fn deliveries(
-    on: &dyn Rows,
-    id: &str,
-    after: u64,
-    limit: u32,
-) -> Result<Vec<DeliveryShown>> {
+fn deliveries(on: &dyn Rows, id: &str, after: u64, limit: u32) -> Result<Vec<DeliveryShown>> {
     let sql = "SELECT v.id, d.device_id, v.user_id, v.address, v.state, v.attempts, v.due_at, \
                v.settled_at, v.reason, v.provider_id FROM deliveries v \
                LEFT JOIN device_registrations_safe d ON d.id = v.device \

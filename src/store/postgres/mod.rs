@@ -190,11 +190,7 @@ impl Keeper {
         }
     }
 
-    fn try_commit(
-        &mut self,
-        work: &Work,
-        apart: bool,
-    ) -> Result<Vec<(JobTicket, Outcome)>, Fault> {
+    fn try_commit(&mut self, work: &Work, apart: bool) -> Result<Vec<(JobTicket, Outcome)>, Fault> {
         let server = self.options.server.clone();
         self.connect()?;
         let session = self.session.as_mut().expect("it was connected");
