@@ -185,12 +185,6 @@ pub(super) fn check(
         }
         return None;
     };
-    if raw.cluster.has_redis() {
-        let message =
-            "a cluster has no push gateway yet: each server would have devices of its own";
-        let hint = "leave [cluster] or token_key out";
-        checker.problem(&[Key("push"), Key("token_key")], message, Some(hint));
-    }
     let (apart, warnings) = noted;
     let mut read = |at: &[Step], id: &str, key: &RawSecret| {
         read_key(checker, at, (id, key), from, (apart, warnings))
@@ -319,10 +313,6 @@ mod tests {
             (
                 "token_key = { env = \"A\" }\nkeep_inactive_days = 9999",
                 "keep_inactive_days",
-            ),
-            (
-                "token_key = { env = \"A\" }\n[cluster]\nredis_url = \"redis://a\"",
-                "a cluster has no push gateway",
             ),
             (FORMER, "there is no token_key"),
             (&same, "is there twice, or has the same bytes"),

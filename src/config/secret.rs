@@ -108,6 +108,13 @@ pub(super) struct Secrets {
     pub warnings: Vec<String>,
 }
 
+impl Secrets {
+    /// Where `fetch_apart` notes what it found, and what is to be said of it.
+    pub fn noted(&mut self) -> (&mut Kept, &mut Vec<String>) {
+        (&mut self.apart, &mut self.warnings)
+    }
+}
+
 /// Fetches what is kept elsewhere. Relative paths start at `base`.
 pub(super) fn fetch_all(
     checker: &mut Checker<'_>,

@@ -176,75 +176,79 @@ pub enum Receipt<'a> {
 impl<'a> Report<'a> {
     /// One frame.
     pub fn encode(&self) -> Vec<u8> {
-        let about = |kind, sequence: u64, channel: &str, user_id: Option<&str>| {
-            let mut to = Writer::new(kind);
-            to.u64(sequence).text(channel).option(user_id, |to, id| {
-                to.text(id);
-            });
-            to.finish()
-        };
+        let mut to = Writer::new(self.kind());
         match self {
             Report::Hello {
                 version,
                 life,
                 given,
             } => {
-                let mut to = Writer::new(0);
                 to.u32(*version).u64(*life).u8(u8::from(*given));
-                to.finish()
             }
             Report::Here {
                 sequence,
                 channel,
                 user_id,
-            } => about(1, *sequence, channel, *user_id),
-            Report::Gone {
+            }
+            | Report::Gone {
                 sequence,
                 channel,
                 user_id,
-            } => about(2, *sequence, channel, *user_id),
+            } => {
+                to.u64(*sequence).text(channel);
+                to.option(*user_id, |to, id| {
+                    to.text(id);
+                });
+            }
             Report::Passed {
                 sequence,
                 kind,
                 channel,
                 json,
             } => {
-                let mut to = Writer::new(3);
                 to.u64(*sequence).u8(*kind).text(channel).text(json);
-                to.finish()
             }
-            Report::SnapshotBegins => Writer::new(4).finish(),
             Report::Present { channel, users } => {
-                let mut to = Writer::new(5);
                 to.text(channel).list(users, |to, user| {
                     to.text(user);
                 });
-                to.finish()
             }
-            Report::SnapshotEnds => Writer::new(6).finish(),
             Report::Given { entries } => {
-                let mut to = Writer::new(7);
                 to.list(entries, |to, entry| entry.write(to));
-                to.finish()
             }
-            Report::GivenAll => Writer::new(8).finish(),
-            Report::Kept => Writer::new(9).finish(),
-            Report::Licence { until_ms } => numbered(10, *until_ms),
-            Report::Call { ticket, call } => {
-                let mut to = Writer::new(11);
-                call.write(to.u64(*ticket));
-                to.finish()
+            Report::Licence { until_ms } => {
+                to.u64(*until_ms);
             }
+            Report::Call { ticket, call } => call.write(to.u64(*ticket)),
             Report::Reached {
                 ticket,
                 connections,
             } => {
-                let mut to = Writer::new(12);
                 to.u64(*ticket).list(connections, |to, count| {
                     to.u32(*count);
                 });
-                to.finish()
             }
+            Report::SnapshotBegins | Report::SnapshotEnds | Report::GivenAll | Report::Kept => {}
+        }
+        to.finish()
+    }
+
+    /// The first byte of its frame.
+    fn kind(&self) -> u8 {
+        match self {
+            Report::Hello { .. } => 0,
+            Report::Here { .. } => 1,
+            Report::Gone { .. } => 2,
+            Report::Passed { .. } => 3,
+            Report::SnapshotBegins => 4,
+            Report::Present { .. } => 5,
+            Report::SnapshotEnds => 6,
+            Report::Given { .. } => 7,
+            Report::GivenAll => 8,
+            Report::Kept => 9,
+            Report::Licence { .. } => 10,
+            Report::Call { .. } => 11,
+            Report::Reached { .. } => 12,
         }
     }
 
@@ -405,6 +409,14 @@ mod tests {
     fn every_report_survives_the_trip_and_no_part_of_one_is_a_report() {
         let (channel, user_id) = ("a/presence-x", Some("u"));
         let (sequence, entries) = (7, entries());
+        let call = GatewayCall {
+            app_id: "a",
+            key: "k",
+            method: "GET",
+            segments: vec!["devices", "d/1"],
+            query: vec![("limit", "7")],
+            body: b"{}",
+        };
         let reports = [
             Report::Hello {
                 version: VERSION,
@@ -439,17 +451,7 @@ mod tests {
             Report::GivenAll,
             Report::Kept,
             Report::Licence { until_ms: 5 },
-            Report::Call {
-                ticket: 3,
-                call: GatewayCall {
-                    app_id: "a",
-                    key: "k",
-                    method: "GET",
-                    segments: vec!["devices", "d/1"],
-                    query: vec![("limit", "7")],
-                    body: b"{}",
-                },
-            },
+            Report::Call { ticket: 3, call },
             Report::Reached {
                 ticket: 4,
                 connections: vec![0, 2],

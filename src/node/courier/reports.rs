@@ -51,20 +51,25 @@ impl Courier {
             }
             self.heard.taken = sequence;
         }
+        self.take_report(&report, now)
+    }
+
+    /// One of the switchboard that counts, and a new one.
+    fn take_report(&mut self, report: &Report<'_>, now: Now) -> Result<(), Garbled> {
         match report {
             Report::Here {
                 channel, user_id, ..
-            } => self.here(channel, user_id),
+            } => self.here(channel, *user_id),
             Report::Gone {
                 channel, user_id, ..
-            } => self.truth.gone(channel, subject(user_id), now.moment),
+            } => self.truth.gone(channel, subject(*user_id), now.moment),
             Report::Passed {
                 kind,
                 channel,
                 json,
                 ..
             } => {
-                let kind = Kind::from_u8(kind).ok_or(Garbled)?;
+                let kind = Kind::from_u8(*kind).ok_or(Garbled)?;
                 self.tell(channel, kind, json);
             }
             Report::SnapshotBegins => self.truth.begin_snapshot(),
@@ -76,12 +81,12 @@ impl Courier {
             }
             Report::SnapshotEnds => self.truth.end_snapshot(now.moment),
             Report::Kept => self.kept(now),
-            Report::Licence { until_ms } => self.take_licence(until_ms, now),
-            Report::Call { ticket, call } => self.take_call(ticket, &call, now),
+            Report::Licence { until_ms } => self.take_licence(*until_ms, now),
+            Report::Call { ticket, call } => self.take_call(*ticket, call, now),
             Report::Reached {
                 ticket,
                 connections,
-            } => self.reached(ticket, &connections, now),
+            } => self.reached(*ticket, connections, now),
             Report::Hello { .. } | Report::Given { .. } | Report::GivenAll => {}
         }
         Ok(())
