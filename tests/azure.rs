@@ -132,7 +132,10 @@ fn a_hub_that_takes_no_http2_is_reached_with_every_kind_of_credential() {
             .collect();
         connections.sort_unstable();
         connections.dedup();
-        assert!(connections.len() <= 8, "kept and used again: {connections:?}");
+        assert!(
+            connections.len() <= 8,
+            "kept and used again: {connections:?}"
+        );
         let log = server.stderr();
         assert!(!log.contains("mock.") && !log.contains("sig="), "{log}");
     }
@@ -165,7 +168,9 @@ fn over_http1_an_answer_or_its_loss_means_what_it_means_over_http2() {
     let deliveries = shown["deliveries"].as_array().expect("a list").iter();
     let mut failed = deliveries.filter(|it| it["state"] == "failed");
     assert!(
-        failed.all(|it| it["device_id"].as_str().is_some_and(|id| id.starts_with("4000"))),
+        failed.all(|it| it["device_id"]
+            .as_str()
+            .is_some_and(|id| id.starts_with("4000"))),
         "{shown}"
     );
 }
@@ -173,8 +178,14 @@ fn over_http1_an_answer_or_its_loss_means_what_it_means_over_http2() {
 #[test]
 fn a_hub_that_dies_and_comes_back_gets_everything() {
     let mut mock = Provider::start("azure", &["--http1"]);
-    let key = mock.ready["connection_string"].as_str().expect("it is told");
-    let key = key.rsplit_once("SharedAccessKey=").expect("a key").1.to_string();
+    let key = mock.ready["connection_string"]
+        .as_str()
+        .expect("it is told");
+    let key = key
+        .rsplit_once("SharedAccessKey=")
+        .expect("a key")
+        .1
+        .to_string();
     let place = Place::new(&config(&hub(&mock, &by_connection(&mock)), PUSH));
     let server = Server::start_in(place);
     register(&server, "aaaa", 300);
@@ -186,4 +197,151 @@ fn a_hub_that_dies_and_comes_back_gets_everything() {
     let sent = mock.count(201);
     let (_, shown) = call(&server, "GET", &format!("notifications/{id}"), "");
     assert!(sent >= 300, "{sent}: {}", shown["counts"]);
+}
+
+/// Two keys of 32 bytes.
+const KEYS: [&str; 2] = [
+    "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=",
+    "Zm9ydHktdHdvIGJ5dGVzIG1pbnVzIHRlbiBtYWtlIDM=",
+];
+
+/// A vault with both, beside all else that Azure has.
+fn vault(options: &[&str]) -> Provider {
+    let secrets = [("one", KEYS[0]), ("two", KEYS[1])];
+    let secrets = secrets.map(|(name, value)| format!("--secret {name}={value}"));
+    let all = secrets.iter().map(String::as_str);
+    Provider::start(
+        "azure",
+        &all.chain(options.iter().copied()).collect::<Vec<_>>(),
+    )
+}
+
+/// `{ key_vault = … }` for a secret of this vault. The access token is a client's, or the machine's
+/// where there is no TLS.
+fn key_vault(mock: &Provider, secret: &str) -> String {
+    let url = mock.url();
+    let client = match mock.ready["ca"].as_str() {
+        None => String::new(),
+        Some(ca) => {
+            std::fs::write(mock.file("client"), "secret").expect("a file");
+            let path = mock.file("client").display().to_string();
+            format!(
+                ", tenant = \"mock-tenant\", client_id = \"client\", \
+                 client_secret = {{ file = \"{path}\" }}, ca_file = \"{ca}\""
+            )
+        }
+    };
+    format!(
+        "token_key = {{ key_vault = \"{url}/secrets/{secret}\", identity = {{ token_url = \"{url}\", \
+         resource = \"https://vault.azure.net\"{client} }} }}\n"
+    )
+}
+
+fn push(mock: &Provider, secret: &str) -> String {
+    format!("[push]\n{}", key_vault(mock, secret))
+}
+
+/// The keys as the courier has them.
+fn keys(place: &Place) -> Vec<Value> {
+    let output = place.run(&["keys", "status", "--json"]);
+    let told: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    told["keys"].as_array().expect("a list").clone()
+}
+
+/// Starts a server that cannot start: its exit code and what it says.
+fn refused(place: &Place) -> (Option<i32>, String) {
+    let output = place.run(&["start"]);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.code(), told)
+}
+
+#[test]
+fn the_token_key_comes_out_of_a_vault_under_the_name_of_its_version() {
+    for options in [&["--http1"][..], &["--plain"], &[]] {
+        let mock = vault(options);
+        let server = Server::start_in(Place::new(&config("", &push(&mock, "one"))));
+        register(&server, "aaaa", 3);
+        let first = keys(&server.place);
+        assert_eq!(
+            (first.len(), &first[0]["tokens"]),
+            (1, &json!(3)),
+            "{first:?}"
+        );
+        let version = first[0]["id"].as_str().expect("an id").to_string();
+        assert!(version.len() == 32 && version.bytes().all(|b| b.is_ascii_hexdigit()));
+        // Another key, and the former one by its version.
+        let former = key_vault(&mock, &format!("one/{version}"));
+        let both = format!("{}[[push.former_keys]]\n{former}", push(&mock, "two"));
+        server.place.configure(&config("", &both));
+        let reloaded = server.place.run(&["reload"]);
+        assert!(reloaded.status.success(), "{}", server.stderr());
+        support::wait_until("both keys are there", || keys(&server.place).len() == 2);
+        let rotated = server.place.run(&["keys", "rotate"]);
+        assert!(rotated.status.success(), "{}", server.stderr());
+        let now = keys(&server.place);
+        let tokens = |current: bool| {
+            let those = now.iter().filter(|key| (key["current"] == true) == current);
+            those.filter_map(|key| key["tokens"].as_u64()).sum::<u64>()
+        };
+        assert_eq!((tokens(true), tokens(false)), (3, 0), "{now:?}");
+        let log = server.stderr();
+        assert!(KEYS.iter().all(|key| !log.contains(key)), "{log}");
+        // The database knows the keys under these names.
+        let again = server.restart();
+        assert_eq!(keys(&again.place).len(), 2);
+    }
+}
+
+#[test]
+fn a_vault_that_is_busy_is_asked_again() {
+    let rules = [
+        "--plain",
+        "path=/metadata/* nth=1 answer=500",
+        "path=/secrets/* nth=1-2 answer=Throttled retry-after=1",
+    ];
+    let mock = vault(&rules);
+    let server = Server::start_in(Place::new(&config("", &push(&mock, "one"))));
+    assert_eq!(keys(&server.place).len(), 1);
+}
+
+#[test]
+fn what_is_wrong_with_a_vault_is_told_and_an_outage_has_another_code() {
+    let mut mock = vault(&["--plain", "path=/secrets/two silence"]);
+    let told = |secret: &str| {
+        let place = Place::new(&config("", &push(&mock, secret)));
+        refused(&place)
+    };
+    let (code, words) = told("none");
+    assert_eq!(code, Some(6), "{words}");
+    assert!(
+        words.contains("Azure Key Vault: there is no such secret") && words.contains(".toml:10"),
+        "{words}"
+    );
+    let begun = Instant::now();
+    let (code, words) = told("two");
+    assert_eq!(code, Some(1), "{words}");
+    assert!(words.contains("no answer in time"), "{words}");
+    assert!(begun.elapsed() < PATIENCE, "it has a deadline");
+    let server = Server::start_in(Place::new(&config("", &push(&mock, "one"))));
+    mock.stop();
+    let place = Place::new(&config("", &push(&mock, "one")));
+    let (code, words) = refused(&place);
+    assert_eq!(code, Some(1), "{words}");
+    assert!(words.contains("refused"), "{words}");
+    let reloaded = server.place.run(&["reload"]);
+    let words = String::from_utf8_lossy(&reloaded.stderr).into_owned();
+    assert_eq!(reloaded.status.code(), Some(1), "{words}");
+    assert!(words.contains("goes on as it was"), "{words}");
+    register(&server, "aaaa", 1);
+}
+
+#[test]
+fn a_client_that_azure_does_not_know_gets_no_key() {
+    let mock = vault(&["--client client:another"]);
+    let (code, words) = refused(&Place::new(&config("", &push(&mock, "one"))));
+    assert_eq!(code, Some(6), "{words}");
+    assert!(
+        words.contains("no access token: tenant, client id"),
+        "{words}"
+    );
 }

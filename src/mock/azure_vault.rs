@@ -165,7 +165,10 @@ impl Vault {
         match self.grants(asked, RESOURCE, now) {
             Some(true) => {}
             Some(false) => {
-                return unauthorized(asked, "AKV10022: the token is too old, or for something else");
+                return unauthorized(
+                    asked,
+                    "AKV10022: the token is too old, or for something else",
+                );
             }
             None => return unauthorized(asked, "AKV10000: Request is missing a Bearer token."),
         }

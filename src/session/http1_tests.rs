@@ -231,7 +231,7 @@ fn a_connection_that_rests_is_given_up() {
 #[test]
 fn only_one_is_taken_and_nothing_that_cannot_be_written() {
     let mut play = Play::new();
-    let mut ask = |play: &mut Play, value| {
+    let ask = |play: &mut Play, value| {
         let asked = Http2Request {
             method: "GET",
             path: "/",
