@@ -77,7 +77,7 @@ impl Play {
         let mut store = self.store();
         let store = store.transaction().expect("a transaction");
         for (id, print) in self.vault.keys() {
-            devices::put_key(&store, id, print, now.unix_ms).expect("a key");
+            devices::put_key(&*store, id, print, now.unix_ms).expect("a key");
         }
         for name in names {
             let json = format!(
@@ -86,7 +86,7 @@ impl Play {
             let read = Registration::read(&json, &DeviceBounds::default(), now);
             let read = read.expect("a registration");
             let device = Device::new("demo", read, &self.vault, &mut self.dice, now);
-            devices::put(&store, &device).expect("it is put");
+            devices::put(&*store, &device).expect("it is put");
         }
         store.commit().expect("it is kept");
     }

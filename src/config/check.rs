@@ -8,7 +8,7 @@ use toml::Spanned;
 use toml::de::DeTable;
 
 use crate::app::handler::Handler;
-use crate::config::load::{FORMATS, LEVELS, RawConfig, RawListen, RawLog, RawWebSocket};
+use crate::config::load::{FORMATS, LEVELS, RawConfig, RawHttp, RawListen, RawLog, RawWebSocket};
 use crate::config::problem::Step::{Index, Key};
 use crate::config::problem::{Problem, Step, locate, nearest};
 use crate::config::program::Program;
@@ -104,15 +104,11 @@ pub(super) fn check(
     let history = history::check(&mut checker, &raw);
     let webhooks = webhooks::check(&mut checker, &raw);
     let cluster = cluster::check(&mut checker, &raw, (base, fetch), &mut secrets);
-    let noted = (&mut secrets.apart, &mut secrets.warnings);
-    let push = push::check(&mut checker, &raw, (base, fetch), noted);
-    let noted = (&mut secrets.apart, &mut secrets.warnings);
-    let postgres = store::check(&mut checker, &raw, (base, fetch), noted);
-    let noted = (&mut secrets.apart, &mut secrets.warnings);
-    let credentials = credentials::check(&mut checker, &raw, (base, fetch), noted);
+    let push = push::check(&mut checker, &raw, (base, fetch), secrets.noted());
+    let postgres = store::check(&mut checker, &raw, (base, fetch), secrets.noted());
+    let credentials = credentials::check(&mut checker, &raw, (base, fetch), secrets.noted());
     let deflate = check_websocket(&mut checker, &raw.websocket);
-    let origins = &raw.http.cors_origins;
-    check_origins(&mut checker, &[Key("http"), Key("cors_origins")], origins);
+    check_http(&mut checker, &raw.http);
     limits::check(&mut checker, &raw.limits);
     if !checker.problems.is_empty() {
         return Err(checker.problems);
@@ -314,6 +310,11 @@ fn check_handler(checker: &mut Checker<'_>, path: &[Step], url: &ListenUrl, hand
                     handler = \"echo\"";
         checker.problem(path, message, Some(hint));
     }
+}
+
+fn check_http(checker: &mut Checker<'_>, http: &RawHttp) {
+    let path = [Key("http"), Key("cors_origins")];
+    check_origins(checker, &path, &http.cors_origins);
 }
 
 pub(super) fn check_origins(checker: &mut Checker<'_>, path: &[Step], origins: &[String]) {

@@ -88,13 +88,6 @@ impl Default for RawCluster {
     }
 }
 
-impl RawCluster {
-    /// Whether this server is to be part of a cluster.
-    pub(super) fn has_redis(&self) -> bool {
-        self.redis_url.is_some()
-    }
-}
-
 /// Where the cluster meets, and as whom this server comes there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cluster {

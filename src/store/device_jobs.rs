@@ -19,17 +19,13 @@ use crate::store::rows::{Result, Rows, Value, values};
 
 /// To be called in a transaction.
 pub fn run(on: &dyn Rows, job: &DeviceJob) -> Result<DeviceOutcome> {
+    take_turns(on, job)?;
     match job {
         DeviceJob::Register {
             registrations,
             limits,
             now,
         } => {
-            // In their order, so that nobody waits for somebody who waits.
-            let apps: BTreeSet<_> = registrations.iter().map(|it| &it.app_id).collect();
-            for app_id in apps {
-                take_turn(on, app_id)?;
-            }
             let all = registrations.iter();
             let done = all.map(|registration| register(on, registration, limits, *now));
             let done = done.collect::<Result<_>>()?;
@@ -42,13 +38,10 @@ pub fn run(on: &dyn Rows, job: &DeviceJob) -> Result<DeviceOutcome> {
             update: change,
             limits,
             now,
-        } => {
-            take_turn(on, app_id)?;
-            match devices::find(on, app_id, device_id)? {
-                None => Ok(DeviceOutcome::Unknown),
-                Some(device) => update(on, device, change, limits, *now),
-            }
-        }
+        } => match devices::find(on, app_id, device_id)? {
+            None => Ok(DeviceOutcome::Unknown),
+            Some(device) => update(on, device, change, limits, *now),
+        },
         DeviceJob::SetTopic {
             app_id,
             device_id,
@@ -112,9 +105,18 @@ fn carry_out_keys(on: &dyn Rows, job: &KeyJob) -> Result<DeviceOutcome> {
     }
 }
 
-/// Others may count the devices of the app when we have put ours.
-fn take_turn(on: &dyn Rows, app_id: &str) -> Result<()> {
-    on.take_turn(&format!("devices/{app_id}"))
+/// Others may count the devices of an app when we have put ours.
+fn take_turns(on: &dyn Rows, job: &DeviceJob) -> Result<()> {
+    // In their order, so that nobody waits for somebody who waits.
+    let apps: BTreeSet<&String> = match job {
+        DeviceJob::Register { registrations, .. } => {
+            registrations.iter().map(|it| &it.app_id).collect()
+        }
+        DeviceJob::Update { app_id, .. } => [app_id].into(),
+        _ => return Ok(()),
+    };
+    let mut apps = apps.into_iter();
+    apps.try_for_each(|app_id| on.take_turn(&format!("devices/{app_id}")))
 }
 
 fn told(device: Option<Device>) -> DeviceOutcome {

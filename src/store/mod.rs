@@ -11,5 +11,7 @@ mod kit;
 pub mod notifications;
 pub mod postgres;
 pub mod rows;
+#[cfg(test)]
+mod sharing_tests;
 pub mod sqlite;
 mod sqlite_rows;

@@ -1,5 +1,6 @@
 //! What the switchboard and the courier say to each other. `Report` goes to the courier, `Receipt`
-//! comes from it. Reports carry rising numbers; the courier takes each up once, in their order, and
+//! comes from it. There are two links: one for what webhooks are told, one for calls of the push gateway;
+//! the first word says which. Reports carry rising numbers; the courier takes each up once, in their order, and
 //! says up to which it has stored them. A snapshot stands between numbered reports and tells what is
 //! so at that point of the stream.
 //!
@@ -10,7 +11,7 @@ use crate::wire::bus_codec::{Garbled, Reader, Writer};
 use crate::wire::gateway::{GatewayAnswer, GatewayCall};
 
 /// Raised with every change of a message.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// What a frame between the two may have beyond `limits.bus_message_bytes`: one request to an endpoint
 /// is as long as the longest message or `BATCH_BYTES`, and a frame of entries has one that is too long.
@@ -83,7 +84,7 @@ impl<'a> Entry<'a> {
 /// Switchboard to courier. Channels are `ChannelKey`s.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Report<'a> {
-    /// Always first; answered with `Receipt::Heard`. `life` tells one switchboard process from the
+    /// Always first where webhooks are told; answered with `Receipt::Heard`. `life` tells one switchboard process from the
     /// next; the numbers of each begin with 1. `given`: the courier's memory follows, up to `GivenAll`,
     /// and what it has itself does not count. Otherwise it does, and in a cluster is to be kept as
     /// a whole.
@@ -131,6 +132,10 @@ pub enum Report<'a> {
     Licence {
         until_ms: u64,
     },
+    /// Always first on a link for calls, which may come after `Receipt::Ready`.
+    Calls {
+        version: u32,
+    },
     /// A call of the HTTP API. `ticket` comes back in `Receipt::Answer`; 0 wants none. Calls have no
     /// number: whoever waits is told when the link breaks.
     Call {
@@ -158,6 +163,8 @@ pub enum Receipt<'a> {
         entries: Vec<Entry<'a>>,
         whole: bool,
     },
+    /// Calls may come.
+    Ready,
     Answer {
         ticket: u64,
         answer: GatewayAnswer<'a>,
@@ -171,80 +178,94 @@ pub enum Receipt<'a> {
         name: &'a str,
         data: &'a str,
     },
+    /// Only in a cluster: for whichever server tells webhooks, as in `Report::Passed`.
+    News {
+        kind: u8,
+        channel: &'a str,
+        json: &'a str,
+    },
 }
 
 impl<'a> Report<'a> {
     /// One frame.
     pub fn encode(&self) -> Vec<u8> {
-        let about = |kind, sequence: u64, channel: &str, user_id: Option<&str>| {
-            let mut to = Writer::new(kind);
-            to.u64(sequence).text(channel).option(user_id, |to, id| {
-                to.text(id);
-            });
-            to.finish()
-        };
+        let mut to = Writer::new(self.kind());
         match self {
             Report::Hello {
                 version,
                 life,
                 given,
             } => {
-                let mut to = Writer::new(0);
                 to.u32(*version).u64(*life).u8(u8::from(*given));
-                to.finish()
             }
             Report::Here {
                 sequence,
                 channel,
                 user_id,
-            } => about(1, *sequence, channel, *user_id),
-            Report::Gone {
+            }
+            | Report::Gone {
                 sequence,
                 channel,
                 user_id,
-            } => about(2, *sequence, channel, *user_id),
+            } => {
+                to.u64(*sequence).text(channel);
+                to.option(*user_id, |to, id| {
+                    to.text(id);
+                });
+            }
             Report::Passed {
                 sequence,
                 kind,
                 channel,
                 json,
             } => {
-                let mut to = Writer::new(3);
                 to.u64(*sequence).u8(*kind).text(channel).text(json);
-                to.finish()
             }
-            Report::SnapshotBegins => Writer::new(4).finish(),
             Report::Present { channel, users } => {
-                let mut to = Writer::new(5);
                 to.text(channel).list(users, |to, user| {
                     to.text(user);
                 });
-                to.finish()
             }
-            Report::SnapshotEnds => Writer::new(6).finish(),
             Report::Given { entries } => {
-                let mut to = Writer::new(7);
                 to.list(entries, |to, entry| entry.write(to));
-                to.finish()
             }
-            Report::GivenAll => Writer::new(8).finish(),
-            Report::Kept => Writer::new(9).finish(),
-            Report::Licence { until_ms } => numbered(10, *until_ms),
-            Report::Call { ticket, call } => {
-                let mut to = Writer::new(11);
-                call.write(to.u64(*ticket));
-                to.finish()
+            Report::Licence { until_ms } => {
+                to.u64(*until_ms);
             }
+            Report::Calls { version } => {
+                to.u32(*version);
+            }
+            Report::Call { ticket, call } => call.write(to.u64(*ticket)),
             Report::Reached {
                 ticket,
                 connections,
             } => {
-                let mut to = Writer::new(12);
                 to.u64(*ticket).list(connections, |to, count| {
                     to.u32(*count);
                 });
-                to.finish()
             }
+            Report::SnapshotBegins | Report::SnapshotEnds | Report::GivenAll | Report::Kept => {}
+        }
+        to.finish()
+    }
+
+    /// The first byte of its frame.
+    fn kind(&self) -> u8 {
+        match self {
+            Report::Hello { .. } => 0,
+            Report::Here { .. } => 1,
+            Report::Gone { .. } => 2,
+            Report::Passed { .. } => 3,
+            Report::SnapshotBegins => 4,
+            Report::Present { .. } => 5,
+            Report::SnapshotEnds => 6,
+            Report::Given { .. } => 7,
+            Report::GivenAll => 8,
+            Report::Kept => 9,
+            Report::Licence { .. } => 10,
+            Report::Call { .. } => 11,
+            Report::Reached { .. } => 12,
+            Report::Calls { .. } => 13,
         }
     }
 
@@ -291,6 +312,9 @@ impl<'a> Report<'a> {
             11 => Report::Call {
                 ticket: from.u64()?,
                 call: GatewayCall::read(from)?,
+            },
+            13 => Report::Calls {
+                version: from.u32()?,
             },
             12 => Report::Reached {
                 ticket: from.u64()?,
@@ -343,6 +367,16 @@ impl<'a> Receipt<'a> {
                 to.text(name).text(data);
                 to.finish()
             }
+            Receipt::Ready => Writer::new(5).finish(),
+            Receipt::News {
+                kind,
+                channel,
+                json,
+            } => {
+                let mut to = Writer::new(6);
+                to.u8(*kind).text(channel).text(json);
+                to.finish()
+            }
         }
     }
 
@@ -370,6 +404,12 @@ impl<'a> Receipt<'a> {
                 channels: from.list(Reader::text)?,
                 name: from.text()?,
                 data: from.text()?,
+            },
+            5 => Receipt::Ready,
+            6 => Receipt::News {
+                kind: from.u8()?,
+                channel: from.text()?,
+                json: from.text()?,
             },
             _ => return Err(Garbled),
         };
@@ -405,6 +445,14 @@ mod tests {
     fn every_report_survives_the_trip_and_no_part_of_one_is_a_report() {
         let (channel, user_id) = ("a/presence-x", Some("u"));
         let (sequence, entries) = (7, entries());
+        let call = GatewayCall {
+            app_id: "a",
+            key: "k",
+            method: "GET",
+            segments: vec!["devices", "d/1"],
+            query: vec![("limit", "7")],
+            body: b"{}",
+        };
         let reports = [
             Report::Hello {
                 version: VERSION,
@@ -439,17 +487,8 @@ mod tests {
             Report::GivenAll,
             Report::Kept,
             Report::Licence { until_ms: 5 },
-            Report::Call {
-                ticket: 3,
-                call: GatewayCall {
-                    app_id: "a",
-                    key: "k",
-                    method: "GET",
-                    segments: vec!["devices", "d/1"],
-                    query: vec![("limit", "7")],
-                    body: b"{}",
-                },
-            },
+            Report::Calls { version: VERSION },
+            Report::Call { ticket: 3, call },
             Report::Reached {
                 ticket: 4,
                 connections: vec![0, 2],
@@ -484,6 +523,12 @@ mod tests {
                 channels: vec!["a/u", "a/v"],
                 name: "\"n\"",
                 data: "\"d\"",
+            },
+            Receipt::Ready,
+            Receipt::News {
+                kind: 4,
+                channel: "a/u",
+                json: "{}",
             },
         ];
         for receipt in receipts {

@@ -65,11 +65,7 @@ fn post(file: Connection, current: TokenKey, older: Vec<TokenKey>, life: u64) ->
         file,
     };
     let version = VERSION;
-    post.hear(&Report::Hello {
-        version,
-        life,
-        given: false,
-    });
+    post.hear(&Report::Calls { version });
     assert_eq!(post.hand.node.store_request(), Some(StoreRequest::Load));
     let memory = Memory {
         token_keys: devices::needed_keys(&post.file).expect("a working file"),
@@ -98,15 +94,15 @@ impl Post {
         let transaction = self.file.transaction().expect("a transaction");
         let done = jobs.iter().map(|(ticket, job)| match job {
             Job::Devices(job) => {
-                let done = device_jobs::run(&transaction, job).expect("a working file");
+                let done = device_jobs::run(&*transaction, job).expect("a working file");
                 (*ticket, Outcome::Devices(done))
             }
             Job::Notify(job) => {
-                let done = notifications::run(&transaction, job).expect("a working file");
+                let done = notifications::run(&*transaction, job).expect("a working file");
                 (*ticket, Outcome::Notify(done))
             }
             Job::Delivery(job) => {
-                let done = deliveries::run(&transaction, job).expect("a working file");
+                let done = deliveries::run(&*transaction, job).expect("a working file");
                 (*ticket, Outcome::Delivery(done))
             }
         });

@@ -56,7 +56,7 @@ fn shown(next: &Next) -> String {
             0 => "again now".to_string(),
             40_000..=60_000 => "again soon".to_string(),
             100_000..=126_000 => "again when told".to_string(),
-            120_000..=240_000 => "again later".to_string(),
+            127_000..=240_000 => "again later".to_string(),
             other => format!("again {other}"),
         },
     };
