@@ -143,8 +143,9 @@ pub(super) fn find_by_id(from: &dyn Rows, id: &str) -> Result<Option<Device>> {
 /// those of the vault for it. They have to be retired before another device is put with this token.
 pub fn holders(from: &dyn Rows, app_id: &str, indexes: &[String]) -> Result<Vec<Device>> {
     let sql = format!(
-        "SELECT * FROM device_registrations \
+        "SELECT * FROM device_registrations{} \
          WHERE app_id = ?1 AND token_index {} AND is_active ORDER BY id{}",
+        from.by("device_by_token"),
         from.among(2),
         from.locked()
     );

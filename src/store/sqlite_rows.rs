@@ -10,7 +10,7 @@ use crate::store::rows::{Fault, Result, Row, Rows, Value, damaged};
 impl Rows for Connection {
     fn query(&self, sql: &str, values: &[Value]) -> Result<Vec<Row>> {
         let mut statement = self.prepare_cached(sql)?;
-        let names = statement.column_names().into_iter().map(str::to_string);
+        let names = statement.column_names().map(str::to_string);
         let names: Arc<[String]> = names.collect();
         let mut found = statement.query(params_from_iter(values))?;
         let mut rows = Vec::new();
