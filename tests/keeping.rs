@@ -65,7 +65,8 @@ fn words(output: &Output) -> String {
 /// `verify --json`; its exit code has to say the same.
 fn verify(place: &Place, more: &[&str]) -> Value {
     let output = place.run(&[&["verify", "--json"], more].concat());
-    let told: Value = serde_json::from_slice(&output.stdout).expect(&words(&output));
+    let told: Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", words(&output)));
     let code = if told["good"] == true { 0 } else { 1 };
     assert_eq!(output.status.code(), Some(code), "{told}");
     told
