@@ -454,7 +454,7 @@ fn devices_go_in_and_out_by_files_and_the_operator_needs_no_secret() {
     );
     let list = words(&run(&["devices", "list", "--user", "u1"]));
     assert!(
-        list.contains("d2") && list.contains("d3") && !list.contains("d4"),
+        list.contains(" d2\n") && list.contains(" d3\n") && !list.contains(" d4\n"),
         "{list}"
     );
     let topics = run(&["devices", "topics", "d2", "--add", "new", "--remove", "all"]);

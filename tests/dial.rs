@@ -377,7 +377,7 @@ fn a_server_that_cannot_be_trusted_is_not_spoken_to_and_the_reason_is_said() {
         (url(shut), "closed the connection during the TLS handshake"),
         (
             authority.target(&format!("wss://localhost:{only_http2}")),
-            "does not speak HTTP/1.1",
+            "does not speak the protocol that is wanted",
         ),
         (url(good).with_ca_file(&nothing), "none.pem: No such file"),
         (url(good), "echoed"),

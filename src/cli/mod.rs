@@ -419,7 +419,7 @@ fn check(source: &Source, json: bool) -> Result<Exit, Failure> {
 /// Everything that `start` will read, checked.
 fn read(source: &Source) -> Result<(Config, Certificates), Failure> {
     let bad = |error: ConfigError| Failure::new(Exit::BadConfig, error.0);
-    let config = source.config(&secrets::fetch).map_err(bad)?;
+    let config = secrets::config(source)?;
     roots::check(&config)?;
     let certificates = Certificates::read(&config, source).map_err(bad)?;
     Ok((config, certificates))

@@ -8,6 +8,7 @@ pub mod cluster;
 pub mod credentials;
 pub mod diff;
 mod history;
+pub mod key_vault;
 pub mod keys;
 mod limits;
 pub mod load;

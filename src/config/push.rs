@@ -9,6 +9,7 @@ use serde::Deserialize;
 use crate::app::apps::Secret;
 use crate::base::dice::Dice;
 use crate::config::check::Checker;
+use crate::config::key_vault::RawTokenKey;
 use crate::config::keys::{KeyRow, TableRow};
 use crate::config::load::RawConfig;
 use crate::config::problem::Step;
@@ -29,13 +30,13 @@ pub(super) const TABLE: TableRow = TableRow {
             name: "token_key",
             kind: "where it is kept",
             default: "",
-            help: "The key that device tokens are encrypted with: 32 bytes in base64, as `lineman keys generate` makes them. { env = \"NAME\" }, { file = \"PATH\" } or { credential = \"NAME\" }, never the key itself.",
+            help: "The key that device tokens are encrypted with: 32 bytes in base64, as `lineman keys generate` makes them. { env = \"NAME\" }, { file = \"PATH\" }, { credential = \"NAME\" } or { key_vault = \"https://NAME.vault.azure.net/secrets/NAME\" } (docs/push.md), never the key itself.",
         },
         KeyRow {
             name: "token_key_id",
             kind: "word",
             default: "\"1\"",
-            help: "The name of that key, kept beside every token. Another key has another name.",
+            help: "The name of that key, kept beside every token. Another key has another name. Without it a key out of Key Vault is named after its version.",
         },
         KeyRow {
             name: "keep_inactive_days",
@@ -80,7 +81,7 @@ pub(super) const FORMER_TABLE: TableRow = TableRow {
             name: "token_key_id",
             kind: "word",
             default: "",
-            help: "The name that it had.",
+            help: "The name that it had; of a key out of Key Vault its version.",
         },
     ],
     active: "",
@@ -90,8 +91,8 @@ pub(super) const FORMER_TABLE: TableRow = TableRow {
 #[derive(Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct RawPush {
-    token_key: Option<RawSecret>,
-    token_key_id: String,
+    token_key: Option<RawTokenKey>,
+    token_key_id: Option<String>,
     keep_inactive_days: u64,
     web_push_services: Vec<String>,
     allow_loopback: bool,
@@ -103,7 +104,7 @@ impl Default for RawPush {
     fn default() -> RawPush {
         RawPush {
             token_key: None,
-            token_key_id: "1".into(),
+            token_key_id: None,
             keep_inactive_days: 30,
             web_push_services: USUAL.map(str::to_string).to_vec(),
             allow_loopback: false,
@@ -116,8 +117,8 @@ impl Default for RawPush {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawFormerKey {
-    token_key: RawSecret,
-    token_key_id: String,
+    token_key: RawTokenKey,
+    token_key_id: Option<String>,
 }
 
 /// What the push gateway needs.
@@ -186,16 +187,19 @@ pub(super) fn check(
         return None;
     };
     let (apart, warnings) = noted;
-    let mut read = |at: &[Step], id: &str, key: &RawSecret| {
-        read_key(checker, at, (id, key), from, (apart, warnings))
+    let mut read = |at: &[Step], id: Option<&str>, key: &RawTokenKey| {
+        read_key(checker, at, (id, &key.0), from, (apart, warnings))
     };
-    let mut keys = vec![read(&[Key("push")], &one.token_key_id, current)];
+    let id = one.token_key_id.as_deref();
+    let id = id.or((!current.is_vault()).then_some("1"));
+    let mut keys = vec![read(&[Key("push")], id, current)];
     for (index, former) in one.former_keys.iter().enumerate() {
         let at = [Key("push"), Key("former_keys"), Index(index)];
-        keys.push(read(&at, &former.token_key_id, &former.token_key));
+        let id = former.token_key_id.as_deref();
+        keys.push(read(&at, id, &former.token_key));
     }
-    let keys: Vec<(KeyId, Option<Secret>)> = keys.into_iter().collect::<Option<_>>()?;
-    let keys = keys.into_iter().map(|(id, key)| Some((id, key?))).collect();
+    let keys: Vec<Option<(KeyId, Secret)>> = keys.into_iter().collect::<Option<_>>()?;
+    let keys = keys.into_iter().collect();
     let push = Push {
         keys,
         keep_inactive_days: days,
@@ -210,35 +214,49 @@ pub(super) fn check(
     Some(push)
 }
 
-/// The id and, unless it is withheld, the text of a key that is good.
+/// The id and the text of a key that is good; the inner `None` where it is withheld. A key that has no
+/// `id` brings its own.
 fn read_key(
     checker: &mut Checker<'_>,
     at: &[Step],
-    (id, key): (&str, &RawSecret),
+    (id, key): (Option<&str>, &RawSecret),
     (base, fetch): (&Path, &Fetch<'_>),
     (apart, warnings): (&mut Kept, &mut Vec<String>),
-) -> Option<(KeyId, Option<Secret>)> {
+) -> Option<Option<(KeyId, Secret)>> {
     let place = |name| [at, &[Key(name)]].concat();
-    let id = KeyId::parse(id);
-    let id = id.map_err(|fault| checker.problem(&place("token_key_id"), fault.text(), None));
     let RawSecret::Elsewhere(keeper) = key else {
         let message = "a token key does not stand in the file, which every process gets";
-        let hint = "{ env = \"NAME\" }, { file = \"PATH\" } or { credential = \"NAME\" }";
+        let hint = "{ env = \"NAME\" }, { file = \"PATH\" }, { credential = \"NAME\" } or { key_vault = \"URL\" }";
         checker.problem(&place("token_key"), message, Some(hint));
         return None;
     };
+    if id.is_none() && !keeper.is_vault() {
+        checker.problem(at, "token_key_id is missing", None);
+        return None;
+    }
+    let written = id.map(KeyId::parse).transpose();
+    let written =
+        written.map_err(|fault| checker.problem(&place("token_key_id"), fault.text(), None));
     let found = fetch_apart(keeper, base, fetch, (apart, warnings));
     let found = found.map_err(|fault| {
         checker.problem(&place("token_key"), fault.message, fault.hint);
     });
-    let (id, found) = (id.ok()?, found.ok()?);
-    if let Some(key) = &found
-        && let Err(fault) = TokenKey::parse(id.clone(), key.expose())
-    {
-        checker.problem(&place("token_key"), fault.text(), None);
-        return None;
+    let (written, Some(found)) = (written.ok()?, found.ok()?) else {
+        return Some(None);
+    };
+    let (version, text) = match keeper.is_vault() {
+        true => found.expose().split_once(' ').unwrap_or_default(),
+        false => ("1", found.expose()),
+    };
+    let id = written.map_or_else(|| KeyId::parse(version), Ok);
+    let good = id.and_then(|id| TokenKey::parse(id.clone(), text).map(|_| id));
+    match good {
+        Ok(id) => Some(Some((id, Secret::new(text.to_string())))),
+        Err(fault) => {
+            checker.problem(&place("token_key"), fault.text(), None);
+            None
+        }
     }
-    Some((id, found))
 }
 
 #[cfg(test)]
@@ -258,8 +276,16 @@ mod tests {
                     warning: None,
                 })
             }
+            Keeper::KeyVault(keeper) => Ok(Fetched {
+                secret: Secret::new(format!("4387e9f3 {}", of_vault(&keeper.url))),
+                warning: None,
+            }),
             _ => Err(Fault::new("nothing is kept")),
         }
+    }
+
+    fn of_vault(url: &str) -> String {
+        data_encoding::BASE64.encode(format!("{:>32}", &url[url.len() - 5..]).as_bytes())
     }
 
     fn push(lines: &str) -> Result<Push, String> {
@@ -291,6 +317,23 @@ mod tests {
     }
 
     #[test]
+    fn a_key_out_of_a_vault_is_named_after_its_version_unless_it_has_a_name() {
+        let vault = "token_key = { key_vault = \"https://v.vault.azure.net/secrets/key-1\", \
+                     identity = { tenant = \"t\", client_id = \"c\", client_secret = { env = \"S\" } } }";
+        let ids = |lines: &str| {
+            let push = push(lines).expect(lines);
+            let vault = push.vault(&mut Dice::new([1; 16]));
+            let vault = vault.expect("keys").expect("good ones");
+            let ids = vault.keys().map(|(id, _)| id.as_str().to_string());
+            ids.collect::<Vec<_>>()
+        };
+        assert_eq!(ids(vault), ["4387e9f3"]);
+        assert_eq!(ids(&format!("{vault}\ntoken_key_id = \"7\"")), ["7"]);
+        let both = format!("token_key = {{ env = \"A\" }}\n[[push.former_keys]]\n{vault}");
+        assert_eq!(ids(&both), ["1", "4387e9f3"]);
+    }
+
+    #[test]
     fn whoever_is_not_to_know_the_keys_reads_the_same_file_without_them() {
         let push = push("token_key = { env = \"WITHHELD\" }").expect("it is read");
         assert!(push.vault(&mut Dice::new([1; 16])).is_none());
@@ -315,6 +358,18 @@ mod tests {
                 "keep_inactive_days",
             ),
             (FORMER, "there is no token_key"),
+            (
+                "token_key = { env = \"A\" }\n[[push.former_keys]]\ntoken_key = { env = \"B\" }",
+                "token_key_id is missing",
+            ),
+            (
+                "token_key = { key_vault = \"u\", identity = { client_secret = \"c2VjcmV0\" } }",
+                "expected { key_vault",
+            ),
+            (
+                "token_key = { key_vault = \"u\", identty = {} }",
+                "expected { key_vault",
+            ),
             (&same, "is there twice, or has the same bytes"),
             (&twice, "is there twice"),
             (

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::app::apps::Secret;
 use crate::config::check::Checker;
+use crate::config::key_vault::VaultKeeper;
 use crate::config::load::RawApp;
 
 /// Where a secret is kept, as in `{ env = "NAME" }`.
@@ -21,14 +22,30 @@ pub enum Keeper {
     File(PathBuf),
     /// The service manager, by the name of a credential (systemd.exec(5), LoadCredential).
     Credential(String),
+    /// A token key in Azure Key Vault; what is fetched is `VERSION KEY`.
+    KeyVault(Box<VaultKeeper>),
 }
 
 impl Keeper {
     /// A relative path starts at `base`.
-    fn under(&self, base: &Path) -> Keeper {
+    pub(super) fn under(&self, base: &Path) -> Keeper {
         match self {
             Keeper::File(path) => Keeper::File(base.join(path)),
+            Keeper::KeyVault(keeper) => Keeper::KeyVault(Box::new(keeper.under(base))),
             other => other.clone(),
+        }
+    }
+
+    pub fn is_vault(&self) -> bool {
+        matches!(self, Keeper::KeyVault(_))
+    }
+
+    /// The variables of the environment that hold it, or what is needed to get it.
+    pub fn variables(&self) -> Vec<String> {
+        match self {
+            Keeper::Env(name) => vec![name.clone()],
+            Keeper::File(_) | Keeper::Credential(_) => Vec::new(),
+            Keeper::KeyVault(keeper) => keeper.secrets().flat_map(Keeper::variables).collect(),
         }
     }
 }
@@ -89,8 +106,10 @@ impl<'de> Deserialize<'de> for RawSecret {
         match toml::Value::deserialize(from)? {
             toml::Value::String(text) => Ok(RawSecret::Here(Secret::new(text))),
             table @ toml::Value::Table(_) => {
-                let keeper = Keeper::deserialize(table).map_err(|_| expected())?;
-                Ok(RawSecret::Elsewhere(keeper))
+                // Of vaults knows `key_vault`.
+                let keeper = Keeper::deserialize(table).ok();
+                let keeper = keeper.filter(|keeper| !keeper.is_vault());
+                keeper.map(RawSecret::Elsewhere).ok_or_else(expected)
             }
             _ => Err(expected()),
         }
@@ -201,6 +220,7 @@ mod tests {
             Keeper::Env(name) if name == "EMPTY" => Ok(String::new()),
             Keeper::Env(_) => Ok("from the environment".to_string()),
             Keeper::File(path) => Ok(format!("from {}", path.display())),
+            Keeper::KeyVault(_) => Err(Fault::new("no vault")),
             Keeper::Credential(_) => Err(Fault {
                 hint: Some("ask systemd"),
                 ..Fault::new("no credential")
@@ -268,6 +288,8 @@ mod tests {
             "{ environ = \"tiger\" }",
             "{ env = \"tiger\", file = \"tiger\" }",
             "{ env = 7 }",
+            "{ key_vault = \"tiger\" }",
+            "{ key_vault = { key_vault = \"tiger\" } }",
             "{}",
             "[\"tiger\"]",
         ] {

@@ -39,6 +39,8 @@ const FORMATS: [&str; 8] = [
     "apple", "fcmv1", "windows", "adm", "baidu", "browser", "xiaomi", "template",
 ];
 const BODY_BYTES: usize = 64 * 1024;
+/// What an access token has to be for.
+const RESOURCE: &str = "https://notificationhubs.azure.net";
 const HANDLES: usize = 1000;
 const INSTALLATIONS: usize = 1000;
 /// Of them the first so many stand in the line.
@@ -133,9 +135,13 @@ impl Azure {
         }
     }
 
-    /// A Shared Access Signature (Microsoft, "Common parameters and headers"): of a resource that is
-    /// the request's or above it, not over yet, and signed with our key.
+    /// An access token for hubs, or a Shared Access Signature (Microsoft, "Common parameters and
+    /// headers"): of a resource that is the request's or above it, not over yet, and signed with our
+    /// key.
     fn is_allowed(&self, asked: &Asked, now: i64) -> bool {
+        if let Some(is_granted) = self.vault.grants(asked, RESOURCE, now) {
+            return is_granted;
+        }
         let Some(signature) = asked.authorization("SharedAccessSignature") else {
             return false;
         };

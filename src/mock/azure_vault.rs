@@ -26,8 +26,8 @@ pub struct VaultOptions {
 /// See the file's head.
 pub(super) struct Vault {
     options: VaultOptions,
-    /// When each that was given out ends.
-    access: BTreeMap<String, i64>,
+    /// What each that was given out is for, and when it ends.
+    access: BTreeMap<String, (String, i64)>,
 }
 
 /// What a path asks for.
@@ -94,13 +94,11 @@ impl Vault {
                 .find(|(own, _)| own == name)
                 .map(|(_, it)| &**it)
         };
-        if value("grant_type") != Some("client_credentials") || value("scope").is_none() {
-            return fault(
-                400,
-                "invalid_request",
-                "grant_type or scope is not as expected",
-            );
-        }
+        let scope = value("scope").and_then(|scope| scope.strip_suffix("/.default"));
+        let (Some("client_credentials"), Some(resource)) = (value("grant_type"), scope) else {
+            let why = "grant_type or scope is not as expected";
+            return fault(400, "invalid_request", why);
+        };
         let client = (value("client_id"), value("client_secret"));
         let known = match (&self.options.client, client) {
             (Some((id, secret)), (Some(own), Some(said))) => id == own && secret == said,
@@ -114,7 +112,7 @@ impl Vault {
                 "AADSTS7000215: Invalid client secret provided.",
             );
         }
-        let token = self.access_token(world);
+        let token = self.access_token(resource, world);
         let lasts = json!(ACCESS_SECONDS);
         let body = json!({
             "token_type": "Bearer", "expires_in": lasts, "ext_expires_in": lasts,
@@ -133,7 +131,7 @@ impl Vault {
                 "Required metadata header not specified",
             );
         };
-        let token = self.access_token(world);
+        let token = self.access_token(resource, world);
         let ends = world.now.unix_seconds() + ACCESS_SECONDS;
         let body = json!({
             "access_token": token, "expires_in": ACCESS_SECONDS.to_string(),
@@ -142,26 +140,36 @@ impl Vault {
         Reply::json(200, &body)
     }
 
-    fn access_token(&mut self, world: &mut World<'_>) -> String {
+    fn access_token(&mut self, resource: &str, world: &mut World<'_>) -> String {
         let token = format!("mock.{}", world.uuid());
         if self.access.len() == ACCESS_TOKENS {
-            let oldest = self.access.iter().min_by_key(|(_, ends)| **ends);
+            let oldest = self.access.iter().min_by_key(|(_, (_, ends))| *ends);
             let oldest = oldest.map(|(token, _)| token.clone());
             oldest.map(|token| self.access.remove(&token));
         }
         let ends = world.now.unix_seconds() + ACCESS_SECONDS;
-        self.access.insert(token.clone(), ends);
+        let resource = resource.trim_end_matches('/').to_string();
+        self.access.insert(token.clone(), (resource, ends));
         token
+    }
+
+    /// Whether the request shows an access token for this resource; `None`: it shows none.
+    pub fn grants(&self, asked: &Asked, resource: &str, now: i64) -> Option<bool> {
+        let token = asked.authorization("bearer")?;
+        let given = self.access.get(token);
+        Some(given.is_some_and(|(own, ends)| own == resource && *ends > now))
     }
 
     fn secret(&self, name: &str, version: Option<&str>, asked: &Asked, world: &World<'_>) -> Reply {
         let now = world.now.unix_seconds();
-        let ends = asked
-            .authorization("bearer")
-            .map(|token| self.access.get(token));
-        match ends {
-            Some(Some(ends)) if *ends > now => {}
-            Some(_) => return unauthorized(asked, "the token is not one of ours, or too old"),
+        match self.grants(asked, RESOURCE, now) {
+            Some(true) => {}
+            Some(false) => {
+                return unauthorized(
+                    asked,
+                    "AKV10022: the token is too old, or for something else",
+                );
+            }
             None => return unauthorized(asked, "AKV10000: Request is missing a Bearer token."),
         }
         let Some(value) = self.options.secrets.get(name) else {

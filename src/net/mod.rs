@@ -12,6 +12,7 @@ mod connections;
 mod deadlines;
 mod dialler;
 pub mod files;
+pub mod one_request;
 pub mod reactor;
 mod resolver;
 mod secured;

@@ -408,7 +408,7 @@ impl<N: Node> Reactor<N> {
                         self.flush(conn, now);
                     }
                 }
-                Output::Dial(peer @ (Peer::Switchboard | Peer::Courier)) => {
+                Output::Dial(peer @ (Peer::Switchboard | Peer::Courier | Peer::Gateway)) => {
                     self.dial_ours(peer, now);
                 }
                 Output::Dial(Peer::Outside(dial)) => {

@@ -42,7 +42,7 @@ pub struct Sockets {
     pub master: Option<StdUnixStream>,
     /// Where `Peer::Switchboard` is dialled.
     pub switchboard: Option<PathBuf>,
-    /// Where `Peer::Courier` is dialled.
+    /// Where `Peer::Courier` and `Peer::Gateway` are dialled.
     pub courier: Option<PathBuf>,
     /// What `Output::AskStore` asks, for the node that has one.
     pub store: Option<StartStore>,

@@ -21,7 +21,10 @@ use crate::wire::target::{ClientTls, Target};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Peer {
     Switchboard,
+    /// The courier, about webhooks.
     Courier,
+    /// The courier, about calls of the push gateway.
+    Gateway,
     /// A server of somebody else's; `Node::target` tells where.
     Outside(DialId),
 }

@@ -85,10 +85,7 @@ pub struct Packed {
 /// Packs `config`, which is what `source` says.
 pub fn pack(source: &Source, config: &Config) -> io::Result<Packed> {
     let secrets = config.kept.keys().chain(config.kept_apart.keys());
-    let variables = secrets.filter_map(|keeper| match keeper {
-        Keeper::Env(name) => Some(name.clone()),
-        Keeper::File(_) | Keeper::Credential(_) => None,
-    });
+    let variables = secrets.flat_map(Keeper::variables);
     let file = |handed: &Handed| os::memory_file(&serde_json::to_vec(handed)?);
     let has_keys = !config.kept_apart.is_empty();
     let whole = has_keys.then(|| file(&Handed::of(source, config)));

@@ -28,6 +28,7 @@ pub mod handed_config;
 pub mod handover;
 pub mod identity;
 pub mod inheritance;
+mod key_vault;
 pub mod ledger;
 pub mod link;
 pub mod log;

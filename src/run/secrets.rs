@@ -1,21 +1,41 @@
 //! Fetching secrets from where the configuration says they are kept: the environment, files, the
-//! service manager. Does not know what they are for. Invariants: only the master and the commands
+//! service manager, Azure Key Vault. Does not know what they are for. Invariants: only the master and the commands
 //! of the command line fetch; a message repeats neither a secret nor what stands in its place.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::app::apps::Secret;
+use crate::config::Config;
+use crate::config::locate::Source;
 use crate::config::secret::{Fault, Fetched, Keeper};
+use crate::run::exit::{Exit, Failure};
+use crate::run::key_vault::KeyVaults;
 
 /// More is no secret but another file.
 const SECRET_BYTES_MAX: u64 = 64 * 1024;
 /// Where systemd puts credentials (systemd.exec(5)).
 const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
 
-/// Gets a secret from where it is kept, with the rights and the environment of this process.
+/// The configuration with all its secrets; waits for a key vault, a few seconds at most. One that
+/// does not answer is no mistake in the configuration, and the exit code is another.
+pub fn config(source: &Source) -> Result<Config, Failure> {
+    let vaults = RefCell::new(KeyVaults::default());
+    let config = source.config(&|keeper| match keeper {
+        Keeper::KeyVault(keeper) => vaults.borrow_mut().fetch(keeper, &fetch),
+        near => fetch(near),
+    });
+    config.map_err(|error| match vaults.borrow().is_unavailable() {
+        true => Failure::new(Exit::Failed, error.0),
+        false => Failure::new(Exit::BadConfig, error.0),
+    })
+}
+
+/// Gets a secret from where it is kept, with the rights and the environment of this process. What is
+/// in a vault is withheld.
 pub fn fetch(keeper: &Keeper) -> Result<Fetched, Fault> {
     match keeper {
         Keeper::Env(name) => from_environment(name),
@@ -24,6 +44,7 @@ pub fn fetch(keeper: &Keeper) -> Result<Fetched, Fault> {
             let directory = std::env::var_os(CREDENTIALS).map(PathBuf::from);
             from_credential(name, directory.as_deref())
         }
+        Keeper::KeyVault(_) => Err(Fault::withheld()),
     }
 }
 

@@ -24,9 +24,7 @@ use crate::run::{exec, log as log_writer, os, secrets};
 pub fn start(source: &Source, asked: Option<&Path>, daemon: bool) -> Result<Exit, Failure> {
     // Before the working directory changes.
     let program = exec::program();
-    let config = source
-        .config(&secrets::fetch)
-        .map_err(|error| Failure::new(Exit::BadConfig, error.0))?;
+    let config = secrets::config(source)?;
     if !daemon {
         return serve(source, asked, config, program, None);
     }

@@ -1,7 +1,6 @@
 //! One connection on which we ask an HTTP/1.1 server: Resting → Asking → Reading → Resting, or
-//! Spent. One request at a time. Knows neither what is asked nor what an answer means; the body of
-//! an answer is read and dropped. A connection that speaks HTTP/2 would be another session with the
-//! same steps.
+//! Spent. One request at a time. Knows neither what is asked nor what an answer means; the fields and
+//! the body of an answer are dropped, unless somebody wants them (`keeping`).
 //!
 //! Invariants: an answer is told once; what comes unasked spends the connection; no byte of an
 //! answer's head is scanned twice, however it is cut. What cannot be used yet stays in the inbox.
@@ -11,8 +10,9 @@ use std::time::Duration;
 use crate::base::bytes::{Full, Inbox, Outbox};
 use crate::base::now::{Moment, Now};
 use crate::wire::http_answer::{self, AnswerBody};
-use crate::wire::http_chunks::{ChunkLimits, Chunks};
+use crate::wire::http_chunks::{self, ChunkLimits, Chunks};
 use crate::wire::http_head::Lines;
+use crate::wire::http2::Http2Answer;
 
 /// The head of an answer is no longer.
 const HEAD_BYTES: usize = 16 * 1024;
@@ -30,6 +30,8 @@ pub struct Caller {
     proven: bool,
     /// Whether anything came since the request.
     heard: bool,
+    /// What came of the answer, for whoever wants it.
+    kept: Option<Http2Answer>,
 }
 
 #[derive(Debug, Default)]
@@ -37,7 +39,11 @@ enum State {
     #[default]
     Resting,
     Asking(Lines, u8),
-    Reading(u16, Rest),
+    Reading {
+        status: u16,
+        keeps: bool,
+        rest: Rest,
+    },
     Spent,
 }
 
@@ -46,6 +52,10 @@ enum State {
 enum Rest {
     Bytes(u64),
     Chunks(Chunks),
+    /// All that comes until the connection ends.
+    All,
+    /// Nothing of it is worth reading.
+    Nothing,
 }
 
 /// What came of the input so far.
@@ -67,6 +77,19 @@ pub enum CallerStep {
 }
 
 impl Caller {
+    /// One that hands out the whole answers.
+    pub fn keeping() -> Caller {
+        Caller {
+            kept: Some(Http2Answer::default()),
+            ..Caller::default()
+        }
+    }
+
+    /// What came of the last answer, if this one keeps it.
+    pub fn take_answer(&mut self) -> Http2Answer {
+        self.kept.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
     /// Whether a request may be asked.
     pub fn is_resting(&self) -> bool {
         matches!(self.state, State::Resting)
@@ -107,14 +130,21 @@ impl Caller {
                     Ok(false) => return CallerStep::Idle,
                     Err(why) => return self.broken(&why),
                 },
-                State::Reading(status, rest) => {
-                    let status = *status;
-                    match rest.read(inbox) {
-                        Ok(true) if inbox.is_empty() => return self.answered(status, true),
-                        // What follows is no part of any answer.
-                        Ok(true) | Err(()) => return self.answered(status, false),
+                State::Reading {
+                    status,
+                    keeps,
+                    rest,
+                } => {
+                    let (status, keeps) = (*status, *keeps);
+                    let kept = self.kept.as_mut();
+                    let is_whole = match rest.read(inbox, kept.map(|it| &mut it.body)) {
                         Ok(false) => return CallerStep::Idle,
-                    }
+                        Ok(true) => true,
+                        Err(()) => false,
+                    };
+                    // What follows is no part of any answer.
+                    let keeps = keeps && is_whole && inbox.is_empty();
+                    return self.answered(status, keeps, is_whole);
                 }
             }
         }
@@ -139,27 +169,40 @@ impl Caller {
             }
         };
         let interim = *interim;
-        let head = http_answer::parse(inbox.take(end))?;
-        self.state = match head.body {
-            _ if head.status < 200 && interim == INTERIM_MAX => {
+        let bytes = inbox.take(end);
+        let head = http_answer::parse(bytes)?;
+        if head.status < 200 {
+            if interim == INTERIM_MAX {
                 return Err("the server answers without coming to an end".to_string());
             }
-            _ if head.status < 200 => State::Asking(Lines::default(), interim + 1),
-            AnswerBody::Length(length) if head.keeps && length <= BODY_BYTES as u64 => {
-                State::Reading(head.status, Rest::Bytes(length))
-            }
-            AnswerBody::Chunked if head.keeps => {
-                State::Reading(head.status, Rest::Chunks(Chunks::default()))
-            }
+            self.state = State::Asking(Lines::default(), interim + 1);
+            return Ok(true);
+        }
+        if let Some(kept) = &mut self.kept {
+            kept.fields = http_answer::fields(bytes);
+        }
+        let rest = match head.body {
             // Nothing of the body matters, and the connection is not used again.
-            _ => State::Reading(head.status, Rest::Bytes(u64::MAX)),
+            _ if !head.keeps && self.kept.is_none() => Rest::Nothing,
+            AnswerBody::Length(length) if length <= BODY_BYTES as u64 => Rest::Bytes(length),
+            AnswerBody::Length(_) => Rest::Nothing,
+            AnswerBody::Chunked => Rest::Chunks(Chunks::default()),
+            AnswerBody::UntilEnd => Rest::All,
+        };
+        self.state = State::Reading {
+            status: head.status,
+            keeps: head.keeps,
+            rest,
         };
         Ok(true)
     }
 
-    fn answered(&mut self, status: u16, keeps: bool) -> CallerStep {
+    fn answered(&mut self, status: u16, keeps: bool, whole: bool) -> CallerStep {
         self.until = None;
         self.proven = true;
+        if let Some(kept) = &mut self.kept {
+            (kept.status, kept.whole) = (status, whole);
+        }
         self.state = if keeps { State::Resting } else { State::Spent };
         CallerStep::Answered { status, keeps }
     }
@@ -175,7 +218,12 @@ impl Caller {
     /// The server ended the connection, or it was lost.
     pub fn ended(&mut self) -> CallerStep {
         match self.state {
-            State::Reading(status, _) => self.answered(status, false),
+            State::Reading {
+                status, ref rest, ..
+            } => {
+                let whole = matches!(rest, Rest::All);
+                self.answered(status, false, whole)
+            }
             State::Asking(..) => self.broken("the server closed the connection without an answer"),
             State::Resting | State::Spent => {
                 self.state = State::Spent;
@@ -194,6 +242,9 @@ impl Caller {
         if self.until.is_none_or(|until| until > now.moment) {
             return CallerStep::Idle;
         }
+        if let State::Reading { status, .. } = self.state {
+            return self.answered(status, false, false);
+        }
         self.heard = true;
         self.broken("no answer in time")
     }
@@ -201,12 +252,17 @@ impl Caller {
 
 impl Rest {
     /// Whether the body was read to its end; an error if it is not worth reading on.
-    fn read(&mut self, inbox: &mut Inbox<'_>) -> Result<bool, ()> {
+    fn read(&mut self, inbox: &mut Inbox<'_>, mut kept: Option<&mut Vec<u8>>) -> Result<bool, ()> {
+        let mut keep = |bytes: &[u8]| {
+            if let Some(kept) = &mut kept {
+                kept.extend_from_slice(bytes);
+            }
+        };
         match self {
-            Rest::Bytes(u64::MAX) => Err(()),
+            Rest::Nothing => Err(()),
             Rest::Bytes(left) => {
                 let count = inbox.rest().len().min(*left as usize);
-                inbox.take(count);
+                keep(inbox.take(count));
                 *left -= count as u64;
                 Ok(*left == 0)
             }
@@ -218,10 +274,18 @@ impl Rest {
                 match chunks.measure(inbox.rest(), limits) {
                     Ok(None) => Ok(false),
                     Ok(Some(length)) => {
-                        inbox.take(length);
+                        keep(http_chunks::decode(inbox.take(length)));
                         Ok(true)
                     }
                     Err(_) => Err(()),
+                }
+            }
+            Rest::All => {
+                let count = inbox.rest().len();
+                keep(inbox.take(count));
+                match kept.is_some_and(|kept| kept.len() > BODY_BYTES) {
+                    true => Err(()),
+                    false => Ok(false),
                 }
             }
         }

@@ -2,9 +2,11 @@
 //! an `Inbox`, writes what the protocol itself answers into an `Outbox`, and hands up what it
 //! understood. It knows neither sockets nor what messages mean.
 
+pub mod asker;
 pub mod caller;
 pub mod framed;
 pub mod http;
+pub mod http1;
 pub mod http2;
 pub mod link;
 pub mod redis;

@@ -1,5 +1,6 @@
 //! What the switchboard and the courier say to each other. `Report` goes to the courier, `Receipt`
-//! comes from it. Reports carry rising numbers; the courier takes each up once, in their order, and
+//! comes from it. There are two links: one for what webhooks are told, one for calls of the push gateway;
+//! the first word says which. Reports carry rising numbers; the courier takes each up once, in their order, and
 //! says up to which it has stored them. A snapshot stands between numbered reports and tells what is
 //! so at that point of the stream.
 //!
@@ -10,7 +11,7 @@ use crate::wire::bus_codec::{Garbled, Reader, Writer};
 use crate::wire::gateway::{GatewayAnswer, GatewayCall};
 
 /// Raised with every change of a message.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// What a frame between the two may have beyond `limits.bus_message_bytes`: one request to an endpoint
 /// is as long as the longest message or `BATCH_BYTES`, and a frame of entries has one that is too long.
@@ -83,7 +84,7 @@ impl<'a> Entry<'a> {
 /// Switchboard to courier. Channels are `ChannelKey`s.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Report<'a> {
-    /// Always first; answered with `Receipt::Heard`. `life` tells one switchboard process from the
+    /// Always first where webhooks are told; answered with `Receipt::Heard`. `life` tells one switchboard process from the
     /// next; the numbers of each begin with 1. `given`: the courier's memory follows, up to `GivenAll`,
     /// and what it has itself does not count. Otherwise it does, and in a cluster is to be kept as
     /// a whole.
@@ -131,6 +132,10 @@ pub enum Report<'a> {
     Licence {
         until_ms: u64,
     },
+    /// Always first on a link for calls, which may come after `Receipt::Ready`.
+    Calls {
+        version: u32,
+    },
     /// A call of the HTTP API. `ticket` comes back in `Receipt::Answer`; 0 wants none. Calls have no
     /// number: whoever waits is told when the link breaks.
     Call {
@@ -158,6 +163,8 @@ pub enum Receipt<'a> {
         entries: Vec<Entry<'a>>,
         whole: bool,
     },
+    /// Calls may come.
+    Ready,
     Answer {
         ticket: u64,
         answer: GatewayAnswer<'a>,
@@ -170,6 +177,12 @@ pub enum Receipt<'a> {
         channels: Vec<&'a str>,
         name: &'a str,
         data: &'a str,
+    },
+    /// Only in a cluster: for whichever server tells webhooks, as in `Report::Passed`.
+    News {
+        kind: u8,
+        channel: &'a str,
+        json: &'a str,
     },
 }
 
@@ -219,6 +232,9 @@ impl<'a> Report<'a> {
             Report::Licence { until_ms } => {
                 to.u64(*until_ms);
             }
+            Report::Calls { version } => {
+                to.u32(*version);
+            }
             Report::Call { ticket, call } => call.write(to.u64(*ticket)),
             Report::Reached {
                 ticket,
@@ -249,6 +265,7 @@ impl<'a> Report<'a> {
             Report::Licence { .. } => 10,
             Report::Call { .. } => 11,
             Report::Reached { .. } => 12,
+            Report::Calls { .. } => 13,
         }
     }
 
@@ -295,6 +312,9 @@ impl<'a> Report<'a> {
             11 => Report::Call {
                 ticket: from.u64()?,
                 call: GatewayCall::read(from)?,
+            },
+            13 => Report::Calls {
+                version: from.u32()?,
             },
             12 => Report::Reached {
                 ticket: from.u64()?,
@@ -347,6 +367,16 @@ impl<'a> Receipt<'a> {
                 to.text(name).text(data);
                 to.finish()
             }
+            Receipt::Ready => Writer::new(5).finish(),
+            Receipt::News {
+                kind,
+                channel,
+                json,
+            } => {
+                let mut to = Writer::new(6);
+                to.u8(*kind).text(channel).text(json);
+                to.finish()
+            }
         }
     }
 
@@ -374,6 +404,12 @@ impl<'a> Receipt<'a> {
                 channels: from.list(Reader::text)?,
                 name: from.text()?,
                 data: from.text()?,
+            },
+            5 => Receipt::Ready,
+            6 => Receipt::News {
+                kind: from.u8()?,
+                channel: from.text()?,
+                json: from.text()?,
             },
             _ => return Err(Garbled),
         };
@@ -451,6 +487,7 @@ mod tests {
             Report::GivenAll,
             Report::Kept,
             Report::Licence { until_ms: 5 },
+            Report::Calls { version: VERSION },
             Report::Call { ticket: 3, call },
             Report::Reached {
                 ticket: 4,
@@ -486,6 +523,12 @@ mod tests {
                 channels: vec!["a/u", "a/v"],
                 name: "\"n\"",
                 data: "\"d\"",
+            },
+            Receipt::Ready,
+            Receipt::News {
+                kind: 4,
+                channel: "a/u",
+                json: "{}",
             },
         ];
         for receipt in receipts {

@@ -1,5 +1,5 @@
 //! What a client asks over HTTP/2 and what it is answered (RFC 9113 section 8), as values of either
-//! end. Knows no connection and no frame. No value is ever printed whole: all may hold what is secret.
+//! end; a client that falls back to HTTP/1.1 has the same. Knows no connection and no frame. No value is ever printed whole: all may hold what is secret.
 
 use std::fmt;
 

@@ -2,6 +2,9 @@
 //! of the request that asked for it. Knows no connection. Invariant: an answer whose end two readers
 //! could find in different places is refused.
 
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+
+use crate::wire::http2::Fields;
 use crate::wire::target::Target;
 
 /// An answer with more header fields is refused.
@@ -108,6 +111,40 @@ fn read_length(value: &[u8]) -> Result<u64, String> {
     let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
     let length = digits.parse().ok().filter(|_| plain);
     length.ok_or_else(|| "the length of the answer is no number".to_string())
+}
+
+/// All fields of a head that `parse` has taken.
+pub fn fields(head: &[u8]) -> Fields {
+    let read = Answer::read(head, |answer| {
+        let mut fields = HeaderMap::new();
+        for field in answer.fields {
+            let name = HeaderName::from_bytes(field.name.as_bytes());
+            let value = HeaderValue::from_bytes(field.value.trim_ascii());
+            if let (Ok(name), Ok(value)) = (name, value) {
+                fields.append(name, value);
+            }
+        }
+        fields
+    });
+    Fields::new(read.unwrap_or_default())
+}
+
+/// A whole request. `head` has an absolute URI (`Http2Origin::head`), so `Host` is said first (RFC
+/// 9112 section 3.2); whoever has no body to post says so.
+pub fn request(head: &http::Request<()>, body: &[u8]) -> Vec<u8> {
+    let uri = head.uri();
+    let path = uri.path_and_query().map_or("/", |it| it.as_str());
+    let host = uri.authority().map_or("", |it| it.as_str());
+    let start = format!("{} {path} HTTP/1.1\r\nhost: {host}\r\n", head.method());
+    let mut bytes = start.into_bytes();
+    for (name, value) in head.headers() {
+        bytes.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
+    }
+    if body.is_empty() && head.method() == Method::POST {
+        bytes.extend(b"content-length: 0\r\n");
+    }
+    bytes.extend([b"\r\n", body].concat());
+    bytes
 }
 
 /// A whole POST request; `fields` beside those of the target, which come last.

@@ -65,11 +65,7 @@ fn post(file: Connection, current: TokenKey, older: Vec<TokenKey>, life: u64) ->
         file,
     };
     let version = VERSION;
-    post.hear(&Report::Hello {
-        version,
-        life,
-        given: false,
-    });
+    post.hear(&Report::Calls { version });
     assert_eq!(post.hand.node.store_request(), Some(StoreRequest::Load));
     let memory = Memory {
         token_keys: devices::needed_keys(&post.file).expect("a working file"),

@@ -463,7 +463,7 @@ impl World {
     /// Connects to another process of ours; the sockets that they listen at outlive them.
     fn dial(&mut self, index: usize, peer: Peer) {
         let target = match peer {
-            Peer::Courier => self.courier(),
+            Peer::Courier | Peer::Gateway => self.courier(),
             _ => self.switchboard(),
         };
         let now = self.now;

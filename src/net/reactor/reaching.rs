@@ -23,7 +23,7 @@ impl<N: Node> Reactor<N> {
     /// Connects to another process of ours.
     pub(super) fn dial_ours(&mut self, peer: Peer, now: Now) {
         let path = match peer {
-            Peer::Courier => self.courier.as_ref(),
+            Peer::Courier | Peer::Gateway => self.courier.as_ref(),
             _ => self.switchboard.as_ref(),
         };
         let stream = match path {

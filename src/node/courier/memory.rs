@@ -36,6 +36,8 @@ pub(super) struct Office {
     /// Letters that are settled, which does not stand there yet. One for each lane at most while no
     /// switchboard is heard.
     settled: BTreeMap<u64, Arc<Letter>>,
+    /// Stored here, and it is not known whether the cluster keeps it.
+    unkept: Option<Batch>,
 }
 
 /// A switchboard that greeted and is not heard yet.
@@ -65,6 +67,16 @@ pub(super) struct Batch {
 }
 
 impl Batch {
+    /// Nothing that the cluster is to keep.
+    pub(super) fn of_jobs(jobs: Arc<Vec<(JobTicket, Job)>>) -> Batch {
+        Batch {
+            facts: Arc::default(),
+            jobs,
+            waits: false,
+            pieces: VecDeque::new(),
+        }
+    }
+
     /// As the store is asked for it.
     pub(super) fn work(&self) -> Work {
         Work {
@@ -85,11 +97,20 @@ impl Office {
 
 impl Courier {
     pub(super) fn take_offer(&mut self, conn: ConnId, life: u64, given: bool) {
-        self.switchboard = None;
-        self.office.licence = None;
+        self.leave_office();
         let given = given.then(|| (Given::default(), false));
         self.offer = Some(Offer { conn, life, given });
         self.take_up();
+    }
+
+    /// Nobody says any more that this server tells.
+    pub(super) fn leave_office(&mut self) {
+        self.switchboard = None;
+        self.office.licence = None;
+        match mem::replace(&mut self.storing, Storing::Idle) {
+            Storing::Keeping(batch) => self.office.unkept = Some(batch),
+            other => self.storing = other,
+        }
     }
 
     /// A part of the memory that a switchboard gives.
@@ -126,6 +147,10 @@ impl Courier {
     pub(super) fn take_licence(&mut self, until_ms: u64, now: Now) {
         let left = Duration::from_millis(until_ms.saturating_sub(now.unix_ms));
         self.office.licence = Some(now.moment + left);
+    }
+
+    pub(super) fn is_in_cluster(&self) -> bool {
+        self.office.in_cluster
     }
 
     /// Whether somebody says what is so; on one machine, that can wait.
@@ -183,6 +208,7 @@ impl Courier {
         self.take_heard(heard);
         self.lanes = Lanes::new(self.webhooks.len());
         self.office.anew = false;
+        self.office.unkept = None;
         let settled = mem::take(&mut self.office.settled);
         self.facts.clear();
         for letter in letters {
@@ -200,20 +226,22 @@ impl Courier {
             }
         }
         log::info!(waiting = self.lanes.waiting(); "tells the webhooks of the cluster");
+        // What the store has not done yet for the gateway is done with this.
+        let jobs = match mem::replace(&mut self.storing, Storing::Idle) {
+            Storing::Failed(batch, _) => batch.jobs,
+            _ => Arc::default(),
+        };
         self.ask_store(Batch {
             facts: Arc::new(facts),
-            jobs: Arc::default(),
-            waits: false,
-            pieces: VecDeque::new(),
+            ..Batch::of_jobs(jobs)
         });
     }
 
     /// Nothing stands in the cluster: what is known here is to.
     fn begin_anew(&mut self) {
         self.office.anew = true;
-        match mem::replace(&mut self.storing, Storing::Idle) {
-            Storing::Keeping(batch) => self.release(&batch),
-            other => self.storing = other,
+        if let Some(batch) = self.office.unkept.take() {
+            self.release(&batch);
         }
     }
 

@@ -256,6 +256,9 @@ impl Courier {
     /// Begins whatever can begin: a commit, receipts, requests.
     fn go_on(&mut self, now: Now) {
         self.take_up();
+        if !matches!(self.storing, Storing::Loading) && self.has_gateway() {
+            self.open_gateway();
+        }
         while self.is_in_office()
             && let Some((key, subject)) = self.truth.next_due(now.moment)
         {
@@ -319,8 +322,9 @@ impl Courier {
             Talk::Stranger | Talk::Provider(_) => {}
             Talk::Switchboard => {
                 if self.switchboard == Some(conn) {
-                    self.switchboard = None;
+                    self.leave_office();
                 }
+                self.forget_gateway(conn);
             }
             Talk::Endpoint(lane, mut caller) => {
                 if self.calls.get(&lane) == Some(&conn) {

@@ -24,6 +24,14 @@ impl Courier {
     pub(super) fn hear(&mut self, conn: ConnId, frame: &[u8], now: Now) -> Result<(), Garbled> {
         let report = Report::decode(frame)?;
         match report {
+            Report::Calls { version } if version != VERSION => return Err(Garbled),
+            Report::Calls { .. } => {
+                self.take_calls(conn);
+                return Ok(());
+            }
+            Report::Call { .. } | Report::Reached { .. } => {
+                return self.hear_call(conn, report, now);
+            }
             Report::Hello { version, .. } if version != VERSION => return Err(Garbled),
             Report::Hello { .. } if self.is_overtaken(conn) => return Ok(()),
             Report::Hello { life, given, .. } => {
@@ -82,12 +90,12 @@ impl Courier {
             Report::SnapshotEnds => self.truth.end_snapshot(now.moment),
             Report::Kept => self.kept(now),
             Report::Licence { until_ms } => self.take_licence(*until_ms, now),
-            Report::Call { ticket, call } => self.take_call(*ticket, call, now),
-            Report::Reached {
-                ticket,
-                connections,
-            } => self.reached(*ticket, connections, now),
-            Report::Hello { .. } | Report::Given { .. } | Report::GivenAll => {}
+            Report::Hello { .. }
+            | Report::Given { .. }
+            | Report::GivenAll
+            | Report::Calls { .. }
+            | Report::Call { .. }
+            | Report::Reached { .. } => {}
         }
         Ok(())
     }
@@ -95,10 +103,15 @@ impl Courier {
     /// Whether a switchboard that dialled later has greeted already: this one is dead then, and what
     /// it had sent before is read late.
     fn is_overtaken(&self, conn: ConnId) -> bool {
-        let place = |conn| self.seats.get(&conn).map(|seat| seat.place);
+        let place = |conn| self.place_of(conn);
         let offer = self.offer.as_ref().map(|offer| offer.conn);
         let others = [self.switchboard, offer].into_iter().flatten();
         others.filter_map(place).max() > place(conn)
+    }
+
+    /// The order in which connections came.
+    pub(super) fn place_of(&self, conn: ConnId) -> Option<u64> {
+        self.seats.get(&conn).map(|seat| seat.place)
     }
 
     /// A switchboard is heard from now on, and nobody else.
@@ -122,9 +135,12 @@ impl Courier {
     }
 
     pub(super) fn send(&mut self, receipt: &Receipt<'_>) {
-        let Some(conn) = self.switchboard else {
-            return;
-        };
+        if let Some(conn) = self.switchboard {
+            self.send_to(conn, receipt);
+        }
+    }
+
+    pub(super) fn send_to(&mut self, conn: ConnId, receipt: &Receipt<'_>) {
         let frame = receipt.encode();
         if self.lines.push(conn, |out| out.push(&frame)).is_err() {
             log::error!("the switchboard does not take its receipts");
@@ -167,7 +183,12 @@ impl Courier {
     pub fn tell_of_device(&mut self, app_id: &str, device: &Recipient<'_>, event: Event<'_>) {
         let channel = device.channel();
         let key = format!("{app_id}/{channel}");
-        self.tell(&key, event.kind(), &event.json(&channel));
+        let (kind, json) = (event.kind(), event.json(&channel));
+        // In a cluster there is one server that tells, and it may be another one.
+        match self.is_in_cluster() {
+            true => self.send_news(&key, kind as u8, &json),
+            false => self.tell(&key, kind, &json),
+        }
     }
 
     /// Notes the event for every endpoint that wants it.
@@ -196,7 +217,7 @@ impl Courier {
     pub(super) fn commit(&mut self, now: Now) {
         match mem::replace(&mut self.storing, Storing::Idle) {
             Storing::Failed(batch, at) if at <= now.moment => self.ask_store(batch),
-            Storing::Idle if !self.is_in_office() => {}
+            Storing::Idle if !self.is_in_office() => self.commit_jobs(),
             Storing::Idle if self.has_nothing_new() => {
                 self.heard.committing = self.heard.taken;
                 self.receipt();
@@ -224,6 +245,14 @@ impl Courier {
                 self.ask_store(batch);
             }
             other => self.storing = other,
+        }
+    }
+
+    /// Those of the gateway, which has nothing to do with the office.
+    fn commit_jobs(&mut self) {
+        if !self.jobs.is_empty() {
+            let jobs = mem::take(&mut self.jobs);
+            self.ask_store(Batch::of_jobs(Arc::new(jobs)));
         }
     }
 

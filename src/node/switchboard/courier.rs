@@ -80,14 +80,9 @@ enum Link {
 }
 
 impl Reporter {
-    /// `gateway`: whoever is watched, there is a courier for calls. `alone`: there is no cluster.
-    pub(super) fn new(
-        watched: Watched,
-        (gateway, alone): (bool, bool),
-        dice: &mut Dice,
-        now: Now,
-    ) -> Reporter {
-        let link = match watched.is_empty() && !gateway {
+    /// `alone`: there is no cluster.
+    pub(super) fn new(watched: Watched, alone: bool, dice: &mut Dice, now: Now) -> Reporter {
+        let link = match watched.is_empty() {
             true => Link::Off,
             false => Link::Resting(now.moment),
         };
@@ -321,13 +316,28 @@ impl Switchboard {
 
     fn pass(&mut self, key: &str, event: Event<'_>) {
         let channel = key.split_once('/').map_or(key, |(_, channel)| channel);
+        self.pass_on(key, event.kind() as u8, &event.json(channel));
+    }
+
+    /// What happened otherwise, as it will be sent.
+    pub(super) fn pass_on(&mut self, key: &str, kind: u8, json: &str) {
         let report = Report::Passed {
             sequence: self.reporter.sequence + 1,
-            kind: event.kind() as u8,
+            kind,
             channel: key,
-            json: &event.json(channel),
+            json,
         };
         self.keep_report(report.encode());
+    }
+
+    /// Something of the push gateway's that endpoints want to know, whichever server tells them.
+    pub(super) fn report_news(&mut self, key: &str, kind: u8, json: &str, now: Now) {
+        let app_id = key.split_once('/').map_or("", |(app_id, _)| app_id);
+        if self.is_told_elsewhere() {
+            self.tell_news(key, kind, json, now);
+        } else if self.reporter.is_asked() && self.reporter.watched.contains_key(app_id) {
+            self.pass_on(key, kind, json);
+        }
     }
 
     /// Keeps one numbered report, and sends it if somebody listens.
@@ -414,14 +424,6 @@ impl Switchboard {
         reporter.kept_bytes = 0;
     }
 
-    /// The courier's connection, once it has heard us.
-    pub(super) fn courier_link(&self) -> Option<ConnId> {
-        match self.reporter.link {
-            Link::Open(conn) => Some(conn),
-            _ => None,
-        }
-    }
-
     pub(super) fn hear_courier(
         &mut self,
         conn: ConnId,
@@ -432,16 +434,7 @@ impl Switchboard {
             Receipt::Keep { entries, whole } => self.keep_memory(conn, &entries, whole, now),
             Receipt::Heard { sequence } => self.forget_stored(conn, sequence, true),
             Receipt::Stored { sequence } => self.forget_stored(conn, sequence, false),
-            Receipt::Answer { ticket, answer } => self.pass_answer(ticket, answer, now),
-            Receipt::Live {
-                ticket,
-                channels,
-                name,
-                data,
-            } => {
-                let content = Content::Event { name, data };
-                self.bring_live(conn, ticket, channels, content, now);
-            }
+            _ => return Err(Garbled),
         }
         Ok(())
     }
@@ -461,7 +454,6 @@ impl Switchboard {
             }
             reporter.link = Link::Open(conn);
             reporter.behind = true;
-            self.pass_kept_calls(conn);
         }
     }
 
@@ -470,7 +462,6 @@ impl Switchboard {
         let reporter = &mut self.reporter;
         let wait = reporter.backoff.next(&mut reporter.dice);
         reporter.link = Link::Resting(now.moment + wait);
-        self.refuse_calls(now);
     }
 
     /// Sends a snapshot if one is due and the whole truth is known.

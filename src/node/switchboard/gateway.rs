@@ -3,22 +3,33 @@
 //! answered once: by the courier, or as soon as it is clear that it will not.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use crate::base::backoff::Backoff;
 use crate::base::dice::Dice;
 use crate::base::ids::ConnId;
-use crate::base::now::Now;
+use crate::base::now::{Moment, Now};
 use crate::node::switchboard::Switchboard;
 use crate::node::switchboard::publishing::Asker;
+use crate::node::{Output, Peer};
 use crate::wire::bus::{Answer, Content, InfoWanted, Item, RefusalReason};
-use crate::wire::courier_bus::Report;
+use crate::wire::bus_codec::Garbled;
+use crate::wire::courier_bus::{Receipt, Report, VERSION};
 use crate::wire::gateway::{GatewayAnswer, GatewayCall};
 
 /// Calls that nobody waits for and that are kept, and the body of each; more are lost when the courier
 /// dies.
 const KEPT_MAX: usize = 5_000;
 const KEPT_BYTES: usize = 1_024;
-/// Calls that wait for the courier.
+/// The wait after a dial that failed; it doubles from there.
+const DIAL_FIRST: Duration = Duration::from_millis(50);
+const DIAL_LONGEST: Duration = Duration::from_secs(1);
+
+/// Calls that wait for the courier, and the link to it.
 pub(super) struct Calls {
+    link: Link,
+    backoff: Backoff,
+    dice: Dice,
     last: u64,
     /// Whose they are: the worker's connection and its own ticket.
     waiting: BTreeMap<u64, (ConnId, u64)>,
@@ -26,14 +37,44 @@ pub(super) struct Calls {
     kept: BTreeMap<u64, Vec<u8>>,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Link {
+    /// Without a gateway.
+    Off,
+    Resting(Moment),
+    /// Dialled, and not ready yet.
+    Coming,
+    Ready(ConnId),
+}
+
 impl Calls {
     /// The tickets of two switchboards are not the same: the courier may still answer calls of the
     /// one before. The highest bit is left to others who call.
-    pub fn new(dice: &mut Dice) -> Calls {
+    pub fn new(gateway: bool, dice: &mut Dice, now: Now) -> Calls {
         Calls {
+            link: match gateway {
+                true => Link::Resting(now.moment),
+                false => Link::Off,
+            },
+            backoff: Backoff::new(DIAL_FIRST, DIAL_LONGEST),
+            dice: dice.branch(),
             last: dice.next_u64() >> 2,
             waiting: BTreeMap::new(),
             kept: BTreeMap::new(),
+        }
+    }
+
+    pub fn deadline(&self) -> Option<Moment> {
+        match self.link {
+            Link::Resting(at) => Some(at),
+            _ => None,
+        }
+    }
+
+    fn courier(&self) -> Option<ConnId> {
+        match self.link {
+            Link::Ready(conn) => Some(conn),
+            _ => None,
         }
     }
 }
@@ -48,7 +89,7 @@ impl Switchboard {
         call: &GatewayCall<'_>,
         now: Now,
     ) {
-        let courier = self.courier_link().filter(|courier| {
+        let courier = self.calls.courier().filter(|courier| {
             let waits = self.lines.waiting(*courier) + call.body.len();
             waits <= self.limits.link_bytes && self.calls.waiting.len() < self.limits.held_messages
         });
@@ -71,8 +112,55 @@ impl Switchboard {
         }
     }
 
-    /// The courier is back.
-    pub(super) fn pass_kept_calls(&mut self, courier: ConnId) {
+    /// Dials when it is time to.
+    pub(super) fn gateway_due(&mut self, now: Now) {
+        if let Link::Resting(at) = self.calls.link
+            && at <= now.moment
+        {
+            self.calls.link = Link::Coming;
+            self.outputs.push_back(Output::Dial(Peer::Gateway));
+        }
+    }
+
+    /// The link stands.
+    pub(super) fn greet_gateway(&mut self, conn: ConnId) {
+        // Calls are bounded where they are taken.
+        self.lines.open(conn, usize::MAX / 2);
+        let hello = Report::Calls { version: VERSION };
+        let _ = self.lines.push(conn, |out| out.push(&hello.encode()));
+    }
+
+    pub(super) fn hear_gateway(
+        &mut self,
+        conn: ConnId,
+        frame: &[u8],
+        now: Now,
+    ) -> Result<(), Garbled> {
+        match Receipt::decode(frame)? {
+            Receipt::Ready => self.gateway_ready(conn),
+            Receipt::Answer { ticket, answer } => self.pass_answer(ticket, answer, now),
+            Receipt::Live {
+                ticket,
+                channels,
+                name,
+                data,
+            } => {
+                let content = Content::Event { name, data };
+                self.bring_live(conn, ticket, channels, content, now);
+            }
+            Receipt::News {
+                kind,
+                channel,
+                json,
+            } => self.report_news(channel, kind, json, now),
+            _ => return Err(Garbled),
+        }
+        Ok(())
+    }
+
+    fn gateway_ready(&mut self, courier: ConnId) {
+        self.calls.link = Link::Ready(courier);
+        self.calls.backoff.reset();
         for frame in self.calls.kept.values() {
             let _ = self.lines.push(courier, |out| out.push(frame));
         }
@@ -121,8 +209,11 @@ impl Switchboard {
         self.send_frame(courier, &report.encode(), now);
     }
 
-    /// The courier's link is gone, and with it all answers.
-    pub(super) fn refuse_calls(&mut self, now: Now) {
+    /// The link is gone, and with it all answers; or it could not be made.
+    pub(super) fn lose_gateway(&mut self, now: Now) {
+        let calls = &mut self.calls;
+        let wait = calls.backoff.next(&mut calls.dice);
+        calls.link = Link::Resting(now.moment + wait);
         for (conn, ticket) in std::mem::take(&mut self.calls.waiting).into_values() {
             let answer = Answer::Refused(RefusalReason::NoCourier);
             self.give_answer(conn, ticket, answer, now);

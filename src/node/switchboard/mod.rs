@@ -92,8 +92,9 @@ enum Role {
     /// Said Hello; its announcements come.
     Announcing(LinkId),
     Worker(LinkId),
-    /// The one we dialled.
+    /// Those that we dialled.
     Courier,
+    Gateway,
     Redis,
 }
 
@@ -159,8 +160,8 @@ impl Switchboard {
             last_publish: 0,
             settling: Some(now.moment + Duration::from_millis(limits.settle_ms)),
             awaited: living.into_iter().collect(),
-            reporter: Reporter::new(watched, (gateway, cluster.is_none()), &mut dice, now),
-            calls: Calls::new(&mut dice),
+            reporter: Reporter::new(watched, cluster.is_none(), &mut dice, now),
+            calls: Calls::new(gateway, &mut dice, now),
             cluster: cluster.map(|it| Box::new(Cluster::new(it, apps, &mut dice, now))),
             held: VecDeque::new(),
             counters: Counters::default(),
@@ -238,6 +239,7 @@ impl Switchboard {
                 Ok(())
             }
             Role::Courier => self.hear_courier(conn, frame, now),
+            Role::Gateway => self.hear_gateway(conn, frame, now),
             // What it says is no frame; see `read_redis`.
             Role::Redis => Ok(()),
             Role::Stranger => self.greet(conn, Up::decode(frame)?, now),
@@ -337,6 +339,7 @@ impl Switchboard {
             Role::Master => self.outputs.push_back(Output::Quit),
             Role::Stranger => {}
             Role::Courier => self.lose_courier(now),
+            Role::Gateway => self.lose_gateway(now),
             Role::Redis => self.lose_redis("the connection has ended", now),
             Role::Announcing(id) | Role::Worker(id) => {
                 self.counters.link_losses += 1;
@@ -361,6 +364,7 @@ impl Node for Switchboard {
             Origin::Master => Role::Master,
             Origin::Link => Role::Stranger,
             Origin::Dialled(Peer::Courier) => Role::Courier,
+            Origin::Dialled(Peer::Gateway) => Role::Gateway,
             Origin::Dialled(Peer::Outside(dial)) if self.is_redis(dial) => Role::Redis,
             Origin::Client { .. } | Origin::Dialled(_) => {
                 return self.outputs.push_back(Output::Close(conn, Ending::Cut));
@@ -383,6 +387,7 @@ impl Node for Switchboard {
         });
         match role {
             Role::Courier => self.greet_courier(conn, now),
+            Role::Gateway => self.greet_gateway(conn),
             Role::Redis => self.greet_redis(conn, now),
             _ => {}
         }
@@ -438,6 +443,7 @@ impl Node for Switchboard {
         match peer {
             Peer::Outside(dial) if self.is_redis(dial) => self.lose_redis(why, now),
             Peer::Outside(_) => {}
+            Peer::Gateway => self.lose_gateway(now),
             Peer::Courier | Peer::Switchboard => self.lose_courier(now),
         }
     }
@@ -451,6 +457,7 @@ impl Node for Switchboard {
         }
         self.tell_due_counts(now);
         self.report_due(now);
+        self.gateway_due(now);
         self.attend_cluster(now);
     }
 
@@ -485,7 +492,8 @@ impl Node for Switchboard {
         let reporting = self.reporter.deadline();
         let due = self.settling.into_iter().chain(counting);
         let cluster = self.cluster.as_ref().and_then(|it| it.deadline());
-        due.chain(reporting).chain(cluster).min()
+        let calls = self.calls.deadline();
+        due.chain(reporting).chain(calls).chain(cluster).min()
     }
 
     fn counters(&mut self) -> &mut Counters {

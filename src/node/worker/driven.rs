@@ -119,7 +119,7 @@ impl Node for Worker {
                 self.master = Some(conn);
                 self.report_ready();
             }
-            Origin::Link | Origin::Dialled(Peer::Courier) => {
+            Origin::Link | Origin::Dialled(Peer::Courier | Peer::Gateway) => {
                 self.outputs.push_back(Output::Close(conn, Ending::Cut))
             }
         }
@@ -194,7 +194,7 @@ impl Node for Worker {
     fn unreachable(&mut self, peer: Peer, why: &str, now: Now) {
         match peer {
             Peer::Switchboard => self.shared.outgoing.uplink.down(&mut self.shared.dice, now),
-            Peer::Courier => {}
+            Peer::Courier | Peer::Gateway => {}
             Peer::Outside(dial) => {
                 self.dial_failed(dial, why, now);
                 self.carry_out(now);

@@ -3,31 +3,15 @@
 //! dots, and is part of no error.
 
 use std::fmt;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Salt};
-use data_encoding::{BASE64_NOPAD, HEXLOWER};
-use serde::Deserialize;
+use data_encoding::{BASE64, BASE64_NOPAD, HEXLOWER};
 use zeroize::Zeroizing;
 
 /// Of AES-256.
 pub const KEY_BYTES: usize = 32;
 const KEY_ID_BYTES_MAX: usize = 64;
-
-/// Where a key comes from, as in `{ env = "NAME" }`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum KeySource {
-    /// The environment, by the name of a variable.
-    Env(String),
-    /// A file of its own.
-    File(PathBuf),
-    /// The service manager, by the name of a credential (systemd.exec(5), LoadCredential).
-    Credential(String),
-    /// A secret of Azure Key Vault, by its URL (`key_vault::SecretUrl`).
-    KeyVault(String),
-}
 
 /// The name of a key, kept beside everything that was encrypted with it: letters, digits, `_`, `-`
 /// and `.`, 64 at most. A key that changes gets another name; for a secret of Key Vault that is its
@@ -131,6 +115,11 @@ impl TokenKey {
         &self.id
     }
 
+    /// In base64, as `parse` reads it; for whoever hands it on.
+    pub fn text(&self) -> Zeroizing<String> {
+        Zeroizing::new(BASE64.encode(&*self.bytes))
+    }
+
     pub fn fingerprint(&self) -> Fingerprint {
         let mut bytes = [0; 8];
         self.derive(b"lineman token key fingerprint", &mut bytes);
@@ -174,8 +163,6 @@ impl fmt::Debug for TokenKey {
 
 #[cfg(test)]
 mod tests {
-    use data_encoding::BASE64;
-
     use super::*;
 
     fn id(text: &str) -> KeyId {
@@ -197,7 +184,9 @@ mod tests {
         let url = padded.replace('+', "-").replace('/', "_");
         let bare = padded.trim_end_matches('=').to_string();
         for text in [format!(" {padded}\n"), url, bare, padded] {
-            assert_eq!(parse(&text).expect(&text).bytes()[..], bytes);
+            let key = parse(&text).expect(&text);
+            assert_eq!(key.bytes()[..], bytes);
+            assert_eq!(*key.text(), BASE64.encode(&bytes));
         }
     }
 
@@ -243,31 +232,5 @@ mod tests {
         assert_ne!(key("a", 1).fingerprint(), key("a", 2).fingerprint());
         assert_eq!(key("a", 1).fingerprint().len(), 16);
         assert_eq!(format!("{:?}", key("a", 1)), "a ••••");
-    }
-
-    #[test]
-    fn a_source_is_written_as_other_secrets_are() {
-        let read =
-            |text: &str| toml::from_str::<std::collections::BTreeMap<String, KeySource>>(text);
-        let url = "https://v.vault.azure.net/secrets/a";
-        let table = [
-            ("k = { env = \"A\" }", KeySource::Env("A".into())),
-            ("k = { file = \"a\" }", KeySource::File("a".into())),
-            (
-                "k = { credential = \"a\" }",
-                KeySource::Credential("a".into()),
-            ),
-            (
-                &format!("k = {{ key_vault = \"{url}\" }}"),
-                KeySource::KeyVault(url.into()),
-            ),
-        ];
-        for (text, source) in table {
-            assert_eq!(read(text).expect(text)["k"], source);
-        }
-        assert!(
-            read("k = \"AAAA\"").is_err(),
-            "a key is never in the file itself"
-        );
     }
 }

@@ -190,9 +190,7 @@ impl Master {
                 .map_err(|error| bad(error.0))?,
             None => self.about.source.clone(),
         };
-        let config = source
-            .config(&secrets::fetch)
-            .map_err(|error| bad(error.0))?;
+        let config = secrets::config(&source)?;
         let fixed = diff::fixed(&self.config, &config);
         if !fixed.is_empty() {
             let names = fixed.join(", ");

@@ -168,6 +168,7 @@ fn secure(
         only_tls13: false,
         alpn: match kind {
             Kind::Apns => vec![b"h2".to_vec()],
+            _ if start.http1 => vec![b"http/1.1".to_vec()],
             _ => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
         },
     };

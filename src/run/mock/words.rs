@@ -137,6 +137,9 @@ pub struct Common {
     /// HTTP/1.1 and HTTP/2 without TLS
     #[arg(long)]
     pub plain: bool,
+    /// Speak HTTP/1.1 only; not as APNs
+    #[arg(long)]
+    pub http1: bool,
     /// Where ca.pem and keys are written [default: a new directory among the temporary ones]
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,

@@ -45,7 +45,7 @@ pub use pulse::PulseOptions;
 use wakes::Wakes;
 
 /// The body of one request.
-const REQUEST_BYTES: usize = 1024 * 1024;
+pub(super) const REQUEST_BYTES: usize = 1024 * 1024;
 /// The bodies of all requests under way.
 const REQUESTS_BYTES: usize = 8 * 1024 * 1024;
 /// The last identifier that a client can give (RFC 9113 section 5.1.1).

@@ -8,16 +8,22 @@ pub(super) mod sending;
 
 use std::collections::BTreeMap;
 
+use crate::base::ids::ConnId;
 use crate::base::now::Now;
-use crate::node::courier::Courier;
+use crate::node::courier::{Courier, Talk};
 use crate::push::jobs::{Job, JobTicket, Outcome};
+use crate::wire::bus_codec::Garbled;
 use crate::wire::control::Report as ToMaster;
-use crate::wire::courier_bus::Receipt;
+use crate::wire::courier_bus::{Receipt, Report};
 use crate::wire::gateway::{GatewayAnswer, GatewayCall};
 
 /// See the file's head.
 #[derive(Default)]
 pub(super) struct Gateway {
+    /// Where a switchboard's calls come from.
+    link: Option<ConnId>,
+    /// Whoever wants to send some, and has to wait until memory is there.
+    greeted: Option<ConnId>,
     last_job: u64,
     /// What is to be done with the outcome of each job that is under way.
     waiting: BTreeMap<JobTicket, Waiting>,
@@ -53,6 +59,71 @@ impl Courier {
     /// Without one nothing about devices and notifications is asked of the store.
     pub(super) fn has_gateway(&self) -> bool {
         self.gateway.devices.vault().is_some()
+    }
+
+    /// A switchboard's link for calls stands.
+    pub(super) fn take_calls(&mut self, conn: ConnId) {
+        let others = [self.gateway.link, self.gateway.greeted];
+        let latest = others
+            .into_iter()
+            .flatten()
+            .filter_map(|it| self.place_of(it));
+        // Of a switchboard that is dead by now, if another one came later.
+        if latest.max() > self.place_of(conn) {
+            return;
+        }
+        if let Some(seat) = self.seats.get_mut(&conn) {
+            seat.talk = Talk::Switchboard;
+        }
+        self.gateway.greeted = Some(conn);
+    }
+
+    /// Memory is there: calls may come.
+    pub(super) fn open_gateway(&mut self) {
+        if let Some(conn) = self.gateway.greeted.take() {
+            self.gateway.link = Some(conn);
+            self.send_to(conn, &Receipt::Ready);
+        }
+    }
+
+    pub(super) fn forget_gateway(&mut self, conn: ConnId) {
+        self.gateway.link.take_if(|it| *it == conn);
+        self.gateway.greeted.take_if(|it| *it == conn);
+    }
+
+    pub(super) fn hear_call(
+        &mut self,
+        conn: ConnId,
+        report: Report<'_>,
+        now: Now,
+    ) -> Result<(), Garbled> {
+        match report {
+            // A former switchboard's last words.
+            _ if self.gateway.link != Some(conn) => {}
+            Report::Call { ticket, call } => self.take_call(ticket, &call, now),
+            Report::Reached {
+                ticket,
+                connections,
+            } => self.reached(ticket, &connections, now),
+            _ => return Err(Garbled),
+        }
+        Ok(())
+    }
+
+    /// Endpoints are to be told this, by whichever server does that.
+    pub(super) fn send_news(&mut self, channel: &str, kind: u8, json: &str) {
+        self.send_on(&Receipt::News {
+            kind,
+            channel,
+            json,
+        });
+    }
+
+    /// On the link for calls.
+    fn send_on(&mut self, receipt: &Receipt<'_>) {
+        if let Some(conn) = self.gateway.link {
+            self.send_to(conn, receipt);
+        }
     }
 
     /// A call came; it is answered now or when its jobs are done.
@@ -128,7 +199,7 @@ impl Courier {
             }
             return;
         }
-        self.send(&Receipt::Answer { ticket, answer });
+        self.send_on(&Receipt::Answer { ticket, answer });
     }
 
     /// Answers with an error, in the form that all errors of the HTTP API have.

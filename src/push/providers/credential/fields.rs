@@ -73,6 +73,11 @@ const KINDS: [(&str, &[&str]); 6] = [
     ),
 ];
 
+/// The fields of `azure-entra` that say who asks.
+pub(super) fn parse_identity(map: &Map<String, Value>) -> Result<Identity, String> {
+    identity(&Texts(map))
+}
+
 pub(super) fn parse(map: &Map<String, Value>) -> Result<Credential, String> {
     let texts = Texts(map);
     let kind = texts.need("kind")?;
@@ -204,6 +209,17 @@ fn azure_connection(texts: &Texts<'_>) -> Result<Proof, String> {
 
 fn azure_entra(texts: &Texts<'_>) -> Result<Proof, String> {
     let origin = namespace(texts.need("namespace")?).map_err(|why| format!("namespace: {why}"))?;
+    Ok(Proof::AzureEntra {
+        hub: hub(texts, &origin)?,
+        identity: identity(texts)?,
+        resource: match texts.may("resource")? {
+            Some(resource) => checked_url("resource", resource)?,
+            None => HUBS_RESOURCE.to_string(),
+        },
+    })
+}
+
+fn identity(texts: &Texts<'_>) -> Result<Identity, String> {
     let url = texts.may("token_url")?;
     let url = url.map(|url| checked_url("token_url", url)).transpose()?;
     let client_id = texts.may("client_id")?.map(str::to_string);
@@ -237,14 +253,7 @@ fn azure_entra(texts: &Texts<'_>) -> Result<Proof, String> {
         }
     };
     identity.check().map_err(|why| format!("{field}: {why}"))?;
-    Ok(Proof::AzureEntra {
-        hub: hub(texts, &origin)?,
-        identity,
-        resource: match texts.may("resource")? {
-            Some(resource) => checked_url("resource", resource)?,
-            None => HUBS_RESOURCE.to_string(),
-        },
-    })
+    Ok(identity)
 }
 
 fn hub(texts: &Texts<'_>, origin: &str) -> Result<Hub, String> {

@@ -213,6 +213,12 @@ impl Credential {
     }
 }
 
+/// Who asks Azure, by `tenant`, `client_id`, `client_secret`, `identity_header` and `token_url`, as in
+/// `azure-entra`. An error begins with the field's name and quotes no secret.
+pub fn parse_identity(fields: &Map<String, Value>) -> Result<Identity, String> {
+    fields::parse_identity(fields)
+}
+
 /// Closes what is kept of a pass. Its key is made of the credential, so that whoever reads what is
 /// kept learns nothing he could not do without, and a changed credential opens nothing old.
 struct Seal(Zeroizing<[u8; 32]>);

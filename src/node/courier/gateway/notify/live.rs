@@ -59,7 +59,7 @@ impl Courier {
                 over_at: now.moment + Duration::from_millis(ORDER_AGAIN_MS),
             },
         );
-        self.send(&Receipt::Live {
+        self.send_on(&Receipt::Live {
             ticket,
             channels: keys.iter().map(ChannelKey::as_str).collect(),
             name: &order.name,

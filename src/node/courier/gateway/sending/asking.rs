@@ -130,7 +130,7 @@ impl Courier {
             .conns
             .iter()
             .map(|conn| match self.seats.get(conn).map(|it| &it.talk) {
-                Some(Talk::Provider(provider)) => (provider.http2.room(), *conn),
+                Some(Talk::Provider(provider)) => (provider.asker.room(), *conn),
                 _ => (0, *conn),
             });
         let best = rooms.max_by_key(|(room, _)| *room)?;
@@ -248,7 +248,7 @@ impl Courier {
             fields: &fields,
             body: Bytes::from(request.body),
         };
-        provider.http2.ask(&asked, deadline, now)
+        provider.asker.ask(&asked, deadline, now)
     }
 
     /// Requests for passes go before everything else.

@@ -1,10 +1,12 @@
 //! Connections to providers: dialled when something waits and none has room, more of them as load
-//! grows, given up when they say so. Owns which connection is of which line. Does not know what is
+//! grows, given up when they say so. Owns which connection is of which line, and which version of HTTP
+//! is spoken: TLS lets the server choose (ALPN), without TLS it is HTTP/1.1, and Apple takes none but
+//! HTTP/2. Does not know what is
 //! asked over them. Invariant: each request that was taken is told about once, by `take_event`.
 
 use std::time::Duration;
 
-use super::line::LineId;
+use super::line::{Line, LineId};
 use crate::base::bytes::Inbox;
 use crate::base::ids::{ConnId, DialId};
 use crate::base::now::{Moment, Now};
@@ -12,6 +14,8 @@ use crate::node::courier::{Courier, Talk};
 use crate::node::{Ending, Output, Peer};
 use crate::push::providers::credential::Proof;
 use crate::push::providers::provider::Lost;
+use crate::session::asker::Asker;
+use crate::session::http1::Http1;
 use crate::session::http2::{Http2, Http2Event, Http2Options, PulseOptions};
 use crate::wire::http2::Http2Origin;
 use crate::wire::target::{ClientTls, Target};
@@ -27,18 +31,18 @@ const OUTBOX_BYTES: usize = 16 * 1024 * 1024;
 /// A connection to a provider.
 pub(in crate::node::courier) struct Provider {
     pub(super) line: LineId,
-    pub(super) http2: Http2,
+    pub(super) asker: Asker,
     /// Whether it has answered: more are dialled only beside those that have.
     pub(super) is_proven: bool,
 }
 
 impl Provider {
     pub fn deadline(&self) -> Option<Moment> {
-        self.http2.deadline()
+        self.asker.deadline()
     }
 
     pub fn wants_input(&self) -> bool {
-        self.http2.wants_input()
+        self.asker.wants_input()
     }
 
     pub fn outbox_bytes() -> usize {
@@ -93,8 +97,12 @@ impl Courier {
             Proof::ApnsCertificate { certificate, .. } => Some(certificate.certified.clone()),
             _ => None,
         };
+        let only_http2 = is_apple(&sending.posts[line.post].credential.proof);
         ClientTls {
-            protocols: &[b"h2"],
+            protocols: match only_http2 {
+                true => &[b"h2"],
+                false => &[b"h2", b"http/1.1"],
+            },
             certificate,
         }
     }
@@ -116,25 +124,21 @@ impl Courier {
         let sending = &mut self.gateway.sending;
         let line = sending.lines.get_mut(&id)?;
         line.is_dialling = false;
-        let is_secured = line.target.scheme().is_secured();
-        let origin = Http2Origin::new(is_secured, &line.target.authority());
-        if is_secured && agreed == Some(false) || origin.is_err() {
-            self.unreachable_provider(id, "the server does not speak HTTP/2", now);
-            return None;
-        }
         let proof = &sending.posts[line.post].credential.proof;
-        let options = Http2Options {
-            origin: origin.ok()?,
-            streams_max: STREAMS,
-            start_with_one: matches!(proof, Proof::ApnsToken { .. }) && line.keeper.is_some(),
-            pulse: PulseOptions::default(),
-        };
-        line.conns.push(conn);
-        Some(Provider {
-            line: id,
-            http2: Http2::new(options, now),
-            is_proven: false,
-        })
+        match asker(line, proof, agreed, now) {
+            Err(why) => {
+                self.unreachable_provider(id, &why, now);
+                None
+            }
+            Ok(asker) => {
+                line.conns.push(conn);
+                Some(Provider {
+                    line: id,
+                    asker,
+                    is_proven: false,
+                })
+            }
+        }
     }
 
     /// A dial failed; whether it was one of ours.
@@ -174,7 +178,7 @@ impl Courier {
         now: Now,
     ) {
         if let Some(Talk::Provider(provider)) = self.seats.get_mut(&conn).map(|it| &mut it.talk) {
-            provider.http2.received(inbox, now);
+            provider.asker.received(inbox, now);
         }
         self.poll_provider(conn, now);
     }
@@ -188,8 +192,8 @@ impl Courier {
             };
             let (id, mut event) = (provider.line, None);
             let polled = self.lines.push(conn, |out| {
-                event = provider.http2.poll(out, now);
-                if event.is_none() && !provider.http2.wants_input() {
+                event = provider.asker.poll(out, now);
+                if event.is_none() && !provider.asker.wants_input() {
                     out.tell_when_empty();
                 }
                 Ok(())
@@ -255,7 +259,7 @@ impl Courier {
     /// The other side has ended it, or it is gone.
     pub(in crate::node::courier) fn provider_ended(&mut self, conn: ConnId, now: Now) {
         if let Some(Talk::Provider(provider)) = self.seats.get_mut(&conn).map(|it| &mut it.talk) {
-            provider.http2.ended();
+            provider.asker.ended();
         }
         self.poll_provider(conn, now);
         // Whatever it has told: it is gone.
@@ -264,7 +268,7 @@ impl Courier {
 
     pub(super) fn retire_conn(&mut self, conn: ConnId) {
         if let Some(Talk::Provider(provider)) = self.seats.get_mut(&conn).map(|it| &mut it.talk) {
-            provider.http2.retire();
+            provider.asker.retire();
         }
     }
 
@@ -281,4 +285,34 @@ impl Courier {
             self.poll_provider(conn, now);
         }
     }
+}
+
+fn is_apple(proof: &Proof) -> bool {
+    matches!(
+        proof,
+        Proof::ApnsToken { .. } | Proof::ApnsCertificate { .. }
+    )
+}
+
+/// By what TLS agreed on; without TLS it is HTTP/1.1, but for what stands in for Apple.
+fn asker(line: &Line, proof: &Proof, agreed: Option<bool>, now: Now) -> Result<Asker, String> {
+    let is_secured = line.target.scheme().is_secured();
+    let origin = Http2Origin::new(is_secured, &line.target.authority())?;
+    let is_http2 = match is_secured {
+        true => agreed == Some(true),
+        false => is_apple(proof),
+    };
+    if !is_http2 && is_apple(proof) {
+        return Err("the server does not speak HTTP/2".to_string());
+    }
+    if !is_http2 {
+        return Ok(Asker::Http1(Box::new(Http1::new(origin, now))));
+    }
+    let options = Http2Options {
+        origin,
+        streams_max: STREAMS,
+        start_with_one: matches!(proof, Proof::ApnsToken { .. }) && line.keeper.is_some(),
+        pulse: PulseOptions::default(),
+    };
+    Ok(Asker::Http2(Box::new(Http2::new(options, now))))
 }

@@ -1,4 +1,4 @@
-//! Deliveries on their way to providers: claimed from the store in pages, sent over HTTP/2, settled in
+//! Deliveries on their way to providers: claimed from the store in pages, sent over HTTP, settled in
 //! batches. Owns what is in hand: each delivery lies in a queue, is under way on a connection, or
 //! waits to be reported. Invariants: nothing is sent that is not claimed, and what is claimed is
 //! reported or given back before its lease ends; a delivery is in one of these places at a time; a
