@@ -6,7 +6,9 @@ mod provider;
 mod support;
 
 use std::fs;
+use std::ops::RangeInclusive;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::Output;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -72,6 +74,18 @@ fn verify(place: &Place, more: &[&str]) -> Value {
     told
 }
 
+/// It is its owner's alone, good, and of one moment between two calls.
+fn check_copy(place: &Place, copy: &Path, expected: RangeInclusive<usize>) {
+    let mode = fs::metadata(copy).expect("a copy").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let told = verify(place, &[copy.to_str().expect("UTF-8")]);
+    let devices = told["report"]["devices"].as_u64().expect("a number") as usize;
+    assert!(expected.contains(&devices), "{told}");
+    assert_eq!(devices % PAGE, 0, "an import is whole or not there");
+    assert_eq!(told["report"]["tokens"]["readable"], devices);
+    assert!(!told.to_string().contains(&token(1)[40..]), "no token");
+}
+
 #[test]
 fn a_copy_under_load_brings_everything_back_and_what_is_restored_is_sent_to() {
     let apns = Provider::start("apns", &[]);
@@ -103,15 +117,7 @@ fn a_copy_under_load_brings_everything_back_and_what_is_restored_is_sent_to() {
     let end = registered.load(Ordering::SeqCst);
     assert!(end > at_least[2], "somebody wrote all the time");
     for (n, at_least) in at_least.iter().enumerate() {
-        let copy = path(&server.place, n);
-        let mode = fs::metadata(&copy).expect("a copy").permissions().mode();
-        assert_eq!(mode & 0o777, 0o600);
-        let told = verify(&server.place, &[copy.to_str().expect("UTF-8")]);
-        let devices = told["report"]["devices"].as_u64().expect("a number") as usize;
-        assert!((*at_least..=end).contains(&devices), "{told}");
-        assert_eq!(devices % PAGE, 0, "an import is whole or not there");
-        assert_eq!(told["report"]["tokens"]["readable"], devices);
-        assert!(!told.to_string().contains(&token(1)[40..]), "no token");
+        check_copy(&server.place, &path(&server.place, n), *at_least..=end);
     }
     server.kill(server.pid(), libc::SIGKILL);
     server.wait();

@@ -77,7 +77,7 @@ pub(super) fn verify(source: &Source, json: bool, args: &VerifyArgs) -> Result<E
     };
     let vault = match args.without_keys {
         true => None,
-        false => vault(&config(source)?)?,
+        false => vault(&secrets::config(source)?)?,
     };
     let keys = match args.without_keys {
         true => Keys::Elsewhere,
@@ -103,12 +103,6 @@ pub(super) fn verify(source: &Source, json: bool, args: &VerifyArgs) -> Result<E
     })
 }
 
-fn config(source: &Source) -> Result<Config, Failure> {
-    source
-        .config(&secrets::fetch)
-        .map_err(|error| Failure::new(Exit::BadConfig, error.0))
-}
-
 /// The database of the server that runs, or of the one that would be started here.
 fn store_file(source: &Source) -> Result<PathBuf, Failure> {
     let dir = RunDir::of(source);
@@ -116,7 +110,8 @@ fn store_file(source: &Source) -> Result<PathBuf, Failure> {
     if let Some(store) = client::status(&dir)?.and_then(|status| status.store) {
         return Ok(PathBuf::from(store));
     }
-    let config = config(source)?;
+    let config = source.config(&secrets::fetch);
+    let config = config.map_err(|error| Failure::new(Exit::BadConfig, error.0))?;
     if config.postgres.is_some() {
         let message = "the database is a PostgreSQL: `pg_dump --schema=lineman` copies it";
         return Err(Failure::new(Exit::Failed, message));

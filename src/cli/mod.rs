@@ -276,10 +276,7 @@ fn run_verb(
             stop_to_restart(&source, json, *graceful)?;
             start(&source, asked, *daemon)
         }
-        Verb::Status { watch: None } => status(&source, json),
-        Verb::Status {
-            watch: Some(seconds),
-        } => watch(&source, json, *seconds),
+        Verb::Status { watch } => status(&source, json, *watch),
         Verb::Connections {
             action: Some(ConnectionsVerb::Close { id }),
             ..
@@ -368,7 +365,10 @@ fn connections(
     Ok(Exit::Done)
 }
 
-fn status(source: &Source, json: bool) -> Result<Exit, Failure> {
+fn status(source: &Source, json: bool, every: Option<u64>) -> Result<Exit, Failure> {
+    if let Some(seconds) = every {
+        return watch(source, json, seconds);
+    }
     match client::status(&RunDir::of(source))? {
         Some(status) if json => println!("{}", to_json(&status)?),
         Some(status) => print!("{}", status.table()),
