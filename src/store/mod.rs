@@ -1,6 +1,7 @@
 //! What must survive a crash, on the disk. Blocking libraries on named threads, reached over bounded
 //! queues; knows neither nodes nor sockets, only what `push` wants kept.
 
+pub mod backup;
 pub mod deliveries;
 pub mod desk;
 pub mod device_jobs;
@@ -8,3 +9,4 @@ pub mod devices;
 pub mod notifications;
 pub mod postgres;
 pub mod sqlite;
+pub mod verify;
