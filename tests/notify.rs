@@ -316,6 +316,13 @@ fn an_operator_at_the_machine_needs_no_secret() {
         "{said}"
     );
     let id = said.lines().next().expect("an id");
+    let log = play.server.stderr();
+    let audit = |line: &&str| line.contains("notification accepted") && line.contains(id);
+    let line = log
+        .lines()
+        .find(audit)
+        .expect("who sent what is in the log");
+    assert!(line.contains("demo") && !line.contains("Hi"), "{line}");
     let (_, story, _) = run(&["push", "status", id]);
     let told: Vec<&str> = story
         .lines()

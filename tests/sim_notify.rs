@@ -10,8 +10,6 @@ use lineman::base::dice::Dice;
 use lineman::base::limits::Limits;
 use lineman::push::devices::device::Device;
 use lineman::push::devices::registration::{DeviceBounds, Registration};
-use lineman::push::devices::token_key::{KeyId, TokenKey};
-use lineman::push::devices::vault::{Binding, TokenVault};
 use lineman::store::devices;
 use rusqlite::Connection;
 use serde_json::{Value, json};
@@ -55,10 +53,8 @@ impl Life {
             calls: Vec::new(),
         };
         let now = life.world.now;
-        let text = data_encoding::BASE64.encode(b"a key of two and thirty bytes ..");
-        let key = TokenKey::parse(KeyId::parse("1").expect("an id"), &text).expect("a key");
         let mut dice = Dice::new([1; 16]);
-        let vault = TokenVault::new(key, Vec::new(), Binding::Row, &mut dice).expect("a vault");
+        let vault = world::courier::vault(&mut dice);
         let store = life.store();
         for (id, print) in vault.keys() {
             devices::put_key(store, id, print, now.unix_ms).expect("a key");

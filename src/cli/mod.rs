@@ -1,6 +1,7 @@
 //! The command line: its words, and which verb each one runs, for `lineman` itself and for programs
 //! that embed it. Owns what is printed for the user; does not know how a verb is carried out.
 
+mod keeping;
 mod operator;
 mod push;
 
@@ -12,6 +13,7 @@ use std::time::Duration;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use serde_json::json;
 
+use keeping::{BackupArgs, VerifyArgs};
 use operator::{DevicesArgs, KeysVerb};
 use push::PushArgs;
 
@@ -118,6 +120,10 @@ enum Verb {
         #[command(subcommand)]
         action: KeysVerb,
     },
+    /// Copy the database to a file, while the server runs or not
+    Backup(BackupArgs),
+    /// Look whether the database, or a copy of it, is whole and its device tokens open
+    Verify(VerifyArgs),
     /// Read the configuration and report every mistake in it
     Check,
     /// Say what an exit code, a WebSocket close code or a Pusher code means, and what to do about it
@@ -270,10 +276,7 @@ fn run_verb(
             stop_to_restart(&source, json, *graceful)?;
             start(&source, asked, *daemon)
         }
-        Verb::Status { watch: None } => status(&source, json),
-        Verb::Status {
-            watch: Some(seconds),
-        } => watch(&source, json, *seconds),
+        Verb::Status { watch } => status(&source, json, *watch),
         Verb::Connections {
             action: Some(ConnectionsVerb::Close { id }),
             ..
@@ -287,6 +290,8 @@ fn run_verb(
         Verb::Devices(args) => operator::devices(&source, json, args),
         Verb::Push(args) => push::push(&source, json, args),
         Verb::Keys { action } => operator::keys(&source, json, action),
+        Verb::Backup(args) => keeping::backup(&source, json, args),
+        Verb::Verify(args) => keeping::verify(&source, json, args),
         Verb::Check => check(&source, json),
         Verb::Explain { .. }
         | Verb::Mock { .. }
@@ -360,7 +365,10 @@ fn connections(
     Ok(Exit::Done)
 }
 
-fn status(source: &Source, json: bool) -> Result<Exit, Failure> {
+fn status(source: &Source, json: bool, every: Option<u64>) -> Result<Exit, Failure> {
+    if let Some(seconds) = every {
+        return watch(source, json, seconds);
+    }
     match client::status(&RunDir::of(source))? {
         Some(status) if json => println!("{}", to_json(&status)?),
         Some(status) => print!("{}", status.table()),

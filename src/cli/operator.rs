@@ -346,7 +346,7 @@ fn topics(
 }
 
 /// Says how far a work is, where somebody looks.
-fn progress(words: &str, is_end: bool) {
+pub(super) fn progress(words: &str, is_end: bool) {
     if io::stderr().is_terminal() {
         eprint!("\r{words}{}", if is_end { "\n" } else { "" });
     } else if is_end {

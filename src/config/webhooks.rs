@@ -40,7 +40,7 @@ pub(super) const APP_TABLE: TableRow = TableRow {
             name: "events",
             kind: "list of words",
             default: "",
-            help: "What it is told: channel_occupied, channel_vacated, member_added, member_removed, client_event, subscription_count, cache_miss; notification_delivered, notification_failed, device_removed of the push gateway.",
+            help: "What it is told: channel_occupied, channel_vacated, member_added, member_removed, client_event, subscription_count, cache_miss; notification_delivered, notification_failed, device_removed of the push gateway, which are not sent yet.",
         },
         KeyRow {
             name: "channel_prefix",

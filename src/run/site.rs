@@ -187,6 +187,11 @@ impl Site {
         )
     }
 
+    /// The file of the courier's database, if it is one of this server's own.
+    pub fn store(&self) -> Option<&Path> {
+        self.courier.as_ref()?.store.as_deref()
+    }
+
     fn assemble(
         config: &Config,
         source: &Source,

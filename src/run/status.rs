@@ -20,6 +20,9 @@ pub struct Status {
     pub config: String,
     pub run_dir: String,
     pub log_file: Option<String>,
+    /// The file of the courier's database, if it is one of this server's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<String>,
     pub user: String,
     pub started_at: String,
     pub uptime_seconds: u64,
@@ -201,6 +204,9 @@ impl Status {
         line("started", &format!("{}, up {uptime}", self.started_at));
         line("config", &self.config);
         line("run dir", &self.run_dir);
+        if let Some(store) = &self.store {
+            line("store", store);
+        }
         for listen in &self.listen {
             let served = match listen.workers {
                 some if some < self.workers => format!(", {some} of {} workers", self.workers),
@@ -340,6 +346,7 @@ pub(super) mod tests {
             config: "a.toml".into(),
             run_dir: "/run/x".into(),
             log_file: None,
+            store: Some("/x/lineman.db".into()),
             user: "nobody".into(),
             started_at: "2026-01-01T00:00:00.000Z".into(),
             uptime_seconds: 3_700,

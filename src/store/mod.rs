@@ -1,6 +1,7 @@
 //! What must survive a crash, on the disk. Blocking libraries on named threads, reached over bounded
 //! queues; knows neither nodes nor sockets, only what `push` wants kept.
 
+pub mod backup;
 pub mod deliveries;
 pub mod desk;
 pub mod device_jobs;
@@ -15,3 +16,4 @@ pub mod rows;
 mod sharing_tests;
 pub mod sqlite;
 mod sqlite_rows;
+pub mod verify;

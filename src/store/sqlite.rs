@@ -26,6 +26,8 @@ const SCHEMA: [&str; 3] = [
     include_str!("schema/0002.sql"),
     include_str!("schema/0003.sql"),
 ];
+/// What `user_version` is in a file that is up to date.
+pub const VERSION: u32 = SCHEMA.len() as u32;
 /// A predecessor that is just ending may hold the file.
 const BUSY: Duration = Duration::from_secs(5);
 /// Prepared at a time; there are about as many.
@@ -93,7 +95,7 @@ fn carry_out(open: &mut Connection, request: &StoreRequest) -> Result<StoreReply
 }
 
 /// Opens the file, makes it if there is none, and brings it to the newest schema.
-fn open(path: &Path) -> std::result::Result<Connection, String> {
+pub(super) fn open(path: &Path) -> std::result::Result<Connection, String> {
     // SQLite gives its side files the mode of the file.
     OpenOptions::new()
         .create(true)

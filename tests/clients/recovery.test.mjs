@@ -118,7 +118,7 @@ test('with a killed switchboard the past is gone, and whoever may have missed so
   away.pusher.connect();
   await until('it is told', () => away.gaps.length === 1);
   await publisher().trigger(name, 'n', 'c');
-  await until('it hears what follows', () => away.got.at(-1) === 'c');
+  await until('both hear what follows', () => [away, here].every(({ got }) => got.at(-1) === 'c'));
   assert.deepEqual(away.got, ['a', 'c']);
   assert.deepEqual(away.recovered, []);
   assert.deepEqual(here.got, ['a', 'b', 'c']);

@@ -10,9 +10,11 @@ use lineman::app::apps::Apps;
 use lineman::base::dice::Dice;
 use lineman::base::ids::DialId;
 use lineman::base::limits::Limits;
-use lineman::node::courier::{Courier, CourierOptions};
+use lineman::node::courier::{Courier, CourierOptions, DeviceOptions};
 use lineman::node::switchboard::Watched;
 use lineman::node::{Node, Origin, Peer};
+use lineman::push::devices::token_key::{KeyId, TokenKey};
+use lineman::push::devices::vault::{Binding, TokenVault};
 use lineman::push::facts::{Fact, Letter, Memory, StoreReply, StoreRequest};
 use lineman::push::truth::Subject;
 use lineman::push::webhook::{Kind, Webhook};
@@ -124,10 +126,20 @@ impl Outside {
             limits,
             in_cluster,
             sending: Default::default(),
-            devices: None,
+            devices: self.has_gateway().then(|| DeviceOptions {
+                vault: vault(&mut Dice::new(seed)),
+                keep_ms: 30 * 24 * 3600 * 1000,
+            }),
             seed,
         }))
     }
+}
+
+/// That of every courier which has a gateway.
+pub fn vault(dice: &mut Dice) -> TokenVault {
+    let text = data_encoding::BASE64.encode(b"a key of two and thirty bytes ..");
+    let key = TokenKey::parse(KeyId::parse("1").expect("an id"), &text).expect("a key");
+    TokenVault::new(key, Vec::new(), Binding::Row, dice).expect("a vault")
 }
 
 /// What survives the courier. A commit that was under way when it died is there as a whole or not.

@@ -315,6 +315,7 @@ impl Master {
             config: banner.config_name.clone(),
             run_dir: self.about.run_dir.clone(),
             log_file: banner.log_file.clone(),
+            store: self.site.store().map(|path| path.display().to_string()),
             user: banner.user.clone(),
             started_at: timestamp(self.started.unix_ms),
             uptime_seconds: now.since(self.started.moment).as_secs(),

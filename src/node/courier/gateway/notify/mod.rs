@@ -260,6 +260,8 @@ impl Courier {
             }
         };
         self.counters.notifications_accepted += 1;
+        let (app, key, notification) = (&*new.app_id, &*new.sender, &*new.id);
+        log::info!(app, key, notification; "notification accepted");
         self.tidy_later(now);
         let call = Call {
             ticket,

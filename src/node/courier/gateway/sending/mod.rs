@@ -233,11 +233,12 @@ impl Courier {
 
     pub(in crate::node::courier) fn sending_deadline(&self) -> Option<Moment> {
         let sending = &self.gateway.sending;
-        let look = sending.look_at.filter(|_| !sending.is_claiming);
+        // Without a credential nothing is claimed, however much is queued.
+        let on = sending.phase == Phase::On;
+        let look = sending.look_at.filter(|_| on && !sending.is_claiming);
         let expire = sending.expire_at.filter(|_| !sending.is_expiring);
         let more = sending.has_more.then_some(Moment::default());
         let own = [look, expire, sending.stop_by, more];
-        let on = sending.phase == Phase::On;
         let lines = sending.lines.values().filter(|_| on);
         let lines = lines.filter_map(|line| sending.line_deadline(line));
         own.into_iter().flatten().chain(lines).min()
