@@ -196,7 +196,9 @@ fn a_hub_that_dies_and_comes_back_gets_everything() {
     wait_for(&server, &id, &json!({"accepted": 300}));
     let sent = mock.count(201);
     let (_, shown) = call(&server, "GET", &format!("notifications/{id}"), "");
-    assert!(sent >= 300, "{sent}: {}", shown["counts"]);
+    // A hub that is killed may have answered what it has not written down yet: one request on each
+    // of eight connections.
+    assert!(sent + 8 >= 300, "{sent}: {}", shown["counts"]);
 }
 
 /// Two keys of 32 bytes.

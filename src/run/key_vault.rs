@@ -20,6 +20,7 @@ use crate::push::devices::entra::{AccessToken, Call, Identity, TokenVerdict};
 use crate::push::devices::key_vault::{KeyVerdict, SecretUrl};
 use crate::push::devices::token_key::TokenKey;
 use crate::push::providers::credential::parse_identity;
+use crate::push::providers::provider::pairs;
 use crate::wire::http_answer;
 use crate::wire::http2::{Http2Answer, Http2Origin, Http2Request};
 use crate::wire::target::Target;
@@ -135,8 +136,7 @@ impl KeyVaults {
         if let Some(ca) = ca {
             target = target.with_ca_file(ca);
         }
-        let fields = request.fields.iter();
-        let fields: Vec<(&str, &str)> = fields.map(|it| (it.name, it.value.as_str())).collect();
+        let fields = pairs(&request.fields);
         let asked = Http2Request {
             method: request.method.word(),
             path: &request.path,

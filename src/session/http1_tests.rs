@@ -45,6 +45,12 @@ impl Play {
         key
     }
 
+    fn ask_and_be_answered(&mut self) {
+        self.ask();
+        self.write();
+        self.receive(PLAIN);
+    }
+
     /// What was written leaves.
     fn write(&mut self) -> String {
         let bytes = self.out.take(usize::MAX);
@@ -137,9 +143,7 @@ fn what_has_not_begun_to_leave_is_refused_and_does_not_leave() {
     for first in [false, true] {
         let mut play = Play::new();
         if first {
-            play.ask();
-            play.write();
-            play.receive(PLAIN);
+            play.ask_and_be_answered();
         }
         let key = play.ask();
         let events = play.end();
@@ -155,9 +159,7 @@ fn what_was_written_and_not_answered_may_have_been_acted_on() {
     for (first, bytes) in [(false, usize::MAX), (true, usize::MAX), (true, 1)] {
         let mut play = Play::new();
         if first {
-            play.ask();
-            play.write();
-            play.receive(PLAIN);
+            play.ask_and_be_answered();
         }
         let key = play.ask();
         let length = play.out.len();
@@ -214,17 +216,13 @@ fn what_is_no_answer_breaks_the_connection() {
 #[test]
 fn a_connection_that_rests_is_given_up() {
     let mut play = Play::new();
-    play.ask();
-    play.write();
-    play.receive(PLAIN);
+    play.ask_and_be_answered();
     let until = play.http1.deadline().expect("it has one");
     assert_eq!(until, at(1).moment + REST);
     assert_eq!(play.events(30), []);
     assert_eq!(play.events(31), [Http2Event::Drained]);
     let mut ended = Play::new();
-    ended.ask();
-    ended.write();
-    ended.receive(PLAIN);
+    ended.ask_and_be_answered();
     assert_eq!(ended.end(), [Http2Event::Drained], "nobody lost anything");
 }
 

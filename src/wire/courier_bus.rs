@@ -1,8 +1,8 @@
 //! What the switchboard and the courier say to each other. `Report` goes to the courier, `Receipt`
-//! comes from it. There are two links: one for what webhooks are told, one for calls of the push gateway;
-//! the first word says which. Reports carry rising numbers; the courier takes each up once, in their order, and
-//! says up to which it has stored them. A snapshot stands between numbered reports and tells what is
-//! so at that point of the stream.
+//! comes from it. There are two links, and the first word says which it is: one for calls of the push
+//! gateway, and one for what webhooks are told. There reports carry rising numbers; the courier takes
+//! each up once, in their order, and says up to which it has stored them. A snapshot stands between
+//! numbered reports and tells what is so at that point of the stream.
 //!
 //! In a cluster the courier's memory stands in Redis, which the courier does not know: it says what
 //! is to stand there in `Receipt::Keep`, and is given what stands there in `Report::Given`.
@@ -84,10 +84,10 @@ impl<'a> Entry<'a> {
 /// Switchboard to courier. Channels are `ChannelKey`s.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Report<'a> {
-    /// Always first where webhooks are told; answered with `Receipt::Heard`. `life` tells one switchboard process from the
-    /// next; the numbers of each begin with 1. `given`: the courier's memory follows, up to `GivenAll`,
-    /// and what it has itself does not count. Otherwise it does, and in a cluster is to be kept as
-    /// a whole.
+    /// Always first where webhooks are told; answered with `Receipt::Heard`. `life` tells one
+    /// switchboard process from the next; the numbers of each begin with 1. `given`: the courier's
+    /// memory follows, up to `GivenAll`, and what it has itself does not count. Otherwise it does, and
+    /// in a cluster is to be kept as a whole.
     Hello {
         version: u32,
         life: u64,
@@ -177,12 +177,6 @@ pub enum Receipt<'a> {
         channels: Vec<&'a str>,
         name: &'a str,
         data: &'a str,
-    },
-    /// Only in a cluster: for whichever server tells webhooks, as in `Report::Passed`.
-    News {
-        kind: u8,
-        channel: &'a str,
-        json: &'a str,
     },
 }
 
@@ -368,15 +362,6 @@ impl<'a> Receipt<'a> {
                 to.finish()
             }
             Receipt::Ready => Writer::new(5).finish(),
-            Receipt::News {
-                kind,
-                channel,
-                json,
-            } => {
-                let mut to = Writer::new(6);
-                to.u8(*kind).text(channel).text(json);
-                to.finish()
-            }
         }
     }
 
@@ -406,11 +391,6 @@ impl<'a> Receipt<'a> {
                 data: from.text()?,
             },
             5 => Receipt::Ready,
-            6 => Receipt::News {
-                kind: from.u8()?,
-                channel: from.text()?,
-                json: from.text()?,
-            },
             _ => return Err(Garbled),
         };
         from.end()?;
@@ -525,11 +505,6 @@ mod tests {
                 data: "\"d\"",
             },
             Receipt::Ready,
-            Receipt::News {
-                kind: 4,
-                channel: "a/u",
-                json: "{}",
-            },
         ];
         for receipt in receipts {
             let frame = receipt.encode();

@@ -149,10 +149,6 @@ impl Courier {
         self.office.licence = Some(now.moment + left);
     }
 
-    pub(super) fn is_in_cluster(&self) -> bool {
-        self.office.in_cluster
-    }
-
     /// Whether somebody says what is so; on one machine, that can wait.
     pub(super) fn is_in_office(&self) -> bool {
         !self.office.in_cluster || self.switchboard.is_some()

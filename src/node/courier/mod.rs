@@ -256,15 +256,13 @@ impl Courier {
     /// Begins whatever can begin: a commit, receipts, requests.
     fn go_on(&mut self, now: Now) {
         self.take_up();
-        if !matches!(self.storing, Storing::Loading) && self.has_gateway() {
-            self.open_gateway();
-        }
         while self.is_in_office()
             && let Some((key, subject)) = self.truth.next_due(now.moment)
         {
             self.tell_gone(&key, subject);
         }
         if !matches!(self.storing, Storing::Loading) && self.has_gateway() {
+            self.open_gateway();
             self.notify_elapsed(now);
             self.go_on_sending(now);
         }

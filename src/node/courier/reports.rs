@@ -33,8 +33,11 @@ impl Courier {
                 return self.hear_call(conn, report, now);
             }
             Report::Hello { version, .. } if version != VERSION => return Err(Garbled),
-            Report::Hello { .. } if self.is_overtaken(conn) => return Ok(()),
             Report::Hello { life, given, .. } => {
+                let offer = self.offer.as_ref().map(|offer| offer.conn);
+                if self.is_overtaken(conn, [self.switchboard, offer]) {
+                    return Ok(());
+                }
                 self.take_offer(conn, life, given);
                 return Ok(());
             }
@@ -102,16 +105,10 @@ impl Courier {
 
     /// Whether a switchboard that dialled later has greeted already: this one is dead then, and what
     /// it had sent before is read late.
-    fn is_overtaken(&self, conn: ConnId) -> bool {
-        let place = |conn| self.place_of(conn);
-        let offer = self.offer.as_ref().map(|offer| offer.conn);
-        let others = [self.switchboard, offer].into_iter().flatten();
+    pub(super) fn is_overtaken(&self, conn: ConnId, others: [Option<ConnId>; 2]) -> bool {
+        let place = |conn| self.seats.get(&conn).map(|seat| seat.place);
+        let others = others.into_iter().flatten();
         others.filter_map(place).max() > place(conn)
-    }
-
-    /// The order in which connections came.
-    pub(super) fn place_of(&self, conn: ConnId) -> Option<u64> {
-        self.seats.get(&conn).map(|seat| seat.place)
     }
 
     /// A switchboard is heard from now on, and nobody else.
@@ -183,12 +180,7 @@ impl Courier {
     pub fn tell_of_device(&mut self, app_id: &str, device: &Recipient<'_>, event: Event<'_>) {
         let channel = device.channel();
         let key = format!("{app_id}/{channel}");
-        let (kind, json) = (event.kind(), event.json(&channel));
-        // In a cluster there is one server that tells, and it may be another one.
-        match self.is_in_cluster() {
-            true => self.send_news(&key, kind as u8, &json),
-            false => self.tell(&key, kind, &json),
-        }
+        self.tell(&key, event.kind(), &event.json(&channel));
     }
 
     /// Notes the event for every endpoint that wants it.

@@ -1,4 +1,4 @@
-//! The switchboard's side of the link to the courier: what happens in channels of apps that have
+//! The switchboard's side of the link to the courier about webhooks: what happens in channels of apps that have
 //! webhooks is reported with rising numbers, and kept until the courier has stored it. Does not
 //! know endpoints. Only a switchboard whose configuration has webhooks dials at all.
 //!
@@ -30,8 +30,8 @@ const BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Users in one piece of a snapshot.
 const PIECE: usize = 256;
 /// The wait after a dial that failed; it doubles from there.
-const DIAL_FIRST: Duration = Duration::from_millis(50);
-const DIAL_LONGEST: Duration = Duration::from_secs(1);
+pub(super) const DIAL_FIRST: Duration = Duration::from_millis(50);
+pub(super) const DIAL_LONGEST: Duration = Duration::from_secs(1);
 /// An empty cache channel is told this often; of more channels than this, each time.
 const MISS_EVERY: Duration = Duration::from_secs(3);
 const MISSES_MAX: usize = 4096;
@@ -316,28 +316,13 @@ impl Switchboard {
 
     fn pass(&mut self, key: &str, event: Event<'_>) {
         let channel = key.split_once('/').map_or(key, |(_, channel)| channel);
-        self.pass_on(key, event.kind() as u8, &event.json(channel));
-    }
-
-    /// What happened otherwise, as it will be sent.
-    pub(super) fn pass_on(&mut self, key: &str, kind: u8, json: &str) {
         let report = Report::Passed {
             sequence: self.reporter.sequence + 1,
-            kind,
+            kind: event.kind() as u8,
             channel: key,
-            json,
+            json: &event.json(channel),
         };
         self.keep_report(report.encode());
-    }
-
-    /// Something of the push gateway's that endpoints want to know, whichever server tells them.
-    pub(super) fn report_news(&mut self, key: &str, kind: u8, json: &str, now: Now) {
-        let app_id = key.split_once('/').map_or("", |(app_id, _)| app_id);
-        if self.is_told_elsewhere() {
-            self.tell_news(key, kind, json, now);
-        } else if self.reporter.is_asked() && self.reporter.watched.contains_key(app_id) {
-            self.pass_on(key, kind, json);
-        }
     }
 
     /// Keeps one numbered report, and sends it if somebody listens.

@@ -1,15 +1,16 @@
 //! How the switchboard passes calls of workers on to the courier, answers back, and live events of
-//! notifications to users. Does not know what a call says. Invariant: every call with a ticket is
-//! answered once: by the courier, or as soon as it is clear that it will not.
+//! notifications to users, over a link of its own, which stands on every server of a cluster. Does
+//! not know what a call says. Invariant: every call with a ticket is answered once: by the courier, or
+//! as soon as it is clear that it will not.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use crate::base::backoff::Backoff;
 use crate::base::dice::Dice;
 use crate::base::ids::ConnId;
 use crate::base::now::{Moment, Now};
 use crate::node::switchboard::Switchboard;
+use crate::node::switchboard::courier::{DIAL_FIRST, DIAL_LONGEST};
 use crate::node::switchboard::publishing::Asker;
 use crate::node::{Output, Peer};
 use crate::wire::bus::{Answer, Content, InfoWanted, Item, RefusalReason};
@@ -21,9 +22,6 @@ use crate::wire::gateway::{GatewayAnswer, GatewayCall};
 /// dies.
 const KEPT_MAX: usize = 5_000;
 const KEPT_BYTES: usize = 1_024;
-/// The wait after a dial that failed; it doubles from there.
-const DIAL_FIRST: Duration = Duration::from_millis(50);
-const DIAL_LONGEST: Duration = Duration::from_secs(1);
 
 /// Calls that wait for the courier, and the link to it.
 pub(super) struct Calls {
@@ -148,11 +146,6 @@ impl Switchboard {
                 let content = Content::Event { name, data };
                 self.bring_live(conn, ticket, channels, content, now);
             }
-            Receipt::News {
-                kind,
-                channel,
-                json,
-            } => self.report_news(channel, kind, json, now),
             _ => return Err(Garbled),
         }
         Ok(())

@@ -127,6 +127,12 @@ pub struct Request {
     pub public_only: bool,
 }
 
+/// Names and values, as a session takes them.
+pub fn pairs(fields: &[Field]) -> Vec<(&str, &str)> {
+    let fields = fields.iter();
+    fields.map(|it| (it.name, it.value.as_str())).collect()
+}
+
 impl Request {
     pub fn new(method: Method, origin: &str, path: String) -> Request {
         Request {

@@ -77,13 +77,6 @@ pub enum Said<'a> {
     Gone { server: ServerId },
     /// Somebody subscribed there to an empty cache channel. To whoever tells webhooks.
     Missed { server: ServerId },
-    /// Endpoints are to be told this, which is no event of a channel: `kind` is the place in
-    /// `push/webhook::Kind::ALL`, `json` the event as it will be sent.
-    News {
-        server: ServerId,
-        kind: u8,
-        json: &'a str,
-    },
 }
 
 impl<'a> Said<'a> {
@@ -118,10 +111,6 @@ impl<'a> Said<'a> {
                 });
                 (b'H', server)
             }
-            Said::News { server, kind, json } => {
-                to.u8(*kind).text(json);
-                (b'N', server)
-            }
             Said::Gone { server } => return format!("G{server}").into_bytes(),
             Said::Missed { server } => return format!("M{server}").into_bytes(),
         };
@@ -139,7 +128,7 @@ impl<'a> Said<'a> {
         match kind {
             b'G' => return Ok(Some(Said::Gone { server })),
             b'M' => return Ok(Some(Said::Missed { server })),
-            b'E' | b'H' | b'P' | b'N' => {}
+            b'E' | b'H' | b'P' => {}
             _ => return Ok(None),
         }
         let (place, frame) = match kind {
@@ -163,11 +152,6 @@ impl<'a> Said<'a> {
                 number: digits(&place[32..])?,
                 kept: from.u8()? != 0,
                 item: Item::read(from)?,
-            },
-            b'N' => Said::News {
-                server,
-                kind: from.u8()?,
-                json: from.text()?,
             },
             _ => Said::Holds {
                 server,
@@ -338,11 +322,6 @@ mod tests {
             },
             Said::Gone { server },
             Said::Missed { server },
-            Said::News {
-                server,
-                kind: 9,
-                json: "{}",
-            },
         ];
         for said in all {
             let message = said.encode();

@@ -67,13 +67,7 @@ impl Courier {
 
     /// A switchboard's link for calls stands.
     pub(super) fn take_calls(&mut self, conn: ConnId) {
-        let others = [self.gateway.link, self.gateway.greeted];
-        let latest = others
-            .into_iter()
-            .flatten()
-            .filter_map(|it| self.place_of(it));
-        // Of a switchboard that is dead by now, if another one came later.
-        if latest.max() > self.place_of(conn) {
+        if self.is_overtaken(conn, [self.gateway.link, self.gateway.greeted]) {
             return;
         }
         if let Some(seat) = self.seats.get_mut(&conn) {
@@ -112,15 +106,6 @@ impl Courier {
             _ => return Err(Garbled),
         }
         Ok(())
-    }
-
-    /// Endpoints are to be told this, by whichever server does that.
-    pub(super) fn send_news(&mut self, channel: &str, kind: u8, json: &str) {
-        self.send_on(&Receipt::News {
-            kind,
-            channel,
-            json,
-        });
     }
 
     /// On the link for calls.

@@ -206,7 +206,7 @@ impl Switchboard {
                 let link = cluster.link_of(server);
                 self.set_afar(link, &key, 0, &[], now);
             }
-            Ok(Some(Said::Missed { .. } | Said::News { .. }) | None) => {}
+            Ok(Some(Said::Missed { .. }) | None) => {}
             Err(_) => log::warn!("somebody publishes what is no message of ours on {on}"),
         }
     }

@@ -2,8 +2,8 @@
 //! Redis for a successor. It does not know what a letter is.
 //!
 //! Invariants. The office is held as long as the lease of whoever holds it; every change of memory is
-//! fenced by both. A courier is spoken to only by who holds the office, and begins with what stands in
-//! Redis, unless nothing does.
+//! fenced by both. A courier is told what happens only by who holds the office, and begins with what
+//! stands in Redis, unless nothing does.
 
 use crate::base::ids::ConnId;
 use crate::base::now::{Moment, Now};

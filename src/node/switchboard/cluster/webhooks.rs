@@ -90,8 +90,7 @@ impl Switchboard {
         | Said::Placed { server, .. }
         | Said::Holds { server, .. }
         | Said::Gone { server }
-        | Said::Missed { server }
-        | Said::News { server, .. }) = said;
+        | Said::Missed { server }) = said;
         if server.life == cluster.server.life && !waited {
             return;
         }
@@ -106,7 +105,6 @@ impl Switchboard {
             }
             Said::Placed { .. } => {}
             Said::Missed { .. } => self.cache_missed(key, now),
-            Said::News { kind, json, .. } => self.pass_on(key, kind, json),
             Said::Holds { .. } | Said::Gone { .. } if !is_known => {
                 if let Some(key) = ChannelKey::parse(key)
                     && user_of(key.channel()).is_none()
@@ -140,29 +138,8 @@ impl Switchboard {
             false => b"c",
         };
         let (id, message) = (server.to_string(), Said::Missed { server }.encode());
-        self.tell_teller(&id, &message, (key, keep), now);
-    }
-
-    /// Something happened that whoever tells webhooks is to know, and that waits for him.
-    pub(in crate::node::switchboard) fn tell_news(
-        &mut self,
-        key: &str,
-        kind: u8,
-        json: &str,
-        now: Now,
-    ) {
-        let Some(server) = self.cluster.as_ref().map(|it| it.server) else {
-            return;
-        };
-        let id = server.to_string();
-        let message = Said::News { server, kind, json }.encode();
-        self.tell_teller(&id, &message, (key, b"n"), now);
-    }
-
-    /// Passes a message on to whoever tells webhooks. It has no place in any history, and so neither
-    /// number nor epoch.
-    fn tell_teller(&mut self, id: &str, message: &[u8], (key, keep): (&str, &[u8]), now: Now) {
-        let parts = [id.as_bytes(), message, b"", b"", key.as_bytes(), keep, b""];
+        // It has no place in any history, and so neither number nor epoch.
+        let parts = [id.as_bytes(), &message, b"", b"", key.as_bytes(), keep, b""];
         self.run_script(Script::Tell, &parts, Asked::Done, now);
     }
 

@@ -17,7 +17,7 @@ use crate::push::notify::spec::OnUnknown;
 use crate::push::providers::credential::Proof;
 use crate::push::providers::credential::keeper::ANSWER_WITHIN;
 use crate::push::providers::note::Note;
-use crate::push::providers::provider::{Pass, Request, Unfit};
+use crate::push::providers::provider::{Pass, Request, Unfit, pairs};
 use crate::session::http2::{NotAsked, StreamKey};
 use crate::wire::http2::Http2Request;
 
@@ -240,8 +240,7 @@ impl Courier {
         else {
             return Err(NotAsked::Leaving);
         };
-        let fields = request.fields.iter();
-        let fields: Vec<(&str, &str)> = fields.map(|it| (it.name, it.value.as_str())).collect();
+        let fields = pairs(&request.fields);
         let asked = Http2Request {
             method: request.method.word(),
             path: &request.path,

@@ -1,8 +1,7 @@
 //! Connections to providers: dialled when something waits and none has room, more of them as load
 //! grows, given up when they say so. Owns which connection is of which line, and which version of HTTP
 //! is spoken: TLS lets the server choose (ALPN), without TLS it is HTTP/1.1, and Apple takes none but
-//! HTTP/2. Does not know what is
-//! asked over them. Invariant: each request that was taken is told about once, by `take_event`.
+//! HTTP/2. Does not know what is asked over them. Invariant: each request that was taken is told about once, by `take_event`.
 
 use std::time::Duration;
 
