@@ -145,8 +145,20 @@ fn what_a_server_that_is_gone_had_to_do_later_another_does() {
     let later = notify(&one, 0, "later", &json!({"delay": 3}));
     // Nobody is connected: then his devices have their turn.
     notify(&one, 1, "reach", &json!({"deliver": "reach", "delay": 3}));
+    let seen = notify(&one, 1, "seen", &json!({"deliver": "reach", "delay": 3}));
+    let (path, user) = (format!("notifications/{seen}/ack"), r#"{"user_id":"u1"}"#);
+    let (code, told) = call(&two, "POST", &path, user);
+    assert_eq!(code, 200, "{told}");
     drop(one);
     wait_for_accepted(&postgres, 2);
+    let settled = format!(
+        "SELECT count(*) FROM lineman.notifications WHERE id = '{seen}' AND settled_at IS NOT NULL"
+    );
+    wait_until("what was acknowledged elsewhere is over", || {
+        number(&postgres, &settled) == 1
+    });
+    let sent = "SELECT count(*) FROM lineman.deliveries WHERE state = 'accepted'";
+    assert_eq!(number(&postgres, sent), 2, "who acknowledged gets no push");
     let (code, shown) = call(&two, "GET", &format!("notifications/{later}"), "");
     assert_eq!((code, &shown["counts"]), (200, &json!({"accepted": 1})));
 }
