@@ -337,6 +337,36 @@ fn whoever_is_killed_nothing_accepted_is_lost_and_what_may_come_twice_is_counted
     );
 }
 
+fn with_hook(toml: &str, receiver: &Receiver) -> String {
+    let words = r#"["notification_delivered", "notification_failed", "device_removed"]"#;
+    let hook = format!(
+        "[[apps.webhooks]]\nurl = \"{}\"\nevents = {words}\nretry_seconds = 600\n\
+         [webhooks]\nallow_private = true\n",
+        receiver.url()
+    );
+    toml.replace("[push]", &format!("{hook}[push]"))
+}
+
+fn delivered(id: &str) -> Value {
+    json!({
+        "name": "notification_delivered", "channel": "#server-to-user-u", "notification_id": id,
+        "device_id": "ios-00aa", "user_id": "u",
+    })
+}
+
+fn failed(id: &str) -> Value {
+    json!({
+        "name": "notification_failed", "channel": "#devices", "notification_id": id,
+        "device_id": "ios-dead00", "reason": "Unregistered",
+    })
+}
+
+fn removed() -> Value {
+    json!({
+        "name": "device_removed", "channel": "#devices", "device_id": "ios-dead00", "reason": "gone",
+    })
+}
+
 #[test]
 fn webhooks_are_told_what_becomes_of_notifications_and_devices_though_the_courier_is_killed() {
     let receiver = Receiver::start();
@@ -344,17 +374,8 @@ fn webhooks_are_told_what_becomes_of_notifications_and_devices_though_the_courie
         "apns",
         &["token=dead* answer=Unregistered", "nth=1 answer=503"],
     );
-    let words = r#"["notification_delivered", "notification_failed", "device_removed"]"#;
-    let hook = format!(
-        "[[apps.webhooks]]\nurl = \"{}/hook\"\nevents = {words}\nretry_seconds = 600\n",
-        receiver.url()
-    );
-    let toml = toml(&[&apns]).replace(
-        "[push]",
-        &format!("{hook}[webhooks]\nallow_private = true\n[push]"),
-    );
     let play = Play {
-        server: Server::start_in(Place::new(&toml)),
+        server: Server::start_in(Place::new(&with_hook(&toml(&[&apns]), &receiver))),
     };
     receiver.behave(Manner::Status(500));
     play.register("ios", ["00aa".to_string()].into_iter(), r#","user_id":"u""#);
@@ -375,20 +396,9 @@ fn webhooks_are_told_what_becomes_of_notifications_and_devices_though_the_courie
             .next()
             .unwrap_or_else(|| panic!("no {name}: {told:?}"))
     };
-    let delivered = json!({
-        "name": "notification_delivered", "channel": "#server-to-user-u", "notification_id": id,
-        "device_id": "ios-00aa", "user_id": "u",
-    });
-    assert_eq!(*about("notification_delivered"), delivered);
-    let failed = json!({
-        "name": "notification_failed", "channel": "#devices", "notification_id": id,
-        "device_id": "ios-dead00", "reason": "Unregistered",
-    });
-    assert_eq!(*about("notification_failed"), failed);
-    let removed = json!({
-        "name": "device_removed", "channel": "#devices", "device_id": "ios-dead00", "reason": "gone",
-    });
-    assert_eq!(*about("device_removed"), removed);
+    assert_eq!(*about("notification_delivered"), delivered(&id));
+    assert_eq!(*about("notification_failed"), failed(&id));
+    assert_eq!(*about("device_removed"), removed());
     let shown = play.show(&id);
     let timeline = shown["timeline"].as_array().expect("a list");
     let tried = timeline.iter().find(|it| it["event"] == "attempt failed");

@@ -6,6 +6,8 @@ mod postgres;
 #[path = "support/provider.rs"]
 mod provider;
 mod support;
+#[path = "support/talker.rs"]
+mod talker;
 
 use std::time::Duration;
 
@@ -13,11 +15,12 @@ use postgres::{DATABASE, Postgres};
 use provider::Provider;
 use serde_json::{Value, json};
 use support::{PATIENCE, PUSH, Server, pid_of, processes, requests, wait_until};
+use talker::Talker;
 
 fn toml(provider: &Provider, postgres: &Postgres, server: &str) -> String {
     let told = |name: &str| provider.ready[name].as_str().expect("it is told");
     format!(
-        "[[listen]]\nurl = \"http://127.0.0.1:0\"\n\
+        "[[listen]]\nurl = \"http://127.0.0.1:0\"\n[[listen]]\nurl = \"text://127.0.0.1:0\"\n\
          [[apps]]\nid = \"demo\"\nkey = \"demo-key\"\nsecret = \"demo-secret\"\n\
          [[apps.apns]]\nkey = {{ file = \"{}\" }}\nkey_id = \"{}\"\nteam_id = \"{}\"\n\
          bundle = \"org.example.app\"\nbase_url = \"{}\"\nca_file = \"{}\"\n\
@@ -141,12 +144,15 @@ fn what_a_server_that_is_gone_had_to_do_later_another_does() {
     let apns = Provider::start("apns", &[]);
     let postgres = Postgres::start();
     let [one, two] = ["one", "two"].map(|it| Server::start(&toml(&apns, &postgres, it)));
-    register(&one, 2);
+    register(&one, 3);
     let later = notify(&one, 0, "later", &json!({"delay": 3}));
     // Nobody is connected: then his devices have their turn.
     notify(&one, 1, "reach", &json!({"deliver": "reach", "delay": 3}));
-    let seen = notify(&one, 1, "seen", &json!({"deliver": "reach", "delay": 3}));
-    let (path, user) = (format!("notifications/{seen}/ack"), r#"{"user_id":"u1"}"#);
+    let mut here = Talker::connect(&one.address(1));
+    here.sign_in("u2", &[]);
+    let waits = json!({"deliver": "reach", "ack_timeout": 60});
+    let seen = notify(&one, 2, "seen", &waits);
+    let (path, user) = (format!("notifications/{seen}/ack"), r#"{"user_id":"u2"}"#);
     let (code, told) = call(&two, "POST", &path, user);
     assert_eq!(code, 200, "{told}");
     drop(one);
