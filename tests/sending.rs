@@ -17,15 +17,8 @@ use support::{PATIENCE, PUSH, Place, Server, pid_of, processes, requests, wait_u
 /// What the server has for a provider.
 fn credential(provider: &Provider) -> String {
     let (url, ca) = (provider.url(), provider.ca().display().to_string());
-    let told = |name: &str| provider.ready[name].as_str().expect("it is told");
     match provider.ready["provider"].as_str() {
-        Some("apns") => format!(
-            "[[apps.apns]]\nkey = {{ file = \"{}\" }}\nkey_id = \"{}\"\nteam_id = \"{}\"\n\
-             bundle = \"org.example.app\"\nbase_url = \"{url}\"\nca_file = \"{ca}\"\n",
-            told("key"),
-            told("key_id"),
-            told("team_id")
-        ),
+        Some("apns") => provider.apns_table(),
         Some("fcm") => format!(
             "[[apps.fcm]]\naccount = {{ file = \"{}\" }}\nbase_url = \"{url}\"\nca_file = \"{ca}\"\n",
             provider.file("service-account.json").display()

@@ -18,18 +18,11 @@ use support::{PATIENCE, PUSH, Server, pid_of, processes, requests, wait_until};
 use talker::Talker;
 
 fn toml(provider: &Provider, postgres: &Postgres, server: &str) -> String {
-    let told = |name: &str| provider.ready[name].as_str().expect("it is told");
     format!(
         "[[listen]]\nurl = \"http://127.0.0.1:0\"\n[[listen]]\nurl = \"text://127.0.0.1:0\"\n\
          [[apps]]\nid = \"demo\"\nkey = \"demo-key\"\nsecret = \"demo-secret\"\n\
-         [[apps.apns]]\nkey = {{ file = \"{}\" }}\nkey_id = \"{}\"\nteam_id = \"{}\"\n\
-         bundle = \"org.example.app\"\nbase_url = \"{}\"\nca_file = \"{}\"\n\
-         {PUSH}allow_loopback = true\n{}",
-        told("key"),
-        told("key_id"),
-        told("team_id"),
-        provider.url(),
-        provider.ca().display(),
+         {}{PUSH}allow_loopback = true\n{}",
+        provider.apns_table(),
         postgres.store(server)
     )
 }
