@@ -309,6 +309,10 @@ impl Courier {
             return VecDeque::new();
         }
         if !mem::take(&mut self.office.anew) {
+            if facts.is_empty() {
+                // Jobs of the gateway are nothing that the cluster keeps.
+                return VecDeque::new();
+            }
             return pieces(facts, false);
         }
         let mut all = vec![Fact::Anew];

@@ -225,7 +225,7 @@ impl Courier {
                     let letters = self.letters(id, events, now);
                     facts.extend(letters.map(|letter| Fact::Queued(Arc::new(letter))));
                 }
-                if self.heard.taken > 0 {
+                if self.heard.taken > self.heard.committing || self.is_to_begin_anew() {
                     facts.push(Fact::Heard {
                         life: self.heard.life,
                         sequence: self.heard.taken,
