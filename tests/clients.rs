@@ -2,6 +2,8 @@
 //! two workers is started, and the program is run against it. What the programs check is written in
 //! them; here is only who runs them and what they are told. `tests/setup` installs what they need.
 
+#[path = "support/authority.rs"]
+mod authority;
 #[path = "support/provider.rs"]
 mod provider;
 mod support;
@@ -14,8 +16,9 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use authority::Authority;
 use provider::Provider;
-use support::{Server, wait_until};
+use support::{Server, TOKEN_KEY, wait_until};
 
 /// The app of the programs has digits for an id, because the Python SDK takes nothing else. The demo
 /// app is there for the demo page.
@@ -245,4 +248,32 @@ fn a_person_in_a_browser_is_reached_live_or_by_push() {
         .map(|it| it["token"].as_str().unwrap_or_default());
     let tokens: Vec<&str> = tokens.collect();
     assert_eq!(tokens, ["bb".repeat(32), "cc".repeat(32)]);
+}
+
+#[test]
+fn a_push_service_of_others_reads_what_is_sent() {
+    require("push/node_modules/.installed");
+    let authority = Authority::new();
+    let (certificate, key) = authority.issue("localhost");
+    let dir = tempfile::tempdir().expect("a directory");
+    let write = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).expect("written");
+        path.display().to_string()
+    };
+    write("tls.pem", &certificate);
+    write("tls.key", &key);
+    let ca = write("ca.pem", &authority.pem);
+    let vapid = format!(
+        "[[apps.webpush]]\nkey = {{ env = \"{}\" }}\ncontact = \"mailto:a@b.example\"\n\
+         ca_file = \"{ca}\"\n",
+        TOKEN_KEY.0
+    );
+    let hooks = "# The scorecard listens";
+    let config = CONFIG.replace(hooks, &format!("{vapid}\n{hooks}"));
+    let config = config.replace("[push]\n", "[push]\nallow_loopback = true\n");
+    let mut program = node_program("push/service.test.mjs");
+    program.env("LINEMAN_VAPID", TOKEN_KEY.1);
+    program.env("LINEMAN_TLS", dir.path().join("tls"));
+    run_with(program, &config);
 }

@@ -29,7 +29,7 @@ pub const DEMO: &str = "[[listen]]\nurl = \"http://127.0.0.1:0\"\nhandler = \"ch
     [[apps]]\nid = \"demo\"\nkey = \"demo-key\"\nsecret = \"demo-secret\"\n";
 
 /// Where `Place::command` keeps a token key for `PUSH`.
-const TOKEN_KEY: (&str, &str) = (
+pub const TOKEN_KEY: (&str, &str) = (
     "LINEMAN_TEST_TOKEN_KEY",
     "a2V5cyBmb3IgdGVzdHMgaGF2ZSAzMiBieXRlcy4uLi4=",
 );
