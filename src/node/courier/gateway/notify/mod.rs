@@ -270,11 +270,10 @@ impl Courier {
             state: state_of(new),
             standings,
         };
-        if new.send_at_ms > now.unix_ms {
-            let wait = std::time::Duration::from_millis(new.send_at_ms - now.unix_ms);
-            self.look_by(now.moment + wait);
-        } else if !new.spec.to.steps().is_empty() {
-            self.look_by(now.moment);
+        if call.state != "open" {
+            // The store may have taken longer than that.
+            let wait = new.send_at_ms.saturating_sub(now.unix_ms);
+            self.look_by(now.moment + std::time::Duration::from_millis(wait));
         }
         let queued = call.standings.iter().map(|(_, it)| u64::from(it.queued));
         self.counters.notifications_queued += queued.sum::<u64>();
