@@ -44,9 +44,11 @@ impl Courier {
         let ids: Vec<LineId> = after.chain(before).collect();
         sending.turn = LineId(ids.first().map_or(0, |id| id.0 + 1));
         for id in ids {
-            let Some(line) = self.gateway.sending.lines.get(&id) else {
+            let Some(line) = self.gateway.sending.lines.get_mut(&id) else {
                 continue;
             };
+            // Whatever it still waits for says so anew.
+            line.wake.take_if(|at| *at <= now.moment);
             if line.queue.is_empty() && line.asks.is_empty() {
                 continue;
             }

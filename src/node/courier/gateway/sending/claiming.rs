@@ -448,7 +448,9 @@ impl Sending {
     pub(super) fn line_deadline(&self, line: &Line) -> Option<Moment> {
         let waits = !line.queue.is_empty() || !line.asks.is_empty();
         let wake = line.wake.filter(|_| waits);
-        [wake, line.pass_due].into_iter().flatten().min()
+        // While nothing waits, nobody looks after its pass.
+        let pass_due = line.pass_due.filter(|_| !line.queue.is_empty());
+        [wake, pass_due].into_iter().flatten().min()
     }
 
     pub(super) fn put(&mut self, id: LineId, one: InHand) {
