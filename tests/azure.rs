@@ -159,6 +159,7 @@ fn over_http1_an_answer_or_its_loss_means_what_it_means_over_http2() {
     let shown = wait_for(&server, &id, &json!({"failed": 1}));
     let reason = &shown["deliveries"][0]["reason"];
     assert_eq!(reason, "nobody knows whether it was sent", "{shown}");
+    support::wait_until("the mock has told of it", || !mock.told().is_empty());
     assert_eq!(mock.told().len(), 1, "it was not sent again");
     for kind in ["4290", "5030", "4000", "aaaa"] {
         register(&server, kind, 2);
