@@ -12,7 +12,9 @@ use std::time::Duration;
 use provider::Provider;
 use receiver::{Manner, Receiver};
 use serde_json::{Value, json};
-use support::{PATIENCE, PUSH, Place, Server, pid_of, processes, requests, wait_until};
+use support::{
+    PATIENCE, PUSH, Place, Server, crash_rounds, pid_of, processes, requests, wait_until,
+};
 
 /// What the server has for a provider.
 fn credential(provider: &Provider) -> String {
@@ -300,7 +302,7 @@ fn whoever_is_killed_nothing_accepted_is_lost_and_what_may_come_twice_is_counted
     const DEVICES: usize = 300;
     play.register("ios", (0..DEVICES).map(token), "");
     let mut ids = Vec::new();
-    for round in 0..24_u64 {
+    for round in 0..crash_rounds(24) as u64 {
         ids.push(play.notify(&to_iphones()));
         std::thread::sleep(Duration::from_millis(20 + (round * 37) % 230));
         if round % 6 == 5 {

@@ -14,7 +14,7 @@ use std::time::Duration;
 use postgres::{DATABASE, Postgres};
 use provider::Provider;
 use serde_json::{Value, json};
-use support::{PATIENCE, PUSH, Server, pid_of, processes, requests, wait_until};
+use support::{PATIENCE, PUSH, Server, crash_rounds, pid_of, processes, requests, wait_until};
 use talker::Talker;
 
 fn toml(provider: &Provider, postgres: &Postgres, server: &str) -> String {
@@ -88,7 +88,8 @@ fn wait_for_accepted(postgres: &Postgres, count: usize) {
 #[test]
 fn two_servers_share_devices_and_a_queue_and_nothing_accepted_is_lost() {
     const USERS: usize = 25;
-    const NOTES: usize = 500;
+    const ROUND: usize = 160;
+    let notes = ROUND * crash_rounds(3);
     let apns = Provider::start("apns", &["every=9 delay=20ms"]);
     let mut postgres = Postgres::start();
     let [one, two] = ["one", "two"].map(|it| Server::start(&toml(&apns, &postgres, it)));
@@ -96,14 +97,16 @@ fn two_servers_share_devices_and_a_queue_and_nothing_accepted_is_lost() {
     let (_, seen) = call(&two, "GET", "devices/d7", "");
     assert_eq!(seen["user_id"], "u7", "one register");
     let mut ids = Vec::new();
-    for nth in 0..NOTES {
-        match nth {
-            150 | 350 => kill_courier(if nth == 150 { &one } else { &two }),
-            250 => {
-                postgres.kill();
-                postgres.run();
+    for nth in 0..notes {
+        if nth % ROUND == ROUND / 2 {
+            match nth / ROUND % 3 {
+                0 => kill_courier(&one),
+                1 => {
+                    postgres.kill();
+                    postgres.run();
+                }
+                _ => kill_courier(&two),
             }
-            _ => {}
         }
         let server = if nth % 2 == 0 { &one } else { &two };
         ids.push(notify(
@@ -115,15 +118,15 @@ fn two_servers_share_devices_and_a_queue_and_nothing_accepted_is_lost() {
     }
     ids.sort();
     ids.dedup();
-    assert_eq!(ids.len(), NOTES);
-    wait_for_accepted(&postgres, NOTES);
+    assert_eq!(ids.len(), notes);
+    wait_for_accepted(&postgres, notes);
     let all = number(&postgres, "SELECT count(*) FROM lineman.deliveries");
-    assert_eq!(all, NOTES, "accepted is settled, and nothing else is there");
+    assert_eq!(all, notes, "accepted is settled, and nothing else is there");
     let open = "SELECT count(*) FROM lineman.notifications WHERE state <> 'done'";
     wait_until("all are done", || number(&postgres, open) == 0);
     let uncertain = number(&postgres, "SELECT sum(uncertain) FROM lineman.deliveries");
-    wait_until("the mock has told all", || apns.count(200) >= NOTES);
-    let twice = apns.count(200) - NOTES;
+    wait_until("the mock has told all", || apns.count(200) >= notes);
+    let twice = apns.count(200) - notes;
     assert!(
         twice <= uncertain,
         "{twice} came twice, {uncertain} are uncertain"

@@ -19,7 +19,7 @@ use tempfile::TempDir;
 
 pub use alive::PATIENCE;
 #[allow(unused_imports)]
-pub use alive::is_alive;
+pub use alive::{crash_rounds, is_alive};
 
 /// An echo server on a free port.
 pub const ECHO: &str = "[[listen]]\nurl = \"http://127.0.0.1:0\"\nhandler = \"echo\"\n";
