@@ -213,10 +213,12 @@ counters! {
     devices_expired: "Devices retired because their token expired." by Courier;
     devices_forgotten: "Devices removed because they had been inactive for keep_inactive_days." by Courier;
     devices_refused: "Calls about devices that were answered with an error of the caller." by Courier;
+    devices_limited: "Calls about devices answered 429 because of the app's rate or the user's." => "device_calls_limited_total" by Courier;
     tokens_sealed: "Device tokens encrypted." by Courier;
     tokens_opened: "Device tokens decrypted." by Courier;
     tokens_unreadable: "Device tokens that did not decrypt: altered, or of a key that is lost." by Courier;
     notifications_accepted: "Notifications that were accepted." by Courier;
+    notifications_limited: "Notifications answered 429 because of the app's rate or a user's." by Courier;
     notifications_acknowledged: "Acknowledgements of notifications by their users." by Courier;
     notifications_queued: "Deliveries of notifications that were queued for devices." by Courier;
     push_accepted: "Answers of push providers, and requests without one, by what follows for the notification." => "push_outcomes_total{outcome=\"accepted\"}" by Courier;

@@ -4,6 +4,7 @@
 
 pub(super) mod devices;
 mod notify;
+mod rates;
 pub(super) mod sending;
 
 use std::collections::BTreeMap;
@@ -189,6 +190,18 @@ impl Courier {
             return;
         }
         self.send_on(&Receipt::Answer { ticket, answer });
+    }
+
+    /// Answers that it was too much; a second later there is room again.
+    fn refuse_for_now(&mut self, ticket: u64, why: &str) {
+        let why = serde_json::Value::from(why);
+        let body = format!("{{\"error\":{why},\"code\":429}}");
+        let answer = GatewayAnswer {
+            status: 429,
+            body: &body,
+            retry_seconds: Some(1),
+        };
+        self.give_answer(ticket, answer);
     }
 
     /// Answers with an error, in the form that all errors of the HTTP API have.

@@ -108,15 +108,15 @@ impl Courier {
     }
 
     /// From the beginning, even if one is under way: what that has sealed is soon passed by.
-    pub(super) fn begin_rotation(&mut self, ticket: u64, now: Now) {
-        log::info!("all device tokens are to be sealed with the current key");
+    pub(super) fn begin_rotation(&mut self, asker: &Asker) {
+        let by = asker.key.as_str();
+        log::info!(by; "all device tokens are to be sealed with the current key");
         let goes_on = self.gateway.devices.rotation.is_some();
         if !goes_on {
             self.gateway.devices.rotation = Some(Rotation::default());
             self.ask_outdated();
         }
-        let _ = now;
-        self.answer_call(ticket, 202, "{}");
+        self.answer_call(asker.ticket, 202, "{}");
     }
 
     pub(super) fn go_on_with_keys(&mut self, own: Own, outcome: DeviceOutcome, now: Now) {
