@@ -529,12 +529,19 @@ fn devices_go_in_and_out_by_files_and_the_operator_needs_no_secret() {
 fn what_expires_is_retired_by_upkeep_and_removed_when_its_time_is_up() {
     let place = Place::new("");
     place.configure(&config(
-        "keep_inactive_days = 0\n[store]\ndir = \"store\"\n",
+        "keep_inactive_days = 0\n[store]\ndir = \"store\"\n\
+         [[listen]]\nurl = \"http://127.0.0.1:0\"\nhandler = \"metrics\"\n",
     ));
     let server = Server::start_in(place);
     let address = server.address(0);
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let soon = now.expect("a clock").as_secs() + 2;
+    let week = json!({"token_expires_at": soon + 3 * 86_400, "user_id": "far",
+                      "location": {"latitude": 48.2, "longitude": 16.4}});
+    assert_eq!(
+        call(&address, "POST", "", &android("f", &token("f"), &week)).0,
+        201
+    );
     let rest = json!({"token_expires_at": soon});
     assert_eq!(
         call(&address, "POST", "", &android("d", &token("d"), &rest)).0,
@@ -550,4 +557,32 @@ fn what_expires_is_retired_by_upkeep_and_removed_when_its_time_is_up() {
         call_until_there(&address, "GET", "/d", "").0 == 404
     });
     assert_eq!(call_until_there(&address, "GET", "/e", "").0, 200);
+    let numbers = server.address(1);
+    wait_until("devices are counted", || {
+        let page = answer(&numbers, "GET", "/metrics", "", "").1;
+        [
+            "lineman_devices{state=\"active\"} 2",
+            "lineman_devices_expiring 1",
+            "lineman_devices_overdue 0",
+            "lineman_devices_located{region=\"europe\"} 1",
+            "lineman_devices_located{region=\"asia\"} 0",
+        ]
+        .iter()
+        .all(|line| page.lines().any(|it| it == *line))
+    });
+    let europe = "lineman_device_registrations_located_total{region=\"europe\"} ";
+    let count = || {
+        let page = answer(&numbers, "GET", "/metrics", "", "").1;
+        let line = page
+            .lines()
+            .find_map(|it| it.strip_prefix(europe))
+            .map(str::to_owned);
+        line.map_or(0, |it| it.parse().expect("a number"))
+    };
+    let before: u64 = count();
+    assert_eq!(
+        call(&address, "POST", "", &android("f", &token("f"), &week)).0,
+        200
+    );
+    wait_until("it is counted", || count() == before + 1);
 }

@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 
 use crate::base::now::Now;
+use crate::push::devices::census::Census;
 use crate::push::devices::device::{
     Device, Retired, SealedRegistration, SealedUpdate, State, Upkeep,
 };
@@ -70,6 +71,7 @@ pub fn run(on: &dyn Rows, job: &DeviceJob) -> Result<DeviceOutcome> {
             count,
         } => list(on, (app_id, filter), after, *count),
         DeviceJob::Keys(job) => carry_out_keys(on, job),
+        DeviceJob::Count { after, count, now } => census(on, after, *count, *now),
         DeviceJob::Upkeep {
             keep_ms,
             count,
@@ -339,6 +341,21 @@ fn count_keys(on: &dyn Rows) -> Result<DeviceOutcome> {
         })
     });
     Ok(DeviceOutcome::Keys(keys.collect::<Result<_>>()?))
+}
+
+fn census(on: &dyn Rows, after: &str, count: u32, now: Now) -> Result<DeviceOutcome> {
+    let sql = "SELECT id, is_active, token_expires_at, last_known_latitude, last_known_longitude \
+               FROM device_registrations WHERE id > ? ORDER BY id LIMIT ?";
+    let found = on.query(sql, &values![after, count])?;
+    let mut census = Census::default();
+    for row in &found {
+        let place = devices::read_place(row)?;
+        let expires = row.get("token_expires_at")?;
+        census.count(row.get("is_active")?, expires, place.as_ref(), now);
+    }
+    let last = found.last().filter(|_| found.len() >= count as usize);
+    let next = last.map(|row| row.get("id")).transpose()?;
+    Ok(DeviceOutcome::Counted(Box::new(census), next))
 }
 
 fn upkeep(on: &dyn Rows, keep_ms: u64, count: u32, now: Now) -> Result<DeviceOutcome> {

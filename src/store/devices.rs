@@ -205,10 +205,6 @@ pub(super) fn read(row: &Row) -> Result<Device> {
             since_ms: row.get("inactive_since")?,
         },
     };
-    let place: (Option<f64>, Option<f64>) = (
-        row.get("last_known_latitude")?,
-        row.get("last_known_longitude")?,
-    );
     Ok(Device {
         id: row.get("id")?,
         app_id: row.get("app_id")?,
@@ -219,10 +215,7 @@ pub(super) fn read(row: &Row) -> Result<Device> {
             user_id: row.get("user_id")?,
             topics: Default::default(),
             token_expires_ms: row.get("token_expires_at")?,
-            location: place
-                .0
-                .zip(place.1)
-                .and_then(|(latitude, longitude)| Point::new(latitude, longitude).ok()),
+            location: read_place(row)?,
             metadata: row.get("device_metadata")?,
             locale: row.get("locale")?,
             time_zone: row.get("time_zone")?,
@@ -242,6 +235,12 @@ pub(super) fn read(row: &Row) -> Result<Device> {
         token_set_ms: row.get("token_set_at")?,
         accepted_ms: row.get("accepted_at")?,
     })
+}
+
+pub(super) fn read_place(row: &Row) -> Result<Option<Point>> {
+    let latitude: Option<f64> = row.get("last_known_latitude")?;
+    let place = latitude.zip(row.get("last_known_longitude")?);
+    Ok(place.and_then(|(latitude, longitude)| Point::new(latitude, longitude).ok()))
 }
 
 fn with_topics(from: &dyn Rows, mut devices: Vec<Device>) -> Result<Vec<Device>> {

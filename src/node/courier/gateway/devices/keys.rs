@@ -38,6 +38,7 @@ pub(in crate::node::courier::gateway) enum Own {
     Resealed,
     RotationEnded,
     Upkept,
+    Counted,
 }
 
 impl Courier {
@@ -57,6 +58,7 @@ impl Courier {
         self.ask_devices(Waiting::Own(Own::KeysPut), KeyJob::Put { keys, now });
         self.ask_devices(Waiting::Own(Own::KeysCounted), KeyJob::Count);
         self.ask_upkeep(now);
+        self.count_devices(now);
         Ok(())
     }
 
@@ -146,6 +148,8 @@ impl Courier {
                     self.ask_upkeep(now);
                 }
             }
+            (Own::Counted, DeviceOutcome::Counted(page, next)) => self.counted(&page, next, now),
+            (Own::Counted, _) => self.count_devices_later(now),
             // What the store could not do was told; upkeep comes again, a rotation is asked for.
             (Own::Outdated | Own::Resealed, _) => self.gateway.devices.rotation = None,
             (Own::KeysPut | Own::KeysCounted | Own::RotationEnded | Own::Upkept, _) => {}
@@ -255,9 +259,12 @@ impl Courier {
         if due.is_some_and(|due| due <= now.moment) {
             self.ask_upkeep(now);
         }
+        self.look_for_count(now);
     }
 
     pub(in crate::node::courier) fn devices_deadline(&self) -> Option<Moment> {
-        self.gateway.devices.upkeep_at
+        let devices = &self.gateway.devices;
+        let own = [devices.upkeep_at, devices.counting.deadline()];
+        own.into_iter().flatten().min()
     }
 }

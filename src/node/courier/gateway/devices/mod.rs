@@ -2,6 +2,7 @@
 //! the vault. Invariants: a token is sealed before it goes anywhere, and forgotten then; no answer and
 //! no line of the log holds anything of it, or of what else a client said.
 
+mod counting;
 mod import;
 mod keys;
 
@@ -22,6 +23,7 @@ use crate::push::devices::token::Platform;
 use crate::push::devices::vault::TokenVault;
 use crate::push::jobs::Job;
 use crate::wire::gateway::GatewayCall;
+use counting::Counting;
 use import::{Import, lines};
 use keys::Rotation;
 
@@ -44,6 +46,7 @@ pub(in crate::node::courier) struct Devices {
     options: Option<DeviceOptions>,
     rotation: Option<Rotation>,
     upkeep_at: Option<Moment>,
+    counting: Counting,
     rates: Rates,
 }
 
@@ -238,16 +241,6 @@ impl Courier {
             }
             None => self.refuse_devices(asker.ticket, 500, "The store has lost a registration"),
         }
-    }
-
-    fn count_registered(&mut self, asker: &Asker, done: &Registered) {
-        *match done.device.platform {
-            Platform::Ios => &mut self.counters.devices_ios,
-            Platform::Android => &mut self.counters.devices_android,
-            Platform::Web => &mut self.counters.devices_web,
-        } += 1;
-        self.counters.devices_replaced += u64::from(done.replaced);
-        audit(asker, &done.device, "registered");
     }
 
     /// The device is there, and its service tells how a new token is read.
