@@ -190,45 +190,6 @@ fn what_is_wrong_is_told_with_its_field_and_without_what_stood_there() {
     assert_eq!(status, 401);
 }
 
-/// The first answer of many that is not the usual one.
-fn first_other(usual: u16, call: impl Fn() -> (u16, Value)) -> (u16, Value) {
-    let told = (0..50).map(|_| call());
-    told.into_iter().find(|it| it.0 != usual).expect("a limit")
-}
-
-#[test]
-fn who_calls_too_often_waits_and_costs_no_other_user_and_no_operator_anything() {
-    let limits = "[limits]\ndevice_calls_per_second = 40\ndevice_calls_per_user_per_second = 1\n";
-    let server = Server::start(&config(limits));
-    let address = server.address(0);
-    let of = |user: &str| json!({ "user_id": user });
-    let device = |user: &str| android(&format!("d-{user}"), &token(user), &of(user));
-    assert_eq!(call(&address, "POST", "", &device("ann")).0, 201);
-    let told = first_other(200, || call(&address, "POST", "", &device("ann")));
-    assert_eq!(
-        (told.0, &told.1["error"]),
-        (429, &json!("Too many calls about devices for the user ann"))
-    );
-    let told = first_other(200, || call(&address, "PATCH", "/d-ann", "{}"));
-    assert_eq!(told.0, 429, "{}", told.1);
-    assert_eq!(call(&address, "POST", "", &device("bob")).0, 201);
-    // More than the app may do in a second is let through when it has done nothing for one.
-    let many: Vec<String> = (0..60)
-        .map(|n| android(&format!("e{n}"), &token(&format!("e{n}")), &of("ann")))
-        .collect();
-    let import = || call(&address, "POST", "/import", &many.join("\n"));
-    wait_until("there is room for an import", || import().0 == 200);
-    let told = first_other(200, import);
-    assert_eq!((told.0, &told.1["code"]), (429, &json!(429)));
-    let path = "/apps/demo/devices/import";
-    let head = requests::request(&address, "POST", path, BEARER, &many.join("\n")).1;
-    assert!(head.contains("Retry-After: 1\r\n"), "{head}");
-    for _ in 0..3 {
-        let shown = server.place.run(&["devices", "remove", "--user", "bob"]);
-        assert_eq!(shown.status.code(), Some(0), "{}", words(&shown));
-    }
-}
-
 #[test]
 fn a_token_is_of_one_device_and_devices_are_found_by_user_topic_and_platform() {
     let server = Server::start(&config(""));
@@ -395,6 +356,21 @@ fn a_start_with_a_wrong_or_missing_key_ends_with_a_reason() {
     assert_eq!(call_until_there(address, "GET", "/d", "").0, 200);
 }
 
+/// Puts, or asks for, one that a rotation has to seal anew, too.
+fn credential(server: &Server, method: &str) -> (u16, Value) {
+    let browsers = json!({"kind": "webpush", "contact": "mailto:a@b.example",
+                          "key": "a2V5cyBmb3IgdGVzdHMgaGF2ZSAzMiBieXRlcy4uLi4="});
+    let path = "/apps/demo/credentials/browsers";
+    let (status, body) = answer(
+        &server.address(0),
+        method,
+        path,
+        BEARER,
+        &browsers.to_string(),
+    );
+    (status, serde_json::from_str(&body).unwrap_or_default())
+}
+
 #[test]
 fn keys_rotate_under_traffic_whoever_dies_until_the_former_one_is_not_needed() {
     let place = Place::new("");
@@ -413,6 +389,7 @@ fn keys_rotate_under_traffic_whoever_dies_until_the_former_one_is_not_needed() {
         "{}",
         words(&import)
     );
+    assert_eq!(credential(&server, "PUT").0, 201);
     keyed(&server.place, "b", &["a"]);
     let reload = server.place.run(&["reload"]);
     assert_eq!(reload.status.code(), Some(0), "{}", words(&reload));
@@ -447,6 +424,12 @@ fn keys_rotate_under_traffic_whoever_dies_until_the_former_one_is_not_needed() {
     assert_eq!(
         call_until_there(&address, "PATCH", "/d2999", &change).0,
         200
+    );
+    let (status, told) = credential(&server, "GET");
+    assert_eq!(
+        (status, &told["used_for"]),
+        (200, &json!(["webpush"])),
+        "{told}"
     );
 }
 

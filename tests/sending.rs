@@ -325,3 +325,191 @@ fn whoever_is_killed_nothing_accepted_is_lost_and_what_may_come_twice_is_counted
         "{twice} came twice, and {uncertain} are counted as uncertain"
     );
 }
+
+/// As the command line takes a credential for Apple, of this team.
+fn fields_of(apns: &Provider, team: &str) -> Vec<String> {
+    let told = |name: &str| apns.ready[name].as_str().expect("it is told").to_string();
+    [
+        ("kind", "apns-token".to_string()),
+        ("key", format!("@{}", told("key"))),
+        ("key_id", told("key_id")),
+        ("team_id", team.to_string()),
+        ("bundle", "org.example.app".to_string()),
+        ("base_url", apns.url().to_string()),
+        ("ca_file", apns.ca().display().to_string()),
+    ]
+    .map(|(name, value)| format!("{name}={value}"))
+    .into()
+}
+
+impl Play {
+    fn credentials(&self, words: &[&str], fields: &[String]) -> (Option<i32>, String) {
+        let fields: Vec<&str> = fields.iter().map(String::as_str).collect();
+        let verb = [&["credentials"], words, &fields[..]].concat();
+        let output = self.server.place.run(&verb);
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(said).expect("text"))
+    }
+}
+
+#[test]
+fn a_credential_that_is_put_is_used_at_once_and_what_the_former_has_sent_is_answered() {
+    let apns = Provider::start("apns", &["--team-id MOCKTEAM01", "every=1 delay=300ms"]);
+    let play = Play::new(&[]);
+    play.register("ios", (0..40).map(token), "");
+    let id = play.notify(&to_iphones());
+    let put = |team: &str| play.credentials(&["put", "main"], &fields_of(&apns, team));
+    assert_eq!(
+        put("OTHERTEAM1"),
+        (Some(0), "in use for apns, apns-channel\n".into())
+    );
+    wait_until("the credential is refused", || {
+        play.server.stderr().contains("refuses the credential")
+    });
+    let courier = pid_of(processes(&play.server.status(), "courier")[0]);
+    assert_eq!(put("MOCKTEAM01").0, Some(0));
+    play.wait_for(&id, &json!({"accepted": 40}));
+    // Another one while the answers to what was sent with it are under way.
+    let asked = play.counter("push_apns");
+    let id = play.notify(&to_iphones());
+    wait_until("all are under way", || {
+        play.counter("push_apns") >= asked + 40
+    });
+    let mut other = fields_of(&apns, "MOCKTEAM01");
+    other.push("environment=production".into());
+    assert_eq!(play.credentials(&["put", "main"], &other).0, Some(0));
+    play.wait_for(&id, &json!({"accepted": 40}));
+    assert_eq!(apns.count(200), 80, "none was sent twice");
+    wait_until("the former's connections have ended", || {
+        play.counter("push_connections") == 0
+    });
+    let id = play.notify(&to_iphones());
+    play.wait_for(&id, &json!({"accepted": 40}));
+    let status = play.server.status();
+    assert_eq!(
+        pid_of(processes(&status, "courier")[0]),
+        courier,
+        "nothing was started anew"
+    );
+    // It is kept, and sealed.
+    play.server.kill(courier, libc::SIGKILL);
+    wait_until("there is another courier", || {
+        play.call("GET", "credentials", "").0 == 200
+    });
+    let id = play.notify(&to_iphones());
+    play.wait_for(&id, &json!({"accepted": 40}));
+    let key = apns.ready["key"].as_str().expect("a key");
+    assert!(!is_in_clear(&play, key));
+    assert_eq!(
+        play.credentials(&["remove", "main"], &[]),
+        (Some(0), "removed\n".into())
+    );
+    let id = play.notify(&to_iphones());
+    assert_eq!(play.show(&id)["counts"], json!({"queued": 40}));
+    let log = play.server.stderr();
+    assert!(log.contains("credential put app=demo key=operator credential=main"));
+    assert!(log.contains("credential removed app=demo key=operator credential=main"));
+}
+
+/// Whether a line of a key in a file is in the log or in what is stored.
+fn is_in_clear(play: &Play, key: &str) -> bool {
+    let key = std::fs::read_to_string(key).expect("a key");
+    let secret = key.lines().nth(1).expect("a line of it").as_bytes();
+    let stored = ["lineman.db", "lineman.db-wal"].map(|name| {
+        let path = play.server.place.path().join("store").join(name);
+        std::fs::read(path).unwrap_or_default()
+    });
+    assert!(!stored.concat().is_empty(), "something is stored");
+    let all = [stored.concat(), play.server.stderr().into_bytes()].concat();
+    all.windows(secret.len()).any(|it| it == secret)
+}
+
+const VAPID_KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZmdoaWprbG1ub3BxcnN0dXY=";
+
+/// A credential for browsers as a backend gives it, with one field as it is said.
+fn browsers(name: &str, value: &str) -> String {
+    let mut body = json!({"kind": "webpush", "key": VAPID_KEY, "contact": "mailto:a@b.example"});
+    body[name] = value.into();
+    body.to_string()
+}
+
+#[test]
+fn an_app_puts_credentials_of_its_own_that_go_before_the_configuration_s() {
+    let webpush = Provider::start("webpush", &[]);
+    let play = Play::new(&[&webpush]);
+    let call = |method: &str| {
+        let body = browsers("kind", "webpush");
+        play.call(method, "credentials/browsers", &body)
+    };
+    let (status, told) = call("PUT");
+    assert_eq!((status, &told["source"]), (201, &json!("api")), "{told}");
+    assert_eq!(told["used_for"], json!(["webpush"]));
+    assert_eq!(told["fingerprint"].as_str().map(str::len), Some(16));
+    assert_eq!(call("PUT").0, 200);
+    let uses = || {
+        let (_, list) = play.call("GET", "credentials", "");
+        assert!(!list.to_string().contains(VAPID_KEY), "{list}");
+        let all = list["credentials"].as_array().expect("a list").iter();
+        let rows = all.map(|it| json!([it["name"], it["source"], it["used_for"]]));
+        Value::from(rows.collect::<Vec<_>>())
+    };
+    assert_eq!(
+        uses(),
+        json!([
+            ["browsers", "api", ["webpush"]],
+            [null, "configuration", []]
+        ])
+    );
+    let said = play.credentials(&["list"], &[]).1;
+    assert!(
+        said.contains("browsers              webpush           api"),
+        "{said}"
+    );
+    assert_eq!(call("DELETE").0, 200);
+    assert_eq!((call("GET").0, call("DELETE").0), (404, 404));
+    assert_eq!(uses(), json!([[null, "configuration", ["webpush"]]]));
+}
+
+#[test]
+fn what_is_wrong_with_a_credential_is_told_and_an_app_says_nothing_about_the_machine() {
+    let play = Play::new(&[]);
+    let put = |name: &str, body: &str| play.call("PUT", &format!("credentials/{name}"), body);
+    assert_eq!(put("browsers", &browsers("kind", "webpush")).0, 201);
+    let machine = json!({"kind": "azure-entra", "hub": "h",
+                         "namespace": "sb://n.servicebus.windows.net/"});
+    for (name, body, status, why) in [
+        (
+            "b",
+            browsers("kind", "webpush"),
+            409,
+            "for these devices: browsers",
+        ),
+        (
+            "b",
+            browsers("ca_file", "/etc/x"),
+            400,
+            "ca_file: only an operator",
+        ),
+        ("b", browsers("contact", "nobody"), 400, "contact:"),
+        ("b", browsers("key", "tiger"), 400, "key:"),
+        ("b", browsers("tiger", "x"), 400, "is nothing of webpush"),
+        ("a:b", browsers("kind", "webpush"), 400, "The name is not"),
+        ("hub", machine.to_string(), 400, "client_secret"),
+        ("x", "[\"tiger\"]".to_string(), 400, "no JSON object"),
+    ] {
+        let (code, told) = put(name, &body);
+        let error = told["error"].as_str().unwrap_or_default();
+        assert_eq!(code, status, "{told}");
+        assert!(error.contains(why), "{told}");
+    }
+    assert_eq!(play.call("POST", "credentials", "{}").0, 405);
+    let (code, said) = play.credentials(&["put", "x"], &["key=tiger".to_string()]);
+    assert_eq!(code, Some(2), "{said}");
+    let hub = [
+        "kind=azure-entra",
+        "hub=h",
+        "namespace=sb://n.servicebus.windows.net/",
+    ];
+    let put = play.credentials(&["put", "hub"], &hub.map(str::to_string));
+    assert_eq!(put.0, Some(0), "an operator may: {}", put.1);
+}

@@ -6,6 +6,7 @@
 use crate::push::delivery::jobs::{DeliveryJob, DeliveryOutcome};
 use crate::push::devices::jobs::{DeviceJob, DeviceOutcome};
 use crate::push::notify::jobs::{NotifyJob, NotifyOutcome};
+use crate::push::providers::credential::jobs::{CredentialJob, CredentialOutcome};
 
 /// Under which number whoever asked finds the outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -16,6 +17,7 @@ pub enum Job {
     Devices(DeviceJob),
     Notify(NotifyJob),
     Delivery(DeliveryJob),
+    Credentials(CredentialJob),
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -23,4 +25,5 @@ pub enum Outcome {
     Devices(DeviceOutcome),
     Notify(NotifyOutcome),
     Delivery(DeliveryOutcome),
+    Credentials(CredentialOutcome),
 }

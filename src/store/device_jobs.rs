@@ -328,7 +328,9 @@ fn count_keys(on: &dyn Rows) -> Result<DeviceOutcome> {
     let sql = "SELECT key_id, sealed, is_rotating, \
                (SELECT count(*) FROM device_registrations WHERE token_key_id = key_id) AS tokens, \
                (SELECT count(*) FROM device_registrations \
-                WHERE token_key_id = key_id AND token_binding = ?) AS unbound \
+                WHERE token_key_id = key_id AND token_binding = ?) AS unbound, \
+               (SELECT count(*) FROM credentials \
+                WHERE credentials.key_id = token_keys.key_id) AS credentials \
                FROM token_keys ORDER BY created_at, key_id";
     let keys = on.query(sql, &values![Binding::Context.number()])?;
     let keys = keys.iter().map(|row| {
@@ -336,6 +338,7 @@ fn count_keys(on: &dyn Rows) -> Result<DeviceOutcome> {
             key: word(row, "key_id", read_key_id)?,
             tokens: row.get("tokens")?,
             unbound: row.get("unbound")?,
+            credentials: row.get("credentials")?,
             sealed: row.get("sealed")?,
             is_rotating: row.get("is_rotating")?,
         })

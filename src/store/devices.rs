@@ -10,6 +10,7 @@ use crate::push::devices::registration::Profile;
 use crate::push::devices::token::{Platform, Service};
 use crate::push::devices::token_key::{Fingerprint, KeyId};
 use crate::push::devices::vault::{Binding, SealedToken};
+use crate::store::credentials;
 use crate::store::rows::{Result, Row, Rows, damaged, values};
 
 /// The tables, to be run once.
@@ -168,23 +169,40 @@ pub fn outdated(
 }
 
 /// Notes that a key exists, before the first device is put that needs it. What was known under its
-/// name stays only while a device needs that.
+/// name stays only while a device or a credential needs that.
 pub fn put_key(to: &dyn Rows, id: &KeyId, print: &Fingerprint, now_ms: u64) -> Result<()> {
     let sql = "INSERT INTO token_keys (key_id, fingerprint, created_at) VALUES (?1, ?2, ?3) \
                ON CONFLICT (key_id) DO UPDATE \
                SET fingerprint = ?2, created_at = ?3, sealed = 0, is_rotating = FALSE \
                WHERE token_keys.fingerprint <> ?2 AND NOT EXISTS \
-               (SELECT 1 FROM device_registrations WHERE token_key_id = token_keys.key_id)";
+               (SELECT 1 FROM device_registrations WHERE token_key_id = token_keys.key_id) \
+               AND NOT EXISTS (SELECT 1 FROM credentials WHERE credentials.key_id = token_keys.key_id)";
     to.execute(sql, &values![id.as_str(), print, now_ms])
         .map(|_| ())
 }
 
-/// The keys that some device needs, for `TokenVault::check_known`.
+/// The keys that some device or credential needs, for `TokenVault::check_known`.
 pub fn needed_keys(from: &dyn Rows) -> Result<Vec<(KeyId, Fingerprint)>> {
+    let mut keys = needed_by_devices(from)?;
+    let others = credentials::needed_keys(from)?;
+    keys.extend(
+        others
+            .into_iter()
+            .filter(|(id, _)| keys.iter().all(|(own, _)| own != id))
+            .collect::<Vec<_>>(),
+    );
+    Ok(keys)
+}
+
+/// Of these, those that devices need.
+pub(super) fn needed_by_devices(from: &dyn Rows) -> Result<Vec<(KeyId, Fingerprint)>> {
     let sql = "SELECT key_id, fingerprint FROM token_keys WHERE EXISTS \
                (SELECT 1 FROM device_registrations WHERE token_key_id = key_id) ORDER BY key_id";
-    let keys = from.query(sql, &[])?;
-    let keys = keys.iter().map(|row| {
+    read_keys(&from.query(sql, &[])?)
+}
+
+pub(super) fn read_keys(rows: &[Row]) -> Result<Vec<(KeyId, Fingerprint)>> {
+    let keys = rows.iter().map(|row| {
         let id = word(row, "key_id", read_key_id)?;
         Ok((id, row.get("fingerprint")?))
     });

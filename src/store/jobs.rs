@@ -8,8 +8,9 @@ use crate::push::delivery::jobs::{DeliveryJob, DeliveryOutcome};
 use crate::push::devices::jobs::DeviceOutcome;
 use crate::push::jobs::{Job, JobTicket, Outcome};
 use crate::push::notify::jobs::{NotifyJob, NotifyOutcome};
+use crate::push::providers::credential::jobs::CredentialOutcome;
 use crate::store::rows::{Fault, Result, Rows};
-use crate::store::{deliveries, device_jobs, notifications};
+use crate::store::{credentials, deliveries, device_jobs, notifications};
 
 /// Does a job in a transaction. When it fails, the transaction has to be rolled back.
 pub fn run(on: &dyn Rows, job: &Job) -> Result<Outcome> {
@@ -17,6 +18,7 @@ pub fn run(on: &dyn Rows, job: &Job) -> Result<Outcome> {
         Job::Devices(job) => device_jobs::run(on, job).map(Outcome::Devices),
         Job::Notify(job) => notifications::run(on, job).map(Outcome::Notify),
         Job::Delivery(job) => deliveries::run(on, job).map(Outcome::Delivery),
+        Job::Credentials(job) => credentials::run(on, job).map(Outcome::Credentials),
     }
 }
 
@@ -64,5 +66,6 @@ fn impossible(job: &Job, why: String) -> Outcome {
         Job::Devices(_) => Outcome::Devices(DeviceOutcome::Impossible(why)),
         Job::Notify(_) => Outcome::Notify(NotifyOutcome::Impossible(why)),
         Job::Delivery(_) => Outcome::Delivery(DeliveryOutcome::Impossible(why)),
+        Job::Credentials(_) => Outcome::Credentials(CredentialOutcome::Impossible(why)),
     }
 }

@@ -13,7 +13,7 @@ use lineman::push::devices::token_key::{KeyId, TokenKey};
 use lineman::push::devices::vault::{Binding, TokenVault};
 use lineman::push::facts::{Memory, StoreReply, StoreRequest, Work};
 use lineman::push::jobs::{Job, Outcome};
-use lineman::store::{deliveries, device_jobs, devices, notifications};
+use lineman::store::{credentials, deliveries, device_jobs, devices, notifications};
 use lineman::wire::control::{Order, Report as ToMaster};
 use lineman::wire::courier_bus::{Receipt, Report, VERSION};
 use lineman::wire::gateway::GatewayCall;
@@ -35,8 +35,12 @@ fn key(name: &str, word: &str) -> TokenKey {
 fn database() -> Connection {
     let file = Connection::open_in_memory().expect("SQLite");
     file.execute_batch(devices::SCHEMA).expect("the schema");
-    let further = include_str!("../../src/store/schema/0003.sql");
-    file.execute_batch(further).expect("the schema");
+    for further in [
+        include_str!("../../src/store/schema/0003.sql"),
+        include_str!("../../src/store/schema/0004.sql"),
+    ] {
+        file.execute_batch(further).expect("the schema");
+    }
     file
 }
 
@@ -100,6 +104,10 @@ impl Post {
             Job::Notify(job) => {
                 let done = notifications::run(&*transaction, job).expect("a working file");
                 (*ticket, Outcome::Notify(done))
+            }
+            Job::Credentials(job) => {
+                let done = credentials::run(&*transaction, job).expect("a working file");
+                (*ticket, Outcome::Credentials(done))
             }
             Job::Delivery(job) => {
                 let done = deliveries::run(&*transaction, job).expect("a working file");

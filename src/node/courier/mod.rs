@@ -240,6 +240,7 @@ impl Courier {
                 self.begin_notifying(memory.is_shared, now);
             }
             self.begin_sending(memory.is_shared, now);
+            self.begin_credentials(memory.is_shared, now);
         }
         if let Some(master) = self.master {
             self.tell_master(master, &ToMaster::Ready);
@@ -264,6 +265,7 @@ impl Courier {
         if !matches!(self.storing, Storing::Loading) && self.has_gateway() {
             self.open_gateway();
             self.notify_elapsed(now);
+            self.look_for_credentials(now);
             self.go_on_sending(now);
         }
         self.commit(now);
@@ -523,7 +525,8 @@ impl Node for Courier {
         let lanes = lanes.filter(|at| self.may_begin_at(*at));
         let (devices, notify) = (self.devices_deadline(), self.notify_deadline());
         let sending = self.sending_deadline();
-        let own = [again, due, lanes, devices, notify, sending];
+        let credentials = self.credentials_deadline();
+        let own = [again, due, lanes, devices, notify, sending, credentials];
         let own = own.into_iter().flatten();
         own.chain(answers).min()
     }

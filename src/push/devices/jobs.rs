@@ -177,6 +177,8 @@ pub struct KeyUse {
     pub tokens: u64,
     /// Those of them that are not bound to their row.
     pub unbound: u64,
+    /// Credentials of apps that only it opens.
+    pub credentials: u64,
     /// How many it has ever sealed.
     pub sealed: u64,
     /// Everything is to be sealed with it.

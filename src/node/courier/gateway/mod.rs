@@ -2,6 +2,7 @@
 //! and what follows from them. Owns which call waits for which job of the store. Invariant: a call
 //! is answered once, and never before what it changed is stored.
 
+mod credentials;
 pub(super) mod devices;
 mod notify;
 mod rates;
@@ -30,6 +31,7 @@ pub(super) struct Gateway {
     /// What is to be done with the outcome of each job that is under way.
     waiting: BTreeMap<JobTicket, Waiting>,
     notify: notify::Notify,
+    credentials: credentials::Credentials,
     devices: devices::Devices,
     sending: sending::Sending,
 }
@@ -55,6 +57,7 @@ impl Gateway {
 
 /// Who waits for a job of the store.
 enum Waiting {
+    Credentials(credentials::Waiting),
     Devices(devices::Waiting),
     Notify(notify::Waiting),
     Sending(sending::Waiting),
@@ -119,6 +122,7 @@ impl Courier {
     /// A call came; it is answered now or when its jobs are done.
     pub(super) fn take_call(&mut self, ticket: u64, call: &GatewayCall<'_>, now: Now) {
         match call.segments.first() {
+            Some(&"credentials") => self.take_credential_call(ticket, call, now),
             Some(&"devices") => self.take_device_call(ticket, call, now),
             _ => self.take_notify_call(ticket, call, now),
         }
@@ -143,6 +147,9 @@ impl Courier {
             match (waiting, outcome) {
                 (Some(Waiting::Devices(waiting)), Outcome::Devices(outcome)) => {
                     self.take_device_outcome(waiting, outcome, now);
+                }
+                (Some(Waiting::Credentials(waiting)), Outcome::Credentials(outcome)) => {
+                    self.take_credential_outcome(waiting, outcome, now);
                 }
                 (Some(Waiting::Notify(waiting)), Outcome::Notify(outcome)) => {
                     self.take_notify_outcome(waiting, outcome, now);

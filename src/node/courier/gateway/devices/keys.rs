@@ -100,6 +100,7 @@ impl Courier {
                 "current": place == 0,
                 "tokens": found.map_or(0, |it| it.tokens),
                 "unbound": found.map_or(0, |it| it.unbound),
+                "credentials": found.map_or(0, |it| it.credentials),
                 "sealed": found.map_or(0, |it| it.sealed),
             }));
         }
@@ -195,7 +196,7 @@ impl Courier {
     /// One page of the rotation; none is left when it is empty.
     fn reseal(&mut self, devices: Vec<Device>) {
         let Some(last) = devices.last() else {
-            return self.end_rotation();
+            return self.rotate_credentials();
         };
         let Some(rotation) = &mut self.gateway.devices.rotation else {
             return;
@@ -225,7 +226,7 @@ impl Courier {
         self.ask_devices(Waiting::Own(Own::Resealed), KeyJob::Reseal(rows));
     }
 
-    fn end_rotation(&mut self) {
+    pub(in crate::node::courier::gateway) fn end_rotation(&mut self) {
         let Some(rotation) = self.gateway.devices.rotation.take() else {
             return;
         };
