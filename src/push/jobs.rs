@@ -5,6 +5,7 @@
 
 use crate::push::delivery::jobs::{DeliveryJob, DeliveryOutcome};
 use crate::push::devices::jobs::{DeviceJob, DeviceOutcome};
+use crate::push::news::{NewsJob, NewsOutcome};
 use crate::push::notify::jobs::{NotifyJob, NotifyOutcome};
 use crate::push::providers::credential::jobs::{CredentialJob, CredentialOutcome};
 
@@ -17,6 +18,7 @@ pub enum Job {
     Devices(DeviceJob),
     Notify(NotifyJob),
     Delivery(DeliveryJob),
+    News(NewsJob),
     Credentials(CredentialJob),
 }
 
@@ -25,5 +27,6 @@ pub enum Outcome {
     Devices(DeviceOutcome),
     Notify(NotifyOutcome),
     Delivery(DeliveryOutcome),
+    News(NewsOutcome),
     Credentials(CredentialOutcome),
 }

@@ -10,6 +10,7 @@ pub mod devices;
 mod jobs;
 #[cfg(test)]
 mod kit;
+pub mod news;
 pub mod notifications;
 pub mod postgres;
 pub mod rows;

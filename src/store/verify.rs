@@ -118,7 +118,7 @@ fn look(file: &Connection, keys: Keys<'_>, mut progress: impl FnMut(u64)) -> row
             Keys::Here(Some(vault)) => Some(try_tokens(&file, vault, &mut progress)?),
         };
     }
-    if report.schema >= 4 {
+    if report.schema >= 5 {
         report.credentials = count("SELECT count(*) FROM credentials")? as u64;
         report.unreadable_credentials = match keys {
             Keys::Elsewhere => 0,

@@ -241,6 +241,7 @@ impl Courier {
             }
             self.begin_sending(memory.is_shared, now);
             self.begin_credentials(memory.is_shared, now);
+            self.begin_news(memory.is_shared, now);
         }
         if let Some(master) = self.master {
             self.tell_master(master, &ToMaster::Ready);
@@ -267,6 +268,7 @@ impl Courier {
             self.notify_elapsed(now);
             self.look_for_credentials(now);
             self.go_on_sending(now);
+            self.take_news(now);
         }
         self.commit(now);
         while self.may_send(now)
@@ -524,9 +526,18 @@ impl Node for Courier {
         let lanes = self.lanes.deadline();
         let lanes = lanes.filter(|at| self.may_begin_at(*at));
         let (devices, notify) = (self.devices_deadline(), self.notify_deadline());
-        let sending = self.sending_deadline();
+        let (sending, news) = (self.sending_deadline(), self.news_deadline());
         let credentials = self.credentials_deadline();
-        let own = [again, due, lanes, devices, notify, sending, credentials];
+        let own = [
+            again,
+            due,
+            lanes,
+            devices,
+            notify,
+            sending,
+            news,
+            credentials,
+        ];
         let own = own.into_iter().flatten();
         own.chain(answers).min()
     }

@@ -1,29 +1,34 @@
--- What apps prove themselves with to push providers, as far as it was given while the server ran. Times are
--- milliseconds since 1970.
-CREATE TABLE credentials (
+-- What webhooks are to be told of deliveries and devices, noted in the transaction in which it became
+-- so. Times are milliseconds since 1970.
+CREATE TABLE news (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
     app_id TEXT NOT NULL,
-    name TEXT NOT NULL,
-    -- For which devices: an app has one for each.
-    family TEXT NOT NULL,
-    -- Whether an operator at the machine has put it there.
-    is_operators INTEGER NOT NULL CHECK (is_operators IN (0, 1)),
-    -- All of its fields as JSON. AES-256-GCM; base64 of the cipher text, the IV and the tag.
-    sealed TEXT NOT NULL,
-    sealed_iv TEXT NOT NULL CHECK (length(sealed_iv) = 16),
-    sealed_tag TEXT NOT NULL CHECK (length(sealed_tag) = 24),
-    key_id TEXT NOT NULL REFERENCES token_keys (key_id),
-    -- Of all credentials, when this one was put.
-    revision INTEGER NOT NULL,
-    created_at INTEGER NOT NULL,
-    updated_at INTEGER NOT NULL,
-    PRIMARY KEY (app_id, name),
-    UNIQUE (app_id, family)
-) STRICT, WITHOUT ROWID;
-CREATE INDEX credential_by_key ON credentials (key_id);
+    kind TEXT NOT NULL
+        CHECK (kind IN ('notification_delivered', 'notification_failed', 'device_removed')),
+    notification TEXT,
+    -- As the app knows it.
+    device_id TEXT,
+    user_id TEXT,
+    reason TEXT,
+    -- Until when a courier has it in hand; which one.
+    claimed_until INTEGER NOT NULL DEFAULT 0,
+    claimed_by TEXT
+) STRICT;
 
--- How often credentials have changed; one row.
-CREATE TABLE credential_changes (
-    one INTEGER PRIMARY KEY NOT NULL CHECK (one = 1),
-    revision INTEGER NOT NULL
+-- Of which app somebody wants to be told what; nothing else is noted.
+CREATE TABLE news_wanted (
+    app_id TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    PRIMARY KEY (app_id, kind)
 ) STRICT, WITHOUT ROWID;
-INSERT INTO credential_changes (one, revision) VALUES (1, 0);
+
+-- Attempts after which a delivery had to wait for another one; the newest of each.
+CREATE TABLE attempts (
+    delivery INTEGER NOT NULL REFERENCES deliveries (id) ON DELETE CASCADE,
+    -- From 1.
+    number INTEGER NOT NULL,
+    -- When it was over.
+    at INTEGER NOT NULL,
+    reason TEXT,
+    PRIMARY KEY (delivery, number)
+) STRICT, WITHOUT ROWID;

@@ -4,6 +4,7 @@
 
 mod credentials;
 pub(super) mod devices;
+mod news;
 mod notify;
 mod rates;
 pub(super) mod sending;
@@ -34,6 +35,7 @@ pub(super) struct Gateway {
     credentials: credentials::Credentials,
     devices: devices::Devices,
     sending: sending::Sending,
+    news: news::News,
 }
 
 /// Where several couriers share a store, it is looked at no later than this for what the others have put
@@ -49,6 +51,7 @@ impl Gateway {
     ) -> Gateway {
         Gateway {
             devices: devices::Devices::new(devices),
+            news: news::News::new(sending.courier.clone()),
             sending: sending::Sending::new(sending),
             ..Gateway::default()
         }
@@ -61,6 +64,7 @@ enum Waiting {
     Devices(devices::Waiting),
     Notify(notify::Waiting),
     Sending(sending::Waiting),
+    News(news::Waiting),
 }
 
 impl Courier {
@@ -147,6 +151,7 @@ impl Courier {
             match (waiting, outcome) {
                 (Some(Waiting::Devices(waiting)), Outcome::Devices(outcome)) => {
                     self.take_device_outcome(waiting, outcome, now);
+                    self.look_for_news(now);
                 }
                 (Some(Waiting::Credentials(waiting)), Outcome::Credentials(outcome)) => {
                     self.take_credential_outcome(waiting, outcome, now);
@@ -157,6 +162,10 @@ impl Courier {
                 }
                 (Some(Waiting::Sending(waiting)), Outcome::Delivery(outcome)) => {
                     self.take_delivery_outcome(waiting, outcome, now);
+                    self.look_for_news(now);
+                }
+                (Some(Waiting::News(waiting)), Outcome::News(outcome)) => {
+                    self.take_news_outcome(waiting, outcome, now);
                 }
                 _ => debug_assert!(false, "an outcome is of the kind of its job"),
             }
