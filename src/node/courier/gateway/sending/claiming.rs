@@ -64,7 +64,7 @@ pub(super) fn origin_of(credential: &Credential) -> Option<&str> {
 impl Sending {
     /// What is claimed and lies in no queue.
     pub(super) fn in_hand(&self) -> usize {
-        self.flights.len() + self.reports.len() + self.marking.len()
+        self.flights.len() + self.together + self.reports.len() + self.marking.len()
     }
 
     /// The line to an origin, made if there is none; `None`: there are too many.
@@ -241,6 +241,7 @@ impl Courier {
                 marked: false,
                 remedied: false,
                 bounces: 0,
+                alone: false,
                 delivery,
             };
             self.take_in_hand(one, now);

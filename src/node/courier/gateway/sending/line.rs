@@ -115,6 +115,8 @@ pub(super) enum Flight {
 pub(super) struct Sent {
     pub line: LineId,
     pub one: InHand,
+    /// Those that share its request.
+    pub more: Vec<InHand>,
     pub pass: Option<Pass>,
     pub asked: Moment,
     pub asked_ms: u64,

@@ -6,6 +6,7 @@
 
 mod answers;
 mod asking;
+mod batches;
 mod claiming;
 mod connections;
 mod line;
@@ -62,6 +63,8 @@ pub(in crate::node::courier) struct Sending {
     /// Where the last round of sending began.
     turn: LineId,
     flights: BTreeMap<FlightId, Flight>,
+    /// How many deliveries share a request of these with another.
+    together: usize,
     dials: BTreeMap<DialId, (LineId, Option<bool>)>,
     reports: Vec<DeliveryReport>,
     /// Must not be sent before the store knows that they may have been.
