@@ -140,6 +140,12 @@ fn only_devices_that_are_told_the_same_share_a_request() {
         let expected = if title(line) == "Hallo" { "de" } else { "ff" };
         assert!(tokens.clone().all(|it| it.starts_with(expected)), "{line}");
     }
+    // Noted one by one that they are going to be sent, they go together all the same.
+    let id = notify(&server, &[("on_unknown", json!("fail"))]);
+    wait_for(&server, &id, &json!({"accepted": 10}));
+    let more = mock.told().split_off(told.len());
+    assert_eq!(more.iter().map(devices).sum::<u64>(), 10);
+    assert!(more.len() < 10, "{more:?}");
 }
 
 #[test]

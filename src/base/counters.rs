@@ -214,7 +214,7 @@ counters! {
     devices_forgotten: "Devices removed because they had been inactive for keep_inactive_days." by Courier;
     devices_refused: "Calls about devices that were answered with an error of the caller." by Courier;
     devices_limited: "Calls about devices answered 429 because of the app's rate or the user's." => "device_calls_limited_total" by Courier;
-    devices_active: "Devices that notifications can reach, as last counted: at the start, then every five minutes, or less often if there are so many that counting takes long. Servers that share a database count the same ones." => "devices{state=\"active\"}" by Courier;
+    devices_active: "Devices that notifications can reach, as last counted: at the start, then every minute, or less often if there are so many that counting takes long. Servers that share a database count the same ones." => "devices{state=\"active\"}" by Courier;
     devices_inactive: "Those that they cannot reach." => "devices{state=\"inactive\"}" by Courier;
     devices_expiring: "Of the active ones, those whose token ends within seven days, as last counted." => "devices_expiring" by Courier;
     devices_overdue: "Of the active ones, those whose token has ended, as last counted: upkeep has them before it." => "devices_overdue" by Courier;

@@ -16,7 +16,7 @@ use crate::push::devices::token::Platform;
 
 /// Devices of one step; the store does other work between two of them.
 const PAGE: u32 = 1_000;
-const EVERY: Duration = Duration::from_secs(300);
+const EVERY: Duration = Duration::from_secs(60);
 /// So many times as long as it took is waited before it is done again.
 const REST: u32 = 100;
 
