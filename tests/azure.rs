@@ -196,7 +196,6 @@ fn over_http1_an_answer_or_its_loss_means_what_it_means_over_http2() {
         "--http1",
         "token=*4290* nth=1 answer=429 retry-after=1",
         "token=*5030* nth=1 answer=503",
-        // All that share a request with one of these are sent again, each alone.
         "token=*4000* answer=BadRequest",
         "token=c0c0* nth=1 close",
     ];
@@ -223,7 +222,27 @@ fn over_http1_an_answer_or_its_loss_means_what_it_means_over_http2() {
             .is_some_and(|id| id.starts_with("4000"))),
         "{shown}"
     );
-    assert!(server.stderr().contains("each is sent alone"));
+}
+
+#[test]
+fn one_wrong_device_costs_the_others_of_its_request_no_attempt() {
+    let mock = Provider::start("azure", &["--http1", "token=*dead* answer=BadRequest"]);
+    let place = Place::new(&config(&hub(&mock, &by_connection(&mock)), PUSH));
+    let server = Server::start_in(place);
+    register(&server, "dead", 1);
+    register(&server, "aaaa", 9);
+    let id = notify(&server, &[]);
+    let shown = wait_for(&server, &id, &json!({"accepted": 9, "failed": 1}));
+    assert!(server.stderr().contains("each is sent alone"), "{shown}");
+    for delivery in shown["deliveries"].as_array().expect("a list") {
+        let is_wrong = delivery["device_id"] == "dead-0";
+        let expected = if is_wrong { "failed" } else { "accepted" };
+        assert_eq!(
+            (&delivery["state"], &delivery["attempts"]),
+            (&json!(expected), &json!(1))
+        );
+    }
+    assert_eq!(devices(&mock.told()[0]), 10, "all were together first");
 }
 
 #[test]

@@ -9,6 +9,9 @@ use crate::push::providers::credential::jobs::{
 use crate::store::devices::{read_key_id, read_keys, word};
 use crate::store::rows::{Result, Row, Rows, Value, values};
 
+/// The table, behind that of devices.
+pub const SCHEMA: &str = include_str!("schema/0005.sql");
+
 /// To be called in a transaction.
 pub fn run(on: &dyn Rows, job: &CredentialJob) -> Result<CredentialOutcome> {
     match job {
