@@ -1,6 +1,6 @@
 //! Apps with several keys, on the real program with two workers: what each key may do, how keys are
 //! replaced, how often events may be published, requests that are good for one time, and what the
-//! log says of those who were not let in.
+//! log says of those who were not let in; credentials for push providers that apps are given.
 
 mod support;
 
@@ -11,7 +11,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use data_encoding::HEXLOWER;
 use lineman::wire::sign::sign;
 use md5::{Digest, Md5};
-use support::{PATIENCE, Server, processes, wait_until};
+use serde_json::{Value, json};
+use support::{DEMO, PATIENCE, PUSH, Server, processes, requests, wait_until};
 
 const BODY: &str = r#"{"name":"n","channel":"news","data":"1"}"#;
 
@@ -231,4 +232,110 @@ fn who_is_not_let_in_is_in_the_log_without_any_secret() {
     let denied = server.stderr().matches("denied").count();
     assert!(denied < 500, "{denied} lines for 1003 attempts");
     assert_eq!(counter(&server, "worker", "calls_unauthorised"), 1003);
+}
+
+fn credentials(server: &Server, method: &str, path: &str, body: &str) -> (u16, Value) {
+    let path = format!("/apps/demo/credentials{path}");
+    let fields = "Authorization: Bearer demo-secret\r\n";
+    let (code, body) = requests::answer(&server.address(0), method, &path, fields, body);
+    (code, serde_json::from_str(&body).expect("JSON"))
+}
+
+fn operator(server: &Server, words: &[&str]) -> (Option<i32>, String) {
+    let output = server.place.run(&[&["credentials"], words].concat());
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(said).expect("text"))
+}
+
+const VAPID_KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZmdoaWprbG1ub3BxcnN0dXY=";
+
+/// A credential for browsers as a backend gives it, with one field as it is said.
+fn browsers(name: &str, value: &str) -> String {
+    let mut body = json!({"kind": "webpush", "key": VAPID_KEY, "contact": "mailto:a@b.example"});
+    body[name] = value.into();
+    body.to_string()
+}
+
+#[test]
+fn an_app_puts_credentials_of_its_own_that_go_before_the_configuration_s() {
+    let own = "[[apps.webpush]]\nkey = { env = \"LINEMAN_TEST_TOKEN_KEY\" }\n\
+               contact = \"mailto:a@b.example\"\n";
+    let server = Server::start(&format!("{DEMO}{own}{PUSH}"));
+    let call = |method: &str| {
+        let body = browsers("kind", "webpush");
+        credentials(&server, method, "/browsers", &body)
+    };
+    let (status, told) = call("PUT");
+    assert_eq!((status, &told["source"]), (201, &json!("api")), "{told}");
+    assert_eq!(told["used_for"], json!(["webpush"]));
+    assert_eq!(told["fingerprint"].as_str().map(str::len), Some(16));
+    assert_eq!(call("PUT").0, 200);
+    let uses = || {
+        let (_, list) = credentials(&server, "GET", "", "");
+        assert!(!list.to_string().contains(VAPID_KEY), "{list}");
+        let all = list["credentials"].as_array().expect("a list").iter();
+        let rows = all.map(|it| json!([it["name"], it["source"], it["used_for"]]));
+        Value::from(rows.collect::<Vec<_>>())
+    };
+    assert_eq!(
+        uses(),
+        json!([
+            ["browsers", "api", ["webpush"]],
+            [null, "configuration", []]
+        ])
+    );
+    let said = operator(&server, &["list"]).1;
+    assert!(
+        said.contains("browsers              webpush           api"),
+        "{said}"
+    );
+    assert_eq!(call("DELETE").0, 200);
+    assert_eq!((call("GET").0, call("DELETE").0), (404, 404));
+    assert_eq!(uses(), json!([[null, "configuration", ["webpush"]]]));
+}
+
+#[test]
+fn what_is_wrong_with_a_credential_is_told_and_an_app_says_nothing_about_the_machine() {
+    let server = Server::start(&format!("{DEMO}{PUSH}"));
+    let put = |name: &str, body: &str| credentials(&server, "PUT", &format!("/{name}"), body);
+    assert_eq!(put("browsers", &browsers("kind", "webpush")).0, 201);
+    let machine = json!({"kind": "azure-entra", "hub": "h",
+                         "namespace": "sb://n.servicebus.windows.net/"});
+    for (name, body, status, why) in [
+        (
+            "b",
+            browsers("kind", "webpush"),
+            409,
+            "for these devices: browsers",
+        ),
+        (
+            "b",
+            browsers("ca_file", "/etc/x"),
+            400,
+            "ca_file: only an operator",
+        ),
+        ("b", browsers("contact", "nobody"), 400, "contact:"),
+        ("b", browsers("key", "tiger"), 400, "key:"),
+        ("b", browsers("tiger", "x"), 400, "is nothing of webpush"),
+        ("a:b", browsers("kind", "webpush"), 400, "The name is not"),
+        ("hub", machine.to_string(), 400, "client_secret"),
+        ("x", "[\"tiger\"]".to_string(), 400, "no JSON object"),
+    ] {
+        let (code, told) = put(name, &body);
+        let error = told["error"].as_str().unwrap_or_default();
+        assert_eq!(code, status, "{told}");
+        assert!(error.contains(why), "{told}");
+    }
+    assert_eq!(credentials(&server, "POST", "", "{}").0, 405);
+    let (code, said) = operator(&server, &["put", "x", "key=tiger"]);
+    assert_eq!(code, Some(2), "{said}");
+    let hub = [
+        "put",
+        "hub",
+        "kind=azure-entra",
+        "hub=h",
+        "namespace=sb://n.servicebus.windows.net/",
+    ];
+    let put = operator(&server, &hub);
+    assert_eq!(put.0, Some(0), "an operator may: {}", put.1);
 }

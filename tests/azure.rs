@@ -100,6 +100,54 @@ fn wait_for(server: &Server, id: &str, counts: &Value) -> Value {
     }
 }
 
+/// How many devices a request was for.
+fn devices(line: &Value) -> u64 {
+    line["payload"]["devices"].as_u64().unwrap_or(1)
+}
+
+fn title(line: &Value) -> &str {
+    let payload = match line["payload"]["notification"].is_object() {
+        true => &line["payload"]["notification"],
+        false => &line["payload"],
+    };
+    let title = payload["aps"]["alert"]["title"].as_str();
+    title.unwrap_or_else(|| panic!("no title: {line}"))
+}
+
+#[test]
+fn only_devices_that_are_told_the_same_share_a_request() {
+    let mock = Provider::start("azure", &["--http1"]);
+    let place = Place::new(&config(&hub(&mock, &by_connection(&mock)), PUSH));
+    let server = Server::start_in(place);
+    let lines = (0..10).map(|nth| {
+        let (kind, locale) = if nth % 2 == 0 {
+            ("de", "de-AT")
+        } else {
+            ("ff", "fr")
+        };
+        let token = format!("{kind}{nth:062x}");
+        json!({"device_id": format!("d{nth}"), "platform": "ios", "token": token, "locale": locale})
+            .to_string()
+    });
+    let body = lines.collect::<Vec<_>>().join("\n");
+    assert_eq!(call(&server, "POST", "devices/import", &body).0, 200);
+    let id = notify(&server, &[("locales", json!({"de": {"title": "Hallo"}}))]);
+    wait_for(&server, &id, &json!({"accepted": 10}));
+    let told = mock.told();
+    assert_eq!(told.iter().map(devices).sum::<u64>(), 10);
+    for line in &told {
+        let tokens = line["token"].as_str().expect("tokens").split(',');
+        let expected = if title(line) == "Hallo" { "de" } else { "ff" };
+        assert!(tokens.clone().all(|it| it.starts_with(expected)), "{line}");
+    }
+    // Noted one by one that they are going to be sent, they go together all the same.
+    let id = notify(&server, &[("on_unknown", json!("fail"))]);
+    wait_for(&server, &id, &json!({"accepted": 10}));
+    let more = mock.told().split_off(told.len());
+    assert_eq!(more.iter().map(devices).sum::<u64>(), 10);
+    assert!(more.len() < 10, "{more:?}");
+}
+
 #[test]
 fn a_hub_that_takes_no_http2_is_reached_with_every_kind_of_credential() {
     let over_http2 = (&["--name localhost"][..], 2);
@@ -121,10 +169,11 @@ fn a_hub_that_takes_no_http2_is_reached_with_every_kind_of_credential() {
         let shown = wait_for(&server, &id, &json!({"accepted": 20}));
         assert!(shown["deliveries"][0]["provider_id"].is_string(), "{shown}");
         let told = mock.told();
-        assert_eq!(told.len(), 20);
+        assert_eq!(told.iter().map(devices).sum::<u64>(), 20);
+        assert!(told.len() < 20, "several share a request");
         for line in &told {
             assert_eq!(line["http"], version, "{line}");
-            assert_eq!(line["payload"]["aps"]["alert"]["title"], "Hello");
+            assert_eq!(title(line), "Hello");
         }
         let mut connections: Vec<u64> = told
             .iter()
@@ -145,9 +194,9 @@ fn a_hub_that_takes_no_http2_is_reached_with_every_kind_of_credential() {
 fn over_http1_an_answer_or_its_loss_means_what_it_means_over_http2() {
     let rules = [
         "--http1",
-        "token=429* nth=1 answer=429 retry-after=1",
-        "token=503* nth=1 answer=503",
-        "token=400* answer=BadRequest",
+        "token=*4290* nth=1 answer=429 retry-after=1",
+        "token=*5030* nth=1 answer=503",
+        "token=*4000* answer=BadRequest",
         "token=c0c0* nth=1 close",
     ];
     let mock = Provider::start("azure", &rules);
@@ -177,8 +226,30 @@ fn over_http1_an_answer_or_its_loss_means_what_it_means_over_http2() {
 }
 
 #[test]
+fn one_wrong_device_costs_the_others_of_its_request_no_attempt() {
+    let mock = Provider::start("azure", &["--http1", "token=*dead* answer=BadRequest"]);
+    let place = Place::new(&config(&hub(&mock, &by_connection(&mock)), PUSH));
+    let server = Server::start_in(place);
+    register(&server, "dead", 1);
+    register(&server, "aaaa", 9);
+    let id = notify(&server, &[]);
+    let shown = wait_for(&server, &id, &json!({"accepted": 9, "failed": 1}));
+    assert!(server.stderr().contains("each is sent alone"), "{shown}");
+    for delivery in shown["deliveries"].as_array().expect("a list") {
+        let is_wrong = delivery["device_id"] == "dead-0";
+        let expected = if is_wrong { "failed" } else { "accepted" };
+        assert_eq!(
+            (&delivery["state"], &delivery["attempts"]),
+            (&json!(expected), &json!(1))
+        );
+    }
+    assert_eq!(devices(&mock.told()[0]), 10, "all were together first");
+}
+
+#[test]
 fn a_hub_that_dies_and_comes_back_gets_everything() {
-    let mut mock = Provider::start("azure", &["--http1"]);
+    let slow = "every=1 delay=200ms";
+    let mut mock = Provider::start("azure", &["--http1", slow]);
     let key = mock.ready["connection_string"]
         .as_str()
         .expect("it is told");
@@ -189,17 +260,20 @@ fn a_hub_that_dies_and_comes_back_gets_everything() {
         .to_string();
     let place = Place::new(&config(&hub(&mock, &by_connection(&mock)), PUSH));
     let server = Server::start_in(place);
-    register(&server, "aaaa", 300);
-    let id = notify(&server, &[]);
-    support::wait_until("some were sent", || mock.count(201) > 20);
+    register(&server, "aaaa", 10);
+    let ids: Vec<String> = (0..30).map(|_| notify(&server, &[])).collect();
+    support::wait_until("some were sent", || mock.count(201) > 3);
     let option = format!("--key {key}");
     mock.restart(&["--http1", &option]);
-    wait_for(&server, &id, &json!({"accepted": 300}));
-    let sent = mock.count(201);
-    let (_, shown) = call(&server, "GET", &format!("notifications/{id}"), "");
+    for id in &ids {
+        wait_for(&server, id, &json!({"accepted": 10}));
+    }
+    let told = mock.told();
+    let good = told.iter().filter(|it| it["answer"]["status"] == 201);
+    let sent: u64 = good.map(devices).sum();
     // A hub that is killed may have answered what it has not written down yet: one request on each
     // of eight connections.
-    assert!(sent + 8 >= 300, "{sent}: {}", shown["counts"]);
+    assert!(sent + 8 * 10 >= 300, "{sent}");
 }
 
 /// Two keys of 32 bytes.

@@ -356,6 +356,21 @@ fn a_start_with_a_wrong_or_missing_key_ends_with_a_reason() {
     assert_eq!(call_until_there(address, "GET", "/d", "").0, 200);
 }
 
+/// Puts, or asks for, one that a rotation has to seal anew, too.
+fn credential(server: &Server, method: &str) -> (u16, Value) {
+    let browsers = json!({"kind": "webpush", "contact": "mailto:a@b.example",
+                          "key": "a2V5cyBmb3IgdGVzdHMgaGF2ZSAzMiBieXRlcy4uLi4="});
+    let path = "/apps/demo/credentials/browsers";
+    let (status, body) = answer(
+        &server.address(0),
+        method,
+        path,
+        BEARER,
+        &browsers.to_string(),
+    );
+    (status, serde_json::from_str(&body).unwrap_or_default())
+}
+
 #[test]
 fn keys_rotate_under_traffic_whoever_dies_until_the_former_one_is_not_needed() {
     let place = Place::new("");
@@ -374,6 +389,7 @@ fn keys_rotate_under_traffic_whoever_dies_until_the_former_one_is_not_needed() {
         "{}",
         words(&import)
     );
+    assert_eq!(credential(&server, "PUT").0, 201);
     keyed(&server.place, "b", &["a"]);
     let reload = server.place.run(&["reload"]);
     assert_eq!(reload.status.code(), Some(0), "{}", words(&reload));
@@ -409,6 +425,25 @@ fn keys_rotate_under_traffic_whoever_dies_until_the_former_one_is_not_needed() {
         call_until_there(&address, "PATCH", "/d2999", &change).0,
         200
     );
+    let (status, told) = credential(&server, "GET");
+    assert_eq!(
+        (status, &told["used_for"]),
+        (200, &json!(["webpush"])),
+        "{told}"
+    );
+}
+
+fn says_who_did_what(log: &str) {
+    for said in [
+        "devices imported app=demo key=operator registered=500 new=500 refused=0",
+        "devices listed app=demo key=operator count=500",
+        "device updated app=demo key=operator",
+        "device removed app=demo key=operator",
+        "all devices of a user removed app=demo key=operator count=1",
+    ] {
+        assert!(log.contains(said), "{said} is not in the log");
+    }
+    assert!(!log.contains("APA91b"), "no token in the log");
 }
 
 #[test]
@@ -470,18 +505,26 @@ fn devices_go_in_and_out_by_files_and_the_operator_needs_no_secret() {
     let gone = run(&["devices", "show", "d2"]);
     assert_eq!(gone.status.code(), Some(1));
     assert!(words(&gone).contains("There is no such device"));
+    says_who_did_what(&server.stderr());
 }
 
 #[test]
 fn what_expires_is_retired_by_upkeep_and_removed_when_its_time_is_up() {
     let place = Place::new("");
     place.configure(&config(
-        "keep_inactive_days = 0\n[store]\ndir = \"store\"\n",
+        "keep_inactive_days = 0\n[store]\ndir = \"store\"\n\
+         [[listen]]\nurl = \"http://127.0.0.1:0\"\nhandler = \"metrics\"\n",
     ));
     let server = Server::start_in(place);
     let address = server.address(0);
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let soon = now.expect("a clock").as_secs() + 2;
+    let week = json!({"token_expires_at": soon + 3 * 86_400, "user_id": "far",
+                      "location": {"latitude": 48.2, "longitude": 16.4}});
+    assert_eq!(
+        call(&address, "POST", "", &android("f", &token("f"), &week)).0,
+        201
+    );
     let rest = json!({"token_expires_at": soon});
     assert_eq!(
         call(&address, "POST", "", &android("d", &token("d"), &rest)).0,
@@ -497,4 +540,32 @@ fn what_expires_is_retired_by_upkeep_and_removed_when_its_time_is_up() {
         call_until_there(&address, "GET", "/d", "").0 == 404
     });
     assert_eq!(call_until_there(&address, "GET", "/e", "").0, 200);
+    let numbers = server.address(1);
+    wait_until("devices are counted", || {
+        let page = answer(&numbers, "GET", "/metrics", "", "").1;
+        [
+            "lineman_devices{state=\"active\"} 2",
+            "lineman_devices_expiring 1",
+            "lineman_devices_overdue 0",
+            "lineman_devices_located{region=\"europe\"} 1",
+            "lineman_devices_located{region=\"asia\"} 0",
+        ]
+        .iter()
+        .all(|line| page.lines().any(|it| it == *line))
+    });
+    let europe = "lineman_device_registrations_located_total{region=\"europe\"} ";
+    let count = || {
+        let page = answer(&numbers, "GET", "/metrics", "", "").1;
+        let line = page
+            .lines()
+            .find_map(|it| it.strip_prefix(europe))
+            .map(str::to_owned);
+        line.map_or(0, |it| it.parse().expect("a number"))
+    };
+    let before: u64 = count();
+    assert_eq!(
+        call(&address, "POST", "", &android("f", &token("f"), &week)).0,
+        200
+    );
+    wait_until("it is counted", || count() == before + 1);
 }

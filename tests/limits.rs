@@ -8,8 +8,11 @@ use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
-use support::{DEMO, ECHO, PATIENCE, Server, get, pid_of, processes, publish_call, wait_until};
+use support::{
+    DEMO, ECHO, PATIENCE, PUSH, Server, get, pid_of, processes, publish_call, requests, wait_until,
+};
 use tungstenite::{Message, WebSocket};
 
 fn connect(address: &str) -> TcpStream {
@@ -360,4 +363,60 @@ fn a_listener_is_served_by_the_first_of_the_workers_also_after_a_reload() {
     let reloaded = server.place.run(&["reload"]);
     assert_eq!(reloaded.status.code(), Some(0));
     assert!(is_served(&mut connect(&address)));
+}
+
+const BEARER: &str = "Authorization: Bearer demo-secret\r\n";
+
+fn call_devices(address: &str, method: &str, path: &str, body: &str) -> (u16, Value) {
+    let path = format!("/apps/demo/devices{path}");
+    let (status, body) = requests::answer(address, method, &path, BEARER, body);
+    (status, serde_json::from_str(&body).expect("JSON"))
+}
+
+fn device_of(name: &str, user: &str) -> String {
+    let token = format!("{name}:APA91b-a-token-of-its-own");
+    json!({"device_id": name, "platform": "android", "token": token, "user_id": user}).to_string()
+}
+
+/// The first answer of many that is not the usual one.
+fn first_other(usual: u16, call: impl Fn() -> (u16, Value)) -> (u16, Value) {
+    let told = (0..50).map(|_| call());
+    told.into_iter().find(|it| it.0 != usual).expect("a limit")
+}
+
+#[test]
+fn who_calls_too_often_waits_and_costs_no_other_user_and_no_operator_anything() {
+    let limits = "[limits]\ndevice_calls_per_second = 40\ndevice_calls_per_user_per_second = 1\n";
+    let server = Server::start(&format!("workers = 2\n{DEMO}{PUSH}{limits}"));
+    let address = server.address(0);
+    let device = |user: &str| device_of(&format!("d-{user}"), user);
+    assert_eq!(call_devices(&address, "POST", "", &device("ann")).0, 201);
+    let told = first_other(200, || call_devices(&address, "POST", "", &device("ann")));
+    assert_eq!(
+        (told.0, &told.1["error"]),
+        (429, &json!("Too many calls about devices for the user ann"))
+    );
+    let told = first_other(200, || call_devices(&address, "PATCH", "/d-ann", "{}"));
+    assert_eq!(told.0, 429, "{}", told.1);
+    assert_eq!(call_devices(&address, "POST", "", &device("bob")).0, 201);
+    // More than the app may do in a second is let through when it has done nothing for one.
+    let many: Vec<String> = (0..60)
+        .map(|n| device_of(&format!("e{n}"), "ann"))
+        .collect();
+    let import = || call_devices(&address, "POST", "/import", &many.join("\n"));
+    wait_until("there is room for an import", || import().0 == 200);
+    let told = first_other(200, import);
+    assert_eq!((told.0, &told.1["code"]), (429, &json!(429)));
+    let path = "/apps/demo/devices/import";
+    let head = requests::request(&address, "POST", path, BEARER, &many.join("\n")).1;
+    assert!(head.contains("Retry-After: 1\r\n"), "{head}");
+    for _ in 0..3 {
+        let shown = server.place.run(&["devices", "remove", "--user", "bob"]);
+        assert_eq!(
+            shown.status.code(),
+            Some(0),
+            "{}",
+            String::from_utf8_lossy(&shown.stderr)
+        );
+    }
 }

@@ -340,6 +340,12 @@ fn an_operator_at_the_machine_needs_no_secret() {
             .contains(&format!("{id}  cancelled"))
     );
     assert_eq!(run(&["push", "retry", id]).1, "0 queued\n");
+    for (what, count) in [("cancelled", 1), ("queued", 0)] {
+        let said = format!(
+            "notification {what} app=demo key=operator notification={id} deliveries={count}"
+        );
+        assert!(play.server.stderr().contains(&said), "{said}");
+    }
     let (code, _, complained) = run(&["push", "status", "nobody"]);
     assert_eq!(code, Some(1), "{complained}");
 }

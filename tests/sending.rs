@@ -332,6 +332,104 @@ fn whoever_is_killed_nothing_accepted_is_lost_and_what_may_come_twice_is_counted
     );
 }
 
+/// As the command line takes a credential for Apple, of this team.
+fn fields_of(apns: &Provider, team: &str) -> Vec<String> {
+    let told = |name: &str| apns.ready[name].as_str().expect("it is told").to_string();
+    [
+        ("kind", "apns-token".to_string()),
+        ("key", format!("@{}", told("key"))),
+        ("key_id", told("key_id")),
+        ("team_id", team.to_string()),
+        ("bundle", "org.example.app".to_string()),
+        ("base_url", apns.url().to_string()),
+        ("ca_file", apns.ca().display().to_string()),
+    ]
+    .map(|(name, value)| format!("{name}={value}"))
+    .into()
+}
+
+impl Play {
+    fn credentials(&self, words: &[&str], fields: &[String]) -> (Option<i32>, String) {
+        let fields: Vec<&str> = fields.iter().map(String::as_str).collect();
+        let verb = [&["credentials"], words, &fields[..]].concat();
+        let output = self.server.place.run(&verb);
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(said).expect("text"))
+    }
+}
+
+#[test]
+fn a_credential_that_is_put_is_used_at_once_and_what_the_former_has_sent_is_answered() {
+    let apns = Provider::start("apns", &["--team-id MOCKTEAM01", "every=1 delay=300ms"]);
+    let play = Play::new(&[]);
+    play.register("ios", (0..40).map(token), "");
+    let id = play.notify(&to_iphones());
+    let put = |team: &str| play.credentials(&["put", "main"], &fields_of(&apns, team));
+    assert_eq!(
+        put("OTHERTEAM1"),
+        (Some(0), "in use for apns, apns-channel\n".into())
+    );
+    wait_until("the credential is refused", || {
+        play.server.stderr().contains("refuses the credential")
+    });
+    let courier = pid_of(processes(&play.server.status(), "courier")[0]);
+    assert_eq!(put("MOCKTEAM01").0, Some(0));
+    play.wait_for(&id, &json!({"accepted": 40}));
+    // Another one while the answers to what was sent with it are under way.
+    let asked = play.counter("push_apns");
+    let id = play.notify(&to_iphones());
+    wait_until("all are under way", || {
+        play.counter("push_apns") >= asked + 40
+    });
+    let mut other = fields_of(&apns, "MOCKTEAM01");
+    other.push("environment=production".into());
+    assert_eq!(play.credentials(&["put", "main"], &other).0, Some(0));
+    play.wait_for(&id, &json!({"accepted": 40}));
+    assert_eq!(apns.count(200), 80, "none was sent twice");
+    wait_until("the former's connections have ended", || {
+        play.counter("push_connections") == 0
+    });
+    let id = play.notify(&to_iphones());
+    play.wait_for(&id, &json!({"accepted": 40}));
+    let status = play.server.status();
+    assert_eq!(
+        pid_of(processes(&status, "courier")[0]),
+        courier,
+        "nothing was started anew"
+    );
+    // It is kept, and sealed.
+    play.server.kill(courier, libc::SIGKILL);
+    wait_until("there is another courier", || {
+        play.call("GET", "credentials", "").0 == 200
+    });
+    let id = play.notify(&to_iphones());
+    play.wait_for(&id, &json!({"accepted": 40}));
+    let key = apns.ready["key"].as_str().expect("a key");
+    assert!(!is_in_clear(&play, key));
+    assert_eq!(
+        play.credentials(&["remove", "main"], &[]),
+        (Some(0), "removed\n".into())
+    );
+    let id = play.notify(&to_iphones());
+    assert_eq!(play.show(&id)["counts"], json!({"queued": 40}));
+    let log = play.server.stderr();
+    assert!(log.contains("credential put app=demo key=operator credential=main"));
+    assert!(log.contains("credential removed app=demo key=operator credential=main"));
+}
+
+/// Whether a line of a key in a file is in the log or in what is stored.
+fn is_in_clear(play: &Play, key: &str) -> bool {
+    let key = std::fs::read_to_string(key).expect("a key");
+    let secret = key.lines().nth(1).expect("a line of it").as_bytes();
+    let stored = ["lineman.db", "lineman.db-wal"].map(|name| {
+        let path = play.server.place.path().join("store").join(name);
+        std::fs::read(path).unwrap_or_default()
+    });
+    assert!(!stored.concat().is_empty(), "something is stored");
+    let all = [stored.concat(), play.server.stderr().into_bytes()].concat();
+    all.windows(secret.len()).any(|it| it == secret)
+}
+
 fn with_hook(toml: &str, receiver: &Receiver) -> String {
     let words = r#"["notification_delivered", "notification_failed", "device_removed"]"#;
     let hook = format!(

@@ -135,12 +135,42 @@ fn two_servers_share_devices_and_a_queue_and_nothing_accepted_is_lost() {
     assert_eq!((code, &shown["state"]), (200, &json!("done")), "{shown}");
 }
 
+/// Given to one server while both run.
+fn put_credential(server: &Server, apns: &Provider) {
+    let told = |name: &str| apns.ready[name].as_str().expect("it is told");
+    let fields = [
+        format!("key=@{}", told("key")),
+        format!("key_id={}", told("key_id")),
+        format!("team_id={}", told("team_id")),
+        format!("base_url={}", apns.url()),
+        format!("ca_file={}", apns.ca().display()),
+    ];
+    let fixed = [
+        "credentials",
+        "put",
+        "main",
+        "kind=apns-token",
+        "bundle=org.example.app",
+    ];
+    let fields = fields.iter().map(String::as_str);
+    let put = server
+        .place
+        .run(&fixed.into_iter().chain(fields).collect::<Vec<_>>());
+    assert_eq!(put.status.code(), Some(0), "{put:?}");
+}
+
 #[test]
 fn what_a_server_that_is_gone_had_to_do_later_another_does() {
     let apns = Provider::start("apns", &[]);
     let postgres = Postgres::start();
-    let [one, two] = ["one", "two"].map(|it| Server::start(&toml(&apns, &postgres, it)));
+    let [one, two] = ["one", "two"].map(|it| {
+        let text = toml(&apns, &postgres, it);
+        let (before, rest) = text.split_once("[[apps.apns]]").expect("a credential");
+        let (_, after) = rest.split_once("[push]").expect("a gateway");
+        Server::start(&format!("{before}[push]{after}"))
+    });
     register(&one, 3);
+    put_credential(&one, &apns);
     let later = notify(&one, 0, "later", &json!({"delay": 3}));
     // Nobody is connected: then his devices have their turn.
     notify(&one, 1, "reach", &json!({"deliver": "reach", "delay": 3}));

@@ -20,7 +20,7 @@ use lineman::push::devices::device::Device;
 use lineman::push::devices::registration::{DeviceBounds, Registration};
 use lineman::push::devices::token_key::{KeyId, TokenKey};
 use lineman::push::devices::vault::{Binding, OpenFault, TokenVault};
-use lineman::store::devices;
+use lineman::store::{credentials, devices};
 
 /// The receiver's keys of RFC 8291 appendix A.
 const POINT: &str =
@@ -48,7 +48,9 @@ impl Place {
     fn new() -> Place {
         let dir = tempfile::tempdir().expect("a directory");
         let file = Connection::open(dir.path().join("devices.db")).expect("a file");
-        file.execute_batch(devices::SCHEMA).expect("the schema");
+        for schema in [devices::SCHEMA, credentials::SCHEMA] {
+            file.execute_batch(schema).expect("the schema");
+        }
         let mut dice = chance();
         let mut key = || {
             let halves = [

@@ -38,7 +38,7 @@ pub enum Role {
     Read,
     /// Registering devices and notifying users.
     Push,
-    /// Ending the connections of users.
+    /// Ending the connections of users, and changing what the app proves itself with to push providers.
     Admin,
 }
 

@@ -87,6 +87,7 @@ fn role_for(segments: &[&str]) -> Option<Role> {
         ["events" | "batch_events"] => Some(Role::Publish),
         ["channels"] | ["channels", _] | ["channels", _, "users" | "history"] => Some(Role::Read),
         ["users", _, "terminate_connections"] => Some(Role::Admin),
+        ["credentials", ..] => Some(Role::Admin),
         _ if gateway::is_for_courier(segments) => Some(Role::Push),
         _ => None,
     }

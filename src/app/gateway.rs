@@ -1,4 +1,4 @@
-//! The part of the HTTP API that the courier answers: devices and notifications. It knows which paths
+//! The part of the HTTP API that the courier answers: devices, notifications and credentials. It knows which paths
 //! these are, passes the call on and the answer back; what they mean is `node/courier/gateway`'s.
 
 use std::borrow::Cow;
@@ -16,7 +16,7 @@ pub const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 pub fn is_for_courier(segments: &[&str]) -> bool {
     matches!(
         segments.first(),
-        Some(&("devices" | "notify" | "notifications"))
+        Some(&("credentials" | "devices" | "notify" | "notifications"))
     )
 }
 

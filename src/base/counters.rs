@@ -213,10 +213,32 @@ counters! {
     devices_expired: "Devices retired because their token expired." by Courier;
     devices_forgotten: "Devices removed because they had been inactive for keep_inactive_days." by Courier;
     devices_refused: "Calls about devices that were answered with an error of the caller." by Courier;
+    devices_limited: "Calls about devices answered 429 because of the app's rate or the user's." => "device_calls_limited_total" by Courier;
+    devices_active: "Devices that notifications can reach, as last counted: at the start, then every minute, or less often if there are so many that counting takes long. Servers that share a database count the same ones." => "devices{state=\"active\"}" by Courier;
+    devices_inactive: "Those that they cannot reach." => "devices{state=\"inactive\"}" by Courier;
+    devices_expiring: "Of the active ones, those whose token ends within seven days, as last counted." => "devices_expiring" by Courier;
+    devices_overdue: "Of the active ones, those whose token has ended, as last counted: upkeep has them before it." => "devices_overdue" by Courier;
+    located_africa: "Africa." => "devices_located{region=\"africa\"}" by Courier;
+    located_antarctica: "Antarctica." => "devices_located{region=\"antarctica\"}" by Courier;
+    located_asia: "Asia." => "devices_located{region=\"asia\"}" by Courier;
+    located_europe: "Europe." => "devices_located{region=\"europe\"}" by Courier;
+    located_north_america: "North America." => "devices_located{region=\"north_america\"}" by Courier;
+    located_oceania: "Oceania." => "devices_located{region=\"oceania\"}" by Courier;
+    located_south_america: "South America." => "devices_located{region=\"south_america\"}" by Courier;
+    located_elsewhere: "Oceans and small islands." => "devices_located{region=\"elsewhere\"}" by Courier;
+    registered_africa: "Africa." => "device_registrations_located_total{region=\"africa\"}" by Courier;
+    registered_antarctica: "Antarctica." => "device_registrations_located_total{region=\"antarctica\"}" by Courier;
+    registered_asia: "Asia." => "device_registrations_located_total{region=\"asia\"}" by Courier;
+    registered_europe: "Europe." => "device_registrations_located_total{region=\"europe\"}" by Courier;
+    registered_north_america: "North America." => "device_registrations_located_total{region=\"north_america\"}" by Courier;
+    registered_oceania: "Oceania." => "device_registrations_located_total{region=\"oceania\"}" by Courier;
+    registered_south_america: "South America." => "device_registrations_located_total{region=\"south_america\"}" by Courier;
+    registered_elsewhere: "Oceans and small islands." => "device_registrations_located_total{region=\"elsewhere\"}" by Courier;
     tokens_sealed: "Device tokens encrypted." by Courier;
     tokens_opened: "Device tokens decrypted." by Courier;
     tokens_unreadable: "Device tokens that did not decrypt: altered, or of a key that is lost." by Courier;
     notifications_accepted: "Notifications that were accepted." by Courier;
+    notifications_limited: "Notifications answered 429 because of the app's rate or a user's." by Courier;
     notifications_acknowledged: "Acknowledgements of notifications by their users." by Courier;
     notifications_queued: "Deliveries of notifications that were queued for devices." by Courier;
     push_accepted: "Answers of push providers, and requests without one, by what follows for the notification." => "push_outcomes_total{outcome=\"accepted\"}" by Courier;
@@ -252,6 +274,15 @@ pub const LABELLED: &[(&str, &str)] = &[
     (
         "connections_closed_total",
         "Client connections whose end was decided, by reason.",
+    ),
+    ("devices", "Devices that are registered, by state."),
+    (
+        "devices_located",
+        "Active devices whose place is known, as last counted, by part of the world, roughly.",
+    ),
+    (
+        "device_registrations_located_total",
+        "Registrations of devices whose place is known, by part of the world, roughly.",
     ),
     (
         "device_registrations_total",

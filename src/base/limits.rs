@@ -183,6 +183,10 @@ limits! {
         "Devices that are registered in one app. One more is answered 409.";
     devices_per_user: u64 = 100,
         "Devices of one user that notifications can reach. One more is answered 409.";
+    device_calls_per_second: u32 = 5_000,
+        "Calls about devices of one app in a second, after a burst of as many; in an import each line counts. More are answered 429. Calls from the command line are not counted. 0 sets no limit.";
+    device_calls_per_user_per_second: u32 = 10,
+        "Registrations and changes of one user's devices in a second, after a burst of as many; imports are not counted. More are answered 429. 0 sets no limit.";
     questions: usize = 10_000,
         "HTTP calls of one reactor that wait for the switchboard. One more is answered 503.";
     question_seconds: u64 = 5,

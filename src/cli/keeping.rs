@@ -158,6 +158,11 @@ fn words(file: &Path, report: &Report) -> String {
         Some(tokens) => token_lines(tokens, &mut line),
         None => line("tokens", "not tried".to_string()),
     }
+    let credentials = match report.unreadable_credentials {
+        0 => report.credentials.to_string(),
+        closed => format!("{}, {closed} do not open !", report.credentials),
+    };
+    line("credentials", credentials);
     line(
         "notifications",
         format!(

@@ -1,6 +1,7 @@
 //! The command line: its words, and which verb each one runs, for `lineman` itself and for programs
 //! that embed it. Owns what is printed for the user; does not know how a verb is carried out.
 
+mod credentials;
 mod keeping;
 mod operator;
 mod push;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use serde_json::json;
 
+use credentials::CredentialsArgs;
 use keeping::{BackupArgs, VerifyArgs};
 use operator::{DevicesArgs, KeysVerb};
 use push::PushArgs;
@@ -115,6 +117,8 @@ enum Verb {
     Devices(DevicesArgs),
     /// Send notifications, and see what became of them
     Push(PushArgs),
+    /// Look after what apps prove themselves with to push providers
+    Credentials(CredentialsArgs),
     /// Look after the keys that device tokens are encrypted with
     Keys {
         #[command(subcommand)]
@@ -289,6 +293,7 @@ fn run_verb(
         } => connections(&source, json, (sort, *limit, filter)),
         Verb::Devices(args) => operator::devices(&source, json, args),
         Verb::Push(args) => push::push(&source, json, args),
+        Verb::Credentials(args) => credentials::credentials(&source, json, args),
         Verb::Keys { action } => operator::keys(&source, json, action),
         Verb::Backup(args) => keeping::backup(&source, json, args),
         Verb::Verify(args) => keeping::verify(&source, json, args),

@@ -299,19 +299,21 @@ fn list_table(page: &Value) -> String {
 
 fn keys_table(status: &Value) -> String {
     let mut text = format!(
-        "{:<24}  {:>12}  {:>12}  use\n",
-        "key", "tokens", "ever sealed"
+        "{:<24}  {:>12}  {:>12}  {:>12}  use\n",
+        "key", "tokens", "credentials", "ever sealed"
     );
     for key in status["keys"].as_array().into_iter().flatten() {
-        let used = match (key["current"] == true, key["tokens"] == 0) {
+        let is_unneeded = key["tokens"] == 0 && key["credentials"] == 0;
+        let used = match (key["current"] == true, is_unneeded) {
             (true, _) => "current",
             (false, true) => "not needed any more",
             (false, false) => "former",
         };
         text.push_str(&format!(
-            "{:<24}  {:>12}  {:>12}  {used}\n",
+            "{:<24}  {:>12}  {:>12}  {:>12}  {used}\n",
             key["id"].as_str().unwrap_or("-"),
             key["tokens"].to_string(),
+            key["credentials"].to_string(),
             key["sealed"].to_string()
         ));
     }
@@ -455,13 +457,13 @@ fn open_export(path: &Path, resume: bool) -> io::Result<(Box<dyn Write>, String)
     Ok((Box::new(BufWriter::new(file)), last))
 }
 
-/// How many tokens are not sealed with the current key, or not bound to their row.
+/// How many tokens and credentials are not sealed with the current key, or not bound to their row.
 fn left(status: &Value) -> u64 {
     let keys = status["keys"].as_array().into_iter().flatten();
     let of = |key: &Value, name: &str| key[name].as_u64().unwrap_or(0);
     keys.map(|key| match key["current"] == true {
         true => of(key, "unbound"),
-        false => of(key, "tokens"),
+        false => of(key, "tokens") + of(key, "credentials"),
     })
     .sum()
 }

@@ -331,8 +331,8 @@ pub const TABLES: &[TableRow] = &[
             KeyRow {
                 name: "roles",
                 kind: "list of words",
-                default: "[\"publish\", \"read\", \"admin\"]",
-                help: "What the secret is good for. publish: events, and signatures for clients, which let them into private channels and sign them in. read: asking for channels and users. admin: ending the connections of users.",
+                default: "[\"publish\", \"read\", \"push\", \"admin\"]",
+                help: "What the secret is good for. publish: events, and signatures for clients, which let them into private channels and sign them in. read: asking for channels and users. admin: ending the connections of users, and the credentials for push providers. push: devices and notifications. Without it all of them.",
             },
             KeyRow {
                 name: "publishes_per_second",

@@ -7,6 +7,7 @@ use crate::push::delivery::jobs::{DeliveryJob, DeliveryOutcome};
 use crate::push::devices::jobs::{DeviceJob, DeviceOutcome};
 use crate::push::news::{NewsJob, NewsOutcome};
 use crate::push::notify::jobs::{NotifyJob, NotifyOutcome};
+use crate::push::providers::credential::jobs::{CredentialJob, CredentialOutcome};
 
 /// Under which number whoever asked finds the outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -18,6 +19,7 @@ pub enum Job {
     Notify(NotifyJob),
     Delivery(DeliveryJob),
     News(NewsJob),
+    Credentials(CredentialJob),
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -26,4 +28,5 @@ pub enum Outcome {
     Notify(NotifyOutcome),
     Delivery(DeliveryOutcome),
     News(NewsOutcome),
+    Credentials(CredentialOutcome),
 }

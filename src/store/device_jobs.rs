@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 
 use crate::base::now::Now;
+use crate::push::devices::census::Census;
 use crate::push::devices::device::{
     Device, Retired, SealedRegistration, SealedUpdate, State, Upkeep,
 };
@@ -71,6 +72,7 @@ pub fn run(on: &dyn Rows, job: &DeviceJob) -> Result<DeviceOutcome> {
             count,
         } => list(on, (app_id, filter), after, *count),
         DeviceJob::Keys(job) => carry_out_keys(on, job),
+        DeviceJob::Count { after, count, now } => census(on, after, *count, *now),
         DeviceJob::Upkeep {
             keep_ms,
             count,
@@ -328,7 +330,9 @@ fn count_keys(on: &dyn Rows) -> Result<DeviceOutcome> {
     let sql = "SELECT key_id, sealed, is_rotating, \
                (SELECT count(*) FROM device_registrations WHERE token_key_id = key_id) AS tokens, \
                (SELECT count(*) FROM device_registrations \
-                WHERE token_key_id = key_id AND token_binding = ?) AS unbound \
+                WHERE token_key_id = key_id AND token_binding = ?) AS unbound, \
+               (SELECT count(*) FROM credentials \
+                WHERE credentials.key_id = token_keys.key_id) AS credentials \
                FROM token_keys ORDER BY created_at, key_id";
     let keys = on.query(sql, &values![Binding::Context.number()])?;
     let keys = keys.iter().map(|row| {
@@ -336,11 +340,27 @@ fn count_keys(on: &dyn Rows) -> Result<DeviceOutcome> {
             key: word(row, "key_id", read_key_id)?,
             tokens: row.get("tokens")?,
             unbound: row.get("unbound")?,
+            credentials: row.get("credentials")?,
             sealed: row.get("sealed")?,
             is_rotating: row.get("is_rotating")?,
         })
     });
     Ok(DeviceOutcome::Keys(keys.collect::<Result<_>>()?))
+}
+
+fn census(on: &dyn Rows, after: &str, count: u32, now: Now) -> Result<DeviceOutcome> {
+    let sql = "SELECT id, is_active, token_expires_at, last_known_latitude, last_known_longitude \
+               FROM device_registrations WHERE id > ? ORDER BY id LIMIT ?";
+    let found = on.query(sql, &values![after, count])?;
+    let mut census = Census::default();
+    for row in &found {
+        let place = devices::read_place(row)?;
+        let expires = row.get("token_expires_at")?;
+        census.count(row.get("is_active")?, expires, place.as_ref(), now);
+    }
+    let last = found.last().filter(|_| found.len() >= count as usize);
+    let next = last.map(|row| row.get("id")).transpose()?;
+    Ok(DeviceOutcome::Counted(Box::new(census), next))
 }
 
 fn upkeep(on: &dyn Rows, keep_ms: u64, count: u32, now: Now) -> Result<DeviceOutcome> {

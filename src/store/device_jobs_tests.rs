@@ -362,3 +362,43 @@ fn upkeep_takes_a_part_at_a_time() {
         assert!(play.find("d0").is_none() && play.find("stays").is_some());
     });
 }
+
+#[test]
+fn devices_are_counted_page_by_page() {
+    everywhere(|base| {
+        let mut play = Play::new(base);
+        let soon = r#","token_expires_at":1800000001"#;
+        let later = r#","token_expires_at":1800600000"#;
+        let vienna = r#","location":{"latitude":48.2,"longitude":16.4}"#;
+        for (device, rest) in [("a", soon), ("b", later), ("c", vienna), ("d", "")] {
+            play.register(device, &format!("token-{device}"), rest)
+                .expect("registered");
+        }
+        play.register("e", "token-d", "").expect("instead of d");
+        play.now.unix_ms += 2_000;
+        let (mut sum, mut after, mut pages) = (Census::default(), String::new(), 0);
+        loop {
+            let (count, now) = (2, play.now);
+            let DeviceOutcome::Counted(page, next) =
+                play.run(DeviceJob::Count { after, count, now })
+            else {
+                panic!("no page");
+            };
+            sum.add(&page);
+            pages += 1;
+            match next {
+                Some(next) => after = next,
+                None => break,
+            }
+        }
+        let mut expected = Census {
+            active: 4,
+            inactive: 1,
+            expiring: 1,
+            overdue: 1,
+            ..Census::default()
+        };
+        expected.located[crate::push::devices::region::Region::Europe as usize] = 1;
+        assert_eq!((sum, pages), (expected, 3));
+    });
+}

@@ -10,6 +10,7 @@ use crate::push::devices::registration::Profile;
 use crate::push::devices::token::{Platform, Service};
 use crate::push::devices::token_key::{Fingerprint, KeyId};
 use crate::push::devices::vault::{Binding, SealedToken};
+use crate::store::credentials;
 use crate::store::rows::{Result, Row, Rows, damaged, values};
 
 /// The tables, to be run once.
@@ -168,23 +169,40 @@ pub fn outdated(
 }
 
 /// Notes that a key exists, before the first device is put that needs it. What was known under its
-/// name stays only while a device needs that.
+/// name stays only while a device or a credential needs that.
 pub fn put_key(to: &dyn Rows, id: &KeyId, print: &Fingerprint, now_ms: u64) -> Result<()> {
     let sql = "INSERT INTO token_keys (key_id, fingerprint, created_at) VALUES (?1, ?2, ?3) \
                ON CONFLICT (key_id) DO UPDATE \
                SET fingerprint = ?2, created_at = ?3, sealed = 0, is_rotating = FALSE \
                WHERE token_keys.fingerprint <> ?2 AND NOT EXISTS \
-               (SELECT 1 FROM device_registrations WHERE token_key_id = token_keys.key_id)";
+               (SELECT 1 FROM device_registrations WHERE token_key_id = token_keys.key_id) \
+               AND NOT EXISTS (SELECT 1 FROM credentials WHERE credentials.key_id = token_keys.key_id)";
     to.execute(sql, &values![id.as_str(), print, now_ms])
         .map(|_| ())
 }
 
-/// The keys that some device needs, for `TokenVault::check_known`.
+/// The keys that some device or credential needs, for `TokenVault::check_known`.
 pub fn needed_keys(from: &dyn Rows) -> Result<Vec<(KeyId, Fingerprint)>> {
+    let mut keys = needed_by_devices(from)?;
+    let others = credentials::needed_keys(from)?;
+    keys.extend(
+        others
+            .into_iter()
+            .filter(|(id, _)| keys.iter().all(|(own, _)| own != id))
+            .collect::<Vec<_>>(),
+    );
+    Ok(keys)
+}
+
+/// Of these, those that devices need.
+pub(super) fn needed_by_devices(from: &dyn Rows) -> Result<Vec<(KeyId, Fingerprint)>> {
     let sql = "SELECT key_id, fingerprint FROM token_keys WHERE EXISTS \
                (SELECT 1 FROM device_registrations WHERE token_key_id = key_id) ORDER BY key_id";
-    let keys = from.query(sql, &[])?;
-    let keys = keys.iter().map(|row| {
+    read_keys(&from.query(sql, &[])?)
+}
+
+pub(super) fn read_keys(rows: &[Row]) -> Result<Vec<(KeyId, Fingerprint)>> {
+    let keys = rows.iter().map(|row| {
         let id = word(row, "key_id", read_key_id)?;
         Ok((id, row.get("fingerprint")?))
     });
@@ -205,10 +223,6 @@ pub(super) fn read(row: &Row) -> Result<Device> {
             since_ms: row.get("inactive_since")?,
         },
     };
-    let place: (Option<f64>, Option<f64>) = (
-        row.get("last_known_latitude")?,
-        row.get("last_known_longitude")?,
-    );
     Ok(Device {
         id: row.get("id")?,
         app_id: row.get("app_id")?,
@@ -219,10 +233,7 @@ pub(super) fn read(row: &Row) -> Result<Device> {
             user_id: row.get("user_id")?,
             topics: Default::default(),
             token_expires_ms: row.get("token_expires_at")?,
-            location: place
-                .0
-                .zip(place.1)
-                .and_then(|(latitude, longitude)| Point::new(latitude, longitude).ok()),
+            location: read_place(row)?,
             metadata: row.get("device_metadata")?,
             locale: row.get("locale")?,
             time_zone: row.get("time_zone")?,
@@ -242,6 +253,12 @@ pub(super) fn read(row: &Row) -> Result<Device> {
         token_set_ms: row.get("token_set_at")?,
         accepted_ms: row.get("accepted_at")?,
     })
+}
+
+pub(super) fn read_place(row: &Row) -> Result<Option<Point>> {
+    let latitude: Option<f64> = row.get("last_known_latitude")?;
+    let place = latitude.zip(row.get("last_known_longitude")?);
+    Ok(place.and_then(|(latitude, longitude)| Point::new(latitude, longitude).ok()))
 }
 
 fn with_topics(from: &dyn Rows, mut devices: Vec<Device>) -> Result<Vec<Device>> {

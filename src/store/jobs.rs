@@ -9,8 +9,9 @@ use crate::push::devices::jobs::DeviceOutcome;
 use crate::push::jobs::{Job, JobTicket, Outcome};
 use crate::push::news::NewsOutcome;
 use crate::push::notify::jobs::{NotifyJob, NotifyOutcome};
+use crate::push::providers::credential::jobs::CredentialOutcome;
 use crate::store::rows::{Fault, Result, Rows};
-use crate::store::{deliveries, device_jobs, news, notifications};
+use crate::store::{credentials, deliveries, device_jobs, news, notifications};
 
 /// Does a job in a transaction. When it fails, the transaction has to be rolled back.
 pub fn run(on: &dyn Rows, job: &Job) -> Result<Outcome> {
@@ -19,6 +20,7 @@ pub fn run(on: &dyn Rows, job: &Job) -> Result<Outcome> {
         Job::Notify(job) => notifications::run(on, job).map(Outcome::Notify),
         Job::Delivery(job) => deliveries::run(on, job).map(Outcome::Delivery),
         Job::News(job) => news::run(on, job).map(Outcome::News),
+        Job::Credentials(job) => credentials::run(on, job).map(Outcome::Credentials),
     }
 }
 
@@ -67,5 +69,6 @@ fn impossible(job: &Job, why: String) -> Outcome {
         Job::Notify(_) => Outcome::Notify(NotifyOutcome::Impossible(why)),
         Job::Delivery(_) => Outcome::Delivery(DeliveryOutcome::Impossible(why)),
         Job::News(_) => Outcome::News(NewsOutcome::Impossible(why)),
+        Job::Credentials(_) => Outcome::Credentials(CredentialOutcome::Impossible(why)),
     }
 }

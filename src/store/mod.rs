@@ -2,6 +2,7 @@
 //! queues; knows neither nodes nor sockets, only what `push` wants kept.
 
 pub mod backup;
+pub mod credentials;
 pub mod deliveries;
 pub mod desk;
 pub mod device_jobs;

@@ -9,7 +9,8 @@ use serde::Serialize;
 
 use crate::push::devices::vault::TokenVault;
 use crate::store::backup::open;
-use crate::store::devices::{needed_keys, read};
+use crate::store::credentials;
+use crate::store::devices::{needed_by_devices, read};
 use crate::store::rows::{self, Fault, Row, Rows, values};
 use crate::store::sqlite::VERSION;
 
@@ -31,6 +32,9 @@ pub struct Report {
     /// Apps whose number of devices is kept wrong.
     pub miscounted_apps: u64,
     pub devices: u64,
+    /// What apps were given while the server ran; those of them that do not open, if that was tried.
+    pub credentials: u64,
+    pub unreadable_credentials: u64,
     pub notifications: u64,
     /// Deliveries that wait.
     pub deliveries: u64,
@@ -63,6 +67,7 @@ impl Report {
             && self.damage.is_empty()
             && self.orphans == 0
             && self.miscounted_apps == 0
+            && self.unreadable_credentials == 0
             && tokens
     }
 }
@@ -113,6 +118,14 @@ fn look(file: &Connection, keys: Keys<'_>, mut progress: impl FnMut(u64)) -> row
             Keys::Here(Some(vault)) => Some(try_tokens(&file, vault, &mut progress)?),
         };
     }
+    if report.schema >= 5 {
+        report.credentials = count("SELECT count(*) FROM credentials")? as u64;
+        report.unreadable_credentials = match keys {
+            Keys::Elsewhere => 0,
+            Keys::Here(None) => report.credentials,
+            Keys::Here(Some(vault)) => credentials::count_unreadable(&*file, vault)?,
+        };
+    }
     if report.schema >= 3 {
         report.notifications = count("SELECT count(*) FROM notifications")? as u64;
         report.deliveries = count(WAITING)? as u64;
@@ -145,7 +158,7 @@ fn try_tokens(
     vault: &TokenVault,
     progress: &mut impl FnMut(u64),
 ) -> rows::Result<Tokens> {
-    let known = vault.check_known(&needed_keys(file)?);
+    let known = vault.check_known(&needed_by_devices(file)?);
     let mut tokens = Tokens {
         keys: known.err().map(|fault| fault.text()),
         ..Tokens::default()

@@ -105,6 +105,25 @@ fn tokens_that_do_not_open_or_are_not_found_are_counted() {
 }
 
 #[test]
+fn a_credential_that_does_not_open_is_found() {
+    let play = Play::new();
+    let sealed = play
+        .vault
+        .seal_secret(("app", "main"), "tiger", &mut Dice::new([9; 16]));
+    play.alter(&format!(
+        "INSERT INTO credentials VALUES ('app', 'main', 'apns', 1, '{}', '{}', '{}', 'k', 1, 1, 1)",
+        sealed.text, sealed.iv, sealed.tag
+    ));
+    let report = play.own();
+    assert!(report.is_good(), "{report:?}");
+    assert_eq!((report.credentials, report.unreadable_credentials), (1, 0));
+    play.alter("UPDATE credentials SET app_id = 'other'");
+    let report = play.own();
+    assert!(!report.is_good() && report.unreadable_credentials == 1);
+    assert!(play.verify(Keys::Elsewhere).is_good(), "it was not tried");
+}
+
+#[test]
 fn rows_without_a_parent_and_wrong_counts_are_found() {
     let play = Play::new();
     play.alter("INSERT INTO device_topics (device, app_id, topic) VALUES ('none', 'app', 't')");

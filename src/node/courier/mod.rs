@@ -240,6 +240,7 @@ impl Courier {
                 self.begin_notifying(memory.is_shared, now);
             }
             self.begin_sending(memory.is_shared, now);
+            self.begin_credentials(memory.is_shared, now);
             self.begin_news(memory.is_shared, now);
         }
         if let Some(master) = self.master {
@@ -265,6 +266,7 @@ impl Courier {
         if !matches!(self.storing, Storing::Loading) && self.has_gateway() {
             self.open_gateway();
             self.notify_elapsed(now);
+            self.look_for_credentials(now);
             self.go_on_sending(now);
             self.take_news(now);
         }
@@ -525,7 +527,17 @@ impl Node for Courier {
         let lanes = lanes.filter(|at| self.may_begin_at(*at));
         let (devices, notify) = (self.devices_deadline(), self.notify_deadline());
         let (sending, news) = (self.sending_deadline(), self.news_deadline());
-        let own = [again, due, lanes, devices, notify, sending, news];
+        let credentials = self.credentials_deadline();
+        let own = [
+            again,
+            due,
+            lanes,
+            devices,
+            notify,
+            sending,
+            news,
+            credentials,
+        ];
         let own = own.into_iter().flatten();
         own.chain(answers).min()
     }

@@ -27,6 +27,8 @@ pub struct InHand {
     pub remedied: bool,
     /// How often it was certain that the provider did not take it.
     pub bounces: u8,
+    /// It is to have a request of its own, since one for several was refused.
+    pub alone: bool,
 }
 
 /// See the file's head.
@@ -49,6 +51,18 @@ impl Queue {
 
     pub fn take(&mut self) -> Option<InHand> {
         self.waiting.iter_mut().find_map(VecDeque::pop_front)
+    }
+
+    /// The next one, if it is so.
+    pub fn take_if(&mut self, is_so: impl Fn(&InHand) -> bool) -> Option<InHand> {
+        let next = self
+            .waiting
+            .iter_mut()
+            .find(|waiting| !waiting.is_empty())?;
+        match next.front().is_some_and(is_so) {
+            true => next.pop_front(),
+            false => None,
+        }
     }
 
     pub fn len(&self) -> usize {
@@ -105,6 +119,7 @@ mod tests {
             marked: false,
             remedied: false,
             bounces: 0,
+            alone: false,
         }
     }
 
@@ -132,5 +147,16 @@ mod tests {
         let ids: Vec<u64> = old.iter().map(|it| it.delivery.id).collect();
         assert_eq!((ids, queue.len()), (vec![1, 3], 1));
         assert_eq!(queue.take_all().len(), 1);
+    }
+
+    #[test]
+    fn the_next_one_is_taken_only_if_it_is_so() {
+        let mut queue = Queue::default();
+        for (id, priority) in [(1, 1), (2, 1), (3, 0)] {
+            queue.put(one(id, priority, 0));
+        }
+        let mut take = |id| queue.take_if(|it| it.delivery.id == id).is_some();
+        assert!(!take(1), "another one is more urgent");
+        assert!(take(3) && !take(2) && take(1) && take(2) && !take(2));
     }
 }

@@ -4,6 +4,7 @@
 //! transaction nothing.
 
 use crate::base::now::Now;
+use crate::push::devices::census::Census;
 use crate::push::devices::device::{Device, SealedRegistration, SealedUpdate};
 use crate::push::devices::token::Platform;
 use crate::push::devices::token_key::{Fingerprint, KeyId};
@@ -65,6 +66,12 @@ pub enum DeviceJob {
         count: u32,
     },
     Keys(KeyJob),
+    /// Counts the next devices behind this id.
+    Count {
+        after: String,
+        count: u32,
+        now: Now,
+    },
     /// Retires what has expired and removes what has been inactive for so long.
     Upkeep {
         keep_ms: u64,
@@ -134,6 +141,8 @@ pub enum DeviceOutcome {
     /// With the id at which the list goes on, if it does.
     List(Vec<Device>, Option<String>),
     Keys(Vec<KeyUse>),
+    /// With the id at which counting goes on, if it does.
+    Counted(Box<Census>, Option<String>),
     Upkept {
         expired: u64,
         removed: u64,
@@ -168,6 +177,8 @@ pub struct KeyUse {
     pub tokens: u64,
     /// Those of them that are not bound to their row.
     pub unbound: u64,
+    /// Credentials of apps that only it opens.
+    pub credentials: u64,
     /// How many it has ever sealed.
     pub sealed: u64,
     /// Everything is to be sealed with it.

@@ -100,6 +100,28 @@ impl fmt::Debug for SealedToken {
     }
 }
 
+/// The text of an app's credential as it is kept, bound to its app and name:
+/// `credential:1:KEY:NAME:APP`. Prints as dots.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SealedSecret {
+    /// Base64 with padding, and so are the next two.
+    pub text: String,
+    pub iv: String,
+    pub tag: String,
+    pub key_id: KeyId,
+}
+
+impl fmt::Debug for SealedSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "•••• by {}", self.key_id.as_str())
+    }
+}
+
+/// Names hold no colon, so two credentials never give one text.
+fn secret_binding(key: &KeyId, (app_id, name): (&str, &str)) -> String {
+    format!("credential:1:{}:{name}:{app_id}", key.as_str())
+}
+
 /// Why a vault cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum VaultFault {
@@ -156,7 +178,7 @@ impl OpenFault {
         match self {
             OpenFault::UnknownKey(id) => format!("there is no token key {}", id.as_str()),
             OpenFault::Column(name) => format!("{name} is damaged"),
-            OpenFault::Forged => "the token was altered, or belongs to another device".to_string(),
+            OpenFault::Forged => "it was altered, or belongs to somebody else".to_string(),
         }
     }
 }
@@ -253,6 +275,41 @@ impl TokenVault {
         let text = slot.decrypt(iv, bound.as_bytes(), bytes, tag);
         let text = text.ok_or(OpenFault::Forged)?;
         Ok(ClearToken::kept(row.service, text))
+    }
+
+    /// Encrypts what an app proves itself with, under the name it has there.
+    pub fn seal_secret(&self, whose: (&str, &str), text: &str, dice: &mut Dice) -> SealedSecret {
+        let slot = &self.keys[0];
+        let bound = secret_binding(&slot.id, whose);
+        let (text, iv, tag) = slot.encrypt(draw_iv(dice), bound.as_bytes(), text);
+        SealedSecret {
+            text: BASE64.encode(&text),
+            iv: BASE64.encode(&iv),
+            tag: BASE64.encode(&tag),
+            key_id: slot.id.clone(),
+        }
+    }
+
+    /// Decrypts it with whichever key it was sealed with.
+    pub fn open_secret(
+        &self,
+        whose: (&str, &str),
+        sealed: &SealedSecret,
+    ) -> Result<Zeroizing<String>, OpenFault> {
+        let slot = self.slot(&sealed.key_id);
+        let slot = slot.ok_or_else(|| OpenFault::UnknownKey(sealed.key_id.clone()))?;
+        let iv = read_array::<IV_BYTES>("iv", &sealed.iv)?;
+        let tag = read_array::<TAG_BYTES>("tag", &sealed.tag)?;
+        let bytes = BASE64.decode(sealed.text.as_bytes());
+        let bytes = bytes.map_err(|_| OpenFault::Column("sealed"))?;
+        let bound = secret_binding(&sealed.key_id, whose);
+        let text = slot.decrypt(iv, bound.as_bytes(), bytes, tag);
+        text.ok_or(OpenFault::Forged)
+    }
+
+    /// Whether it was sealed with the current key.
+    pub fn is_current_secret(&self, sealed: &SealedSecret) -> bool {
+        sealed.key_id == self.keys[0].id
     }
 
     /// Whether it was sealed with the current key and binding.

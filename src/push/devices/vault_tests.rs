@@ -310,3 +310,38 @@ fn faults_say_which_key_and_nothing_of_it() {
     assert!(OpenFault::UnknownKey(id).text().contains("2026-11"));
     assert!(OpenFault::Column("token_iv").text().contains("token_iv"));
 }
+
+#[test]
+fn a_credential_opens_under_its_own_name_and_app_with_any_key_that_is_there() {
+    let old = vault(&[("a", 1)], Binding::Row);
+    let sealed = old.seal_secret(("app", "main"), "tiger", &mut dice());
+    assert_eq!(format!("{sealed:?}"), "•••• by a");
+    let open = |vault: &TokenVault, whose: (&str, &str), sealed: &SealedSecret| {
+        vault
+            .open_secret(whose, sealed)
+            .map(|text| text.to_string())
+    };
+    assert_eq!(open(&old, ("app", "main"), &sealed).as_deref(), Ok("tiger"));
+    for whose in [("app", "other"), ("other", "main"), ("main", "app")] {
+        assert_eq!(open(&old, whose, &sealed), Err(OpenFault::Forged));
+    }
+    let new = vault(&[("b", 50), ("a", 1)], Binding::Row);
+    assert!(old.is_current_secret(&sealed) && !new.is_current_secret(&sealed));
+    assert_eq!(open(&new, ("app", "main"), &sealed).as_deref(), Ok("tiger"));
+    let alone = vault(&[("b", 50)], Binding::Row);
+    let fault = open(&alone, ("app", "main"), &sealed);
+    assert!(matches!(fault, Err(OpenFault::UnknownKey(_))), "{fault:?}");
+    let mut altered = sealed.clone();
+    altered.tag.replace_range(
+        ..1,
+        if altered.tag.starts_with('A') {
+            "B"
+        } else {
+            "A"
+        },
+    );
+    assert_eq!(
+        open(&old, ("app", "main"), &altered),
+        Err(OpenFault::Forged)
+    );
+}

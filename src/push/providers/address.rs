@@ -46,6 +46,14 @@ pub struct Subscription {
 }
 
 impl Address {
+    /// Of the token, as it stands in a list of them; 0 where there is none.
+    pub fn token_bytes(&self) -> usize {
+        match self {
+            Address::Apns(token) | Address::FcmToken(token) => token.len() + "\"\",".len(),
+            _ => 0,
+        }
+    }
+
     /// Where a registered device is, as its provider names it; the same through a hub of Azure. An
     /// error: it was registered with what no provider gives out.
     pub fn of(token: &ClearToken) -> Result<Address, String> {

@@ -46,6 +46,9 @@ pub trait Batch {
     /// How many addresses one request takes.
     fn limit(&self) -> usize;
 
+    /// How many bytes their tokens may have together.
+    fn limit_bytes(&self) -> usize;
+
     /// Whether both can be in one request; to be in one with itself an address has to be of a kind
     /// that goes into batches at all.
     fn go_together(&self, one: &Address, other: &Address) -> bool;
@@ -62,12 +65,14 @@ pub trait Batch {
 }
 
 /// What one ruling means for each of `count` deliveries that shared its request: the same for all.
-/// `None`: it speaks of one of them without saying which, so that each has to be sent alone; no
-/// attempt is counted.
+/// `None`: it speaks of one of them without saying which, or perhaps of batches, so that each has to
+/// be sent alone; no attempt is counted.
 pub fn for_all(ruling: Ruling, count: usize) -> Option<Ruling> {
     let of_one = match &ruling.verdict {
         Verdict::BadRequest | Verdict::TokenDead { .. } | Verdict::TokenSuspect => true,
-        Verdict::RetryAfter { scope, .. } => *scope == Scope::Token,
+        Verdict::RetryAfter { scope, .. } => {
+            *scope == Scope::Token || ruling.remedy == Remedy::Alert
+        }
         _ => false,
     };
     (count < 2 || !of_one).then_some(ruling)
@@ -407,6 +412,8 @@ mod tests {
             (Verdict::NeverSent, true),
             (Verdict::Unknown, true),
         ];
+        let refused = Ruling::new(of(Scope::App), "x").with(Remedy::Alert);
+        assert_eq!(for_all(refused, 2), None, "batches may be what is refused");
         for (verdict, is_shared) in table {
             let ruling = Ruling::new(verdict, "x");
             let shared = is_shared.then(|| ruling.clone());

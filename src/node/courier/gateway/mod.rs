@@ -2,9 +2,11 @@
 //! and what follows from them. Owns which call waits for which job of the store. Invariant: a call
 //! is answered once, and never before what it changed is stored.
 
+mod credentials;
 pub(super) mod devices;
 mod news;
 mod notify;
+mod rates;
 pub(super) mod sending;
 
 use std::collections::BTreeMap;
@@ -30,6 +32,7 @@ pub(super) struct Gateway {
     /// What is to be done with the outcome of each job that is under way.
     waiting: BTreeMap<JobTicket, Waiting>,
     notify: notify::Notify,
+    credentials: credentials::Credentials,
     devices: devices::Devices,
     sending: sending::Sending,
     news: news::News,
@@ -57,6 +60,7 @@ impl Gateway {
 
 /// Who waits for a job of the store.
 enum Waiting {
+    Credentials(credentials::Waiting),
     Devices(devices::Waiting),
     Notify(notify::Waiting),
     Sending(sending::Waiting),
@@ -122,6 +126,7 @@ impl Courier {
     /// A call came; it is answered now or when its jobs are done.
     pub(super) fn take_call(&mut self, ticket: u64, call: &GatewayCall<'_>, now: Now) {
         match call.segments.first() {
+            Some(&"credentials") => self.take_credential_call(ticket, call, now),
             Some(&"devices") => self.take_device_call(ticket, call, now),
             _ => self.take_notify_call(ticket, call, now),
         }
@@ -147,6 +152,9 @@ impl Courier {
                 (Some(Waiting::Devices(waiting)), Outcome::Devices(outcome)) => {
                     self.take_device_outcome(waiting, outcome, now);
                     self.look_for_news(now);
+                }
+                (Some(Waiting::Credentials(waiting)), Outcome::Credentials(outcome)) => {
+                    self.take_credential_outcome(waiting, outcome, now);
                 }
                 (Some(Waiting::Notify(waiting)), Outcome::Notify(outcome)) => {
                     self.take_notify_outcome(waiting, outcome, now);
@@ -198,6 +206,18 @@ impl Courier {
             return;
         }
         self.send_on(&Receipt::Answer { ticket, answer });
+    }
+
+    /// Answers that it was too much; a second later there is room again.
+    fn refuse_for_now(&mut self, ticket: u64, why: &str) {
+        let why = serde_json::Value::from(why);
+        let body = format!("{{\"error\":{why},\"code\":429}}");
+        let answer = GatewayAnswer {
+            status: 429,
+            body: &body,
+            retry_seconds: Some(1),
+        };
+        self.give_answer(ticket, answer);
     }
 
     /// Answers with an error, in the form that all errors of the HTTP API have.

@@ -32,6 +32,8 @@ const API_VERSION: &str = "2020-06";
 const JSON: &str = "application/json;charset=utf-8";
 /// Of one batch.
 const HANDLES: usize = 1000;
+/// Of all handles of a batch: with a payload it stays below the 64 KiB of a message.
+const HANDLES_BYTES: usize = 48 * 1024;
 
 /// One hub in one namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -163,6 +165,10 @@ impl Provider for Hub {
 impl Batch for Hub {
     fn limit(&self) -> usize {
         HANDLES
+    }
+
+    fn limit_bytes(&self) -> usize {
+        HANDLES_BYTES
     }
 
     /// Browsers go alone: a list of handles has no place for their keys.

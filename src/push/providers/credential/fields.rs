@@ -11,6 +11,7 @@ use crate::push::providers::apns::channels::{self, Channels};
 use crate::push::providers::apns::{self, Apns, ApnsAuth, ApnsKey};
 use crate::push::providers::azure::Hub;
 use crate::push::providers::azure::sas::{SasKey, namespace};
+use crate::push::providers::credential::about::about;
 use crate::push::providers::credential::{Credential, Proof, Seal};
 use crate::push::providers::fcm::account::ServiceAccount;
 use crate::push::providers::fcm::{self, Fcm, topics};
@@ -101,8 +102,10 @@ pub(super) fn parse(map: &Map<String, Value>) -> Result<Credential, String> {
         "azure-connection" => azure_connection(&texts),
         _ => azure_entra(&texts),
     };
+    let proof = proof?;
     Ok(Credential {
-        proof: proof?,
+        about: about(map, &proof),
+        proof,
         ca_file: texts.may("ca_file")?.map(str::to_string),
         seal: Seal::new(map),
     })

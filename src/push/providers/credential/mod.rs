@@ -2,7 +2,9 @@
 //! with it, and how its pass is made. What a configuration or an API gives is read in `fields`; when a
 //! pass is made, kept and renewed is `keeper`'s. Invariant: `Debug` prints no secret.
 
+mod about;
 mod fields;
+pub mod jobs;
 pub mod keeper;
 
 use std::fmt;
@@ -40,6 +42,8 @@ pub struct Credential {
     /// A PEM file with the authorities that are trusted instead of the system's, for all that is
     /// sent with this credential.
     pub ca_file: Option<String>,
+    /// What may be told of it.
+    pub about: Map<String, Value>,
     seal: Seal,
 }
 
@@ -120,6 +124,42 @@ impl Credential {
             Proof::AzureConnection { .. } => "azure-connection",
             Proof::AzureEntra { .. } => "azure-entra",
         }
+    }
+
+    /// For which devices it is: an app has one for each.
+    pub fn family(&self) -> &'static str {
+        match &self.proof {
+            Proof::ApnsToken { sandbox, .. } | Proof::ApnsCertificate { sandbox, .. } => {
+                match sandbox {
+                    true => "apns-sandbox",
+                    false => "apns",
+                }
+            }
+            Proof::FcmAccount { .. } => "fcm",
+            Proof::Vapid { .. } => "webpush",
+            Proof::AzureConnection { .. } | Proof::AzureEntra { .. } => "azure",
+        }
+    }
+
+    /// Whether it is for whatever no other credential of the app is for.
+    pub fn is_fallback(&self) -> bool {
+        matches!(
+            self.proof,
+            Proof::AzureConnection { .. } | Proof::AzureEntra { .. }
+        )
+    }
+
+    /// Whether it says the same in every field.
+    pub fn is_same(&self, other: &Credential) -> bool {
+        self.seal.0 == other.seal.0
+    }
+
+    /// Whether the machine proves who asks, and not the credential.
+    pub fn is_of_machine(&self) -> bool {
+        let Proof::AzureEntra { identity, .. } = &self.proof else {
+            return false;
+        };
+        !matches!(identity, Identity::Client { .. })
     }
 
     pub fn provider(&self) -> &dyn Provider {

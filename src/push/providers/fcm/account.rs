@@ -39,6 +39,16 @@ struct AccountFile {
 }
 
 impl ServiceAccount {
+    /// Whose account it is, as an address.
+    pub fn email(&self) -> &str {
+        &self.email
+    }
+
+    /// The name of its key, where the file has one.
+    pub fn key_id(&self) -> Option<&str> {
+        self.key_id.as_deref()
+    }
+
     /// Reads the JSON file. Errors quote nothing of it.
     pub fn parse(json: &[u8]) -> Result<ServiceAccount, String> {
         let read: Result<AccountFile, _> = serde_json::from_slice(json);

@@ -27,8 +27,7 @@ impl Courier {
         body: &[u8],
         now: Now,
     ) -> Result<(), Refused> {
-        let lines = body.split(|byte| *byte == b'\n').enumerate();
-        let lines = lines.filter(|(_, line)| !line.trim_ascii().is_empty());
+        let lines = lines(body);
         if lines.clone().count() > LINES_MAX {
             return Err((413, format!("There are more than {LINES_MAX} lines")));
         }
@@ -78,6 +77,8 @@ impl Courier {
         }
         import.refused.sort();
         self.counters.devices_refused += import.refused.len() as u64;
+        let (app, key, faulty) = (&*asker.app_id, &*asker.key, import.refused.len());
+        log::info!(app, key, registered, new, refused = faulty; "devices imported");
         let refused = import.refused.iter();
         let refused = refused.map(|(line, why)| json!({ "line": line, "error": why }));
         let answer = json!({
@@ -87,4 +88,10 @@ impl Courier {
         });
         self.answer_call(asker.ticket, 200, &answer.to_string());
     }
+}
+
+/// The lines with something in them, each with its place.
+pub(super) fn lines(body: &[u8]) -> impl Iterator<Item = (usize, &[u8])> + Clone {
+    let lines = body.split(|byte| *byte == b'\n').enumerate();
+    lines.filter(|(_, line)| !line.trim_ascii().is_empty())
 }

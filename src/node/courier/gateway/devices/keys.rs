@@ -38,6 +38,7 @@ pub(in crate::node::courier::gateway) enum Own {
     Resealed,
     RotationEnded,
     Upkept,
+    Counted,
 }
 
 impl Courier {
@@ -57,6 +58,7 @@ impl Courier {
         self.ask_devices(Waiting::Own(Own::KeysPut), KeyJob::Put { keys, now });
         self.ask_devices(Waiting::Own(Own::KeysCounted), KeyJob::Count);
         self.ask_upkeep(now);
+        self.count_devices(now);
         Ok(())
     }
 
@@ -98,6 +100,7 @@ impl Courier {
                 "current": place == 0,
                 "tokens": found.map_or(0, |it| it.tokens),
                 "unbound": found.map_or(0, |it| it.unbound),
+                "credentials": found.map_or(0, |it| it.credentials),
                 "sealed": found.map_or(0, |it| it.sealed),
             }));
         }
@@ -108,15 +111,15 @@ impl Courier {
     }
 
     /// From the beginning, even if one is under way: what that has sealed is soon passed by.
-    pub(super) fn begin_rotation(&mut self, ticket: u64, now: Now) {
-        log::info!("all device tokens are to be sealed with the current key");
+    pub(super) fn begin_rotation(&mut self, asker: &Asker) {
+        let by = asker.key.as_str();
+        log::info!(by; "all device tokens are to be sealed with the current key");
         let goes_on = self.gateway.devices.rotation.is_some();
         if !goes_on {
             self.gateway.devices.rotation = Some(Rotation::default());
             self.ask_outdated();
         }
-        let _ = now;
-        self.answer_call(ticket, 202, "{}");
+        self.answer_call(asker.ticket, 202, "{}");
     }
 
     pub(super) fn go_on_with_keys(&mut self, own: Own, outcome: DeviceOutcome, now: Now) {
@@ -146,6 +149,8 @@ impl Courier {
                     self.ask_upkeep(now);
                 }
             }
+            (Own::Counted, DeviceOutcome::Counted(page, next)) => self.counted(&page, next, now),
+            (Own::Counted, _) => self.count_devices_later(now),
             // What the store could not do was told; upkeep comes again, a rotation is asked for.
             (Own::Outdated | Own::Resealed, _) => self.gateway.devices.rotation = None,
             (Own::KeysPut | Own::KeysCounted | Own::RotationEnded | Own::Upkept, _) => {}
@@ -191,7 +196,7 @@ impl Courier {
     /// One page of the rotation; none is left when it is empty.
     fn reseal(&mut self, devices: Vec<Device>) {
         let Some(last) = devices.last() else {
-            return self.end_rotation();
+            return self.rotate_credentials();
         };
         let Some(rotation) = &mut self.gateway.devices.rotation else {
             return;
@@ -221,7 +226,7 @@ impl Courier {
         self.ask_devices(Waiting::Own(Own::Resealed), KeyJob::Reseal(rows));
     }
 
-    fn end_rotation(&mut self) {
+    pub(in crate::node::courier::gateway) fn end_rotation(&mut self) {
         let Some(rotation) = self.gateway.devices.rotation.take() else {
             return;
         };
@@ -255,9 +260,12 @@ impl Courier {
         if due.is_some_and(|due| due <= now.moment) {
             self.ask_upkeep(now);
         }
+        self.look_for_count(now);
     }
 
     pub(in crate::node::courier) fn devices_deadline(&self) -> Option<Moment> {
-        self.gateway.devices.upkeep_at
+        let devices = &self.gateway.devices;
+        let own = [devices.upkeep_at, devices.counting.deadline()];
+        own.into_iter().flatten().min()
     }
 }

@@ -2,6 +2,7 @@
 //! the vault. Invariants: a token is sealed before it goes anywhere, and forgotten then; no answer and
 //! no line of the log holds anything of it, or of what else a client said.
 
+mod counting;
 mod import;
 mod keys;
 
@@ -11,7 +12,8 @@ use zeroize::Zeroizing;
 use crate::base::names::is_name;
 use crate::base::now::{Moment, Now};
 use crate::node::courier::Courier;
-use crate::node::courier::gateway::Waiting as AnyWaiting;
+use crate::node::courier::gateway::rates::{Allowed, Rates};
+use crate::node::courier::gateway::{OPERATOR, Waiting as AnyWaiting};
 use crate::push::devices::device::{Device, SealedRegistration, SealedUpdate};
 use crate::push::devices::jobs::{
     DeviceFilter, DeviceJob, DeviceLimits, DeviceOutcome, Full, Registered,
@@ -21,7 +23,8 @@ use crate::push::devices::token::Platform;
 use crate::push::devices::vault::TokenVault;
 use crate::push::jobs::Job;
 use crate::wire::gateway::GatewayCall;
-use import::Import;
+use counting::Counting;
+use import::{Import, lines};
 use keys::Rotation;
 
 /// Of a list, unless more or less is asked for.
@@ -43,6 +46,8 @@ pub(in crate::node::courier) struct Devices {
     options: Option<DeviceOptions>,
     rotation: Option<Rotation>,
     upkeep_at: Option<Moment>,
+    counting: Counting,
+    rates: Rates,
 }
 
 impl Devices {
@@ -82,7 +87,10 @@ pub(super) enum Then {
     Updated,
     Removed,
     UserRemoved,
-    Listed,
+    /// The devices of one user, or of others too.
+    Listed {
+        of_user: bool,
+    },
     Keys,
     /// A rotation is wanted from now on.
     Rotates,
@@ -102,10 +110,11 @@ impl Courier {
             return self.refuse_call(ticket, 503, "There are no token keys");
         }
         let name = call.segments.get(1).copied().unwrap_or_default();
-        let taken = match (call.method, &call.segments[..]) {
+        let taken = self.may_call(&asker, cost(call), now);
+        let taken = taken.and_then(|()| match (call.method, &call.segments[..]) {
             ("POST", [_]) => self.register_device(asker, call.body, now),
             ("GET", [_]) => self.list_devices(asker, call),
-            ("DELETE", [_]) => self.remove_user(asker, call),
+            ("DELETE", [_]) => self.remove_user(asker, call, now),
             ("POST", [_, "import"]) => self.import_devices(asker, call.body, now),
             ("GET", [_, _]) => {
                 self.ask_device(asker, Then::Show, find(call.app_id, name));
@@ -132,7 +141,7 @@ impl Courier {
                 Err((405, "This method does nothing here".to_string()))
             }
             _ => Err((404, "There is nothing at this path".to_string())),
-        };
+        });
         if let Err((status, why)) = taken {
             self.refuse_devices(ticket, status, &why);
         }
@@ -173,11 +182,15 @@ impl Courier {
                 (Then::UserRemoved, DeviceOutcome::Done(count)) => {
                     self.answer_user_removed(&asker, count);
                 }
-                (Then::Listed, DeviceOutcome::List(devices, next)) => {
+                (Then::Listed { of_user }, DeviceOutcome::List(devices, next)) => {
+                    if !of_user {
+                        let (app, key) = (&*asker.app_id, &*asker.key);
+                        log::info!(app, key, count = devices.len(); "devices listed");
+                    }
                     self.answer_call(asker.ticket, 200, &page(&devices, next.as_deref()));
                 }
                 (Then::Keys, DeviceOutcome::Keys(keys)) => self.answer_keys(asker.ticket, &keys),
-                (Then::Rotates, DeviceOutcome::Done(_)) => self.begin_rotation(asker.ticket, now),
+                (Then::Rotates, DeviceOutcome::Done(_)) => self.begin_rotation(&asker),
                 (_, outcome) => {
                     let (status, why) = self.reason(&outcome);
                     self.refuse_devices(asker.ticket, status, &why);
@@ -189,6 +202,7 @@ impl Courier {
     fn register_device(&mut self, asker: Asker, body: &[u8], now: Now) -> Result<(), Refused> {
         let registration = self.sealed_registration(&asker.app_id, body, now);
         let registration = registration.map_err(|fault| (400, fault.text()))?;
+        self.may_change(&asker, [registration.change.user_id.clone().flatten()], now)?;
         let job = DeviceJob::Register {
             registrations: vec![registration],
             limits: self.device_limits(),
@@ -229,16 +243,6 @@ impl Courier {
         }
     }
 
-    fn count_registered(&mut self, asker: &Asker, done: &Registered) {
-        *match done.device.platform {
-            Platform::Ios => &mut self.counters.devices_ios,
-            Platform::Android => &mut self.counters.devices_android,
-            Platform::Web => &mut self.counters.devices_web,
-        } += 1;
-        self.counters.devices_replaced += u64::from(done.replaced);
-        audit(asker, &done.device, "registered");
-    }
-
     /// The device is there, and its service tells how a new token is read.
     fn update_device(&mut self, asker: Asker, device: &Device, body: &[u8], now: Now) {
         let text = std::str::from_utf8(body).map_err(|_| no_utf8());
@@ -248,6 +252,14 @@ impl Courier {
             Ok(update) => update,
             Err(fault) => return self.refuse_devices(asker.ticket, 400, &fault.text()),
         };
+        let users = [
+            &device.profile.user_id,
+            &update.change.user_id.clone().flatten(),
+        ];
+        let users = users.map(Clone::clone);
+        if let Err((status, why)) = self.may_change(&asker, users, now) {
+            return self.refuse_devices(asker.ticket, status, &why);
+        }
         self.counters.tokens_sealed += u64::from(update.token.is_some());
         let vault = self.gateway.devices.vault();
         let vault = vault.expect("calls are refused without one");
@@ -286,7 +298,12 @@ impl Courier {
         Ok(())
     }
 
-    fn remove_user(&mut self, asker: Asker, call: &GatewayCall<'_>) -> Result<(), Refused> {
+    fn remove_user(
+        &mut self,
+        asker: Asker,
+        call: &GatewayCall<'_>,
+        now: Now,
+    ) -> Result<(), Refused> {
         let others = call.query.iter().any(|(name, _)| *name != "user_id");
         let Some(user_id) = call.parameter("user_id").filter(|_| !others) else {
             return Err((
@@ -294,6 +311,7 @@ impl Courier {
                 "user_id, and nothing else, says whose devices".to_string(),
             ));
         };
+        self.may_change(&asker, [Some(user_id.to_string())], now)?;
         let job = DeviceJob::RemoveUser {
             app_id: call.app_id.to_string(),
             user_id: user_id.to_string(),
@@ -312,13 +330,14 @@ impl Courier {
 
     fn list_devices(&mut self, asker: Asker, call: &GatewayCall<'_>) -> Result<(), Refused> {
         let (filter, after, count) = wanted(call)?;
+        let of_user = filter.user_id.is_some();
         let job = DeviceJob::List {
             app_id: call.app_id.to_string(),
             filter,
             after,
             count,
         };
-        self.ask_device(asker, Then::Listed, job);
+        self.ask_device(asker, Then::Listed { of_user }, job);
         Ok(())
     }
 
@@ -330,7 +349,47 @@ impl Courier {
         self.ask_job(Job::Devices(job.into()), AnyWaiting::Devices(waiting));
     }
 
+    /// Whether the app has not called too often; an operator may always.
+    fn may_call(&mut self, asker: &Asker, count: usize, now: Now) -> Result<(), Refused> {
+        self.take_rate(asker, count, &[], now)
+    }
+
+    /// The same of the users whose devices these are.
+    fn may_change<const N: usize>(
+        &mut self,
+        asker: &Asker,
+        users: [Option<String>; N],
+        now: Now,
+    ) -> Result<(), Refused> {
+        let mut users: Vec<String> = users.into_iter().flatten().collect();
+        users.dedup();
+        self.take_rate(asker, 0, &users, now)
+    }
+
+    fn take_rate(
+        &mut self,
+        asker: &Asker,
+        count: usize,
+        users: &[String],
+        now: Now,
+    ) -> Result<(), Refused> {
+        let allowed = Allowed {
+            per_app: self.limits.device_calls_per_second,
+            per_user: self.limits.device_calls_per_user_per_second,
+        };
+        if asker.ticket & OPERATOR > 0 {
+            return Ok(());
+        }
+        let rates = &mut self.gateway.devices.rates;
+        let taken = rates.take((&asker.app_id, count), users, allowed, now);
+        taken.map_err(|whose| (429, format!("Too many calls about devices for {whose}")))
+    }
+
     fn refuse_devices(&mut self, ticket: u64, status: u16, why: &str) {
+        if status == 429 {
+            self.counters.devices_limited += 1;
+            return self.refuse_for_now(ticket, why);
+        }
         self.counters.devices_refused += u64::from((400..500).contains(&status));
         self.refuse_call(ticket, status, why);
     }
@@ -417,6 +476,14 @@ fn wanted(call: &GatewayCall<'_>) -> Result<(DeviceFilter, String, u32), Refused
         }
     }
     Ok((filter, after, count))
+}
+
+/// As how many calls it counts: each line of an import is one.
+fn cost(call: &GatewayCall<'_>) -> usize {
+    match &call.segments[..] {
+        [_, "import"] => lines(call.body).count().max(1),
+        _ => 1,
+    }
 }
 
 /// `{"devices": […], "next": …}`; fewer devices than there are, if they are long.

@@ -6,7 +6,6 @@
 mod answers;
 mod due;
 mod live;
-mod rates;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,14 +17,14 @@ use crate::base::now::{Moment, Now};
 use crate::node::courier::Courier;
 use crate::node::courier::gateway::Waiting as Waits;
 use crate::node::courier::gateway::notify::live::{Call, Order};
-use crate::node::courier::gateway::notify::rates::Rates;
+use crate::node::courier::gateway::rates::{Allowed, Rates};
 use crate::push::devices::device::uuid;
 use crate::push::jobs::Job;
 use crate::push::notify::jobs::{
     Accepted, LiveOrder, New, NotifyJob, NotifyOutcome, ORDER_AGAIN_MS, Standing, Whom,
 };
 use crate::push::notify::request::{self, Request};
-use crate::wire::gateway::{GatewayAnswer, GatewayCall};
+use crate::wire::gateway::GatewayCall;
 
 /// Rows of one answer.
 const ROWS: u32 = 100;
@@ -52,11 +51,19 @@ pub(super) enum Waiting {
     Accepted { ticket: u64, new: Arc<New> },
     Reached { call: Option<Call> },
     Acknowledged { ticket: u64 },
-    Changed { ticket: u64, what: &'static str },
+    Changed { by: Changer, what: &'static str },
     Told { ticket: u64 },
     Due,
     Tidied,
     Nothing,
+}
+
+/// Who wants a notification cancelled or queued again.
+pub(super) struct Changer {
+    ticket: u64,
+    app_id: String,
+    key: String,
+    id: String,
 }
 
 impl Courier {
@@ -66,27 +73,19 @@ impl Courier {
             ("POST", ["notify"]) => self.take_notification(ticket, call, now),
             ("GET", ["notifications"]) => self.list(ticket, call),
             ("GET", ["notifications", id]) => self.show(ticket, id, call),
-            ("DELETE", ["notifications", id]) => {
-                let id = (*id).to_string();
-                let job = NotifyJob::Cancel { app_id, id, now_ms };
-                self.ask_notify(
-                    job,
-                    Waiting::Changed {
-                        ticket,
-                        what: "cancelled",
-                    },
-                );
-            }
-            ("POST", ["notifications", id, "retry"]) => {
-                let id = (*id).to_string();
-                let job = NotifyJob::Retry { app_id, id, now_ms };
-                self.ask_notify(
-                    job,
-                    Waiting::Changed {
-                        ticket,
-                        what: "queued",
-                    },
-                );
+            ("DELETE", ["notifications", id]) | ("POST", ["notifications", id, "retry"]) => {
+                let (id, key) = ((*id).to_string(), call.key.to_string());
+                let by = Changer {
+                    ticket,
+                    app_id: app_id.clone(),
+                    key,
+                    id: id.clone(),
+                };
+                let (job, what) = match call.method {
+                    "DELETE" => (NotifyJob::Cancel { app_id, id, now_ms }, "cancelled"),
+                    _ => (NotifyJob::Retry { app_id, id, now_ms }, "queued"),
+                };
+                self.ask_notify(job, Waiting::Changed { by, what });
             }
             ("POST", ["notifications", id, "ack"]) => self.acknowledge(ticket, id, call, now),
             (_, ["notify"] | ["notifications"] | ["notifications", _])
@@ -109,8 +108,13 @@ impl Courier {
             Err(why) => return self.refuse_call(ticket, 400, &why),
         };
         let users = &request.spec.to.users;
-        let notify = &mut self.gateway.notify;
-        if let Err(whose) = notify.rates.take(call.app_id, users, &self.limits, now) {
+        let allowed = Allowed {
+            per_app: self.limits.notifications_per_second,
+            per_user: self.limits.notifications_per_user_per_second,
+        };
+        let rates = &mut self.gateway.notify.rates;
+        if let Err(whose) = rates.take((call.app_id, 1), users, allowed, now) {
+            self.counters.notifications_limited += 1;
             return self.refuse_for_now(ticket, &format!("Too many notifications for {whose}"));
         }
         let print = || {
@@ -129,19 +133,6 @@ impl Courier {
         });
         let job = NotifyJob::Accept(Arc::clone(&new));
         self.ask_notify(job, Waiting::Accepted { ticket, new });
-    }
-
-    fn refuse_for_now(&mut self, ticket: u64, why: &str) {
-        let why = serde_json::Value::from(why);
-        let body = format!("{{\"error\":{why},\"code\":429}}");
-        self.give_answer(
-            ticket,
-            GatewayAnswer {
-                status: 429,
-                body: &body,
-                retry_seconds: Some(1),
-            },
-        );
     }
 
     fn acknowledge(&mut self, ticket: u64, id: &str, call: &GatewayCall<'_>, now: Now) {
@@ -203,9 +194,11 @@ impl Courier {
                 self.counters.notifications_acknowledged += 1;
                 self.answer_call(ticket, 200, &format!("{{\"cancelled\":{count}}}"));
             }
-            (Waiting::Changed { ticket, what }, NotifyOutcome::Changed(count)) => {
+            (Waiting::Changed { by, what }, NotifyOutcome::Changed(count)) => {
                 self.look_by(now.moment);
-                self.answer_call(ticket, 200, &format!("{{\"{what}\":{count}}}"));
+                let (app, key, notification) = (&*by.app_id, &*by.key, &*by.id);
+                log::info!(app, key, notification, deliveries = count; "notification {what}");
+                self.answer_call(by.ticket, 200, &format!("{{\"{what}\":{count}}}"));
             }
             (Waiting::Told { ticket }, NotifyOutcome::Shown(shown)) => {
                 self.answer_call(ticket, 200, &answers::shown(&shown));
@@ -220,7 +213,10 @@ impl Courier {
             (waiting, NotifyOutcome::Impossible(why)) => self.take_impossible(waiting, &why, now),
             (
                 Waiting::Acknowledged { ticket }
-                | Waiting::Changed { ticket, .. }
+                | Waiting::Changed {
+                    by: Changer { ticket, .. },
+                    ..
+                }
                 | Waiting::Told { ticket },
                 _,
             ) => self.refuse_call(
@@ -239,7 +235,10 @@ impl Courier {
             Waiting::Tidied => self.take_tidied(None, now),
             Waiting::Accepted { ticket, .. }
             | Waiting::Acknowledged { ticket }
-            | Waiting::Changed { ticket, .. }
+            | Waiting::Changed {
+                by: Changer { ticket, .. },
+                ..
+            }
             | Waiting::Told { ticket } => {
                 self.refuse_call(ticket, 500, "The store cannot keep or find this");
             }

@@ -3,13 +3,14 @@
 
 use std::time::Duration;
 
-use super::line::{Flight, FlightId, Sent};
+use super::line::{Flight, FlightId, LineId, Sent};
 use crate::base::ids::ConnId;
 use crate::base::now::Now;
 use crate::node::courier::Courier;
 use crate::push::delivery::breaker::Why;
 use crate::push::delivery::guard::GuardNews;
 use crate::push::delivery::outcome::{Case, Next, after, given_back};
+use crate::push::delivery::queue::InHand;
 use crate::push::providers::provider::{Answer, Lost, lost};
 use crate::push::providers::verdict::{Remedy, Ruling, Scope, Verdict};
 use crate::wire::http2::Http2Answer;
@@ -56,36 +57,58 @@ impl Courier {
         }
     }
 
-    fn follow(&mut self, conn: ConnId, sent: Sent, mut ruling: Ruling, now: Now) {
+    fn follow(&mut self, conn: ConnId, mut sent: Sent, ruling: Ruling, now: Now) {
+        let Some(mut ruling) = self.rule_together(&mut sent, ruling, now) else {
+            return;
+        };
         if sent.one.remedied {
             ruling = ruling.repeated();
         }
-        self.count_verdict(&ruling.verdict);
         self.remedy(conn, &sent, &ruling, now);
         self.tell_breaker(&sent, &ruling, now);
         let retires = self.tell_guard(&sent, &ruling, now);
+        let more = std::mem::take(&mut sent.more);
+        // What is put back comes to the front: the last one first.
+        for one in more.into_iter().rev() {
+            self.follow_one((sent.line, sent.asked_ms), one, (&ruling, retires), now);
+        }
+        self.follow_one(
+            (sent.line, sent.asked_ms),
+            sent.one,
+            (&ruling, retires),
+            now,
+        );
+    }
+
+    fn follow_one(
+        &mut self,
+        (id, asked_ms): (LineId, u64),
+        mut one: InHand,
+        (ruling, retires): (&Ruling, bool),
+        now: Now,
+    ) {
+        self.count_verdict(&ruling.verdict);
         let sending = &mut self.gateway.sending;
-        let Some(line) = sending.lines.get(&sent.line) else {
+        let Some(line) = sending.lines.get(&id) else {
             return;
         };
         let case = Case {
-            delivery: &sent.one.delivery,
-            on_unknown: sent.one.share.spec.on_unknown,
-            expires_ms: sent.one.share.expires_ms,
+            delivery: &one.delivery,
+            on_unknown: one.share.spec.on_unknown,
+            expires_ms: one.share.expires_ms,
             patience: sending.posts[line.post].credential.provider().patience(),
-            asked_ms: sent.asked_ms,
+            asked_ms,
             retires,
         };
-        match after(&case, &ruling, &mut self.dice, now) {
+        match after(&case, ruling, &mut self.dice, now) {
             Next::Report(report) => sending.reports.push(report),
-            Next::AtOnce if sent.one.bounces < BOUNCES && sending.stop_by.is_none() => {
-                let mut one = sent.one;
+            Next::AtOnce if one.bounces < BOUNCES && sending.stop_by.is_none() => {
                 one.bounces += 1;
                 one.remedied |= ruling.remedy != Remedy::Nothing;
-                sending.put_back(sent.line, one);
+                sending.put_back(id, one);
             }
             Next::AtOnce => {
-                let report = given_back(&sent.one.delivery, BOUNCED, now);
+                let report = given_back(&one.delivery, BOUNCED, now);
                 sending.reports.push(report);
             }
         }
@@ -123,7 +146,7 @@ impl Courier {
         }
     }
 
-    fn tell_breaker(&mut self, sent: &Sent, ruling: &Ruling, now: Now) {
+    pub(super) fn tell_breaker(&mut self, sent: &Sent, ruling: &Ruling, now: Now) {
         let sending = &mut self.gateway.sending;
         let Some(line) = sending.lines.get_mut(&sent.line) else {
             return;

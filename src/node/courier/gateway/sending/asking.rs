@@ -5,6 +5,7 @@ use data_encoding::HEXLOWER;
 
 use aws_lc_rs::digest::{SHA256, digest};
 
+use super::batches::Together;
 use super::line::{Flight, LineId, Sent};
 use crate::base::ids::ConnId;
 use crate::base::now::{Moment, Now};
@@ -14,6 +15,7 @@ use crate::push::delivery::jobs::DeliveryTarget;
 use crate::push::delivery::outcome::unfit;
 use crate::push::delivery::queue::InHand;
 use crate::push::notify::spec::OnUnknown;
+use crate::push::providers::address::Address;
 use crate::push::providers::credential::Proof;
 use crate::push::providers::credential::keeper::ANSWER_WITHIN;
 use crate::push::providers::note::Note;
@@ -156,42 +158,53 @@ impl Courier {
             return Asked::Gone;
         };
         let note = note_of(&one);
-        let Some(line) = self.gateway.sending.lines.get(&id) else {
-            return Asked::Gone;
-        };
-        let (post, patience) = {
-            let post = &self.gateway.sending.posts[line.post];
-            (post, post.credential.provider().patience())
-        };
-        let provider = post.credential.provider();
-        let dice = &mut self.dice;
-        let request = provider.request(&note, &address, pass.as_ref(), now, dice);
-        let asked = match request {
-            Err(why) => Err(why),
-            Ok(request) => {
-                match self.ask_provider(conn, request, now.moment + patience.answer, now) {
-                    Ok(key) => Ok(key),
-                    Err(NotAsked::Malformed(why)) => Err(Unfit::Note(why)),
-                    Err(NotAsked::Full | NotAsked::Leaving) => {
-                        self.gateway.sending.put_back(id, one);
-                        return Asked::Full;
-                    }
-                }
-            }
-        };
-        match asked {
+        let together = self.gather(id, (&one, &address, &note), now);
+        match self.ask_for(conn, id, (&note, &address, &together), pass.as_ref(), now) {
             Ok(key) => {
-                self.took_off(id, (conn, key), one, pass, now);
+                self.took_off(id, (conn, key), (one, together.more), pass, now);
                 Asked::Sent
             }
-            Err(why) => {
-                self.counters.push_unfit += 1;
-                self.gateway
-                    .sending
-                    .reports
-                    .push(unfit(&one.delivery, &why));
+            Err(None) => {
+                self.put_all_back(id, one, together);
+                Asked::Full
+            }
+            Err(Some(why)) => {
+                for one in std::iter::once(&one).chain(&together.more) {
+                    self.counters.push_unfit += 1;
+                    let report = unfit(&one.delivery, &why);
+                    self.gateway.sending.reports.push(report);
+                }
                 Asked::Gone
             }
+        }
+    }
+
+    /// `Err(None)`: the connection has no room.
+    fn ask_for(
+        &mut self,
+        conn: ConnId,
+        id: LineId,
+        (note, address, together): (&Note, &Address, &Together),
+        pass: Option<&Pass>,
+        now: Now,
+    ) -> Result<StreamKey, Option<Unfit>> {
+        let sending = &self.gateway.sending;
+        let line = sending.lines.get(&id).ok_or(None)?;
+        let provider = sending.posts[line.post].credential.provider();
+        let (patience, dice) = (provider.patience(), &mut self.dice);
+        let request = match (provider.batch(), &together.addresses[..]) {
+            (Some(batch), [_, ..]) => {
+                let others = together.addresses.iter();
+                let all: Vec<&Address> = std::iter::once(address).chain(others).collect();
+                batch.request(note, &all, pass, now, dice)
+            }
+            _ => provider.request(note, address, pass, now, dice),
+        };
+        let deadline = now.moment + patience.answer;
+        match self.ask_provider(conn, request.map_err(Some)?, deadline, now) {
+            Ok(key) => Ok(key),
+            Err(NotAsked::Malformed(why)) => Err(Some(Unfit::Note(why))),
+            Err(NotAsked::Full | NotAsked::Leaving) => Err(None),
         }
     }
 
@@ -199,7 +212,7 @@ impl Courier {
         &mut self,
         id: LineId,
         flight: (ConnId, StreamKey),
-        one: InHand,
+        (one, more): (InHand, Vec<InHand>),
         pass: Option<Pass>,
         now: Now,
     ) {
@@ -219,9 +232,11 @@ impl Courier {
                 &mut self.counters.push_azure
             }
         } += 1;
+        sending.together += more.len();
         let sent = Sent {
             line: id,
             one,
+            more,
             pass,
             asked: now.moment,
             asked_ms: now.unix_ms,
@@ -282,7 +297,7 @@ impl Courier {
 }
 
 /// What is said to this device.
-fn note_of(one: &InHand) -> Note {
+pub(super) fn note_of(one: &InHand) -> Note {
     let device = match &one.delivery.target {
         DeliveryTarget::Device(device) => device.as_deref(),
         DeliveryTarget::Address(_) => None,

@@ -64,7 +64,7 @@ pub(super) fn origin_of(credential: &Credential) -> Option<&str> {
 impl Sending {
     /// What is claimed and lies in no queue.
     pub(super) fn in_hand(&self) -> usize {
-        self.flights.len() + self.reports.len() + self.marking.len()
+        self.flights.len() + self.together + self.reports.len() + self.marking.len()
     }
 
     /// The line to an origin, made if there is none; `None`: there are too many.
@@ -90,7 +90,8 @@ impl Sending {
         if let Some(path) = &own.credential.ca_file {
             target = target.with_ca_file(path);
         }
-        if own.credential.is_per_origin() && !self.allow_private {
+        let is_bounded = own.credential.is_per_origin() || own.is_strangers;
+        if is_bounded && !self.allow_private {
             target = target.with_public_only();
         }
         let mut line = Line::new(post, origin, target, now.moment);
@@ -169,6 +170,9 @@ impl Courier {
             sending.phase = Phase::On;
         }
         for post in 0..sending.posts.len() {
+            if sending.posts[post].is_retired {
+                continue;
+            }
             let origin = origin_of(&sending.posts[post].credential).map(str::to_string);
             if let Some(origin) = origin {
                 sending.line_to(post, &origin, false, now);
@@ -192,6 +196,10 @@ impl Courier {
         let sending = &mut self.gateway.sending;
         let is_due = sending.look_at.is_some_and(|at| at <= now.moment);
         if sending.phase != Phase::On || sending.is_claiming || !is_due {
+            return;
+        }
+        if sending.lanes.is_empty() {
+            sending.look_at = None;
             return;
         }
         let lanes = sending.wanted(now.moment);
@@ -233,6 +241,7 @@ impl Courier {
                 marked: false,
                 remedied: false,
                 bounces: 0,
+                alone: false,
                 delivery,
             };
             self.take_in_hand(one, now);
@@ -256,8 +265,10 @@ impl Courier {
             );
             return sending.reports.push(gone);
         }
+        // Its credential may have been taken away meanwhile.
         let Some(&post) = sending.lanes.get(&one.delivery.lane) else {
-            return;
+            let back = given_back(&one.delivery, Duration::ZERO, now);
+            return sending.reports.push(back);
         };
         let own = origin_of(&sending.posts[post].credential).map(str::to_string);
         let origin = match own {
@@ -344,16 +355,17 @@ impl Courier {
         }
     }
 
-    /// Lines of services that nothing is sent to any more.
+    /// Lines of services that nothing is sent to any more, and of credentials that are not in use.
     pub(super) fn drop_idle_lines(&mut self, now: Now) {
         let sending = &mut self.gateway.sending;
         let before = now.moment - IDLE;
-        let posts = &mut sending.posts;
+        let (posts, marking) = (&mut sending.posts, &sending.marking);
         sending.lines.retain(|id, line| {
             let post = &mut posts[line.post];
-            let stays = !post.credential.is_per_origin()
-                || !line.is_idle()
-                || line.used.is_some_and(|used| used >= before);
+            let is_used =
+                !post.credential.is_per_origin() || line.used.is_some_and(|used| used >= before);
+            let is_marked = marking.values().any(|(own, _)| own == id);
+            let stays = !line.is_idle() || is_marked || is_used && !post.is_retired;
             if !stays {
                 post.lines.retain(|_, other| other != id);
             }

@@ -25,7 +25,13 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// One credential of one app.
 pub(super) struct Post {
     pub app_id: String,
+    /// Of one that came while the server runs.
+    pub name: Option<String>,
     pub credential: Credential,
+    /// It is sent with to public addresses only.
+    pub is_strangers: bool,
+    /// It is not in use any more.
+    pub is_retired: bool,
     pub guard: Guard,
     /// For Web Push one for each service that was sent to, for the others one.
     pub lines: BTreeMap<String, LineId>,
@@ -109,6 +115,8 @@ pub(super) enum Flight {
 pub(super) struct Sent {
     pub line: LineId,
     pub one: InHand,
+    /// Those that share its request.
+    pub more: Vec<InHand>,
     pub pass: Option<Pass>,
     pub asked: Moment,
     pub asked_ms: u64,

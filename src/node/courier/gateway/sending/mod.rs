@@ -6,22 +6,24 @@
 
 mod answers;
 mod asking;
+mod batches;
 mod claiming;
 mod connections;
 mod line;
 mod passes;
+mod posts;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 pub(in crate::node::courier) use connections::Provider;
 use line::{Flight, FlightId, Line, LineId, Post};
+pub(in crate::node::courier::gateway) use posts::Stored;
 
 use crate::base::ids::DialId;
 use crate::base::now::{Moment, Now};
 use crate::node::Output;
 use crate::node::courier::{Courier, Storing};
-use crate::push::delivery::guard::Guard;
 use crate::push::delivery::jobs::{DeliveryOutcome, DeliveryReport, LaneName};
 use crate::push::delivery::outcome::given_back;
 use crate::push::delivery::queue::InHand;
@@ -52,6 +54,7 @@ pub(in crate::node::courier) struct Sending {
     services: OriginPolicy,
     allow_private: bool,
     courier: String,
+    wrong_tokens: u32,
     posts: Vec<Post>,
     /// Which credential each lane is sent with.
     lanes: BTreeMap<LaneName, usize>,
@@ -60,6 +63,8 @@ pub(in crate::node::courier) struct Sending {
     /// Where the last round of sending began.
     turn: LineId,
     flights: BTreeMap<FlightId, Flight>,
+    /// How many deliveries share a request of these with another.
+    together: usize,
     dials: BTreeMap<DialId, (LineId, Option<bool>)>,
     reports: Vec<DeliveryReport>,
     /// Must not be sent before the store knows that they may have been.
@@ -83,7 +88,7 @@ pub(in crate::node::courier) struct Sending {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Phase {
-    /// No credential, or the store has not loaded.
+    /// No gateway, or the store has not loaded.
     #[default]
     Off,
     /// What the courier before had in hand is being taken back.
@@ -108,25 +113,14 @@ impl Sending {
             services: options.services,
             allow_private: options.allow_private,
             courier: options.courier,
+            wrong_tokens: options.wrong_tokens,
             ..Sending::default()
         };
         for (app_id, credential) in options.credentials {
-            let post = sending.posts.len();
-            for way in claiming::ways(&credential) {
-                let app_id = app_id.clone();
-                sending
-                    .lanes
-                    .entry(LaneName { app_id, way })
-                    .or_insert(post);
-            }
-            sending.posts.push(Post {
-                app_id,
-                credential,
-                guard: Guard::new(options.wrong_tokens),
-                lines: BTreeMap::new(),
-                waiting: 0,
-            });
+            let post = Post::new(app_id, None, credential, options.wrong_tokens);
+            sending.posts.push(post);
         }
+        sending.set_lanes();
         sending
     }
 }
@@ -137,7 +131,7 @@ impl Courier {
         let sending = &mut self.gateway.sending;
         sending.is_shared = is_shared;
         sending.expire_at = Some(now.moment);
-        if sending.posts.is_empty() || self.gateway.devices.vault().is_none() {
+        if self.gateway.devices.vault().is_none() {
             return;
         }
         sending.phase = Phase::Beginning;
@@ -178,6 +172,7 @@ impl Courier {
         match self.gateway.sending.phase {
             Phase::Off | Phase::Beginning => return,
             Phase::On => {
+                self.clear_retired(now);
                 self.renew_passes(now);
                 self.send_all(now);
                 self.give_back_old(now);
