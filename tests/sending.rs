@@ -77,6 +77,20 @@ impl Play {
         told["id"].as_str().expect("an id").to_string()
     }
 
+    /// Until it is accepted; the key makes sure that it is so once.
+    fn notify_whoever_dies(&self, body: &Value, key: u64) -> String {
+        let mut body = body.clone();
+        body["idempotency_key"] = format!("key-{key}").into();
+        let mut told = Value::Null;
+        wait_until("it is accepted", || {
+            let (code, answer) = self.call("POST", "notify", &body.to_string());
+            told = answer;
+            assert!(matches!(code, 202 | 503 | 504), "{code}: {told}");
+            code == 202
+        });
+        told["id"].as_str().expect("an id").to_string()
+    }
+
     fn show(&self, id: &str) -> Value {
         let (code, shown) = self.call("GET", &format!("notifications/{id}"), "");
         assert_eq!(code, 200, "{shown}");
@@ -303,7 +317,7 @@ fn whoever_is_killed_nothing_accepted_is_lost_and_what_may_come_twice_is_counted
     play.register("ios", (0..DEVICES).map(token), "");
     let mut ids = Vec::new();
     for round in 0..crash_rounds(24) as u64 {
-        ids.push(play.notify(&to_iphones()));
+        ids.push(play.notify_whoever_dies(&to_iphones(), round));
         std::thread::sleep(Duration::from_millis(20 + (round * 37) % 230));
         if round % 6 == 5 {
             play = Play {
