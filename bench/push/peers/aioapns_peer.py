@@ -14,6 +14,14 @@ count, streams = int(count), int(streams)
 warm = streams * 2
 
 
+class Oldest(dict):
+    """aioapns finds the request of an answer by its apns-id, and the sink's are all the same: so are
+    the answers, and any request that waits may have this one."""
+
+    def pop(self, _key, default=None):
+        return super().pop(next(iter(self)), default) if self else default
+
+
 def request(nth):
     alert = {"title": f"Order {nth}", "body": "Your order is ready to be collected at the counter."}
     return NotificationRequest(f"{nth:064x}", {"aps": {"alert": alert}}, push_type=PushType.ALERT)
@@ -41,6 +49,10 @@ async def main():
     class Here(client.pool.protocol_class):
         APNS_SERVER = "localhost"
         APNS_PORT = int(port)
+
+        def __init__(self, *words, **named):
+            super().__init__(*words, **named)
+            self.requests = Oldest()
 
     client.pool.protocol_class = Here
     await client.send_notification(request(0))
