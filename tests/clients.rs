@@ -2,6 +2,8 @@
 //! two workers is started, and the program is run against it. What the programs check is written in
 //! them; here is only who runs them and what they are told. `tests/setup` installs what they need.
 
+#[path = "support/provider.rs"]
+mod provider;
 mod support;
 
 use std::fs::File;
@@ -12,7 +14,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::Server;
+use provider::Provider;
+use support::{Server, wait_until};
 
 /// The app of the programs has digits for an id, because the Python SDK takes nothing else. The demo
 /// app is there for the demo page.
@@ -64,10 +67,14 @@ fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients")
 }
 
+fn run(program: Command) {
+    run_with(program, CONFIG);
+}
+
 /// Runs one program against a fresh server, and fails with all that both of them said.
-fn run(mut program: Command) {
+fn run_with(mut program: Command, config: &str) {
     let webhook_port = free_port();
-    let server = Server::start(&CONFIG.replace("WEBHOOK_PORT", &webhook_port));
+    let server = Server::start(&config.replace("WEBHOOK_PORT", &webhook_port));
     let address = server.address(0);
     let (host, port) = address.rsplit_once(':').expect("host:port");
     program
@@ -131,10 +138,14 @@ fn wait(mut child: Child) -> Option<ExitStatus> {
 
 /// A Node program, its tests reported by name.
 fn node(file: &str) {
+    run(node_program(file));
+}
+
+fn node_program(file: &str) -> Command {
     require("node_modules/.installed");
     let mut program = Command::new("node");
     program.args(["--test", "--test-reporter=spec", file]);
-    run(program);
+    program
 }
 
 /// What tests/setup leaves behind when it is done.
@@ -219,4 +230,19 @@ fn with_the_add_on_a_client_that_comes_back_has_missed_nothing_or_knows() {
 #[test]
 fn a_notification_reaches_pusher_js_and_is_acknowledged() {
     node("notify.test.mjs");
+}
+
+#[test]
+fn a_person_in_a_browser_is_reached_live_or_by_push() {
+    let apns = Provider::start("apns", &[]);
+    let hooks = "# The scorecard listens";
+    let config = CONFIG.replace(hooks, &format!("{}\n{hooks}", apns.apns_table()));
+    run_with(node_program("reach.test.mjs"), &config);
+    wait_until("the mock has told all", || apns.count(200) >= 2);
+    let told = apns.told();
+    let tokens = told
+        .iter()
+        .map(|it| it["token"].as_str().unwrap_or_default());
+    let tokens: Vec<&str> = tokens.collect();
+    assert_eq!(tokens, ["bb".repeat(32), "cc".repeat(32)]);
 }

@@ -9,6 +9,8 @@ mod courier;
 mod courier_devices;
 #[path = "node/courier_memory.rs"]
 mod courier_memory;
+#[path = "node/courier_news.rs"]
+mod courier_news;
 #[path = "node/hand.rs"]
 mod hand;
 #[path = "node/history.rs"]

@@ -3,26 +3,22 @@
 
 #[path = "support/provider.rs"]
 mod provider;
+#[path = "support/receiver.rs"]
+mod receiver;
 mod support;
 
 use std::time::Duration;
 
 use provider::Provider;
+use receiver::{Manner, Receiver};
 use serde_json::{Value, json};
 use support::{PATIENCE, PUSH, Place, Server, pid_of, processes, requests, wait_until};
 
 /// What the server has for a provider.
 fn credential(provider: &Provider) -> String {
     let (url, ca) = (provider.url(), provider.ca().display().to_string());
-    let told = |name: &str| provider.ready[name].as_str().expect("it is told");
     match provider.ready["provider"].as_str() {
-        Some("apns") => format!(
-            "[[apps.apns]]\nkey = {{ file = \"{}\" }}\nkey_id = \"{}\"\nteam_id = \"{}\"\n\
-             bundle = \"org.example.app\"\nbase_url = \"{url}\"\nca_file = \"{ca}\"\n",
-            told("key"),
-            told("key_id"),
-            told("team_id")
-        ),
+        Some("apns") => provider.apns_table(),
         Some("fcm") => format!(
             "[[apps.fcm]]\naccount = {{ file = \"{}\" }}\nbase_url = \"{url}\"\nca_file = \"{ca}\"\n",
             provider.file("service-account.json").display()
@@ -104,6 +100,21 @@ impl Play {
         }
         let shown = json!([last["state"], last["counts"], last["deliveries"][0]]);
         panic!("{counts}, not {shown}: {}", self.server.stderr());
+    }
+
+    fn kill_courier(&self) {
+        let status = self.server.status();
+        let couriers = processes(&status, "courier");
+        for pid in couriers.into_iter().map(pid_of).filter(|pid| *pid > 0) {
+            self.server.kill(pid, libc::SIGKILL);
+        }
+    }
+
+    fn wait_for_courier(&self) {
+        wait_until("a courier is back", || {
+            let (code, _) = self.call("GET", "notifications", "");
+            code == 200
+        });
     }
 
     fn counter(&self, name: &str) -> u64 {
@@ -297,16 +308,9 @@ fn whoever_is_killed_nothing_accepted_is_lost_and_what_may_come_twice_is_counted
                 server: play.server.restart(),
             };
         } else {
-            let status = play.server.status();
-            let couriers = processes(&status, "courier");
-            for pid in couriers.into_iter().map(pid_of).filter(|pid| *pid > 0) {
-                play.server.kill(pid, libc::SIGKILL);
-            }
+            play.kill_courier();
         }
-        wait_until("a courier is back", || {
-            let (code, _) = play.call("GET", "notifications", "");
-            code == 200
-        });
+        play.wait_for_courier();
     }
     for id in &ids {
         play.wait_for(id, &json!({"accepted": DEVICES}));
@@ -324,4 +328,82 @@ fn whoever_is_killed_nothing_accepted_is_lost_and_what_may_come_twice_is_counted
         twice as i64 <= uncertain,
         "{twice} came twice, and {uncertain} are counted as uncertain"
     );
+}
+
+fn with_hook(toml: &str, receiver: &Receiver) -> String {
+    let words = r#"["notification_delivered", "notification_failed", "device_removed"]"#;
+    let hook = format!(
+        "[[apps.webhooks]]\nurl = \"{}\"\nevents = {words}\nretry_seconds = 600\n\
+         [webhooks]\nallow_private = true\n",
+        receiver.url()
+    );
+    toml.replace("[push]", &format!("{hook}[push]"))
+}
+
+fn delivered(id: &str) -> Value {
+    json!({
+        "name": "notification_delivered", "channel": "#server-to-user-u", "notification_id": id,
+        "device_id": "ios-00aa", "user_id": "u",
+    })
+}
+
+fn failed(id: &str) -> Value {
+    json!({
+        "name": "notification_failed", "channel": "#devices", "notification_id": id,
+        "device_id": "ios-dead00", "reason": "Unregistered",
+    })
+}
+
+fn removed() -> Value {
+    json!({
+        "name": "device_removed", "channel": "#devices", "device_id": "ios-dead00", "reason": "gone",
+    })
+}
+
+#[test]
+fn webhooks_are_told_what_becomes_of_notifications_and_devices_though_the_courier_is_killed() {
+    let receiver = Receiver::start();
+    let apns = Provider::start(
+        "apns",
+        &["token=dead* answer=Unregistered", "nth=1 answer=503"],
+    );
+    let play = Play {
+        server: Server::start_in(Place::new(&with_hook(&toml(&[&apns]), &receiver))),
+    };
+    receiver.behave(Manner::Status(500));
+    play.register("ios", ["00aa".to_string()].into_iter(), r#","user_id":"u""#);
+    play.register("ios", ["dead00".to_string()].into_iter(), "");
+    let id = play.notify(&to_iphones());
+    play.wait_for(&id, &json!({"accepted": 1, "failed": 1}));
+    play.kill_courier();
+    play.wait_for_courier();
+    receiver.behave(Manner::Fine);
+    let mut told = Vec::new();
+    wait_until("all is told", || {
+        told = receiver.distinct_events();
+        told.len() == 3
+    });
+    let about = |name: &str| {
+        let mut those = told.iter().filter(|it| it["name"] == name);
+        those
+            .next()
+            .unwrap_or_else(|| panic!("no {name}: {told:?}"))
+    };
+    assert_eq!(*about("notification_delivered"), delivered(&id));
+    assert_eq!(*about("notification_failed"), failed(&id));
+    assert_eq!(*about("device_removed"), removed());
+    let shown = play.show(&id);
+    let timeline = shown["timeline"].as_array().expect("a list");
+    let tried = timeline.iter().find(|it| it["event"] == "attempt failed");
+    let tried = tried.unwrap_or_else(|| panic!("{shown}"));
+    assert_eq!(
+        (&tried["attempt"], &tried["at_ms"].is_u64()),
+        (&json!(1), &true)
+    );
+    let store = play.server.place.path().join("store/lineman.db");
+    let store = rusqlite::Connection::open(store).expect("the store");
+    let left = || store.query_row("SELECT count(*) FROM news", [], |row| row.get::<_, i64>(0));
+    wait_until("what is told is forgotten", || {
+        left().is_ok_and(|it| it == 0)
+    });
 }

@@ -6,6 +6,8 @@ mod postgres;
 #[path = "support/provider.rs"]
 mod provider;
 mod support;
+#[path = "support/talker.rs"]
+mod talker;
 
 use std::time::Duration;
 
@@ -13,20 +15,14 @@ use postgres::{DATABASE, Postgres};
 use provider::Provider;
 use serde_json::{Value, json};
 use support::{PATIENCE, PUSH, Server, pid_of, processes, requests, wait_until};
+use talker::Talker;
 
 fn toml(provider: &Provider, postgres: &Postgres, server: &str) -> String {
-    let told = |name: &str| provider.ready[name].as_str().expect("it is told");
     format!(
-        "[[listen]]\nurl = \"http://127.0.0.1:0\"\n\
+        "[[listen]]\nurl = \"http://127.0.0.1:0\"\n[[listen]]\nurl = \"text://127.0.0.1:0\"\n\
          [[apps]]\nid = \"demo\"\nkey = \"demo-key\"\nsecret = \"demo-secret\"\n\
-         [[apps.apns]]\nkey = {{ file = \"{}\" }}\nkey_id = \"{}\"\nteam_id = \"{}\"\n\
-         bundle = \"org.example.app\"\nbase_url = \"{}\"\nca_file = \"{}\"\n\
-         {PUSH}allow_loopback = true\n{}",
-        told("key"),
-        told("key_id"),
-        told("team_id"),
-        provider.url(),
-        provider.ca().display(),
+         {}{PUSH}allow_loopback = true\n{}",
+        provider.apns_table(),
         postgres.store(server)
     )
 }
@@ -141,12 +137,27 @@ fn what_a_server_that_is_gone_had_to_do_later_another_does() {
     let apns = Provider::start("apns", &[]);
     let postgres = Postgres::start();
     let [one, two] = ["one", "two"].map(|it| Server::start(&toml(&apns, &postgres, it)));
-    register(&one, 2);
+    register(&one, 3);
     let later = notify(&one, 0, "later", &json!({"delay": 3}));
     // Nobody is connected: then his devices have their turn.
     notify(&one, 1, "reach", &json!({"deliver": "reach", "delay": 3}));
+    let mut here = Talker::connect(&one.address(1));
+    here.sign_in("u2", &[]);
+    let waits = json!({"deliver": "reach", "ack_timeout": 60});
+    let seen = notify(&one, 2, "seen", &waits);
+    let (path, user) = (format!("notifications/{seen}/ack"), r#"{"user_id":"u2"}"#);
+    let (code, told) = call(&two, "POST", &path, user);
+    assert_eq!(code, 200, "{told}");
     drop(one);
     wait_for_accepted(&postgres, 2);
+    let settled = format!(
+        "SELECT count(*) FROM lineman.notifications WHERE id = '{seen}' AND settled_at IS NOT NULL"
+    );
+    wait_until("what was acknowledged elsewhere is over", || {
+        number(&postgres, &settled) == 1
+    });
+    let sent = "SELECT count(*) FROM lineman.deliveries WHERE state = 'accepted'";
+    assert_eq!(number(&postgres, sent), 2, "who acknowledged gets no push");
     let (code, shown) = call(&two, "GET", &format!("notifications/{later}"), "");
     assert_eq!((code, &shown["counts"]), (200, &json!({"accepted": 1})));
 }

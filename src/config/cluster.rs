@@ -75,6 +75,12 @@ pub(super) struct RawCluster {
     lease_seconds: u64,
 }
 
+impl RawCluster {
+    pub(super) fn is_there(&self) -> bool {
+        self.redis_url.is_some()
+    }
+}
+
 impl Default for RawCluster {
     fn default() -> RawCluster {
         RawCluster {

@@ -80,6 +80,13 @@ pub(super) struct RawStore {
     server: String,
 }
 
+impl RawStore {
+    /// Several servers may use it.
+    pub(super) fn is_shared(&self) -> bool {
+        self.url.is_some()
+    }
+}
+
 impl Default for RawStore {
     fn default() -> RawStore {
         RawStore {

@@ -11,6 +11,7 @@ use crate::config::check::Checker;
 use crate::config::keys::{KeyRow, TableRow};
 use crate::config::load::RawConfig;
 use crate::config::problem::Step::{Index, Key};
+use crate::push::news::KINDS;
 use crate::push::webhook::{Kind, Webhook};
 use crate::wire::target::Target;
 
@@ -40,7 +41,7 @@ pub(super) const APP_TABLE: TableRow = TableRow {
             name: "events",
             kind: "list of words",
             default: "",
-            help: "What it is told: channel_occupied, channel_vacated, member_added, member_removed, client_event, subscription_count, cache_miss; notification_delivered, notification_failed, device_removed of the push gateway, which are not sent yet.",
+            help: "What it is told: channel_occupied, channel_vacated, member_added, member_removed, client_event, subscription_count, cache_miss; notification_delivered, notification_failed, device_removed of the push gateway (with [cluster] only together with store.url).",
         },
         KeyRow {
             name: "channel_prefix",
@@ -152,6 +153,7 @@ pub(super) fn check(checker: &mut Checker<'_>, raw: &RawConfig) -> Vec<Webhook> 
                 ];
                 checker.problem(&path, "this app has this URL twice", None);
             }
+            check_news(checker, place, one, raw);
             let private = raw.webhooks.allow_private;
             webhooks.extend(check_one(checker, place, one, (&app.id, private)));
         }
@@ -161,6 +163,28 @@ pub(super) fn check(checker: &mut Checker<'_>, raw: &RawConfig) -> Vec<Webhook> 
         checker.problem(&[Key("apps")], message, None);
     }
     webhooks
+}
+
+/// The one server of a cluster that tells webhooks has to see what happens to notifications.
+fn check_news(
+    checker: &mut Checker<'_>,
+    (app, index): (usize, usize),
+    one: &RawWebhook,
+    raw: &RawConfig,
+) {
+    let is_news = |word: &String| KINDS.iter().any(|kind| kind.word() == word);
+    if raw.cluster.is_there() && !raw.store.is_shared() && one.events.iter().any(is_news) {
+        let path = [
+            Key("apps"),
+            Index(app),
+            Key("webhooks"),
+            Index(index),
+            Key("events"),
+        ];
+        let message = "in a cluster, webhooks are told of notifications and devices only where the \
+                       servers share them";
+        checker.problem(&path, message, Some("set store.url"));
+    }
 }
 
 fn check_one(

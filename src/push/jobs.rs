@@ -5,6 +5,7 @@
 
 use crate::push::delivery::jobs::{DeliveryJob, DeliveryOutcome};
 use crate::push::devices::jobs::{DeviceJob, DeviceOutcome};
+use crate::push::news::{NewsJob, NewsOutcome};
 use crate::push::notify::jobs::{NotifyJob, NotifyOutcome};
 
 /// Under which number whoever asked finds the outcome.
@@ -16,6 +17,7 @@ pub enum Job {
     Devices(DeviceJob),
     Notify(NotifyJob),
     Delivery(DeliveryJob),
+    News(NewsJob),
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -23,4 +25,5 @@ pub enum Outcome {
     Devices(DeviceOutcome),
     Notify(NotifyOutcome),
     Delivery(DeliveryOutcome),
+    News(NewsOutcome),
 }

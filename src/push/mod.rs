@@ -8,6 +8,7 @@ pub mod devices;
 pub mod facts;
 pub mod jobs;
 pub mod lanes;
+pub mod news;
 pub mod notify;
 pub mod providers;
 pub mod truth;

@@ -13,12 +13,14 @@ use crate::push::delivery::jobs::{
     DeliveryTarget, EXPIRED_PAGE, LaneName, TokenNews, TokenNewsKind, UNCERTAIN, Way,
 };
 use crate::push::devices::device::{Device, Retired, State};
-use crate::store::devices;
 use crate::store::notifications::{settle_all_over, settle_if_over};
 use crate::store::rows::{Result, Row, Rows, Value, values};
+use crate::store::{devices, news};
 
 /// Of `deliveries.priority`.
 const PRIORITIES: u8 = 3;
+/// The newest of each delivery are kept.
+const ATTEMPTS_SHOWN: u32 = 10;
 /// A device's last success is noted to this.
 const ACCEPTED_EVERY_MS: u64 = 3_600_000;
 
@@ -81,6 +83,7 @@ fn take_back(on: &dyn Rows, id: i64, now_ms: u64) -> Result<bool> {
     };
     let is_queued: bool = taken.get(1)?;
     if !is_queued {
+        news::note_settled(on, &[id as u64])?;
         let notification: String = taken.get(0)?;
         settle_if_over(on, &notification, now_ms)?;
     }
@@ -242,6 +245,7 @@ fn claim_found(
             let sql = "UPDATE deliveries SET state = 'failed', settled_at = ?, \
                        reason = 'the notification cannot be read' WHERE id = ?";
             on.execute(sql, &values![claim.now_ms, id])?;
+            news::note_settled(on, &[delivery.id])?;
             settle_if_over(on, &delivery.notification, claim.now_ms)?;
             continue;
         }
@@ -341,18 +345,26 @@ fn settle<'a>(
                 report.id,
             ];
             ends.push(values.to_vec());
-            of.push(report.notification.as_str());
+            of.push(report);
         }
     }
     let changed = on.execute_each(sql, &ends)?;
-    Ok(where_changed(of, &changed))
+    let of = where_changed(of, &changed);
+    let ids: Vec<u64> = of.iter().map(|report| report.id).collect();
+    news::note_settled(on, &ids)?;
+    Ok(notifications_of(&of))
 }
 
-fn where_changed<'a>(of: Vec<&'a str>, changed: &[u64]) -> BTreeSet<&'a str> {
+fn where_changed<'a>(of: Vec<&'a DeliveryReport>, changed: &[u64]) -> Vec<&'a DeliveryReport> {
     let of = of.into_iter().zip(changed);
     of.filter(|(_, changed)| **changed > 0)
         .map(|(of, _)| of)
         .collect()
+}
+
+fn notifications_of<'a>(reports: &[&'a DeliveryReport]) -> BTreeSet<&'a str> {
+    let of = reports.iter().map(|report| report.notification.as_str());
+    of.collect()
 }
 
 /// Those that are to be sent again. What was cancelled or acknowledged while a courier had it in hand
@@ -383,9 +395,8 @@ fn give_back<'a>(
         }
     }
     let changed = on.execute_each(sql, &agains)?;
-    let of = of.into_iter().zip(changed);
-    let of = of.filter(|(_, changed)| *changed > 0);
-    let of: Vec<&DeliveryReport> = of.map(|(report, _)| report).collect();
+    let of = where_changed(of, &changed);
+    note_attempts(on, &of, now_ms)?;
     let sql = "UPDATE deliveries SET state = 'cancelled', settled_at = ?2, \
                reason = CASE (SELECT state FROM notifications n WHERE n.id = notification) \
                         WHEN 'cancelled' THEN 'cancelled' ELSE 'acknowledged' END \
@@ -395,8 +406,30 @@ fn give_back<'a>(
                     AND r.kind = 'user' AND r.name = user_id AND r.acknowledged_at IS NOT NULL)))";
     let unwanted = of.iter().map(|report| values![report.id, now_ms].to_vec());
     let changed = on.execute_each(sql, &unwanted.collect::<Vec<_>>())?;
-    let of = of.iter().map(|report| report.notification.as_str());
-    Ok(where_changed(of.collect(), &changed))
+    Ok(notifications_of(&where_changed(of, &changed)))
+}
+
+/// Of what has to be tried again, why it had to be this time.
+fn note_attempts(on: &dyn Rows, of: &[&DeliveryReport], now_ms: u64) -> Result<()> {
+    let (mut tried, mut old) = (Vec::new(), Vec::new());
+    for report in of {
+        if let DeliveryEnd::Again {
+            reason: Some(reason),
+            ..
+        } = &report.end
+            && report.attempts > 0
+        {
+            tried.push(values![report.id, report.attempts, now_ms, reason].to_vec());
+            if let Some(last) = report.attempts.checked_sub(ATTEMPTS_SHOWN) {
+                old.push(values![report.id, last].to_vec());
+            }
+        }
+    }
+    let sql = "INSERT INTO attempts (delivery, number, at, reason) VALUES (?1, ?2, ?3, ?4) \
+               ON CONFLICT (delivery, number) DO UPDATE SET at = ?3, reason = ?4";
+    on.execute_each(sql, &tried)?;
+    let sql = "DELETE FROM attempts WHERE delivery = ? AND number <= ?";
+    on.execute_each(sql, &old).map(|_| ())
 }
 
 /// How many devices are retired.
@@ -448,7 +481,11 @@ fn tell_device(on: &dyn Rows, news: &TokenNews, now_ms: u64) -> Result<bool> {
         TokenNewsKind::Unreadable => device.retire(Retired::Unreadable, now),
     }
     devices::put(on, &device)?;
-    Ok(was_active && device.state != State::Active)
+    let retired = was_active && device.state != State::Active;
+    if retired {
+        news::note_retired(on, &device)?;
+    }
+    Ok(retired)
 }
 
 fn expire(on: &dyn Rows, now_ms: u64) -> Result<DeliveryOutcome> {
@@ -464,13 +501,17 @@ fn expire(on: &dyn Rows, now_ms: u64) -> Result<DeliveryOutcome> {
     let sql = format!(
         "UPDATE deliveries SET state = 'expired', settled_at = ?, reason = 'expired' \
          WHERE id IN (SELECT id FROM deliveries WHERE notification = ? AND state = 'queued' \
-                      AND claimed_by IS NULL LIMIT ?{})",
+                      AND claimed_by IS NULL LIMIT ?{}) RETURNING id",
         on.free("")
     );
     let mut room = EXPIRED_PAGE;
     for row in &old {
         let id: String = row.get(0)?;
-        room -= on.execute(&sql, &values![now_ms, &id, room])? as u32;
+        let ended = on.query(&sql, &values![now_ms, &id, room])?;
+        let ended = ended.iter().map(|row| row.get(0));
+        let ended = ended.collect::<Result<Vec<u64>>>()?;
+        room -= ended.len() as u32;
+        news::note_settled(on, &ended)?;
         settle_if_over(on, &id, now_ms)?;
         if room == 0 {
             break;

@@ -15,6 +15,7 @@ use crate::push::devices::jobs::{
 use crate::push::devices::token_key::KeyId;
 use crate::push::devices::vault::Binding;
 use crate::store::devices::{self, read_all, read_key_id, word};
+use crate::store::news;
 use crate::store::rows::{Result, Rows, Value, values};
 
 /// To be called in a transaction.
@@ -186,6 +187,7 @@ fn replace(on: &dyn Rows, others: Vec<Device>, now: Now) -> Result<u32> {
     for mut other in others {
         other.retire(Retired::Replaced, now);
         devices::put(on, &other)?;
+        news::note_retired(on, &other)?;
     }
     Ok(count)
 }
@@ -356,6 +358,7 @@ fn upkeep(on: &dyn Rows, keep_ms: u64, count: u32, now: Now) -> Result<DeviceOut
         debug_assert_eq!(device.upkeep(keep_ms, now), Upkeep::Retire);
         device.retire(Retired::Expired, now);
         devices::put(on, &device)?;
+        news::note_retired(on, &device)?;
         expired += 1;
     }
     let sql = format!(

@@ -7,9 +7,10 @@ use std::collections::BTreeSet;
 use crate::push::delivery::jobs::{DeliveryJob, DeliveryOutcome};
 use crate::push::devices::jobs::DeviceOutcome;
 use crate::push::jobs::{Job, JobTicket, Outcome};
+use crate::push::news::NewsOutcome;
 use crate::push::notify::jobs::{NotifyJob, NotifyOutcome};
 use crate::store::rows::{Fault, Result, Rows};
-use crate::store::{deliveries, device_jobs, notifications};
+use crate::store::{deliveries, device_jobs, news, notifications};
 
 /// Does a job in a transaction. When it fails, the transaction has to be rolled back.
 pub fn run(on: &dyn Rows, job: &Job) -> Result<Outcome> {
@@ -17,6 +18,7 @@ pub fn run(on: &dyn Rows, job: &Job) -> Result<Outcome> {
         Job::Devices(job) => device_jobs::run(on, job).map(Outcome::Devices),
         Job::Notify(job) => notifications::run(on, job).map(Outcome::Notify),
         Job::Delivery(job) => deliveries::run(on, job).map(Outcome::Delivery),
+        Job::News(job) => news::run(on, job).map(Outcome::News),
     }
 }
 
@@ -64,5 +66,6 @@ fn impossible(job: &Job, why: String) -> Outcome {
         Job::Devices(_) => Outcome::Devices(DeviceOutcome::Impossible(why)),
         Job::Notify(_) => Outcome::Notify(NotifyOutcome::Impossible(why)),
         Job::Delivery(_) => Outcome::Delivery(DeliveryOutcome::Impossible(why)),
+        Job::News(_) => Outcome::News(NewsOutcome::Impossible(why)),
     }
 }

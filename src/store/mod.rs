@@ -9,6 +9,7 @@ pub mod devices;
 mod jobs;
 #[cfg(test)]
 mod kit;
+pub mod news;
 pub mod notifications;
 pub mod postgres;
 pub mod rows;

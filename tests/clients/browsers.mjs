@@ -57,6 +57,14 @@ export async function site(user) {
         response.end(JSON.stringify(sdk.authorizeChannel(socket, channel,
           channel.startsWith('presence-') ? user : undefined)));
       });
+    } else if (request.url === '/pusher/user-auth') {
+      let form = '';
+      request.on('data', (text) => { form += text; });
+      request.on('end', () => {
+        const { socket_id: socket } = Object.fromEntries(new URLSearchParams(form));
+        response.setHeader('content-type', 'application/json');
+        response.end(JSON.stringify(sdk.authenticateUser(socket, { id: user.user_id })));
+      });
     } else {
       response.setHeader('content-type', 'text/html');
       response.end('<!doctype html><link rel="icon" href="data:,"><script src="/pusher.js"></script>');

@@ -7,7 +7,7 @@ use std::time::Duration;
 use lineman::app::apps::{App, AppKey, Apps, Secret};
 use lineman::base::ids::{ConnId, DialId};
 use lineman::base::limits::Limits;
-use lineman::node::courier::{Courier, CourierOptions};
+use lineman::node::courier::{Courier, CourierOptions, DeviceOptions};
 use lineman::node::{Node, Origin, Output, Peer};
 use lineman::push::facts::{Fact, Letter, Memory, StoreReply, StoreRequest};
 use lineman::push::truth::Subject;
@@ -43,6 +43,11 @@ impl Post {
 
     /// A courier with a link, over which nobody has greeted.
     pub fn started(in_cluster: bool) -> Post {
+        Post::with(in_cluster, None)
+    }
+
+    /// The same, with a push gateway.
+    pub fn with(in_cluster: bool, devices: Option<DeviceOptions>) -> Post {
         let app = App {
             id: "a".into(),
             keys: vec![AppKey::new("k".into(), Secret::new("s".into()))],
@@ -71,7 +76,7 @@ impl Post {
             limits: Limits::default(),
             in_cluster,
             sending: Default::default(),
-            devices: None,
+            devices,
             seed: [9; 16],
         }));
         let link = hand.open(Origin::Link);

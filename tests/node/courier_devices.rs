@@ -1,8 +1,6 @@
 //! The courier's part of the registry, played by hand against the store's own SQLite in memory: when
 //! calls are answered, what keys that do not fit cost, and that a rotation outlives its courier.
 
-use rusqlite::Connection;
-
 use lineman::app::apps::Apps;
 use lineman::base::dice::Dice;
 use lineman::base::ids::ConnId;
@@ -11,9 +9,8 @@ use lineman::node::courier::{Courier, CourierOptions, DeviceOptions};
 use lineman::node::{Node, Origin};
 use lineman::push::devices::token_key::{KeyId, TokenKey};
 use lineman::push::devices::vault::{Binding, TokenVault};
-use lineman::push::facts::{Memory, StoreReply, StoreRequest, Work};
-use lineman::push::jobs::{Job, Outcome};
-use lineman::store::{deliveries, device_jobs, devices, notifications};
+use lineman::push::facts::{StoreReply, StoreRequest};
+use lineman::store::sqlite::InMemory;
 use lineman::wire::control::{Order, Report as ToMaster};
 use lineman::wire::courier_bus::{Receipt, Report, VERSION};
 use lineman::wire::gateway::GatewayCall;
@@ -24,7 +21,7 @@ struct Post {
     hand: Hand<Courier>,
     master: ConnId,
     link: ConnId,
-    file: Connection,
+    file: InMemory,
 }
 
 fn key(name: &str, word: &str) -> TokenKey {
@@ -32,16 +29,12 @@ fn key(name: &str, word: &str) -> TokenKey {
     TokenKey::parse(KeyId::parse(name).expect("an id"), &text).expect("a key")
 }
 
-fn database() -> Connection {
-    let file = Connection::open_in_memory().expect("SQLite");
-    file.execute_batch(devices::SCHEMA).expect("the schema");
-    let further = include_str!("../../src/store/schema/0003.sql");
-    file.execute_batch(further).expect("the schema");
-    file
+fn database() -> InMemory {
+    InMemory::open().expect("SQLite")
 }
 
 /// With a fresh switchboard before it.
-fn post(file: Connection, current: TokenKey, older: Vec<TokenKey>, life: u64) -> Post {
+fn post(file: InMemory, current: TokenKey, older: Vec<TokenKey>, life: u64) -> Post {
     let vault = TokenVault::new(current, older, Binding::Row, &mut Dice::new([3; 16]));
     let mut hand = Hand::new(Courier::new(CourierOptions {
         webhooks: Vec::new(),
@@ -67,11 +60,8 @@ fn post(file: Connection, current: TokenKey, older: Vec<TokenKey>, life: u64) ->
     let version = VERSION;
     post.hear(&Report::Calls { version });
     assert_eq!(post.hand.node.store_request(), Some(StoreRequest::Load));
-    let memory = Memory {
-        token_keys: devices::needed_keys(&post.file).expect("a working file"),
-        ..Memory::default()
-    };
-    post.reply(StoreReply::Loaded(memory));
+    let loaded = post.file.answer(&StoreRequest::Load);
+    post.reply(loaded);
     post
 }
 
@@ -88,27 +78,11 @@ impl Post {
 
     /// Does one commit, if one is wanted.
     fn store(&mut self) -> bool {
-        let Some(StoreRequest::Commit(Work { jobs, .. })) = self.hand.node.store_request() else {
+        let Some(request @ StoreRequest::Commit(_)) = self.hand.node.store_request() else {
             return false;
         };
-        let transaction = self.file.transaction().expect("a transaction");
-        let done = jobs.iter().map(|(ticket, job)| match job {
-            Job::Devices(job) => {
-                let done = device_jobs::run(&*transaction, job).expect("a working file");
-                (*ticket, Outcome::Devices(done))
-            }
-            Job::Notify(job) => {
-                let done = notifications::run(&*transaction, job).expect("a working file");
-                (*ticket, Outcome::Notify(done))
-            }
-            Job::Delivery(job) => {
-                let done = deliveries::run(&*transaction, job).expect("a working file");
-                (*ticket, Outcome::Delivery(done))
-            }
-        });
-        let done = done.collect();
-        transaction.commit().expect("it is kept");
-        self.reply(StoreReply::Committed(done));
+        let done = self.file.answer(&request);
+        self.reply(done);
         true
     }
 
@@ -140,9 +114,8 @@ impl Post {
     }
 
     fn count(&self, sql: &str) -> i64 {
-        self.file
-            .query_row(sql, [], |row| row.get(0))
-            .expect("a number")
+        let file = self.file.connection();
+        file.query_row(sql, [], |row| row.get(0)).expect("a number")
     }
 }
 
@@ -211,14 +184,13 @@ fn a_rotation_goes_on_in_the_next_courier_and_passes_by_what_does_not_open() {
         before.call(7, "POST", &["devices"], &registration(n));
     }
     before.settle();
-    before
-        .file
-        .execute(
-            "UPDATE device_registrations SET token_tag = 'AAAAAAAAAAAAAAAAAAAAAA==' \
+    let file = before.file.connection();
+    file.execute(
+        "UPDATE device_registrations SET token_tag = 'AAAAAAAAAAAAAAAAAAAAAA==' \
              WHERE device_id = 'd3'",
-            [],
-        )
-        .expect("altered");
+        [],
+    )
+    .expect("altered");
     let mut during = post(before.file, key("new", "b"), vec![key("old", "a")], 2);
     during.settle();
     let rotate = call("POST", &["keys", "rotation"], "");

@@ -71,6 +71,20 @@ impl Provider {
         self.ready["urls"][0].as_str().expect("a URL")
     }
 
+    /// A table of an app that leads to this mock of APNs.
+    pub fn apns_table(&self) -> String {
+        let told = |name: &str| self.ready[name].as_str().expect("it is told");
+        format!(
+            "[[apps.apns]]\nkey = {{ file = \"{}\" }}\nkey_id = \"{}\"\nteam_id = \"{}\"\n\
+             bundle = \"org.example.app\"\nbase_url = \"{}\"\nca_file = \"{}\"\n",
+            told("key"),
+            told("key_id"),
+            told("team_id"),
+            self.url(),
+            self.ca().display()
+        )
+    }
+
     pub fn ca(&self) -> PathBuf {
         self.dir.path().join("ca.pem")
     }

@@ -60,6 +60,8 @@ struct Given {
 pub(super) struct Batch {
     pub(super) facts: Arc<Vec<Fact>>,
     pub(super) jobs: Arc<Vec<(JobTicket, Job)>>,
+    /// What webhooks are told with them, and is to be forgotten when the cluster keeps them.
+    pub(super) news: Vec<u64>,
     /// Whether their letters wait for that; those that were given are in their lanes.
     pub(super) waits: bool,
     /// Frames that say what the cluster is to keep, one after the other.
@@ -72,6 +74,7 @@ impl Batch {
         Batch {
             facts: Arc::default(),
             jobs,
+            news: Vec::new(),
             waits: false,
             pieces: VecDeque::new(),
         }
@@ -149,6 +152,10 @@ impl Courier {
         self.office.licence = Some(now.moment + left);
     }
 
+    pub(super) fn is_in_cluster(&self) -> bool {
+        self.office.in_cluster
+    }
+
     /// Whether somebody says what is so; on one machine, that can wait.
     pub(super) fn is_in_office(&self) -> bool {
         !self.office.in_cluster || self.switchboard.is_some()
@@ -194,6 +201,8 @@ impl Courier {
         } = given;
         let under_way = self.lanes.under_way();
         self.events.clear();
+        // They come back when their lease ends.
+        self.told_news();
         let told_facts = told.iter().map(|(key, who)| (key.clone(), who.clone()));
         let mut facts = vec![Fact::Anew];
         facts.extend(told_facts.map(|(key, who)| Fact::Told(key, who)));
@@ -300,6 +309,10 @@ impl Courier {
             return VecDeque::new();
         }
         if !mem::take(&mut self.office.anew) {
+            if facts.is_empty() {
+                // Jobs of the gateway are nothing that the cluster keeps.
+                return VecDeque::new();
+            }
             return pieces(facts, false);
         }
         let mut all = vec![Fact::Anew];

@@ -240,6 +240,7 @@ impl Courier {
                 self.begin_notifying(memory.is_shared, now);
             }
             self.begin_sending(memory.is_shared, now);
+            self.begin_news(memory.is_shared, now);
         }
         if let Some(master) = self.master {
             self.tell_master(master, &ToMaster::Ready);
@@ -265,6 +266,7 @@ impl Courier {
             self.open_gateway();
             self.notify_elapsed(now);
             self.go_on_sending(now);
+            self.take_news(now);
         }
         self.commit(now);
         while self.may_send(now)
@@ -522,8 +524,8 @@ impl Node for Courier {
         let lanes = self.lanes.deadline();
         let lanes = lanes.filter(|at| self.may_begin_at(*at));
         let (devices, notify) = (self.devices_deadline(), self.notify_deadline());
-        let sending = self.sending_deadline();
-        let own = [again, due, lanes, devices, notify, sending];
+        let (sending, news) = (self.sending_deadline(), self.news_deadline());
+        let own = [again, due, lanes, devices, notify, sending, news];
         let own = own.into_iter().flatten();
         own.chain(answers).min()
     }

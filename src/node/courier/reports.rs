@@ -177,7 +177,12 @@ impl Courier {
     }
 
     /// Notes an event of the push gateway; it is stored with the facts and jobs of the next commit.
-    pub fn tell_of_device(&mut self, app_id: &str, device: &Recipient<'_>, event: Event<'_>) {
+    pub(super) fn tell_of_device(
+        &mut self,
+        app_id: &str,
+        device: &Recipient<'_>,
+        event: Event<'_>,
+    ) {
         let channel = device.channel();
         let key = format!("{app_id}/{channel}");
         self.tell(&key, event.kind(), &event.json(&channel));
@@ -220,7 +225,7 @@ impl Courier {
                     let letters = self.letters(id, events, now);
                     facts.extend(letters.map(|letter| Fact::Queued(Arc::new(letter))));
                 }
-                if self.heard.taken > 0 {
+                if self.heard.taken > self.heard.committing || self.is_to_begin_anew() {
                     facts.push(Fact::Heard {
                         life: self.heard.life,
                         sequence: self.heard.taken,
@@ -229,6 +234,7 @@ impl Courier {
                 self.heard.committing = self.heard.taken;
                 let pieces = self.pieces(&facts);
                 let batch = Batch {
+                    news: self.told_news(),
                     facts: Arc::new(facts),
                     jobs: Arc::new(mem::take(&mut self.jobs)),
                     waits: true,
@@ -250,7 +256,7 @@ impl Courier {
 
     fn has_nothing_new(&self) -> bool {
         let nothing = self.facts.is_empty() && self.events.is_empty() && self.jobs.is_empty();
-        nothing && !self.is_to_begin_anew()
+        nothing && !self.is_to_begin_anew() && !self.has_told_news()
     }
 
     fn letters(
@@ -299,6 +305,7 @@ impl Courier {
                 _ => {}
             }
         }
+        self.forget_news(&batch.news);
     }
 
     fn receipt(&mut self) {

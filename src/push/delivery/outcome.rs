@@ -137,6 +137,13 @@ pub fn given_back(delivery: &Delivery, wait: Duration, now: Now) -> DeliveryRepo
     report
 }
 
+/// This courier cannot try it; it, or another one, may be able to later.
+pub fn put_off(delivery: &Delivery, why: String, wait: Duration, now: Now) -> DeliveryReport {
+    let mut report = blank(delivery);
+    report.end = again(later(now, wait), Some(why));
+    report
+}
+
 fn blank(delivery: &Delivery) -> DeliveryReport {
     DeliveryReport {
         id: delivery.id,

@@ -200,6 +200,9 @@ pub struct DeliveryShown {
     pub address: Option<Value>,
     pub state: String,
     pub attempts: u32,
+    /// Those after which it had to wait for another one; the newest.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub failed_attempts: Vec<AttemptShown>,
     pub due_at_ms: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub settled_at_ms: Option<u64>,
@@ -207,6 +210,15 @@ pub struct DeliveryShown {
     pub reason: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub provider_id: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct AttemptShown {
+    /// From 1.
+    pub attempt: u32,
+    /// When it was over.
+    pub at_ms: u64,
+    pub reason: Option<String>,
 }
 
 /// An event to be brought to connections, now.

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::push::notify::jobs::{DeliveryShown, NotifyOutcome, ReachShown, Shown, Summary};
-use crate::store::rows::{Result, Row, Rows, values};
+use crate::push::notify::jobs::{
+    AttemptShown, DeliveryShown, NotifyOutcome, ReachShown, Shown, Summary,
+};
+use crate::store::rows::{Result, Row, Rows, Value, values};
 
 const SUMMARY: &str = "id, state, sender, created_at, send_at, expires_at, settled_at";
 
@@ -80,10 +82,14 @@ fn deliveries(on: &dyn Rows, id: &str, after: u64, limit: u32) -> Result<Vec<Del
                LEFT JOIN device_registrations_safe d ON d.id = v.device \
                WHERE v.notification = ? AND v.id > ? ORDER BY v.id LIMIT ?";
     let found = on.query(sql, &values![id, after, limit])?;
+    let numbers = found.iter().map(|row| row.get(0));
+    let mut attempts = attempts(on, numbers.collect::<Result<_>>()?)?;
     let found = found.iter().map(|row| {
+        let number: u64 = row.get(0)?;
         let address: Option<String> = row.get(3)?;
         Ok(DeliveryShown {
-            number: row.get(0)?,
+            number,
+            failed_attempts: attempts.remove(&number).unwrap_or_default(),
             device_id: row.get(1)?,
             user_id: row.get(2)?,
             address: address.and_then(|json| serde_json::from_str(&json).ok()),
@@ -96,6 +102,24 @@ fn deliveries(on: &dyn Rows, id: &str, after: u64, limit: u32) -> Result<Vec<Del
         })
     });
     found.collect()
+}
+
+/// By delivery.
+fn attempts(on: &dyn Rows, of: Vec<i64>) -> Result<BTreeMap<u64, Vec<AttemptShown>>> {
+    let sql = format!(
+        "SELECT delivery, number, at, reason FROM attempts WHERE delivery {} \
+         ORDER BY delivery, number",
+        on.among(1)
+    );
+    let mut attempts: BTreeMap<u64, Vec<AttemptShown>> = BTreeMap::new();
+    for row in on.query(&sql, &[Value::Ints(of)])? {
+        attempts.entry(row.get(0)?).or_default().push(AttemptShown {
+            attempt: row.get(1)?,
+            at_ms: row.get(2)?,
+            reason: row.get(3)?,
+        });
+    }
+    Ok(attempts)
 }
 
 /// The newest first, behind `before`.

@@ -6,10 +6,11 @@ use crate::store::postgres::session::Session;
 use crate::store::rows::Fault;
 
 /// Each is run once, in its order; the table `schema_version` counts them.
-const STEPS: [&str; 3] = [
+const STEPS: [&str; 4] = [
     include_str!("../schema/postgres/0001.sql"),
     include_str!("../schema/postgres/0002.sql"),
     include_str!("../schema/postgres/0003.sql"),
+    include_str!("../schema/postgres/0004.sql"),
 ];
 
 /// Holds others back until the transaction ends. The number says `lineman`.

@@ -3,6 +3,7 @@
 //! is answered once, and never before what it changed is stored.
 
 pub(super) mod devices;
+mod news;
 mod notify;
 pub(super) mod sending;
 
@@ -31,6 +32,7 @@ pub(super) struct Gateway {
     notify: notify::Notify,
     devices: devices::Devices,
     sending: sending::Sending,
+    news: news::News,
 }
 
 /// Where several couriers share a store, it is looked at no later than this for what the others have put
@@ -46,6 +48,7 @@ impl Gateway {
     ) -> Gateway {
         Gateway {
             devices: devices::Devices::new(devices),
+            news: news::News::new(sending.courier.clone()),
             sending: sending::Sending::new(sending),
             ..Gateway::default()
         }
@@ -57,6 +60,7 @@ enum Waiting {
     Devices(devices::Waiting),
     Notify(notify::Waiting),
     Sending(sending::Waiting),
+    News(news::Waiting),
 }
 
 impl Courier {
@@ -142,6 +146,7 @@ impl Courier {
             match (waiting, outcome) {
                 (Some(Waiting::Devices(waiting)), Outcome::Devices(outcome)) => {
                     self.take_device_outcome(waiting, outcome, now);
+                    self.look_for_news(now);
                 }
                 (Some(Waiting::Notify(waiting)), Outcome::Notify(outcome)) => {
                     self.take_notify_outcome(waiting, outcome, now);
@@ -149,6 +154,10 @@ impl Courier {
                 }
                 (Some(Waiting::Sending(waiting)), Outcome::Delivery(outcome)) => {
                     self.take_delivery_outcome(waiting, outcome, now);
+                    self.look_for_news(now);
+                }
+                (Some(Waiting::News(waiting)), Outcome::News(outcome)) => {
+                    self.take_news_outcome(waiting, outcome, now);
                 }
                 _ => debug_assert!(false, "an outcome is of the kind of its job"),
             }

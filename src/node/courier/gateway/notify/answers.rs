@@ -78,8 +78,18 @@ pub(super) fn shown(shown: &Shown) -> String {
         tell(reach.pushed_at_ms, "push");
     }
     for delivery in &shown.deliveries {
+        for attempt in &delivery.failed_attempts {
+            let mut entry = json!(attempt);
+            entry["event"] = "attempt failed".into();
+            entry["number"] = delivery.number.into();
+            entry["device_id"] = json!(delivery.device_id);
+            told.push((attempt.at_ms, entry));
+        }
         if let Some(at) = delivery.settled_at_ms {
             let mut entry = json!(delivery);
+            if let Some(entry) = entry.as_object_mut() {
+                entry.remove("failed_attempts");
+            }
             entry["event"] = format!("delivery {}", delivery.state).into();
             told.push((at, entry));
         }

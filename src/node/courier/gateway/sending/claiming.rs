@@ -12,9 +12,10 @@ use crate::node::courier::gateway::{SHARED_LOOK, Waiting as Waits};
 use crate::push::delivery::jobs::{
     Claim, Claimed, Delivery, DeliveryJob, DeliveryTarget, LaneName, TokenNewsKind, Way,
 };
-use crate::push::delivery::outcome::{given_back, undeliverable};
+use crate::push::delivery::outcome::{given_back, put_off, undeliverable};
 use crate::push::delivery::queue::{InHand, LEASE, WAIT_MAX};
 use crate::push::devices::token::Service;
+use crate::push::devices::vault::OpenFault;
 use crate::push::jobs::Job;
 use crate::push::providers::address::Address;
 use crate::push::providers::credential::keeper::{ORIGINS_MAX, PassKeeper};
@@ -31,6 +32,8 @@ const REPORTS: usize = 1_000;
 /// However far the next time is.
 const LOOK_AFTER: Duration = Duration::from_secs(30);
 const EXPIRE_EVERY: Duration = Duration::from_secs(60);
+/// Until the key of a token is looked for again.
+const KEY_WAIT: Duration = Duration::from_secs(60);
 /// A line that is not used is forgotten.
 const IDLE: Duration = Duration::from_secs(600);
 
@@ -302,6 +305,13 @@ impl Courier {
                     Ok(token) => {
                         self.counters.tokens_opened += 1;
                         (Address::of(&token), None)
+                    }
+                    // Another server that shares the store seals with a key that is not here yet.
+                    Err(fault @ OpenFault::UnknownKey(_)) => {
+                        self.counters.tokens_unreadable += 1;
+                        let report = put_off(delivery, fault.text(), KEY_WAIT, now);
+                        self.gateway.sending.reports.push(report);
+                        return None;
                     }
                     Err(fault) => {
                         self.counters.tokens_unreadable += 1;
