@@ -268,6 +268,9 @@ fn list(
     count: u32,
 ) -> Result<DeviceOutcome> {
     let mut sql = "SELECT d.* FROM device_registrations d".to_string();
+    if filter.user_id.is_some() {
+        sql.push_str(&on.by("device_by_user"));
+    }
     let mut values: Vec<Value> = Vec::new();
     if let Some(topic) = &filter.topic {
         sql.push_str(

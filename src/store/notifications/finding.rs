@@ -116,8 +116,9 @@ pub(super) fn hold_or_queue(on: &dyn Rows, head: &Head, user_id: &str, now_ms: u
     };
     let filter = Filter::of(&head.spec);
     let sql = format!(
-        "SELECT {COLUMNS} FROM device_registrations d \
-         WHERE d.app_id = ? AND d.user_id = ? AND d.is_active ORDER BY d.id LIMIT {PAGE}"
+        "SELECT {COLUMNS} FROM device_registrations d{} \
+         WHERE d.app_id = ? AND d.user_id = ? AND d.is_active ORDER BY d.id LIMIT {PAGE}",
+        on.by("device_by_user")
     );
     let mut found = read_all(&on.query(&sql, &values![&head.app_id, user_id])?)?;
     found.retain(|found| filter.takes(found));
