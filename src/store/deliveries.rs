@@ -323,9 +323,11 @@ fn settle<'a>(
     now_ms: u64,
 ) -> Result<BTreeSet<&'a str>> {
     // Whoever else has it in hand by now: what a provider said is so.
-    let sql = "UPDATE deliveries SET state = ?, reason = ?, provider_id = ?, \
-               settled_at = ?, attempts = ?, uncertain = ?, tried_at = ?, \
-               claimed_by = NULL, claimed_until = NULL WHERE id = ? AND state = 'queued'";
+    // Who took it from this courier counted that as uncertain, which stays.
+    let sql = "UPDATE deliveries SET state = ?1, reason = ?2, provider_id = ?3, \
+               settled_at = ?4, attempts = ?5, tried_at = ?7, \
+               uncertain = CASE WHEN uncertain > ?6 THEN uncertain ELSE ?6 END, \
+               claimed_by = NULL, claimed_until = NULL WHERE id = ?8 AND state = 'queued'";
     let (mut ends, mut of) = (Vec::new(), Vec::new());
     for report in reports {
         if let DeliveryEnd::Settled {

@@ -5,6 +5,7 @@ use crate::push::delivery::jobs::{KEEP_MS, Settlement};
 use crate::push::delivery::kit::{NOW_MS, device, vault};
 use crate::push::devices::token::Service;
 use crate::push::jobs::{Job, Outcome};
+use crate::push::notify::jobs::NotifyJob;
 use crate::store::kit::{Base, everywhere};
 
 struct Play {
@@ -228,6 +229,32 @@ fn what_was_cancelled_in_hand_is_not_sent_again() {
         play.file.write(reach, &[]);
         play.report("c", again(1, 0));
         assert_eq!(play.shown(), "1 cancelled 1 0 acknowledged, n done");
+    });
+}
+
+#[test]
+fn what_may_have_been_sent_when_a_lease_ended_stays_counted() {
+    everywhere(|base| {
+        let mut play = Play::new(base);
+        for id in ["n", "m"] {
+            play.notification(id, "a", "{}", None);
+        }
+        play.queue(1, "n", "d", "a", 1, 0);
+        play.queue(2, "m", "d", "a", 2, 0);
+        assert_eq!(play.ids("slow", &[("a", 9)]), [1, 2]);
+        play.now_ms += 1_000;
+        assert_eq!(play.ids("other", &[("a", 1)]), [1]);
+        play.report("slow", settled(1, Settlement::Accepted, None));
+        let cancel = NotifyJob::Cancel {
+            app_id: "a".into(),
+            id: "m".into(),
+            now_ms: play.now_ms,
+        };
+        play.file.commit(&[Job::Notify(cancel)]);
+        assert_eq!(
+            play.shown(),
+            "1 accepted 1 1, 2 cancelled 0 1 cancelled, m cancelled, n done"
+        );
     });
 }
 

@@ -35,6 +35,13 @@ impl Life {
         rows.collect::<Result<_, _>>().expect("rows")
     }
 
+    /// Whether nothing is to be done any more.
+    pub fn is_done(&self) -> bool {
+        let open =
+            "SELECT 1 FROM notifications WHERE state IN ('scheduled', 'expanding', 'open') LIMIT 1";
+        self.under_way.is_none() && self.rows(open).is_empty()
+    }
+
     /// Everything is settled, and what the store says agrees with what the provider has seen.
     pub fn check(&self) -> Sums {
         let mut sums = Sums::default();
@@ -81,6 +88,9 @@ impl Life {
             if spec.contains(r#""on_unknown":"fail""#) {
                 assert!(times <= 1, "{what}, and must not arrive twice");
             }
+            // Who cancels while the store was out of reach for long cannot know what was in hand.
+            let is_doubted = (uncertain > 0 && state != "cancelled") || times > 1;
+            assert!(!(self.is_clear && is_doubted), "{what}");
             sums.twice += usize::from(times > 1);
             sums.uncertain += uncertain;
         }

@@ -281,7 +281,8 @@ fn acknowledge(
     Ok(NotifyOutcome::Changed(taken))
 }
 
-/// Cancels the deliveries of a notification, or of one of its users, that nobody has in hand.
+/// Cancels the deliveries of a notification, or of one of its users, that nobody has in hand. Who let
+/// his lease end may have sent it.
 fn take_back(
     on: &dyn Rows,
     id: &str,
@@ -289,7 +290,9 @@ fn take_back(
     reason: &str,
     now_ms: u64,
 ) -> Result<u64> {
-    let sql = "UPDATE deliveries SET state = 'cancelled', reason = ?1, settled_at = ?2 \
+    let sql = "UPDATE deliveries SET state = 'cancelled', reason = ?1, settled_at = ?2, \
+               uncertain = uncertain + CASE WHEN claimed_by IS NULL THEN 0 ELSE 1 END, \
+               claimed_by = NULL, claimed_until = NULL \
                WHERE notification = ?3 AND (CAST(?4 AS TEXT) IS NULL OR user_id = ?4) \
                AND (state = 'held' OR \
                     state = 'queued' AND (claimed_until IS NULL OR claimed_until <= ?2))";

@@ -133,6 +133,11 @@ impl Sending {
         wanted
     }
 
+    pub(super) fn is_claim_due(&self, now: Now) -> bool {
+        let is_due = self.look_at.is_some_and(|at| at <= now.moment);
+        is_due && self.phase == Phase::On && !self.is_claiming
+    }
+
     pub(super) fn look_by(&mut self, at: Moment) {
         self.look_at = Some(self.look_at.map_or(at, |before| before.min(at)));
     }
@@ -194,8 +199,7 @@ impl Courier {
 
     pub(super) fn claim_more(&mut self, now: Now) {
         let sending = &mut self.gateway.sending;
-        let is_due = sending.look_at.is_some_and(|at| at <= now.moment);
-        if sending.phase != Phase::On || sending.is_claiming || !is_due {
+        if !sending.is_claim_due(now) {
             return;
         }
         if sending.lanes.is_empty() {
@@ -216,10 +220,12 @@ impl Courier {
             now_ms: now.unix_ms,
             until_ms: now.unix_ms + LEASE.as_millis() as u64,
         };
-        self.ask_delivery(DeliveryJob::Claim(Arc::new(claim)), Waiting::Claimed);
+        let waiting = Waiting::Claimed(now.moment);
+        self.ask_delivery(DeliveryJob::Claim(Arc::new(claim)), waiting);
     }
 
-    pub(super) fn claimed(&mut self, claimed: Claimed, now: Now) {
+    /// The claim was asked for at `since`: the store may have needed long.
+    pub(super) fn claimed(&mut self, claimed: Claimed, since: Moment, now: Now) {
         self.counters.push_uncertain += claimed.released;
         let sending = &mut self.gateway.sending;
         sending.is_claiming = false;
@@ -237,7 +243,7 @@ impl Courier {
             };
             let one = InHand {
                 share: Arc::clone(share),
-                claimed: now.moment,
+                claimed: since,
                 marked: false,
                 remedied: false,
                 bounces: 0,
@@ -355,6 +361,24 @@ impl Courier {
         }
     }
 
+    /// Nothing is claimed that is in hand here, even if this process has slept and all leases have ended:
+    /// what waits for an answer or for a mark is reported before.
+    pub(super) fn let_go_of_old(&mut self, now: Now) {
+        self.poll_due_providers(now);
+        let sending = &mut self.gateway.sending;
+        let before = now.moment - WAIT_MAX;
+        let (reports, to_mark) = (&mut sending.reports, &mut sending.to_mark);
+        sending.marking.retain(|id, (_, one)| {
+            let stays = one.claimed >= before;
+            if !stays {
+                to_mark.retain(|other| other != id);
+                let wait = Duration::from_secs(5);
+                reports.push(given_back(&one.delivery, wait, now));
+            }
+            stays
+        });
+    }
+
     /// Lines of services that nothing is sent to any more, and of credentials that are not in use.
     pub(super) fn drop_idle_lines(&mut self, now: Now) {
         let sending = &mut self.gateway.sending;
@@ -420,7 +444,7 @@ impl Courier {
         let sending = &mut self.gateway.sending;
         match waiting {
             Waiting::Begun => self.begun(0, BTreeMap::new(), now),
-            Waiting::Claimed => {
+            Waiting::Claimed(_) => {
                 sending.is_claiming = false;
                 sending.look_by(now.moment + LOOK_AFTER);
             }

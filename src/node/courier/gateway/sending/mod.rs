@@ -100,7 +100,8 @@ enum Phase {
 /// What is to be done with a job's outcome.
 pub(super) enum Waiting {
     Begun,
-    Claimed,
+    /// Asked for at that time; from then on the lease runs.
+    Claimed(Moment),
     Marked(Vec<u64>),
     Settled,
     Expired,
@@ -151,7 +152,9 @@ impl Courier {
             (Waiting::Begun, DeliveryOutcome::Begun { released, passes }) => {
                 self.begun(released, passes, now);
             }
-            (Waiting::Claimed, DeliveryOutcome::Claimed(claimed)) => self.claimed(*claimed, now),
+            (Waiting::Claimed(since), DeliveryOutcome::Claimed(claimed)) => {
+                self.claimed(*claimed, since, now);
+            }
             (Waiting::Marked(ids), DeliveryOutcome::Done) => self.marked(&ids),
             (Waiting::Settled, DeliveryOutcome::Settled { retired }) => {
                 self.gateway.sending.settling -= 1;
@@ -174,17 +177,20 @@ impl Courier {
             Phase::On => {
                 self.clear_retired(now);
                 self.renew_passes(now);
-                self.send_all(now);
                 self.give_back_old(now);
+                self.send_all(now);
                 self.drop_idle_lines(now);
             }
             Phase::Stopping => {}
         }
         if matches!(self.storing, Storing::Idle) {
+            if self.gateway.sending.is_claim_due(now) {
+                self.let_go_of_old(now);
+            }
             self.report(now);
             self.ask_marks(now);
+            self.claim_more(now);
         }
-        self.claim_more(now);
         self.end_when_drained(now);
     }
 
@@ -230,7 +236,8 @@ impl Courier {
         let sending = &self.gateway.sending;
         // Without a credential nothing is claimed, however much is queued.
         let on = sending.phase == Phase::On;
-        let look = sending.look_at.filter(|_| on && !sending.is_claiming);
+        let may_look = on && !sending.is_claiming && matches!(self.storing, Storing::Idle);
+        let look = sending.look_at.filter(|_| may_look);
         let expire = sending.expire_at.filter(|_| !sending.is_expiring);
         let more = sending.has_more.then_some(Moment::default());
         let own = [look, expire, sending.stop_by, more];
