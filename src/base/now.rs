@@ -39,6 +39,11 @@ impl Sub<Duration> for Moment {
     }
 }
 
+/// Brings `due` forward to `at`; nothing changes if it is due before.
+pub fn bring_forward(due: &mut Option<Moment>, at: Moment) {
+    *due = Some(due.map_or(at, |before| before.min(at)));
+}
+
 /// Both clocks at the start of a turn.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Now {

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::backoff::Backoff;
 use crate::base::dice::Dice;
-use crate::base::now::Moment;
+use crate::base::now::{Moment, bring_forward};
 pub use crate::run::end::End;
 use crate::run::inheritance::Heir;
 use crate::run::replacing::{Outcome, Plan};
@@ -146,7 +146,7 @@ impl Child {
     }
 
     pub(super) fn kill_by(&mut self, at: Moment) {
-        self.kill_at = Some(self.kill_at.map_or(at, |other| other.min(at)));
+        bring_forward(&mut self.kill_at, at);
     }
 }
 

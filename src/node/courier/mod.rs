@@ -235,14 +235,7 @@ impl Courier {
             self.place(Arc::new(letter));
         }
         log::info!(waiting = self.lanes.waiting(); "what was stored is there");
-        if self.has_gateway() {
-            if memory.has_notifications || memory.is_shared {
-                self.begin_notifying(memory.is_shared, now);
-            }
-            self.begin_sending(memory.is_shared, now);
-            self.begin_credentials(memory.is_shared, now);
-            self.begin_news(memory.is_shared, now);
-        }
+        self.begin_gateway(memory.has_notifications, memory.is_shared, now);
         if let Some(master) = self.master {
             self.tell_master(master, &ToMaster::Ready);
         }

@@ -42,7 +42,6 @@ pub(super) struct Credentials {
     revision: Option<u64>,
     /// Those that are kept and cannot be used, by app and name, and why.
     unusable: BTreeMap<(String, String), String>,
-    is_shared: bool,
     is_looking: bool,
     /// When the store is asked for what others have put there.
     look_at: Option<Moment>,
@@ -144,7 +143,7 @@ impl Courier {
                 let credentials = &mut self.gateway.credentials;
                 credentials.is_looking = false;
                 let is_lost = matches!(outcome, CredentialOutcome::Impossible(_));
-                if credentials.is_shared || is_lost {
+                if self.gateway.is_shared || is_lost {
                     credentials.look_at = Some(now.moment + SHARED_LOOK);
                 }
                 if let CredentialOutcome::Kept(kept) = outcome {
@@ -183,8 +182,7 @@ impl Courier {
     }
 
     /// Before anything is sent.
-    pub(in crate::node::courier) fn begin_credentials(&mut self, is_shared: bool, now: Now) {
-        self.gateway.credentials.is_shared = is_shared;
+    pub(in crate::node::courier) fn begin_credentials(&mut self, now: Now) {
         self.gateway.credentials.look_at = Some(now.moment);
         self.look_for_credentials(now);
     }

@@ -29,6 +29,8 @@ pub(super) struct Gateway {
     /// Whoever wants to send some, and has to wait until memory is there.
     greeted: Option<ConnId>,
     last_job: u64,
+    /// Other couriers put devices and notifications into the store, too.
+    is_shared: bool,
     /// What is to be done with the outcome of each job that is under way.
     waiting: BTreeMap<JobTicket, Waiting>,
     notify: notify::Notify,
@@ -56,6 +58,14 @@ impl Gateway {
             ..Gateway::default()
         }
     }
+
+    /// How long after a look at the store, which alone would be repeated after `alone`, the next one is.
+    fn next_look(&self, alone: Duration) -> Duration {
+        match self.is_shared {
+            true => SHARED_LOOK,
+            false => alone,
+        }
+    }
 }
 
 /// Who waits for a job of the store.
@@ -71,6 +81,20 @@ impl Courier {
     /// Without one nothing about devices and notifications is asked of the store.
     pub(super) fn has_gateway(&self) -> bool {
         self.gateway.devices.vault().is_some()
+    }
+
+    /// What was stored is there: it is gone on with.
+    pub(super) fn begin_gateway(&mut self, has_notifications: bool, is_shared: bool, now: Now) {
+        if !self.has_gateway() {
+            return;
+        }
+        self.gateway.is_shared = is_shared;
+        if has_notifications || is_shared {
+            self.begin_notifying(now);
+        }
+        self.begin_sending(now);
+        self.begin_credentials(now);
+        self.begin_news(now);
     }
 
     /// A switchboard's link for calls stands.
@@ -210,20 +234,22 @@ impl Courier {
 
     /// Answers that it was too much; a second later there is room again.
     fn refuse_for_now(&mut self, ticket: u64, why: &str) {
-        let why = serde_json::Value::from(why);
-        let body = format!("{{\"error\":{why},\"code\":429}}");
-        let answer = GatewayAnswer {
-            status: 429,
-            body: &body,
-            retry_seconds: Some(1),
-        };
-        self.give_answer(ticket, answer);
+        self.give_error(ticket, 429, why, Some(1));
     }
 
-    /// Answers with an error, in the form that all errors of the HTTP API have.
     fn refuse_call(&mut self, ticket: u64, status: u16, why: &str) {
+        self.give_error(ticket, status, why, None);
+    }
+
+    /// In the form that all errors of the HTTP API have.
+    fn give_error(&mut self, ticket: u64, status: u16, why: &str, retry_seconds: Option<u32>) {
         let why = serde_json::Value::from(why);
-        let body = format!("{{\"error\":{why},\"code\":{status}}}");
-        self.answer_call(ticket, status, &body);
+        let body = &format!("{{\"error\":{why},\"code\":{status}}}");
+        let answer = GatewayAnswer {
+            status,
+            body,
+            retry_seconds,
+        };
+        self.give_answer(ticket, answer);
     }
 }

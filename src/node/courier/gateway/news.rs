@@ -3,11 +3,12 @@
 //! for them. Invariant: they are forgotten with the commit that stores their requests, or in a cluster
 //! when it keeps these; before that they come back.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::base::now::{Moment, Now};
+use crate::base::now::{Moment, Now, bring_forward};
 use crate::node::courier::Courier;
-use crate::node::courier::gateway::{SHARED_LOOK, Waiting as Waits};
+use crate::node::courier::gateway::Waiting as Waits;
 use crate::push::jobs::Job;
 use crate::push::news::{KINDS, NewsJob, NewsOutcome, PAGE};
 
@@ -23,8 +24,6 @@ pub(in crate::node::courier) struct News {
     courier: String,
     /// Some endpoint wants some.
     is_wanted: bool,
-    /// Others note some in the store, too.
-    is_shared: bool,
     look_at: Option<Moment>,
     is_looking: bool,
     /// In events that wait for the next commit; in a cluster.
@@ -33,9 +32,8 @@ pub(in crate::node::courier) struct News {
 
 /// What is to be done with a job's outcome.
 pub(super) enum Waiting {
-    Wanted,
     Taken,
-    Forgotten,
+    Nothing,
 }
 
 impl News {
@@ -49,24 +47,17 @@ impl News {
 
 impl Courier {
     /// The store is told what is wanted; what was noted before is told.
-    pub(in crate::node::courier) fn begin_news(&mut self, is_shared: bool, now: Now) {
-        let kinds = |kinds: &[_]| -> Vec<_> {
-            let wanted = KINDS.into_iter().filter(|kind| kinds.contains(kind));
-            wanted.collect()
-        };
+    pub(in crate::node::courier) fn begin_news(&mut self, now: Now) {
         let wanted = self.webhooks.iter().flat_map(|it| {
-            let of = kinds(&it.kinds).into_iter();
-            of.map(|kind| (it.app_id.clone(), kind))
+            let kinds = KINDS.into_iter().filter(|kind| it.kinds.contains(kind));
+            kinds.map(|kind| (it.app_id.clone(), kind))
         });
-        let job = NewsJob::Want {
-            wanted: wanted.collect(),
-            courier: self.gateway.news.courier.clone(),
-        };
+        let wanted: BTreeSet<_> = wanted.collect();
         let news = &mut self.gateway.news;
-        news.is_wanted = matches!(&job, NewsJob::Want { wanted, .. } if !wanted.is_empty());
-        news.is_shared = is_shared;
+        news.is_wanted = !wanted.is_empty();
         news.look_at = Some(now.moment);
-        self.ask_news(job, Waiting::Wanted);
+        let courier = news.courier.clone();
+        self.ask_news(NewsJob::Want { wanted, courier }, Waiting::Nothing);
     }
 
     fn ask_news(&mut self, job: NewsJob, waiting: Waiting) {
@@ -75,7 +66,7 @@ impl Courier {
 
     /// Something may have happened.
     pub(super) fn look_for_news(&mut self, now: Now) {
-        self.gateway.news.look_by(now.moment);
+        bring_forward(&mut self.gateway.news.look_at, now.moment);
     }
 
     /// Only one server of a cluster tells anybody.
@@ -102,18 +93,15 @@ impl Courier {
         if !matches!(waiting, Waiting::Taken) {
             return;
         }
+        let latest = self.gateway.next_look(LOOK_AFTER);
         let news = &mut self.gateway.news;
         news.is_looking = false;
-        let latest = match news.is_shared {
-            true => SHARED_LOOK,
-            false => LOOK_AFTER,
-        };
-        news.look_by(now.moment + latest);
+        bring_forward(&mut news.look_at, now.moment + latest);
         let NewsOutcome::Taken(taken) = outcome else {
             return;
         };
         if taken.len() == PAGE as usize {
-            news.look_by(now.moment);
+            bring_forward(&mut news.look_at, now.moment);
         }
         if taken.is_empty() || !self.is_in_office() {
             // What another server tells by now is taken there when the lease has ended.
@@ -127,7 +115,7 @@ impl Courier {
             self.gateway.news.told.extend(ids);
         } else {
             let ids = ids.collect();
-            self.ask_news(NewsJob::Forget { ids }, Waiting::Forgotten);
+            self.ask_news(NewsJob::Forget { ids }, Waiting::Nothing);
         }
     }
 
@@ -145,7 +133,7 @@ impl Courier {
     pub(in crate::node::courier) fn forget_news(&mut self, ids: &[u64]) {
         if !ids.is_empty() {
             let ids = ids.to_vec();
-            self.ask_news(NewsJob::Forget { ids }, Waiting::Forgotten);
+            self.ask_news(NewsJob::Forget { ids }, Waiting::Nothing);
         }
     }
 
@@ -153,11 +141,5 @@ impl Courier {
         let news = &self.gateway.news;
         let looks = news.is_wanted && !news.is_looking && self.is_in_office();
         news.look_at.filter(|_| looks)
-    }
-}
-
-impl News {
-    fn look_by(&mut self, at: Moment) {
-        self.look_at = Some(self.look_at.map_or(at, |before| before.min(at)));
     }
 }

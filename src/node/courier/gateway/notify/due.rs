@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::base::now::{Moment, Now};
+use crate::base::now::{Moment, Now, bring_forward};
 use crate::node::courier::Courier;
 use crate::node::courier::gateway::SHARED_LOOK;
 use crate::node::courier::gateway::notify::Waiting;
@@ -20,9 +20,8 @@ const DAY_MS: u64 = 24 * 3_600 * 1_000;
 
 impl Courier {
     /// There are notifications from before this process, or of others who share the store.
-    pub(in crate::node::courier) fn begin_notifying(&mut self, is_shared: bool, now: Now) {
+    pub(in crate::node::courier) fn begin_notifying(&mut self, now: Now) {
         let notify = &mut self.gateway.notify;
-        notify.is_shared = is_shared;
         notify.look_at = Some(now.moment + SETTLE);
         notify.tidy_at = Some(now.moment + TIDY_PAUSE);
     }
@@ -35,8 +34,7 @@ impl Courier {
 
     /// The store is asked no later than this.
     pub(super) fn look_by(&mut self, at: Moment) {
-        let look_at = &mut self.gateway.notify.look_at;
-        *look_at = Some(look_at.map_or(at, |before| before.min(at)));
+        bring_forward(&mut self.gateway.notify.look_at, at);
     }
 
     pub(in crate::node::courier) fn notify_elapsed(&mut self, now: Now) {
@@ -80,7 +78,7 @@ impl Courier {
             let wait = Duration::from_millis(next_ms.saturating_sub(now.unix_ms));
             self.look_by(now.moment + wait.min(LOOK_AFTER));
         }
-        if self.gateway.notify.is_shared {
+        if self.gateway.is_shared {
             self.look_by(now.moment + SHARED_LOOK);
         }
     }

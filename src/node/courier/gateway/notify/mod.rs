@@ -38,8 +38,6 @@ pub(super) struct Notify {
     /// When the store is asked for what is due; `None`: nothing will be.
     look_at: Option<Moment>,
     is_looking: bool,
-    /// Others put notifications into the store, too.
-    is_shared: bool,
     /// When what is old is removed, and from where on.
     tidy_at: Option<Moment>,
     tidy_after: String,

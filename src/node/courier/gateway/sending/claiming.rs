@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use super::line::{Line, LineId};
 use super::{Phase, Sending, Waiting};
-use crate::base::now::{Moment, Now};
+use crate::base::now::{Moment, Now, bring_forward};
 use crate::node::courier::Courier;
-use crate::node::courier::gateway::{SHARED_LOOK, Waiting as Waits};
+use crate::node::courier::gateway::Waiting as Waits;
 use crate::push::delivery::jobs::{
     Claim, Claimed, Delivery, DeliveryJob, DeliveryTarget, LaneName, TokenNewsKind, Way,
 };
@@ -139,7 +139,7 @@ impl Sending {
     }
 
     pub(super) fn look_by(&mut self, at: Moment) {
-        self.look_at = Some(self.look_at.map_or(at, |before| before.min(at)));
+        bring_forward(&mut self.look_at, at);
     }
 }
 
@@ -227,13 +227,10 @@ impl Courier {
     /// The claim was asked for at `since`: the store may have needed long.
     pub(super) fn claimed(&mut self, claimed: Claimed, since: Moment, now: Now) {
         self.counters.push_uncertain += claimed.released;
+        let latest = self.gateway.next_look(LOOK_AFTER);
         let sending = &mut self.gateway.sending;
         sending.is_claiming = false;
         let next = claimed.next_ms.map(|at| at.saturating_sub(now.unix_ms));
-        let latest = match sending.is_shared {
-            true => SHARED_LOOK,
-            false => LOOK_AFTER,
-        };
         let next = next.map_or(latest, Duration::from_millis);
         let pause = Duration::from_millis(if claimed.deliveries.is_empty() { 50 } else { 0 });
         sending.look_by(now.moment + next.clamp(pause, latest));
@@ -388,8 +385,8 @@ impl Courier {
             let post = &mut posts[line.post];
             let is_used =
                 !post.credential.is_per_origin() || line.used.is_some_and(|used| used >= before);
-            let is_marked = marking.values().any(|(own, _)| own == id);
-            let stays = !line.is_idle() || is_marked || is_used && !post.is_retired;
+            let is_marked = || marking.values().any(|(own, _)| own == id);
+            let stays = !line.is_idle() || is_used && !post.is_retired || is_marked();
             if !stays {
                 post.lines.retain(|_, other| other != id);
             }

@@ -73,8 +73,6 @@ pub(in crate::node::courier) struct Sending {
     passes: BTreeMap<String, String>,
     phase: Phase,
     is_claiming: bool,
-    /// Others put deliveries into the store, too.
-    is_shared: bool,
     /// Reports are on their way to the store.
     settling: u32,
     /// When the store is asked for more; `None`: not before something happens.
@@ -128,9 +126,8 @@ impl Sending {
 
 impl Courier {
     /// What was stored is there: from now on it is sent.
-    pub(in crate::node::courier) fn begin_sending(&mut self, is_shared: bool, now: Now) {
+    pub(in crate::node::courier) fn begin_sending(&mut self, now: Now) {
         let sending = &mut self.gateway.sending;
-        sending.is_shared = is_shared;
         sending.expire_at = Some(now.moment);
         if self.gateway.devices.vault().is_none() {
             return;
