@@ -171,7 +171,7 @@ fn toml(place: &Place, port: u16, store: Option<&str>, sends: bool) -> String {
     let credential = if sends { credential } else { String::new() };
     format!(
         "run_dir = \"run\"\nworkers = 1\n\
-         [limits]\nnotifications_per_second = 0\nnotifications_per_user_per_second = 0\n\
+         [limits]\ndevice_calls_per_second = 0\nnotifications_per_second = 0\nnotifications_per_user_per_second = 0\n\
          [[listen]]\nurl = \"http://127.0.0.1:{port}\"\n\
          [[apps]]\nid = \"bench\"\nkey = \"bench-key\"\nsecret = \"bench-secret\"\n{credential}\
          [push]\ntoken_key = {{ env = \"{}\" }}\nallow_loopback = true\n[store]\n{store}\n",

@@ -103,7 +103,7 @@ impl Base {
         }
     }
 
-    /// Jobs in one transaction, as the stores do them.
+    /// Jobs in one transaction, as the stores do them when one of them was refused.
     pub fn commit(&self, jobs: &[Job]) -> Vec<Outcome> {
         self.write("BEGIN", &[]);
         let done = jobs.iter().map(|job| jobs::run_apart(self, job));

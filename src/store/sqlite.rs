@@ -15,10 +15,11 @@ use mio::Waker;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, Transaction, params};
 
-use crate::push::facts::{Fact, Letter, Memory, StoreReply, StoreRequest};
+use crate::push::facts::{Fact, Letter, Memory, StoreReply, StoreRequest, Work};
+use crate::push::jobs::{Job, JobTicket, Outcome};
 use crate::push::truth::Subject;
 use crate::store::desk::Desk;
-use crate::store::rows::Result;
+use crate::store::rows::{Fault, Result, Rows};
 use crate::store::{devices, jobs, notifications};
 
 /// Each is run once, in its order; `user_version` counts them.
@@ -86,18 +87,30 @@ fn carry_out(open: &mut Connection, request: &StoreRequest) -> Result<StoreReply
     match request {
         StoreRequest::Load => load(open).map(StoreReply::Loaded),
         StoreRequest::Commit(work) => {
-            let transaction = open.transaction()?;
-            for fact in work.facts.iter() {
-                write(&transaction, fact)?;
-            }
-            let done = work.jobs.iter();
-            let done =
-                done.map(|(ticket, job)| Ok((*ticket, jobs::run_apart(&*transaction, job)?)));
-            let done = done.collect::<Result<_>>()?;
-            transaction.commit()?;
-            Ok(StoreReply::Committed(done))
+            let done = match commit(open, work, jobs::run) {
+                // A savepoint for each job copies every page that it changes: only when one was refused.
+                Err(Fault::Refused(_)) => commit(open, work, jobs::run_apart),
+                done => done,
+            };
+            done.map(StoreReply::Committed)
         }
     }
+}
+
+fn commit(
+    open: &mut Connection,
+    work: &Work,
+    run: fn(&dyn Rows, &Job) -> Result<Outcome>,
+) -> Result<Vec<(JobTicket, Outcome)>> {
+    let transaction = open.transaction()?;
+    for fact in work.facts.iter() {
+        write(&transaction, fact)?;
+    }
+    let done = work.jobs.iter();
+    let done = done.map(|(ticket, job)| Ok((*ticket, run(&*transaction, job)?)));
+    let done = done.collect::<Result<_>>()?;
+    transaction.commit()?;
+    Ok(done)
 }
 
 /// Opens the file, makes it if there is none, and brings it to the newest schema.
@@ -118,7 +131,7 @@ pub(super) fn open(path: &Path) -> std::result::Result<Connection, String> {
         .map_err(words)?;
     file.pragma_update(None, "cache_size", CACHE_KIB)
         .map_err(words)?;
-    // Each job has a savepoint, and what SQLite keeps for going back to it would be a file.
+    // What SQLite keeps for going back to a savepoint would be a file.
     file.pragma_update(None, "temp_store", "MEMORY")
         .map_err(words)?;
     file.pragma_update(None, "journal_mode", "WAL")
