@@ -316,6 +316,7 @@ fn an_operator_at_the_machine_needs_no_secret() {
         "{said}"
     );
     let id = said.lines().next().expect("an id");
+    play.server.wait_for_log("notification accepted");
     let log = play.server.stderr();
     let audit = |line: &&str| line.contains("notification accepted") && line.contains(id);
     let line = log
@@ -344,7 +345,7 @@ fn an_operator_at_the_machine_needs_no_secret() {
         let said = format!(
             "notification {what} app=demo key=operator notification={id} deliveries={count}"
         );
-        assert!(play.server.stderr().contains(&said), "{said}");
+        play.server.wait_for_log(&said);
     }
     let (code, _, complained) = run(&["push", "status", "nobody"]);
     assert_eq!(code, Some(1), "{complained}");

@@ -426,9 +426,10 @@ fn a_credential_that_is_put_is_used_at_once_and_what_the_former_has_sent_is_answ
     );
     let id = play.notify(&to_iphones());
     assert_eq!(play.show(&id)["counts"], json!({"queued": 40}));
-    let log = play.server.stderr();
-    assert!(log.contains("credential put app=demo key=operator credential=main"));
-    assert!(log.contains("credential removed app=demo key=operator credential=main"));
+    for done in ["put", "removed"] {
+        let said = format!("credential {done} app=demo key=operator credential=main");
+        play.server.wait_for_log(&said);
+    }
 }
 
 /// Whether a line of a key in a file is in the log or in what is stored.

@@ -231,6 +231,13 @@ impl Server {
         fs::read_to_string(self.place.path().join("stdout")).unwrap_or_default()
     }
 
+    /// Until the log has this; it is written beside everything else.
+    pub fn wait_for_log(&self, said: &str) {
+        wait_until(&format!("the log says: {said}"), || {
+            self.stderr().contains(said)
+        });
+    }
+
     pub fn stderr(&self) -> String {
         fs::read_to_string(self.place.path().join("stderr")).unwrap_or_default()
     }
