@@ -75,6 +75,9 @@ impl Server {
 
     pub fn begin(&mut self, key: &str, dice: &mut Dice, now: Now) {
         self.lives += 1;
+        // No two couriers make the same ids.
+        let mut seed = [self.lives; 16];
+        seed[0] = self.name.as_bytes()[0];
         let text = data_encoding::BASE64.encode(b"a key of two and thirty bytes ..");
         let token_key = TokenKey::parse(KeyId::parse("1").expect("an id"), &text).expect("a key");
         let vault = TokenVault::new(token_key, Vec::new(), Binding::Row, dice);
@@ -96,7 +99,7 @@ impl Server {
                 wrong_tokens: 100,
                 ..SendingOptions::default()
             },
-            seed: [self.lives; 16],
+            seed,
         }));
         hand.now = now;
         self.master = hand.open(Origin::Master);
