@@ -29,7 +29,9 @@ use lineman::base::dice::Dice;
 use lineman::base::ids::ConnId;
 use lineman::node::mock::MockNode;
 use lineman::node::{Node, Origin, Output, Peer};
+use lineman::push::delivery::jobs::DeliveryJob;
 use lineman::push::facts::{StoreReply, StoreRequest};
+use lineman::push::jobs::Job;
 use lineman::store::sqlite::InMemory;
 use lineman::wire::control::Order;
 use lineman::wire::courier_bus::{Receipt, Report};
@@ -386,9 +388,13 @@ impl Life {
             true => StoreReply::Failed("the disk is full".into()),
             false => self.store.answer(&request),
         };
+        let has_begun = matches!(&reply, StoreReply::Committed(_)) && begins(&request);
         if let Some(courier) = &mut server.courier {
             courier.node.stored(reply, now);
             courier.pass(Duration::ZERO);
+        }
+        if has_begun {
+            self.check_begun(index);
         }
         self.look();
         true
@@ -462,6 +468,15 @@ impl Life {
             while self.turn_stores(0) || self.carry() {}
         }
     }
+}
+
+/// Whether a courier says with it that it is new.
+fn begins(request: &StoreRequest) -> bool {
+    let StoreRequest::Commit(work) = request else {
+        return false;
+    };
+    let is_begin = |job: &Job| matches!(job, Job::Delivery(DeliveryJob::Begin { .. }));
+    work.jobs.iter().any(|(_, job)| is_begin(job))
 }
 
 /// An end is closed by its owner; its last words are on their way.

@@ -47,6 +47,13 @@ impl Life {
         self.servers.iter().all(|it| it.under_way.is_none()) && self.rows(open).is_empty()
     }
 
+    /// Who has just begun has nothing in hand: what its former lives had waits for no lease.
+    pub fn check_begun(&self, index: usize) {
+        let name = &self.servers[index].name;
+        let held = format!("SELECT id FROM deliveries WHERE claimed_by = '{name}'");
+        assert_eq!(self.rows(&held), [[""; 0]; 0], "{name} has begun");
+    }
+
     /// Everything is settled, and what the store says agrees with what the provider has seen.
     pub fn check(&self) -> Sums {
         let mut sums = Sums::default();

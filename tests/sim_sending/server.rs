@@ -42,7 +42,7 @@ const UNCLEAR: usize = 3;
 
 /// See the file's head.
 pub struct Server {
-    name: String,
+    pub name: String,
     /// `None`: it is dead.
     pub courier: Option<Hand<Courier>>,
     pub link: ConnId,
