@@ -3,6 +3,8 @@
 
 mod world;
 
+#[path = "node/apps.rs"]
+mod apps;
 #[path = "node/courier.rs"]
 mod courier;
 #[path = "node/courier_devices.rs"]

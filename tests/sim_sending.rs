@@ -1,67 +1,51 @@
-//! Deliveries in small lives of a courier, in virtual time: the courier itself, SQLite itself, and over
-//! HTTP/2 the mock of APNs, which answers as badly as rules and chance have it. Whatever breaks or dies,
-//! what was accepted is settled in the end; a provider has it more than once only where nobody could know
-//! whether it had, and that is counted; and what says that it was accepted, or was not, is so. In every
-//! third life nothing happens that could leave anybody in doubt, though the store is out of reach for
-//! minutes: then nothing is in doubt, and nothing comes twice.
+//! Deliveries in small lives of couriers, in virtual time: the courier itself, SQLite itself, and over
+//! HTTP/2 the mock of APNs, which answers as badly as rules and chance have it. Whatever breaks, sleeps or
+//! dies, what was accepted is settled in the end; a provider has it more than once only where nobody could
+//! know whether it had, and that is counted; what says that it was accepted, or was not, is so; and
+//! nothing is sent when it has expired, or long after it was cancelled.
+//!
+//! Lives are of three kinds: of one courier; of two that share the store; and of one to which nothing
+//! happens that could leave anybody in doubt, though its store is out of reach for minutes: then nothing
+//! is in doubt, and nothing comes twice.
+//!
 //! `SIM_SEED=n` replays one seed, `SIM_SEEDS=n` runs n.
 
 #[path = "sim_sending/account.rs"]
 mod account;
+#[path = "node/apps.rs"]
+mod apps;
 #[path = "node/hand.rs"]
 mod hand;
+#[path = "sim_sending/server.rs"]
+mod server;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use account::Sums;
 use hand::Hand;
-use lineman::app::apps::{App, AppKey, Apps, Secret};
 use lineman::base::dice::Dice;
 use lineman::base::ids::ConnId;
-use lineman::base::limits::Limits;
-use lineman::base::now::Moment;
-use lineman::mock::apns::{Apns, ApnsOptions};
-use lineman::mock::script::Script;
-use lineman::mock::{Kind, Mock};
-use lineman::node::courier::{Courier, CourierOptions, DeviceOptions, SendingOptions};
-use lineman::node::mock::{MockNode, MockOptions};
-use lineman::node::{Node, Origin, Output};
-use lineman::push::devices::token_key::{KeyId, TokenKey};
-use lineman::push::devices::vault::{Binding, TokenVault};
+use lineman::node::mock::MockNode;
+use lineman::node::{Node, Origin, Output, Peer};
+use lineman::push::delivery::jobs::DeliveryJob;
 use lineman::push::facts::{StoreReply, StoreRequest};
-use lineman::push::providers::credential::Credential;
+use lineman::push::jobs::Job;
 use lineman::store::sqlite::InMemory;
 use lineman::wire::control::Order;
-use lineman::wire::courier_bus::{Receipt, Report, VERSION};
+use lineman::wire::courier_bus::{Receipt, Report};
 use lineman::wire::gateway::GatewayCall;
 use rcgen::KeyPair;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
+use server::Server;
 
 const STEPS: u64 = 500;
 const DEVICES: u64 = 5;
-/// Of which a life has some; each ends what it does sooner or later.
-const RULES: [&str; 12] = [
-    "chance=0.05 reset=CANCEL",
-    "chance=0.03 close",
-    "chance=0.03 silence",
-    "chance=0.05 answer=503",
-    "chance=0.05 answer=429 retry-after=20",
-    "chance=0.05 reset=REFUSED_STREAM",
-    "chance=0.03 goaway=Shutdown",
-    "chance=0.2 delay=3s",
-    "chance=0.03 answer=InternalServerError",
-    "nth=1-4 answer=ExpiredProviderToken",
-    "token=02* chance=0.3 answer=Unregistered",
-    "token=03* chance=0.3 answer=BadDeviceToken",
-];
-/// Only the first ones leave it open whether the request was acted on.
-const UNCLEAR: usize = 3;
 
-/// A connection on its way through the net.
-#[derive(Default)]
+/// A connection of a server on its way through the net.
 struct Pipe {
+    server: usize,
     /// What is under way to the courier and to the provider.
     ways: [VecDeque<u8>; 2],
     /// The ends, as long as they are open: the courier's, the provider's.
@@ -73,73 +57,18 @@ struct Life {
     /// Nothing happens that could leave anybody in doubt.
     is_clear: bool,
     key: String,
-    /// `None`: it is dead.
-    courier: Option<Hand<Courier>>,
-    link: ConnId,
-    master: ConnId,
+    servers: Vec<Server>,
     mock: Hand<MockNode>,
     told: Arc<Mutex<Vec<String>>>,
     pipes: Vec<Pipe>,
     store: InMemory,
-    under_way: Option<StoreRequest>,
-    /// Until then the store cannot be reached.
-    outage: Moment,
-    /// When the next courier begins, in steps.
-    revived: u64,
     tickets: u64,
     accepted: Vec<String>,
-    /// Couriers that there were.
-    lives: u8,
+    /// The calls that cancel, by ticket; and when which notification was cancelled.
+    cancelling: BTreeMap<u64, String>,
+    cancelled: BTreeMap<String, u64>,
     /// Since time went on.
     turns: u32,
-}
-
-fn apps() -> Apps {
-    Apps::new(vec![App {
-        id: "a".into(),
-        keys: vec![AppKey::new("k".into(), Secret::new("s".into()))],
-        publishes_per_second: 0,
-        client_events: true,
-        subscription_counts: false,
-        watchlists: false,
-        authorize_seconds: 0,
-        replay_guard: false,
-        origins: Vec::new(),
-    }])
-}
-
-fn credential(key: &str) -> Credential {
-    let fields = json!({
-        "kind": "apns-token", "key": key, "key_id": "ABC123DEFG", "team_id": "TEAM123456",
-        "bundle": "org.example.app", "base_url": "https://apns.example",
-    });
-    let fields: Map<String, Value> = fields.as_object().expect("an object").clone();
-    Credential::parse(&fields).expect("a credential")
-}
-
-fn mock(dice: &mut Dice, is_clear: bool, told: &Arc<Mutex<Vec<String>>>) -> MockNode {
-    let mut script = Script::default();
-    for rule in &RULES[if is_clear { UNCLEAR } else { 0 }..] {
-        if dice.below(3) == 0 {
-            script.add_text(Kind::Apns, rule).expect("a rule");
-        }
-    }
-    let told = Arc::clone(told);
-    MockNode::new(MockOptions {
-        mock: Mock::new(
-            Box::new(Apns::new(ApnsOptions::default())),
-            script,
-            Dice::new([dice.below(256) as u8; 16]),
-            true,
-        ),
-        streams_max: 1 + dice.below(20) as u32,
-        start_with_one: true,
-        limits: Limits::default(),
-        tell: Box::new(move |line| {
-            told.lock().expect("nobody died").push(line);
-            true
-        }),
-    })
 }
 
 impl Life {
@@ -149,119 +78,96 @@ impl Life {
         let mut dice = Dice::new(bytes);
         let told = Arc::default();
         let is_clear = seed % 3 == 2;
-        let mock = Hand::new(mock(&mut dice, is_clear, &told));
+        let names = ["one", "two"]
+            .into_iter()
+            .take(1 + usize::from(seed % 3 == 1));
+        let mock = Hand::new(server::mock(&mut dice, is_clear, &told));
         let mut life = Life {
             dice,
             is_clear,
             key: KeyPair::generate().expect("a key").serialize_pem(),
-            courier: None,
-            link: ConnId::new(0, 1),
-            master: ConnId::new(0, 1),
+            servers: names.map(Server::new).collect(),
             mock,
             told,
             pipes: Vec::new(),
             store: InMemory::open().expect("SQLite"),
-            under_way: None,
-            outage: Moment::default(),
-            revived: 0,
             tickets: 0,
             accepted: Vec::new(),
-            lives: 0,
+            cancelling: BTreeMap::new(),
+            cancelled: BTreeMap::new(),
             turns: 0,
         };
-        life.begin();
+        life.revive(0);
         let registrations = (1..=DEVICES).map(|nth| {
             json!({"device_id": format!("d{nth}"), "platform": "ios", "user_id": format!("u{}", nth % 3),
                    "token": format!("{nth:02}").repeat(32)})
         });
         for registration in registrations.collect::<Vec<_>>() {
-            life.call("POST", &["devices"], &registration);
-            while life.turn_store(0) {}
+            life.call(0, "POST", &["devices"], &registration);
+            while life.turn_stores(0) {}
         }
         life
     }
 
-    fn begin(&mut self) {
-        self.lives += 1;
-        let text = data_encoding::BASE64.encode(b"a key of two and thirty bytes ..");
-        let key = TokenKey::parse(KeyId::parse("1").expect("an id"), &text).expect("a key");
-        let vault = TokenVault::new(key, Vec::new(), Binding::Row, &mut self.dice);
-        let mut hand = Hand::new(Courier::new(CourierOptions {
-            webhooks: Vec::new(),
-            apps: apps(),
-            limits: Limits {
-                notifications_per_user_per_second: 0,
-                ..Limits::default()
-            },
-            in_cluster: false,
-            devices: Some(DeviceOptions {
-                vault: vault.expect("a vault"),
-                keep_ms: 30 * 24 * 3600 * 1000,
-            }),
-            sending: SendingOptions {
-                credentials: vec![("a".into(), credential(&self.key))],
-                courier: "main".into(),
-                wrong_tokens: 100,
-                ..SendingOptions::default()
-            },
-            seed: [self.lives; 16],
-        }));
-        hand.now = self.mock.now;
-        self.master = hand.open(Origin::Master);
-        self.link = hand.open(Origin::Link);
-        let version = VERSION;
-        hand.receive(self.link, &Report::Calls { version }.encode());
-        self.courier = Some(hand);
+    /// Dead couriers whose time has come have successors.
+    fn revive(&mut self, step: u64) {
+        for server in &mut self.servers {
+            if server.courier.is_none() && server.revived <= step {
+                server.begin(&self.key, &mut self.dice, self.mock.now);
+            }
+        }
         self.look();
     }
 
     fn run(&mut self) {
         for step in 0..STEPS {
+            let index = self.dice.below(self.servers.len() as u64) as usize;
             match self.dice.below(100) {
-                0..12 => self.notify(),
-                12..14 => self.take_back(),
-                14..20 if self.is_clear => self.pass(Duration::ZERO),
-                14..16 => self.kill(step),
-                16..17 => self.stop(step),
+                0..12 => self.notify(index),
+                12..14 => self.cancel(index),
+                14..20 if self.is_clear => {}
+                14..16 => {
+                    self.servers[index].revived = step + self.dice.below(20);
+                    self.bury(index);
+                }
+                16..17 => self.stop(index, step),
                 17..19 => self.cut(),
-                19..20 => self.freeze(),
+                19..20 => self.servers[index].sleep = self.later(400_000),
                 20..30 => {
                     let most = [10, 1_000, 30_000][self.dice.below(3) as usize];
                     let millis = self.dice.below(most);
                     self.pass(Duration::from_millis(millis));
                 }
                 30..31 if self.dice.below(3) == 0 => {
-                    let millis = self.dice.below(400_000);
-                    self.outage = self.mock.now.moment + Duration::from_millis(millis);
+                    self.servers[index].outage = self.later(400_000);
                 }
-                30..60 => drop(self.turn_store(3)),
+                30..60 => drop(self.turn_store(index, 3)),
                 _ => drop(self.carry()),
             }
-            if self.courier.is_none() && self.revived <= step {
-                self.begin();
-            }
+            self.revive(step);
         }
         // Longer than all attempts of the most patient provider together.
-        self.outage = self.mock.now.moment;
         let mut quiet = 0;
         for _ in 0..400 {
-            if self.courier.is_none() {
-                self.begin();
-            }
+            self.revive(u64::MAX);
             self.settle();
             quiet = if self.is_done() { quiet + 1 } else { 0 };
-            if quiet == 3 {
+            if quiet == 5 {
                 break;
             }
             self.pass(Duration::from_secs(120));
         }
     }
 
-    fn settle(&mut self) {
-        while self.turn_store(0) || self.carry() {}
+    fn later(&mut self, millis_max: u64) -> lineman::base::now::Moment {
+        self.mock.now.moment + Duration::from_millis(self.dice.below(millis_max))
     }
 
-    fn notify(&mut self) {
+    fn settle(&mut self) {
+        while self.turn_stores(0) || self.carry() {}
+    }
+
+    fn notify(&mut self, index: usize) {
         let user = format!("u{}", self.dice.below(3));
         let note = json!({"title": "t", "data": {"call": self.tickets}});
         let mut body = json!({"to": {"users": [user]}, "note": note, "deliver": "push"});
@@ -274,18 +180,19 @@ impl Life {
         if self.dice.below(6) == 0 {
             body["delay"] = 5.into();
         }
-        self.call("POST", &["notify"], &body);
+        self.call(index, "POST", &["notify"], &body);
     }
 
-    /// Asks that some notification is cancelled, or that what has failed of it is sent again.
-    fn take_back(&mut self) {
-        let index = self.dice.below(1 + self.accepted.len() as u64) as usize;
-        if let Some(id) = self.accepted.get(index).cloned() {
-            self.call("DELETE", &["notifications", &id], &Value::Null);
+    /// Asks that some notification is cancelled.
+    fn cancel(&mut self, index: usize) {
+        let which = self.dice.below(1 + self.accepted.len() as u64) as usize;
+        if let Some(id) = self.accepted.get(which).cloned() {
+            self.cancelling.insert(self.tickets + 1, id.clone());
+            self.call(index, "DELETE", &["notifications", &id], &Value::Null);
         }
     }
 
-    fn call(&mut self, method: &str, segments: &[&str], body: &Value) {
+    fn call(&mut self, index: usize, method: &str, segments: &[&str], body: &Value) {
         self.tickets += 1;
         let ticket = self.tickets;
         let body = body.to_string();
@@ -297,25 +204,46 @@ impl Life {
             query: Vec::new(),
             body: body.as_bytes(),
         };
-        let link = self.link;
-        if let Some(courier) = &mut self.courier {
+        let (link, now) = (self.servers[index].link, self.mock.now);
+        if let Some(courier) = self.servers[index].awake(now) {
             courier.receive(link, &Report::Call { ticket, call }.encode());
         }
         self.look();
     }
 
-    /// Takes up what both nodes want done.
+    /// Takes up what all nodes want done.
     fn look(&mut self) {
-        let Some(courier) = &mut self.courier else {
+        for index in 0..self.servers.len() {
+            self.look_at(index);
+        }
+        for output in self.mock.take_outputs() {
+            if let Output::Close(conn, _) = output {
+                let last = self.mock.take(conn);
+                let is_its = |pipe: &Pipe| pipe.ends[1] == Some(conn);
+                take_away(&mut self.pipes, 1, is_its, last);
+            }
+        }
+        self.take_written();
+    }
+
+    fn look_at(&mut self, index: usize) {
+        let server = &mut self.servers[index];
+        let Some(courier) = &mut server.courier else {
             return;
         };
-        for frame in courier.take_frames(self.link) {
-            if let Receipt::Answer { answer, .. } = Receipt::decode(&frame).expect("a receipt")
-                && answer.status == 202
+        for frame in courier.take_frames(server.link) {
+            if let Receipt::Answer { ticket, answer } = Receipt::decode(&frame).expect("a receipt")
             {
-                let body: Value = serde_json::from_str(answer.body).expect("JSON");
-                let id = body["id"].as_str().expect("an id");
-                self.accepted.push(id.to_string());
+                let cancelled = self.cancelling.remove(&ticket);
+                match (answer.status, cancelled) {
+                    (202, _) => {
+                        let body: Value = serde_json::from_str(answer.body).expect("JSON");
+                        let id = body["id"].as_str().expect("an id");
+                        self.accepted.push(id.to_string());
+                    }
+                    (200, Some(id)) => drop(self.cancelled.insert(id, self.mock.now.unix_ms)),
+                    _ => {}
+                }
             }
         }
         let mut dials = Vec::new();
@@ -325,33 +253,27 @@ impl Life {
                 Output::Dial(peer) => dials.push(peer),
                 Output::Quit => has_ended = true,
                 Output::Close(conn, _) => {
-                    take_away(&mut self.pipes, 0, conn, courier.take(conn));
+                    let last = courier.take(conn);
+                    let is_its = |it: &Pipe| it.server == index && it.ends[0] == Some(conn);
+                    take_away(&mut self.pipes, 0, is_its, last);
                 }
                 _ => {}
             }
         }
+        if server.under_way.is_none() {
+            server.under_way = courier.node.store_request();
+        }
         for peer in dials {
-            self.dial(peer);
+            self.dial(index, peer);
         }
-        for output in self.mock.take_outputs() {
-            if let Output::Close(conn, _) = output {
-                let last = self.mock.take(conn);
-                take_away(&mut self.pipes, 1, conn, last);
-            }
-        }
-        self.take_written();
         if has_ended {
-            self.bury();
-        }
-        if self.under_way.is_none()
-            && let Some(courier) = &mut self.courier
-        {
-            self.under_way = courier.node.store_request();
+            self.take_written();
+            self.bury(index);
         }
     }
 
-    fn dial(&mut self, peer: lineman::node::Peer) {
-        let (lineman::node::Peer::Outside(dial), Some(courier)) = (peer, &mut self.courier) else {
+    fn dial(&mut self, index: usize, peer: Peer) {
+        let (Peer::Outside(dial), Some(courier)) = (peer, &mut self.servers[index].courier) else {
             panic!("it dials nobody else");
         };
         let now = courier.now;
@@ -367,14 +289,16 @@ impl Life {
         let own = courier.open(Origin::Dialled(peer));
         let far = self.mock.open(Origin::client(0, None));
         self.pipes.push(Pipe {
+            server: index,
+            ways: Default::default(),
             ends: [Some(own), Some(far)],
-            ..Pipe::default()
         });
     }
 
     fn take_written(&mut self) {
         for pipe in &mut self.pipes {
-            if let (Some(conn), Some(courier)) = (pipe.ends[0], &mut self.courier) {
+            let courier = &mut self.servers[pipe.server].courier;
+            if let (Some(conn), Some(courier)) = (pipe.ends[0], courier) {
                 pipe.ways[1].extend(courier.take(conn));
             }
             if let Some(conn) = pipe.ends[1] {
@@ -386,42 +310,45 @@ impl Life {
 
     /// Brings some bytes on, or the news that no more come; false when there is nothing.
     fn carry(&mut self) -> bool {
-        let (first, count) = (
-            self.dice.below(1 + self.pipes.len() as u64),
-            self.pipes.len(),
-        );
+        let count = self.pipes.len();
+        let first = self.dice.below(1 + count as u64) as usize;
         for nth in 0..2 * count {
-            let (index, way) = ((first as usize + nth / 2) % count, nth % 2);
-            let pipe = &mut self.pipes[index];
-            let Some(conn) = pipe.ends[way] else {
-                pipe.ways[way].clear();
-                continue;
-            };
-            let is_over = pipe.ends[1 - way].is_none();
-            if pipe.ways[way].is_empty() && !is_over {
-                continue;
+            if self.carry_on((first + nth / 2) % count, nth % 2) {
+                self.look();
+                return true;
             }
-            if pipe.ways[way].is_empty() {
-                pipe.ends[way] = None;
-                match (way, &mut self.courier) {
-                    (0, Some(courier)) => courier.hang_up(conn),
-                    (0, None) => {}
-                    _ => self.mock.hang_up(conn),
-                }
-            } else {
-                let most = pipe.ways[way].len() as u64;
-                let count = 1 + self.dice.below(most.min(3_000)) as usize;
-                let bytes: Vec<u8> = pipe.ways[way].drain(..count).collect();
-                match (way, &mut self.courier) {
-                    (0, Some(courier)) => courier.receive(conn, &bytes),
-                    (0, None) => {}
-                    _ => self.mock.receive(conn, &bytes),
-                }
-            }
-            self.look();
-            return true;
         }
         false
+    }
+
+    /// The same for one way of one pipe.
+    fn carry_on(&mut self, index: usize, way: usize) -> bool {
+        let pipe = &mut self.pipes[index];
+        let Some(conn) = pipe.ends[way] else {
+            pipe.ways[way].clear();
+            return false;
+        };
+        let is_over = pipe.ends[1 - way].is_none();
+        let courier = self.servers[pipe.server].awake(self.mock.now);
+        if (pipe.ways[way].is_empty() && !is_over) || (way == 0 && courier.is_none()) {
+            return false;
+        }
+        let most = pipe.ways[way].len() as u64;
+        if most == 0 {
+            pipe.ends[way] = None;
+            match courier {
+                Some(courier) if way == 0 => courier.hang_up(conn),
+                _ => self.mock.hang_up(conn),
+            }
+            return true;
+        }
+        let count = 1 + self.dice.below(most.min(3_000)) as usize;
+        let bytes: Vec<u8> = pipe.ways[way].drain(..count).collect();
+        match courier {
+            Some(courier) if way == 0 => courier.receive(conn, &bytes),
+            _ => self.mock.receive(conn, &bytes),
+        }
+        true
     }
 
     /// A connection breaks, and what is under way is lost.
@@ -430,62 +357,63 @@ impl Life {
         if index >= self.pipes.len() {
             return;
         }
-        let [own, far] = self.pipes.remove(index).ends;
-        if let (Some(conn), Some(courier)) = (own, &mut self.courier) {
+        let Pipe { server, ends, .. } = self.pipes.remove(index);
+        if let (Some(conn), Some(courier)) = (ends[0], &mut self.servers[server].courier) {
             courier.lose(conn);
         }
-        if let Some(conn) = far {
+        if let Some(conn) = ends[1] {
             self.mock.lose(conn);
         }
         self.look();
     }
 
-    /// Time passes for the provider, and the courier notices it all at once.
-    fn freeze(&mut self) {
-        let millis = self.dice.below(400_000);
-        self.mock.pass(Duration::from_millis(millis));
-        if let Some(courier) = &mut self.courier {
-            courier.now = self.mock.now;
-        }
+    /// The store of some server answers, if any was asked.
+    fn turn_stores(&mut self, trouble: u64) -> bool {
+        (0..self.servers.len()).any(|index| self.turn_store(index, trouble))
     }
 
     /// The store answers, if it was asked; how often of a hundred a commit fails.
-    fn turn_store(&mut self, trouble: u64) -> bool {
-        let Some(request) = self.under_way.take() else {
+    fn turn_store(&mut self, index: usize, trouble: u64) -> bool {
+        let now = self.mock.now;
+        let server = &mut self.servers[index];
+        let outage = server.outage;
+        if server.awake(now).is_none() {
+            return false;
+        }
+        let Some(request) = server.under_way.take() else {
             return false;
         };
-        let is_out = self.mock.now.moment < self.outage;
-        let fails = is_out || self.dice.below(100) < trouble;
-        let fails = fails && matches!(request, StoreRequest::Commit(_));
-        let reply = match fails {
+        let fails = now.moment < outage || self.dice.below(100) < trouble;
+        let reply = match fails && matches!(request, StoreRequest::Commit(_)) {
             true => StoreReply::Failed("the disk is full".into()),
             false => self.store.answer(&request),
         };
-        if let Some(courier) = &mut self.courier {
-            let now = courier.now;
+        let has_begun = matches!(&reply, StoreReply::Committed(_)) && begins(&request);
+        if let Some(courier) = &mut server.courier {
             courier.node.stored(reply, now);
             courier.pass(Duration::ZERO);
+        }
+        if has_begun {
+            self.check_begun(index);
         }
         self.look();
         true
     }
 
-    fn kill(&mut self, step: u64) {
-        self.revived = step + self.dice.below(20);
-        self.bury();
-    }
-
-    /// What was under way to the store is there as a whole or not; some of what was written arrives.
-    fn bury(&mut self) {
-        if self.courier.take().is_none() {
+    /// Its courier is dead. What was under way to the store is there as a whole or not; some of what was
+    /// written arrives.
+    fn bury(&mut self, index: usize) {
+        let server = &mut self.servers[index];
+        if server.courier.take().is_none() {
             return;
         }
-        if let Some(request) = self.under_way.take()
+        if let Some(request) = server.under_way.take()
+            && server.outage <= self.mock.now.moment
             && self.dice.below(2) == 0
         {
             self.store.answer(&request);
         }
-        for pipe in &mut self.pipes {
+        for pipe in self.pipes.iter_mut().filter(|it| it.server == index) {
             pipe.ends[0] = None;
             pipe.ways[0].clear();
             if self.dice.below(2) == 0 {
@@ -495,10 +423,12 @@ impl Life {
     }
 
     /// The master asks it to end.
-    fn stop(&mut self, step: u64) {
-        self.revived = step + 40;
-        let master = self.master;
-        if let Some(courier) = &mut self.courier {
+    fn stop(&mut self, index: usize, step: u64) {
+        let now = self.mock.now;
+        let server = &mut self.servers[index];
+        server.revived = step + 40;
+        let master = server.master;
+        if let Some(courier) = server.awake(now) {
             courier.receive(master, &Order::Stop.encode());
         }
         self.look();
@@ -511,31 +441,47 @@ impl Life {
         }
         let until = self.mock.now.moment + duration;
         while self.mock.now.moment < until {
-            let deadline = |node: &dyn Node| node.deadline();
-            let own = self.courier.as_ref().and_then(|it| deadline(&it.node));
-            let next = [own, deadline(&self.mock.node)].into_iter().flatten().min();
-            let next = next.map_or(until, |at| at.min(until));
-            let step = next.max(self.mock.now.moment).since(self.mock.now.moment);
+            let now = self.mock.now;
+            let mut next = until;
+            next = next.min(self.mock.node.deadline().unwrap_or(until));
+            for server in &mut self.servers {
+                let deadline = match server.awake(now) {
+                    Some(courier) => courier.node.deadline(),
+                    None => server.courier.as_ref().map(|_| server.sleep),
+                };
+                next = next.min(deadline.unwrap_or(until));
+            }
+            let step = next.max(now.moment).since(now.moment);
             self.turns = if step.is_zero() { self.turns + 1 } else { 0 };
             assert!(self.turns < 10_000, "something is due again and again");
             self.mock.pass(step);
-            if let Some(courier) = &mut self.courier {
-                courier.pass(step);
-                courier.now = self.mock.now;
+            for server in &mut self.servers {
+                if let Some(courier) = server.awake(now) {
+                    courier.pass(step);
+                }
+                if let Some(courier) = server.awake(self.mock.now) {
+                    courier.now = self.mock.now;
+                }
             }
             self.look();
             // Nobody waits for ever for what nobody brings.
-            while self.turn_store(0) || self.carry() {}
-            if step.is_zero() && next >= until {
-                break;
-            }
+            while self.turn_stores(0) || self.carry() {}
         }
     }
 }
 
+/// Whether a courier says with it that it is new.
+fn begins(request: &StoreRequest) -> bool {
+    let StoreRequest::Commit(work) = request else {
+        return false;
+    };
+    let is_begin = |job: &Job| matches!(job, Job::Delivery(DeliveryJob::Begin { .. }));
+    work.jobs.iter().any(|(_, job)| is_begin(job))
+}
+
 /// An end is closed by its owner; its last words are on their way.
-fn take_away(pipes: &mut [Pipe], side: usize, conn: ConnId, last: Vec<u8>) {
-    if let Some(pipe) = pipes.iter_mut().find(|it| it.ends[side] == Some(conn)) {
+fn take_away(pipes: &mut [Pipe], side: usize, is_its: impl Fn(&Pipe) -> bool, last: Vec<u8>) {
+    if let Some(pipe) = pipes.iter_mut().find(|pipe| is_its(pipe)) {
         pipe.ways[1 - side].extend(last);
         pipe.ends[side] = None;
     }

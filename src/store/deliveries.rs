@@ -23,6 +23,15 @@ const PRIORITIES: u8 = 3;
 const ATTEMPTS_SHOWN: u32 = 10;
 /// A device's last success is noted to this.
 const ACCEPTED_EVERY_MS: u64 = 3_600_000;
+/// Of what is queued again nobody wants that whose notification was cancelled meanwhile, or whose user has
+/// said that he has it.
+const CANCEL_UNWANTED: &str = "UPDATE deliveries SET state = 'cancelled', settled_at = ?2, \
+    reason = CASE (SELECT state FROM notifications n WHERE n.id = notification) \
+             WHEN 'cancelled' THEN 'cancelled' ELSE 'acknowledged' END \
+    WHERE id = ?1 AND EXISTS (SELECT 1 FROM notifications n WHERE n.id = notification \
+    AND (n.state = 'cancelled' OR n.is_reach \
+         AND EXISTS (SELECT 1 FROM reaches r WHERE r.notification = n.id \
+         AND r.kind = 'user' AND r.name = user_id AND r.acknowledged_at IS NOT NULL)))";
 
 /// Does a job in a transaction.
 pub fn run(on: &dyn Rows, job: &DeliveryJob) -> Result<DeliveryOutcome> {
@@ -81,7 +90,10 @@ fn take_back(on: &dyn Rows, id: i64, now_ms: u64) -> Result<bool> {
     let Some(taken) = on.first(sql, &values![id, now_ms, UNCERTAIN])? else {
         return Ok(false);
     };
-    let is_queued: bool = taken.get(1)?;
+    let mut is_queued: bool = taken.get(1)?;
+    if is_queued {
+        is_queued = on.execute(CANCEL_UNWANTED, &values![id, now_ms])? == 0;
+    }
     if !is_queued {
         news::note_settled(on, &[id as u64])?;
         let notification: String = taken.get(0)?;
@@ -399,15 +411,8 @@ fn give_back<'a>(
     let changed = on.execute_each(sql, &agains)?;
     let of = where_changed(of, &changed);
     note_attempts(on, &of, now_ms)?;
-    let sql = "UPDATE deliveries SET state = 'cancelled', settled_at = ?2, \
-               reason = CASE (SELECT state FROM notifications n WHERE n.id = notification) \
-                        WHEN 'cancelled' THEN 'cancelled' ELSE 'acknowledged' END \
-               WHERE id = ?1 AND EXISTS (SELECT 1 FROM notifications n WHERE n.id = notification \
-               AND (n.state = 'cancelled' OR n.is_reach \
-                    AND EXISTS (SELECT 1 FROM reaches r WHERE r.notification = n.id \
-                    AND r.kind = 'user' AND r.name = user_id AND r.acknowledged_at IS NOT NULL)))";
     let unwanted = of.iter().map(|report| values![report.id, now_ms].to_vec());
-    let changed = on.execute_each(sql, &unwanted.collect::<Vec<_>>())?;
+    let changed = on.execute_each(CANCEL_UNWANTED, &unwanted.collect::<Vec<_>>())?;
     Ok(notifications_of(&where_changed(of, &changed)))
 }
 

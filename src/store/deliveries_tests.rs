@@ -74,6 +74,15 @@ impl Play {
         claimed.deliveries.iter().map(|it| it.id).collect()
     }
 
+    fn cancel(&mut self, notification: &str) {
+        let cancel = NotifyJob::Cancel {
+            app_id: "a".into(),
+            id: notification.into(),
+            now_ms: self.now_ms,
+        };
+        self.file.commit(&[Job::Notify(cancel)]);
+    }
+
     fn report(&mut self, courier: &str, report: DeliveryReport) -> DeliveryOutcome {
         let now_ms = self.now_ms;
         self.run(&DeliveryJob::Settle {
@@ -233,6 +242,35 @@ fn what_was_cancelled_in_hand_is_not_sent_again() {
 }
 
 #[test]
+fn what_was_cancelled_in_hand_is_not_sent_again_when_its_courier_has_died() {
+    everywhere(|base| {
+        let mut play = Play::new(base);
+        for (id, name) in [(1, "n"), (2, "m"), (3, "x")] {
+            play.notification(name, "a", "{}", None);
+            play.queue(id, name, "d", "a", 1, 0);
+        }
+        assert_eq!(play.ids("c", &[("a", 9)]), [1, 2, 3]);
+        play.cancel("n");
+        play.cancel("m");
+        // The same begins again.
+        play.run(&DeliveryJob::Begin {
+            courier: "c".into(),
+            now_ms: NOW_MS,
+        });
+        assert_eq!(play.ids("c", &[("a", 9)]), [3]);
+        play.cancel("x");
+        // Another finds that the lease has ended.
+        play.now_ms += 1_000;
+        assert_eq!(play.ids("other", &[("a", 9)]), [0; 0]);
+        assert_eq!(
+            play.shown(),
+            "1 cancelled 0 1 cancelled, 2 cancelled 0 1 cancelled, 3 cancelled 0 2 cancelled, \
+             m cancelled, n cancelled, x cancelled"
+        );
+    });
+}
+
+#[test]
 fn what_may_have_been_sent_when_a_lease_ended_stays_counted() {
     everywhere(|base| {
         let mut play = Play::new(base);
@@ -245,12 +283,7 @@ fn what_may_have_been_sent_when_a_lease_ended_stays_counted() {
         play.now_ms += 1_000;
         assert_eq!(play.ids("other", &[("a", 1)]), [1]);
         play.report("slow", settled(1, Settlement::Accepted, None));
-        let cancel = NotifyJob::Cancel {
-            app_id: "a".into(),
-            id: "m".into(),
-            now_ms: play.now_ms,
-        };
-        play.file.commit(&[Job::Notify(cancel)]);
+        play.cancel("m");
         assert_eq!(
             play.shown(),
             "1 accepted 1 1, 2 cancelled 0 1 cancelled, m cancelled, n done"

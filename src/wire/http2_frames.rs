@@ -53,27 +53,26 @@ impl FrameWatch {
         self.goaway.clone().filter(|_| news)
     }
 
-    /// The next bytes that came.
-    pub fn read(&mut self, mut bytes: &[u8]) {
-        while !bytes.is_empty() {
-            if self.head_len < HEAD_BYTES {
-                let count = bytes.len().min(HEAD_BYTES - self.head_len);
-                self.head[self.head_len..self.head_len + count].copy_from_slice(&bytes[..count]);
-                self.head_len += count;
-                bytes = &bytes[count..];
-                if self.head_len == HEAD_BYTES {
-                    self.begin();
-                }
-            } else {
-                let count = bytes.len().min(self.left);
-                self.keep(&bytes[..count]);
-                self.left -= count;
-                bytes = &bytes[count..];
+    /// Takes of the next bytes those up to the end of a frame's head or of its payload; how many they
+    /// are. So who hands bytes on as they are read here knows of nothing behind a frame that is refused.
+    pub fn read(&mut self, bytes: &[u8]) -> usize {
+        let count;
+        if self.head_len < HEAD_BYTES {
+            count = bytes.len().min(HEAD_BYTES - self.head_len);
+            self.head[self.head_len..self.head_len + count].copy_from_slice(&bytes[..count]);
+            self.head_len += count;
+            if self.head_len == HEAD_BYTES {
+                self.begin();
             }
-            if self.head_len == HEAD_BYTES && self.left == 0 {
-                self.end();
-            }
+        } else {
+            count = bytes.len().min(self.left);
+            self.keep(&bytes[..count]);
+            self.left -= count;
         }
+        if self.head_len == HEAD_BYTES && self.left == 0 {
+            self.end();
+        }
+        count
     }
 
     fn kind(&self) -> u8 {
@@ -163,7 +162,7 @@ mod tests {
             debug: b"{}".to_vec(),
         };
         let mut watch = FrameWatch::default();
-        watch.read(&goaway.encode());
+        read(&mut watch, &goaway.encode());
         assert_eq!(watch.take_goaway(), Some(goaway));
     }
 
@@ -197,6 +196,12 @@ mod tests {
         frame(GOAWAY, 0, &payload)
     }
 
+    fn read(watch: &mut FrameWatch, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            bytes = &bytes[watch.read(bytes)..];
+        }
+    }
+
     fn heard(last: u32, code: u32, debug: &[u8]) -> Option<GoAway> {
         let debug = debug.to_vec();
         Some(GoAway { last, code, debug })
@@ -214,28 +219,28 @@ mod tests {
         .concat();
         for cut in 0..=all.len() {
             let mut watch = FrameWatch::default();
-            watch.read(&all[..cut]);
-            watch.read(&all[cut..]);
+            read(&mut watch, &all[..cut]);
+            read(&mut watch, &all[cut..]);
             assert!(watch.is_settled());
             assert_eq!(watch.take_goaway(), heard(7, 2, b"{}"), "cut at {cut}");
             assert_eq!(watch.take_goaway(), None);
         }
         let mut watch = FrameWatch::default();
-        all.chunks(1).for_each(|byte| watch.read(byte));
+        all.chunks(1).for_each(|byte| read(&mut watch, byte));
         assert_eq!(watch.take_goaway(), heard(7, 2, b"{}"));
     }
 
     #[test]
     fn only_what_is_new_is_told() {
         let mut watch = FrameWatch::default();
-        watch.read(&goaway(0x7fff_ffff, 0, b""));
+        read(&mut watch, &goaway(0x7fff_ffff, 0, b""));
         assert_eq!(watch.take_goaway(), heard(0x7fff_ffff, 0, b""));
-        watch.read(&goaway(9, 0, b"a"));
+        read(&mut watch, &goaway(9, 0, b"a"));
         assert_eq!(watch.take_goaway(), heard(9, 0, b"a"));
-        watch.read(&goaway(9, 0, b"b"));
-        watch.read(&goaway(11, 0, b"c"));
+        read(&mut watch, &goaway(9, 0, b"b"));
+        read(&mut watch, &goaway(11, 0, b"c"));
         assert_eq!(watch.take_goaway(), None);
-        watch.read(&goaway(11, 3, b"d"));
+        read(&mut watch, &goaway(11, 3, b"d"));
         assert_eq!(
             watch.take_goaway(),
             heard(9, 3, b"d"),
@@ -246,11 +251,11 @@ mod tests {
     #[test]
     fn an_acknowledgement_settles_nothing_and_words_are_cut() {
         let mut watch = FrameWatch::default();
-        watch.read(&frame(SETTINGS, ACK, b""));
-        watch.read(&frame(GOAWAY, 0, b"short"));
+        read(&mut watch, &frame(SETTINGS, ACK, b""));
+        read(&mut watch, &frame(GOAWAY, 0, b"short"));
         assert!(!watch.is_settled());
         assert_eq!(watch.take_goaway(), None);
-        watch.read(&goaway(1, 0, &[b'x'; 5000]));
+        read(&mut watch, &goaway(1, 0, &[b'x'; 5000]));
         assert_eq!(watch.take_goaway(), heard(1, 0, &[b'x'; DEBUG_BYTES]));
     }
 }

@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lineman::app::apps::{App, AppKey, Apps, Secret};
 use lineman::base::ids::{ConnId, DialId};
 use lineman::base::limits::Limits;
 use lineman::node::courier::{Courier, CourierOptions, DeviceOptions};
@@ -15,6 +14,7 @@ use lineman::push::webhook::{Kind, Webhook};
 use lineman::wire::courier_bus::{Receipt, Report, VERSION};
 use lineman::wire::target::Target;
 
+use crate::apps::one_app;
 use crate::hand::Hand;
 
 pub const ROOM: &str = "a/presence-x";
@@ -48,17 +48,6 @@ impl Post {
 
     /// The same, with a push gateway.
     pub fn with(in_cluster: bool, devices: Option<DeviceOptions>) -> Post {
-        let app = App {
-            id: "a".into(),
-            keys: vec![AppKey::new("k".into(), Secret::new("s".into()))],
-            publishes_per_second: 0,
-            client_events: true,
-            subscription_counts: false,
-            watchlists: false,
-            authorize_seconds: 0,
-            replay_guard: false,
-            origins: Vec::new(),
-        };
         let webhook = Webhook {
             app_id: "a".into(),
             url: URL.into(),
@@ -72,7 +61,7 @@ impl Post {
         };
         let mut hand = Hand::new(Courier::new(CourierOptions {
             webhooks: vec![webhook],
-            apps: Apps::new(vec![app]),
+            apps: one_app("a", "k", "s"),
             limits: Limits::default(),
             in_cluster,
             sending: Default::default(),

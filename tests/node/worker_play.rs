@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 
-use lineman::app::apps::{App, AppKey, Apps, Secret};
 use lineman::app::service::Services;
 use lineman::base::counters::Counters;
 use lineman::base::ids::ConnId;
@@ -13,6 +12,7 @@ use lineman::node::{Node, Origin, Output, Peer};
 use lineman::wire::bus::{Answer, Content, Down, InfoWanted, Item, Member, Up};
 use serde_json::Value;
 
+use crate::apps::one_app;
 use crate::hand::{Hand, start};
 use crate::world::client::{Client, Heard, Speech, call, subscribe, upgrade};
 
@@ -38,20 +38,7 @@ impl Play {
             slot: 3,
             life: 0,
             listeners: [crate::world::LISTENERS.to_vec(), more].concat(),
-            apps: Apps::new(vec![App {
-                id: "demo".into(),
-                keys: vec![AppKey::new(
-                    "demo-key".into(),
-                    Secret::new("demo-secret".into()),
-                )],
-                publishes_per_second: 0,
-                client_events: true,
-                subscription_counts: false,
-                watchlists: false,
-                authorize_seconds: 0,
-                replay_guard: false,
-                origins: Vec::new(),
-            }]),
+            apps: one_app("demo", "demo-key", "demo-secret"),
             demo_page: Some("<title>demo</title>"),
             services,
             limits,

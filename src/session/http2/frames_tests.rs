@@ -181,6 +181,18 @@ fn a_last_stream_that_rises_breaks_the_connection_and_brings_nothing_back() {
 }
 
 #[test]
+fn behind_what_breaks_the_connection_nothing_counts() {
+    let misplaced = frame(4, 0, 1, b"");
+    let too_long = frame(0, 0, 1, &[0; 16_385]);
+    for broken in [misplaced, too_long] {
+        let bytes = [broken, goaway(0, 0, b"")].concat();
+        let mut client = asked(2);
+        client.feed(&bytes);
+        assert_eq!(client.told(), ["1: lost", "3: lost", "broken"]);
+    }
+}
+
+#[test]
 fn the_words_of_a_goaway_are_told() {
     let words = br#"{"reason":"BadCertificateEnvironment"}"#;
     let expected = r#"goaway 0 0 {"reason":"BadCertificateEnvironment"}"#;

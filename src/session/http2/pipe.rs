@@ -106,9 +106,9 @@ impl AsyncRead for Pipe {
         if rest.is_empty() && !wires.ended {
             return Poll::Pending;
         }
-        let count = rest.len().min(into.remaining());
+        let most = rest.len().min(into.remaining());
+        let count = wires.watch.read(&rest[..most]);
         into.put_slice(&rest[..count]);
-        wires.watch.read(&rest[..count]);
         wires.read += count;
         Poll::Ready(Ok(()))
     }
