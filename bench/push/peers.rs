@@ -7,7 +7,6 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde_json::Value;
 
 use crate::Fallible;
 use crate::place::{KEY_ID, Place, TEAM_ID, TOPIC};
@@ -58,8 +57,6 @@ impl Peer {
             .arg(place.dir.path())
             .args([count.to_string(), streams.to_string()])
             .args([KEY_ID, TEAM_ID, TOPIC])
-            .env("A2_HOST", format!("localhost:{}", place.port))
-            .env("A2_AUTHORITY", place.file("ca.pem"))
             .output()?;
         let text = String::from_utf8_lossy(&output.stdout);
         let told: Told = serde_json::from_str(text.trim()).map_err(|_| {
@@ -80,7 +77,11 @@ pub fn set_up(dir: &Path) -> Fallible<()> {
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("bench/push/peers");
     std::fs::create_dir_all(dir)?;
     run(Command::new("cp").arg("-r").arg(own.join(".")).arg(dir))?;
-    set_up_a2(dir)?;
+    run(Command::new("cargo")
+        .args(["build", "--release", "--manifest-path"])
+        .arg(dir.join("a2/Cargo.toml"))
+        .arg("--target-dir")
+        .arg(dir.join("target")))?;
     let venv = dir.join(".venv");
     run(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
     run(Command::new(venv.join("bin/pip"))
@@ -89,35 +90,6 @@ pub fn set_up(dir: &Path) -> Fallible<()> {
     run(Command::new("npm")
         .args(["install", "--no-fund", "--no-audit"])
         .current_dir(dir))
-}
-
-/// Its host, port and authorities are constants: a copy of it is patched.
-fn set_up_a2(dir: &Path) -> Fallible<()> {
-    let manifest = dir.join("a2/Cargo.toml");
-    let told = Command::new("cargo")
-        .args(["metadata", "--format-version", "1", "--manifest-path"])
-        .arg(&manifest)
-        .output()?;
-    let told: Value = serde_json::from_slice(&told.stdout)?;
-    let packages = told["packages"].as_array().ok_or("no packages")?;
-    let mut those = packages.iter().filter(|it| it["name"] == "a2");
-    let there = those.next().and_then(|it| it["manifest_path"].as_str());
-    let source = Path::new(there.ok_or("no a2")?)
-        .parent()
-        .ok_or("no folder")?;
-    let copy = dir.join("a2-source");
-    run(Command::new("cp").arg("-rT").arg(source).arg(&copy))?;
-    run(Command::new("patch")
-        .args(["-p1", "--forward", "-i"])
-        .arg(dir.join("a2.patch"))
-        .current_dir(&copy))?;
-    run(Command::new("cargo")
-        .args(["build", "--release", "--manifest-path"])
-        .arg(&manifest)
-        .arg("--target-dir")
-        .arg(dir.join("target"))
-        .arg("--config")
-        .arg(format!("patch.crates-io.a2.path={copy:?}")))
 }
 
 fn run(command: &mut Command) -> Fallible<()> {
