@@ -13,6 +13,20 @@ use crate::push::providers::credential::jobs::CredentialOutcome;
 use crate::store::rows::{Fault, Result, Rows};
 use crate::store::{credentials, deliveries, device_jobs, news, notifications};
 
+/// Does the jobs of a commit in a transaction. When one fails, the transaction has to be rolled back. With
+/// `apart`, one that is refused costs the others nothing, and each of them a savepoint: SQLite copies every
+/// page that changes, PostgreSQL is asked twice more. So that is only done when one was refused.
+pub fn run_all(
+    on: &dyn Rows,
+    jobs: &[(JobTicket, Job)],
+    apart: bool,
+) -> Result<Vec<(JobTicket, Outcome)>> {
+    let run = if apart { run_apart } else { run };
+    let done = jobs.iter();
+    done.map(|(ticket, job)| Ok((*ticket, run(on, job)?)))
+        .collect()
+}
+
 /// Does a job in a transaction. When it fails, the transaction has to be rolled back.
 pub fn run(on: &dyn Rows, job: &Job) -> Result<Outcome> {
     match job {
@@ -24,7 +38,7 @@ pub fn run(on: &dyn Rows, job: &Job) -> Result<Outcome> {
     }
 }
 
-/// The same, so that what is refused costs nobody else anything.
+/// In a savepoint.
 pub fn run_apart(on: &dyn Rows, job: &Job) -> Result<Outcome> {
     on.execute("SAVEPOINT job", &[])?;
     let done = match run(on, job) {

@@ -16,10 +16,10 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, Transaction, params};
 
 use crate::push::facts::{Fact, Letter, Memory, StoreReply, StoreRequest, Work};
-use crate::push::jobs::{Job, JobTicket, Outcome};
+use crate::push::jobs::{JobTicket, Outcome};
 use crate::push::truth::Subject;
 use crate::store::desk::Desk;
-use crate::store::rows::{Fault, Result, Rows};
+use crate::store::rows::{Fault, Result};
 use crate::store::{devices, jobs, notifications};
 
 /// Each is run once, in its order; `user_version` counts them.
@@ -90,9 +90,8 @@ fn carry_out(open: &mut Connection, request: &StoreRequest) -> Result<StoreReply
     match request {
         StoreRequest::Load => load(open).map(StoreReply::Loaded),
         StoreRequest::Commit(work) => {
-            let done = match commit(open, work, jobs::run) {
-                // A savepoint for each job copies every page that it changes: only when one was refused.
-                Err(Fault::Refused(_)) => commit(open, work, jobs::run_apart),
+            let done = match commit(open, work, false) {
+                Err(Fault::Refused(_)) => commit(open, work, true),
                 done => done,
             };
             done.map(StoreReply::Committed)
@@ -100,18 +99,13 @@ fn carry_out(open: &mut Connection, request: &StoreRequest) -> Result<StoreReply
     }
 }
 
-fn commit(
-    open: &mut Connection,
-    work: &Work,
-    run: fn(&dyn Rows, &Job) -> Result<Outcome>,
-) -> Result<Vec<(JobTicket, Outcome)>> {
+/// With `apart`, a job that is refused costs the others nothing (`jobs::run_all`).
+fn commit(open: &mut Connection, work: &Work, apart: bool) -> Result<Vec<(JobTicket, Outcome)>> {
     let transaction = open.transaction()?;
     for fact in work.facts.iter() {
         write(&transaction, fact)?;
     }
-    let done = work.jobs.iter();
-    let done = done.map(|(ticket, job)| Ok((*ticket, run(&*transaction, job)?)));
-    let done = done.collect::<Result<_>>()?;
+    let done = jobs::run_all(&*transaction, &work.jobs, apart)?;
     transaction.commit()?;
     Ok(done)
 }
@@ -248,7 +242,9 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
-    use crate::push::facts::{Store, Work};
+    use crate::push::delivery::jobs::{DeliveryJob, DeliveryOutcome};
+    use crate::push::facts::Store;
+    use crate::push::jobs::Job;
 
     fn letter(id: u64) -> Arc<Letter> {
         Arc::new(Letter {
@@ -276,6 +272,40 @@ mod tests {
     fn commit(path: &Path, facts: Vec<Fact>) {
         let done = ask(path, StoreRequest::Commit(work(facts)));
         assert_eq!(done, StoreReply::Committed(Vec::new()));
+    }
+
+    #[test]
+    fn a_job_that_is_refused_costs_the_others_nothing() {
+        let mut store = InMemory::open().expect("SQLite");
+        let refuse = "CREATE TRIGGER refuse BEFORE INSERT ON passes WHEN NEW.name = 'bad' \
+                      BEGIN SELECT RAISE(ABORT, 'no'); END";
+        store.connection().execute_batch(refuse).expect("a trigger");
+        let keep = |name: &str| {
+            let (name, text) = (name.to_string(), "sealed".to_string());
+            Job::Delivery(DeliveryJob::KeepPass { name, text })
+        };
+        let jobs = ["one", "bad", "two"].map(keep);
+        let tickets = (1..).map(JobTicket);
+        let work = Work {
+            facts: Arc::new(vec![Fact::Queued(letter(1))]),
+            jobs: Arc::new(tickets.zip(jobs).collect()),
+        };
+        let StoreReply::Committed(done) = store.answer(&StoreRequest::Commit(work)) else {
+            panic!("it was not committed");
+        };
+        let outcome = |nth: usize| (done[nth].0.0, &done[nth].1);
+        let kept = Outcome::Delivery(DeliveryOutcome::Done);
+        assert_eq!([outcome(0), outcome(2)], [(1, &kept), (3, &kept)]);
+        let (2, Outcome::Delivery(DeliveryOutcome::Impossible(why))) = outcome(1) else {
+            panic!("{done:?}");
+        };
+        assert_eq!(why, "no");
+        let kept = "SELECT (SELECT group_concat(name) FROM passes ORDER BY name) || ' ' || \
+                    (SELECT count(*) FROM letters)";
+        let kept: String = { store.connection() }
+            .query_row(kept, [], |row| row.get(0))
+            .expect("a row");
+        assert_eq!(kept, "one,two 1");
     }
 
     #[test]

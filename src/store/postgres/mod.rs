@@ -285,8 +285,8 @@ impl Keeper {
     }
 }
 
-/// Everything but the commit. With `apart`, a job that is refused costs the others nothing, and all of
-/// them two ways there and back more: so that is only done when one was refused.
+/// Everything but the commit. With `apart`, a job that is refused costs the others nothing
+/// (`jobs::run_all`).
 fn in_transaction(
     session: &mut Session,
     server: &str,
@@ -299,11 +299,8 @@ fn in_transaction(
         facts::keep(session, server, part, mark)?;
     }
     let tables = Tables(RefCell::new(session));
-    let run = if apart { jobs::run_apart } else { jobs::run };
     jobs::lock(&tables, &work.jobs)?;
-    let done = work.jobs.iter();
-    let done = done.map(|(ticket, job)| Ok((*ticket, run(&tables, job)?)));
-    let outcomes = done.collect::<Result<_, Fault>>()?;
+    let outcomes = jobs::run_all(&tables, &work.jobs, apart)?;
     facts::mark(tables.0.into_inner(), server, mark)?;
     Ok(outcomes)
 }
