@@ -182,7 +182,7 @@ impl Courier {
     }
 
     /// Before anything is sent.
-    pub(in crate::node::courier) fn begin_credentials(&mut self, now: Now) {
+    pub(super) fn begin_credentials(&mut self, now: Now) {
         self.gateway.credentials.look_at = Some(now.moment);
         self.look_for_credentials(now);
     }

@@ -47,7 +47,7 @@ impl News {
 
 impl Courier {
     /// The store is told what is wanted; what was noted before is told.
-    pub(in crate::node::courier) fn begin_news(&mut self, now: Now) {
+    pub(super) fn begin_news(&mut self, now: Now) {
         let wanted = self.webhooks.iter().flat_map(|it| {
             let kinds = KINDS.into_iter().filter(|kind| it.kinds.contains(kind));
             kinds.map(|kind| (it.app_id.clone(), kind))

@@ -20,7 +20,7 @@ const DAY_MS: u64 = 24 * 3_600 * 1_000;
 
 impl Courier {
     /// There are notifications from before this process, or of others who share the store.
-    pub(in crate::node::courier) fn begin_notifying(&mut self, now: Now) {
+    pub(in crate::node::courier::gateway) fn begin_notifying(&mut self, now: Now) {
         let notify = &mut self.gateway.notify;
         notify.look_at = Some(now.moment + SETTLE);
         notify.tidy_at = Some(now.moment + TIDY_PAUSE);

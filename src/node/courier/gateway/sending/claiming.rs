@@ -34,6 +34,8 @@ const LOOK_AFTER: Duration = Duration::from_secs(30);
 const EXPIRE_EVERY: Duration = Duration::from_secs(60);
 /// Until the key of a token is looked for again.
 const KEY_WAIT: Duration = Duration::from_secs(60);
+/// Until what was given back because it lay here for too long is due again.
+const OLD_WAIT: Duration = Duration::from_secs(5);
 /// A line that is not used is forgotten.
 const IDLE: Duration = Duration::from_secs(600);
 
@@ -352,8 +354,8 @@ impl Courier {
         for line in sending.lines.values_mut() {
             for one in line.queue.take_old(before) {
                 sending.posts[line.post].waiting -= 1;
-                let wait = Duration::from_secs(5);
-                sending.reports.push(given_back(&one.delivery, wait, now));
+                let back = given_back(&one.delivery, OLD_WAIT, now);
+                sending.reports.push(back);
             }
         }
     }
@@ -364,16 +366,15 @@ impl Courier {
         self.poll_due_providers(now);
         let sending = &mut self.gateway.sending;
         let before = now.moment - WAIT_MAX;
-        let (reports, to_mark) = (&mut sending.reports, &mut sending.to_mark);
-        sending.marking.retain(|id, (_, one)| {
+        let (marking, reports) = (&mut sending.marking, &mut sending.reports);
+        marking.retain(|_, (_, one)| {
             let stays = one.claimed >= before;
             if !stays {
-                to_mark.retain(|other| other != id);
-                let wait = Duration::from_secs(5);
-                reports.push(given_back(&one.delivery, wait, now));
+                reports.push(given_back(&one.delivery, OLD_WAIT, now));
             }
             stays
         });
+        sending.to_mark.retain(|id| marking.contains_key(id));
     }
 
     /// Lines of services that nothing is sent to any more, and of credentials that are not in use.

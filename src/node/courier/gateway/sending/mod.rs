@@ -126,12 +126,9 @@ impl Sending {
 
 impl Courier {
     /// What was stored is there: from now on it is sent.
-    pub(in crate::node::courier) fn begin_sending(&mut self, now: Now) {
+    pub(super) fn begin_sending(&mut self, now: Now) {
         let sending = &mut self.gateway.sending;
         sending.expire_at = Some(now.moment);
-        if self.gateway.devices.vault().is_none() {
-            return;
-        }
         sending.phase = Phase::Beginning;
         self.ask_begin(now);
     }
