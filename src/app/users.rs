@@ -11,7 +11,7 @@ use crate::base::close::Close;
 use crate::base::ids::ConnId;
 use crate::base::names::{ChannelKey, is_name, user_of};
 use crate::base::quota::Quota;
-use crate::push::providers::note::is_lower_uuid;
+use crate::base::uuid::is_lower_uuid;
 use crate::realtime::hub::{NotSubscribed, Presence};
 use crate::realtime::watchlists::Changes;
 use crate::wire::pusher::{self, SignIn, UserData};

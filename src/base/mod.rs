@@ -18,4 +18,5 @@ pub mod networks;
 pub mod now;
 pub mod quota;
 pub mod tls_rules;
+pub mod uuid;
 pub mod wheel;

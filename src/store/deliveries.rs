@@ -13,7 +13,7 @@ use crate::push::delivery::jobs::{
     DeliveryTarget, EXPIRED_PAGE, LaneName, TokenNews, TokenNewsKind, UNCERTAIN, Way,
 };
 use crate::push::devices::device::{Device, Retired, State};
-use crate::store::notifications::{settle_all_over, settle_if_over};
+use crate::store::notifications::{OPEN, OPEN_UNTIL, settle_all_over, settle_if_over};
 use crate::store::rows::{Result, Row, Rows, Value, values};
 use crate::store::{devices, news};
 
@@ -496,19 +496,20 @@ fn tell_device(on: &dyn Rows, news: &TokenNews, now_ms: u64) -> Result<bool> {
 }
 
 fn expire(on: &dyn Rows, now_ms: u64) -> Result<DeliveryOutcome> {
-    // As the index `notification_by_expiry` has it.
     let sql = format!(
-        "SELECT id FROM notifications WHERE state = 'open' \
-         AND coalesce(expires_at, send_at + 2419200000) <= ?1 \
-         AND EXISTS (SELECT 1 FROM deliveries v WHERE v.notification = notifications.id \
-                     AND v.state = 'queued' AND v.claimed_by IS NULL) LIMIT 50{}",
+        "SELECT id FROM notifications{} WHERE state = 'open' AND {OPEN_UNTIL} <= ?1 \
+         AND EXISTS (SELECT 1 FROM deliveries v{} WHERE v.notification = notifications.id \
+                     AND v.{OPEN} AND v.state = 'queued' AND v.claimed_by IS NULL) LIMIT 50{}",
+        on.by("notification_open"),
+        on.by("delivery_open"),
         on.free("")
     );
     let old = on.query(&sql, &values![now_ms])?;
     let sql = format!(
         "UPDATE deliveries SET state = 'expired', settled_at = ?, reason = 'expired' \
-         WHERE id IN (SELECT id FROM deliveries WHERE notification = ? AND state = 'queued' \
-                      AND claimed_by IS NULL LIMIT ?{}) RETURNING id",
+         WHERE id IN (SELECT id FROM deliveries{} WHERE notification = ? AND {OPEN} \
+                      AND state = 'queued' AND claimed_by IS NULL LIMIT ?{}) RETURNING id",
+        on.by("delivery_open"),
         on.free("")
     );
     let mut room = EXPIRED_PAGE;

@@ -67,7 +67,13 @@ impl Play {
         let json =
             format!(r#"{{"device_id":"{device}","platform":"android","token":"{token}"{rest}}}"#);
         let read = Registration::read(&json, &DeviceBounds::default(), self.now);
-        SealedRegistration::seal("app", read.expect("right"), &self.vault, &mut self.dice)
+        SealedRegistration::seal(
+            "app",
+            read.expect("right"),
+            &self.vault,
+            &mut self.dice,
+            self.now,
+        )
     }
 
     fn register(&mut self, device: &str, token: &str, rest: &str) -> Attempt {

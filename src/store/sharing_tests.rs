@@ -170,7 +170,7 @@ fn who_registers_devices_of_one_app_takes_turns_and_its_limit_holds() {
         let read = Registration::read(&json, &DeviceBounds::default(), now).expect("right");
         let dice = &mut crate::base::dice::Dice::new([device.len() as u8; 16]);
         let sealed =
-            crate::push::devices::device::SealedRegistration::seal("a", read, &vault, dice);
+            crate::push::devices::device::SealedRegistration::seal("a", read, &vault, dice, now);
         Job::Devices(DeviceJob::Register {
             registrations: vec![sealed],
             limits: DeviceLimits {

@@ -23,12 +23,13 @@ use crate::store::rows::{Fault, Result};
 use crate::store::{devices, jobs, notifications};
 
 /// Each is run once, in its order; `user_version` counts them.
-const SCHEMA: [&str; 5] = [
+const SCHEMA: [&str; 6] = [
     include_str!("schema/0001.sql"),
     include_str!("schema/0002.sql"),
     include_str!("schema/0003.sql"),
     include_str!("schema/0004.sql"),
     include_str!("schema/0005.sql"),
+    include_str!("schema/0006.sql"),
 ];
 /// What `user_version` is in a file that is up to date.
 pub const VERSION: u32 = SCHEMA.len() as u32;

@@ -27,7 +27,7 @@ pub fn vault() -> TokenVault {
 pub fn device(id: &str, token: &str) -> Device {
     let json = format!(r#"{{"device_id":"{id}","platform":"ios","token":"{token}"}}"#);
     let read = Registration::read(&json, &DeviceBounds::default(), at(0)).expect("right");
-    let sealed = SealedRegistration::seal("a", read, &vault(), &mut Dice::new([8; 16]));
+    let sealed = SealedRegistration::seal("a", read, &vault(), &mut Dice::new([8; 16]), at(0));
     let mut device = Device::begin(sealed, at(0));
     device.id = id.to_string();
     device

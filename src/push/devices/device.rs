@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 
 use crate::base::dice::Dice;
 use crate::base::now::Now;
+use crate::base::uuid::uuid;
 use crate::push::devices::registration::{Change, Profile, Registration, Update};
 use crate::push::devices::token::{ClearToken, Platform, Service};
 use crate::push::devices::vault::{OpenFault, Row, SealedToken, TokenVault};
@@ -162,6 +163,7 @@ impl SealedRegistration {
         registration: Registration,
         vault: &TokenVault,
         dice: &mut Dice,
+        now: Now,
     ) -> SealedRegistration {
         let token = &registration.token;
         let row = Row {
@@ -171,7 +173,7 @@ impl SealedRegistration {
             service: token.service(),
         };
         SealedRegistration {
-            id: uuid(dice),
+            id: uuid(now.unix_ms, dice),
             app_id: app_id.to_string(),
             platform: registration.platform,
             token: SealedText::seal(vault, &row, token, dice),
@@ -216,7 +218,7 @@ impl Device {
         now: Now,
     ) -> Device {
         Device::begin(
-            SealedRegistration::seal(app_id, registration, vault, dice),
+            SealedRegistration::seal(app_id, registration, vault, dice, now),
             now,
         )
     }
@@ -383,21 +385,6 @@ impl Device {
         self.suspicions = 0;
         self.token_set_ms = now.unix_ms;
     }
-}
-
-/// Version 4, of chance (RFC 9562 section 5.4).
-pub fn uuid(dice: &mut Dice) -> String {
-    let bits = dice.next_u128();
-    let bits = bits & !(0xf << 76) & !(0x3 << 62) | 4 << 76 | 2 << 62;
-    let hex = format!("{bits:032x}");
-    let parts = [
-        &hex[..8],
-        &hex[8..12],
-        &hex[12..16],
-        &hex[16..20],
-        &hex[20..],
-    ];
-    parts.join("-")
 }
 
 #[cfg(test)]

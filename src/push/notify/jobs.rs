@@ -82,10 +82,14 @@ pub enum NotifyJob {
     /// the latter from `after` on.
     Tidy {
         settled_before_ms: u64,
-        after: String,
+        after: OpenPlace,
         now_ms: u64,
     },
 }
+
+/// A place among open notifications: until when one is kept open, in milliseconds since 1970, and its
+/// id. The default is before all.
+pub type OpenPlace = (u64, String);
 
 /// A notification to be accepted.
 #[derive(Clone, Debug, PartialEq)]
@@ -118,7 +122,7 @@ pub enum NotifyOutcome {
     /// How many were removed, and from where to go on; `None`: all were seen.
     Tidied {
         removed: u64,
-        after: Option<String>,
+        after: Option<OpenPlace>,
     },
     /// What is kept makes this impossible; why, for people.
     Impossible(String),

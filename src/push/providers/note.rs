@@ -5,6 +5,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::base::uuid::is_lower_uuid;
+
 /// Of one text field, in bytes: no provider takes a larger notification.
 const TEXT_BYTES: usize = 4096;
 /// Apple's bound for `apns-collapse-id`, the smallest there is for a name.
@@ -231,16 +233,6 @@ impl Note {
 /// The note is not worth sending any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Expired;
-
-/// `8-4-4-4-12` hexadecimal digits (RFC 9562 section 4), none of them upper-case.
-pub fn is_lower_uuid(text: &str) -> bool {
-    let digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-    text.len() == 36
-        && text.bytes().enumerate().all(|(at, byte)| match at {
-            8 | 13 | 18 | 23 => byte == b'-',
-            _ => digit(byte),
-        })
-}
 
 /// Lays `over` on `under`: objects key by key, all else replaced, null removes (RFC 7396).
 pub fn lay_over(under: &mut Map<String, Value>, over: &Map<String, Value>) {

@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{EXPAND, Head, head, set_state, settle_if_over};
+use super::{EXPAND, Head, OPEN, head, set_state, settle_if_over};
 use crate::push::delivery::jobs::Way;
 use crate::push::devices::geo::{Area, Point};
 use crate::push::devices::token::Service;
@@ -85,7 +85,7 @@ fn put(on: &dyn Rows, head: &Head, found: &[Found], state: &str, now_ms: u64) ->
     let sql = "INSERT INTO deliveries \
                (notification, app_id, user_id, device, way, state, due_at, priority) \
                VALUES (?, ?, ?, ?, ?, ?, ?, ?) \
-               ON CONFLICT (notification, device) WHERE device IS NOT NULL DO NOTHING";
+               ON CONFLICT (notification, device) DO NOTHING";
     let rows = found.iter().map(|found| {
         values![
             &head.id,
@@ -125,12 +125,13 @@ pub(super) fn hold_or_queue(on: &dyn Rows, head: &Head, user_id: &str, now_ms: u
     put(on, head, &found, state, now_ms)
 }
 
-/// Deliveries for addresses that are not of our registry.
-pub(super) fn queue_addresses(on: &dyn Rows, head: &Head, now_ms: u64) -> Result<()> {
+/// Deliveries for addresses that are not of our registry; how many.
+pub(super) fn queue_addresses(on: &dyn Rows, head: &Head, now_ms: u64) -> Result<usize> {
     let sql = "INSERT INTO deliveries (notification, app_id, address, way, state, due_at, priority) \
                VALUES (?, ?, ?, ?, 'queued', ?, ?)";
     let due = due_ms(&head.spec, None, now_ms);
-    for address in head.spec.to.addresses() {
+    let addresses = head.spec.to.addresses();
+    for address in &addresses {
         let is_apns = address.starts_with("{\"apns");
         let way = if is_apns {
             Way::Channel
@@ -147,7 +148,7 @@ pub(super) fn queue_addresses(on: &dyn Rows, head: &Head, now_ms: u64) -> Result
         ];
         on.execute(sql, &values)?;
     }
-    Ok(())
+    Ok(addresses.len())
 }
 
 /// It is the turn of a user's devices: those that are still his are queued; how many.
@@ -155,11 +156,14 @@ pub(super) fn push(on: &dyn Rows, head: &Head, user_id: &str, now_ms: u64) -> Re
     let sql = "UPDATE reaches SET pushed_at = ?, due_at = NULL \
                WHERE notification = ? AND kind = 'user' AND name = ?";
     on.execute(sql, &values![now_ms, &head.id, user_id])?;
-    let sql = "SELECT v.id, d.user_id, d.is_active, d.time_zone FROM deliveries v \
-               LEFT JOIN device_registrations d ON d.id = v.device \
-               WHERE v.notification = ? AND v.user_id = ? AND v.state = 'held'";
+    let sql = format!(
+        "SELECT v.id, d.user_id, d.is_active, d.time_zone FROM deliveries v{} \
+         LEFT JOIN device_registrations d ON d.id = v.device \
+         WHERE v.notification = ? AND v.user_id = ? AND v.{OPEN} AND v.state = 'held'",
+        on.by("delivery_open")
+    );
     let (mut queue, mut drop) = (Vec::new(), Vec::new());
-    for row in on.query(sql, &values![&head.id, user_id])? {
+    for row in on.query(&sql, &values![&head.id, user_id])? {
         let id: i64 = row.get(0)?;
         let owner: Option<String> = row.get(1)?;
         let active: Option<bool> = row.get(2)?;
@@ -184,10 +188,12 @@ pub(super) fn standing(on: &dyn Rows, id: &str, whom: &Whom) -> Result<Standing>
     let Whom::User(user_id) = whom else {
         return Ok(Standing::default());
     };
-    let sql = "SELECT count(*) FILTER (WHERE state = 'queued'), \
-               count(*) FILTER (WHERE state = 'held') \
-               FROM deliveries WHERE notification = ? AND user_id = ?";
-    let counts = on.first(sql, &values![id, user_id])?;
+    let sql = format!(
+        "SELECT count(*) FILTER (WHERE state = 'queued'), count(*) FILTER (WHERE state = 'held') \
+         FROM deliveries{} WHERE notification = ? AND user_id = ? AND {OPEN}",
+        on.by("delivery_open")
+    );
+    let counts = on.first(&sql, &values![id, user_id])?;
     counts.map_or(Ok(Standing::default()), |row| {
         Ok(Standing {
             live: None,

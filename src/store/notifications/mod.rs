@@ -9,12 +9,12 @@ mod finding;
 mod showing;
 
 use crate::push::notify::jobs::{
-    Accepted, Due, LiveOrder, New, NotifyJob, NotifyOutcome, ORDER_AGAIN_MS, ORDERS_MAX, PAGE,
-    Standing, Whom,
+    Accepted, Due, LiveOrder, New, NotifyJob, NotifyOutcome, ORDER_AGAIN_MS, ORDERS_MAX, OpenPlace,
+    PAGE, Standing, Whom,
 };
 use crate::push::notify::spec::{Deliver, Spec};
 use crate::push::providers::note::Priority;
-use crate::store::rows::{Result, Row, Rows, damaged, values};
+use crate::store::rows::{Result, Row, Rows, Value, damaged, values};
 
 /// Notifications that begin in one page; each may be for many users.
 const BEGIN: u32 = 10;
@@ -23,6 +23,12 @@ const BEGIN: u32 = 10;
 const EXPAND: u32 = 8;
 /// Deliveries that are removed in one page.
 const REMOVE: u32 = 2_000;
+
+/// Of a delivery that is not settled, as the index `delivery_open` has it.
+pub const OPEN: &str = "state IN ('held', 'queued')";
+/// Until when a notification is kept open, as the index `notification_open` has it. What names no end is
+/// kept for 28 days.
+pub const OPEN_UNTIL: &str = "coalesce(expires_at, send_at + 2419200000)";
 
 /// What others are just doing is looked at again after this.
 const OTHERS_MS: u64 = 200;
@@ -113,7 +119,12 @@ fn accept(on: &dyn Rows, new: &New) -> Result<Accepted> {
     }
     let sql = "INSERT INTO notifications (id, app_id, idempotency_key, fingerprint, sender, spec, \
                is_reach, created_at, send_at, expires_at, priority, state) \
-               VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'scheduled')";
+               VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+    let is_due = new.send_at_ms <= new.now_ms;
+    let state = match is_due {
+        true => begun(&new.spec),
+        false => "scheduled",
+    };
     let kept = serde_json::to_string(&new.spec);
     let kept = kept.map_err(|_| damaged("spec"))?;
     let (key, print) = new.idempotency.clone().unzip();
@@ -129,22 +140,32 @@ fn accept(on: &dyn Rows, new: &New) -> Result<Accepted> {
         new.send_at_ms,
         new.expires_ms,
         priority(&new.spec),
+        state,
     ];
     on.execute(sql, &values)?;
-    if new.send_at_ms > new.now_ms {
+    if !is_due {
         return Ok(Accepted::Fresh(Vec::new()));
     }
     let head = Head {
         id: new.id.clone(),
         app_id: new.app_id.clone(),
-        state: "scheduled".to_string(),
+        state: state.to_string(),
         priority: priority(&new.spec),
         spec: new.spec.clone(),
     };
     begin(on, &head, new.now_ms).map(Accepted::Fresh)
 }
 
-/// The time of a notification has come: devices of its users are found, orders and further devices
+/// The state of a notification whose time has come: whether there may be more devices than those of its
+/// users.
+fn begun(spec: &Spec) -> &'static str {
+    match spec.deliver.is_push() && !spec.to.steps().is_empty() {
+        true => "expanding",
+        false => "open",
+    }
+}
+
+/// The time of a notification has come, and its state says so: devices of its users are found, orders
 /// are due.
 fn begin(on: &dyn Rows, head: &Head, now_ms: u64) -> Result<Vec<(Whom, Standing)>> {
     let spec = &head.spec;
@@ -171,11 +192,13 @@ fn begin(on: &dyn Rows, head: &Head, now_ms: u64) -> Result<Vec<(Whom, Standing)
         }
         standings.push((whom, standing));
     }
-    finding::queue_addresses(on, head, now_ms)?;
-    let more = spec.deliver.is_push() && !spec.to.steps().is_empty();
-    let state = if more { "expanding" } else { "open" };
-    set_state(on, &head.id, state)?;
-    settle_if_over(on, &head.id, now_ms)?;
+    let addresses = finding::queue_addresses(on, head, now_ms)?;
+    let found = standings.iter().any(|(_, it)| it.held + it.queued > 0);
+    let is_ordered = is_live && !standings.is_empty();
+    // Most have something to do, and need not be looked through for it.
+    if !found && !is_ordered && addresses == 0 {
+        settle_if_over(on, &head.id, now_ms)?;
+    }
     Ok(standings)
 }
 
@@ -290,13 +313,18 @@ fn take_back(
     reason: &str,
     now_ms: u64,
 ) -> Result<u64> {
-    let sql = "UPDATE deliveries SET state = 'cancelled', reason = ?1, settled_at = ?2, \
-               uncertain = uncertain + CASE WHEN claimed_by IS NULL THEN 0 ELSE 1 END, \
-               claimed_by = NULL, claimed_until = NULL \
-               WHERE notification = ?3 AND (CAST(?4 AS TEXT) IS NULL OR user_id = ?4) \
-               AND (state = 'held' OR \
-                    state = 'queued' AND (claimed_until IS NULL OR claimed_until <= ?2))";
-    on.execute(sql, &values![reason, now_ms, id, user_id])
+    let mut values = values![reason, now_ms, id].to_vec();
+    values.extend(user_id.map(Value::from));
+    let sql = format!(
+        "UPDATE deliveries{} SET state = 'cancelled', reason = ?1, settled_at = ?2, \
+         uncertain = uncertain + CASE WHEN claimed_by IS NULL THEN 0 ELSE 1 END, \
+         claimed_by = NULL, claimed_until = NULL \
+         WHERE notification = ?3{} AND {OPEN} \
+         AND (state = 'held' OR claimed_until IS NULL OR claimed_until <= ?2)",
+        on.by("delivery_open"),
+        user_id.map_or("", |_| " AND user_id = ?4"),
+    );
+    on.execute(&sql, &values)
 }
 
 /// Ends a notification before it was done; how many deliveries that took back.
@@ -354,7 +382,7 @@ pub fn settle_all_over(on: &dyn Rows, ids: Vec<String>, now_ms: u64) -> Result<(
         "UPDATE notifications SET state = 'done', settled_at = ?2 \
          WHERE id {} AND state = 'open' \
          AND NOT EXISTS (SELECT 1 FROM deliveries v \
-                         WHERE v.notification = notifications.id AND v.state IN ('held', 'queued')) \
+                         WHERE v.notification = notifications.id AND v.{OPEN}) \
          AND NOT EXISTS (SELECT 1 FROM reaches r \
                          WHERE r.notification = notifications.id AND r.due_at IS NOT NULL)",
         on.among(1)
@@ -409,6 +437,7 @@ fn begin_due(on: &dyn Rows, now_ms: u64, due: &mut Due) -> Result<bool> {
         let Some(head) = head(on, &id, now_ms)? else {
             continue;
         };
+        set_state(on, &id, begun(&head.spec))?;
         let standings = begin(on, &head, now_ms)?;
         due.queued += standings
             .iter()
@@ -479,7 +508,12 @@ fn read_reach(row: &Row) -> Result<(String, Whom, bool)> {
     Ok((row.get(0)?, whom, again))
 }
 
-fn tidy(on: &dyn Rows, settled_before_ms: u64, after: &str, now_ms: u64) -> Result<NotifyOutcome> {
+fn tidy(
+    on: &dyn Rows,
+    settled_before_ms: u64,
+    after: &OpenPlace,
+    now_ms: u64,
+) -> Result<NotifyOutcome> {
     let sql = format!(
         "SELECT id FROM notifications WHERE settled_at < ? ORDER BY settled_at LIMIT ?{}",
         on.free("")
@@ -497,15 +531,25 @@ fn tidy(on: &dyn Rows, settled_before_ms: u64, after: &str, now_ms: u64) -> Resu
         on.execute("DELETE FROM notifications WHERE id = ?", &values![id])?;
         removed += 1;
     }
-    let sql = "SELECT id FROM notifications WHERE state = 'open' AND id > ? ORDER BY id LIMIT ?";
-    let open = on.query(sql, &values![after, PAGE])?;
-    let open = open.iter().map(|row| row.get(0));
-    let open: Vec<String> = open.collect::<Result<_>>()?;
+    let open = open_behind(on, after)?;
     let last = open.last().filter(|_| open.len() == PAGE as usize).cloned();
-    settle_all_over(on, open, now_ms)?;
+    settle_all_over(on, open.into_iter().map(|place| place.1).collect(), now_ms)?;
     let more = room == 0 || old.len() == PAGE as usize;
-    let after = last.or_else(|| more.then(|| after.to_string()));
+    let after = last.or_else(|| more.then(|| after.clone()));
     Ok(NotifyOutcome::Tidied { removed, after })
+}
+
+/// A page in the order of the index `notification_open`; each with its place.
+fn open_behind(on: &dyn Rows, after: &OpenPlace) -> Result<Vec<OpenPlace>> {
+    let sql = format!(
+        "SELECT {OPEN_UNTIL}, id FROM notifications{} WHERE state = 'open' \
+         AND {OPEN_UNTIL} >= ?1 AND ({OPEN_UNTIL}, id) > (?1, ?2) \
+         ORDER BY {OPEN_UNTIL}, id LIMIT ?3",
+        on.by("notification_open")
+    );
+    let found = on.query(&sql, &values![after.0, &after.1, PAGE])?;
+    let found = found.iter().map(|row| Ok((row.get(0)?, row.get(1)?)));
+    found.collect()
 }
 
 #[cfg(test)]

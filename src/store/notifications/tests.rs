@@ -511,7 +511,7 @@ fn what_was_settled_long_ago_is_removed_in_pages_and_nothing_else() {
                 (notification, app_id, device, way, state, due_at, priority) \
                 SELECT ?, 'app', 'd' || i, 'fcm', 'accepted', 0, 0 FROM n";
         play.file.write(many, &values![&old]);
-        let mut after = String::new();
+        let mut after = OpenPlace::default();
         let mut pages = 0;
         loop {
             let job = NotifyJob::Tidy {

@@ -6,12 +6,13 @@ use crate::store::postgres::session::Session;
 use crate::store::rows::Fault;
 
 /// Each is run once, in its order; the table `schema_version` counts them.
-const STEPS: [&str; 5] = [
+const STEPS: [&str; 6] = [
     include_str!("../schema/postgres/0001.sql"),
     include_str!("../schema/postgres/0002.sql"),
     include_str!("../schema/postgres/0003.sql"),
     include_str!("../schema/postgres/0004.sql"),
     include_str!("../schema/postgres/0005.sql"),
+    include_str!("../schema/postgres/0006.sql"),
 ];
 
 /// Holds others back until the transaction ends. The number says `lineman`.

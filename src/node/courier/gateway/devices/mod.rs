@@ -223,7 +223,7 @@ impl Courier {
         let registration = Registration::read(text, &self.device_bounds(), now)?;
         let vault = self.gateway.devices.vault();
         let vault = vault.expect("calls are refused without one");
-        let sealed = SealedRegistration::seal(app_id, registration, vault, &mut self.dice);
+        let sealed = SealedRegistration::seal(app_id, registration, vault, &mut self.dice, now);
         self.counters.tokens_sealed += 1;
         Ok(sealed)
     }

@@ -7,7 +7,7 @@ use crate::base::now::{Moment, Now, bring_forward};
 use crate::node::courier::Courier;
 use crate::node::courier::gateway::SHARED_LOOK;
 use crate::node::courier::gateway::notify::Waiting;
-use crate::push::notify::jobs::{Due, NotifyJob};
+use crate::push::notify::jobs::{Due, NotifyJob, OpenPlace};
 
 /// After a start: acknowledgements that waited for this process come first.
 const SETTLE: Duration = Duration::from_secs(1);
@@ -89,7 +89,7 @@ impl Courier {
         self.look_by(now.moment + LOOK_AFTER);
     }
 
-    pub(super) fn take_tidied(&mut self, after: Option<String>, now: Now) {
+    pub(super) fn take_tidied(&mut self, after: Option<OpenPlace>, now: Now) {
         let notify = &mut self.gateway.notify;
         let wait = if after.is_some() {
             TIDY_PAUSE

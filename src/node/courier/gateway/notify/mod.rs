@@ -14,14 +14,14 @@ use aws_lc_rs::digest;
 use data_encoding::HEXLOWER;
 
 use crate::base::now::{Moment, Now};
+use crate::base::uuid::uuid;
 use crate::node::courier::Courier;
 use crate::node::courier::gateway::Waiting as Waits;
 use crate::node::courier::gateway::notify::live::{Call, Order};
 use crate::node::courier::gateway::rates::{Allowed, Rates};
-use crate::push::devices::device::uuid;
 use crate::push::jobs::Job;
 use crate::push::notify::jobs::{
-    Accepted, LiveOrder, New, NotifyJob, NotifyOutcome, ORDER_AGAIN_MS, Standing, Whom,
+    Accepted, LiveOrder, New, NotifyJob, NotifyOutcome, ORDER_AGAIN_MS, OpenPlace, Standing, Whom,
 };
 use crate::push::notify::request::{self, Request};
 use crate::wire::gateway::GatewayCall;
@@ -40,7 +40,7 @@ pub(super) struct Notify {
     is_looking: bool,
     /// When what is old is removed, and from where on.
     tidy_at: Option<Moment>,
-    tidy_after: String,
+    tidy_after: OpenPlace,
     rates: Rates,
 }
 
@@ -120,7 +120,7 @@ impl Courier {
             HEXLOWER.encode(hash.as_ref())
         };
         let new = Arc::new(New {
-            id: uuid(&mut self.dice),
+            id: uuid(now.unix_ms, &mut self.dice),
             app_id: call.app_id.to_string(),
             sender: call.key.to_string(),
             idempotency: request.idempotency_key.map(|key| (key, print())),
