@@ -16,14 +16,15 @@ use support::{DEMO, PATIENCE, PUSH, Server, processes, requests, wait_until};
 
 const BODY: &str = r#"{"name":"n","channel":"news","data":"1"}"#;
 
-/// Two workers, and an app with these keys in its table.
+/// Two workers, and an app with these keys in its table. Clients of a worker that is replaced have a day: one
+/// that is to stay must not have its turn by chance.
 fn start(app: &str) -> Server {
     Server::start(&config(app))
 }
 
 fn config(app: &str) -> String {
     format!(
-        "workers = 2\n[[listen]]\nurl = \"http://127.0.0.1:0\"\nhandler = \"channels\"\n\
+        "workers = 2\ndrain_seconds = 86400\n[[listen]]\nurl = \"http://127.0.0.1:0\"\nhandler = \"channels\"\n\
          [[apps]]\nid = \"demo\"\n{app}"
     )
 }
