@@ -173,6 +173,7 @@ impl Driver {
         let request = Http2Request {
             method,
             path,
+            common: None,
             fields: &[("apns-topic", "org.example"), ("authorization", "bearer x")],
             body: Bytes::copy_from_slice(body),
         };

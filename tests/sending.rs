@@ -7,6 +7,7 @@ mod provider;
 mod receiver;
 mod support;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use provider::Provider;
@@ -193,6 +194,42 @@ fn a_user_is_reached_on_every_device_by_its_own_provider() {
     assert_eq!(play.counter("push_accepted"), 3);
     let log = play.server.stderr();
     assert!(!log.contains(&token(1)) && !log.contains("bearer"), "{log}");
+}
+
+#[test]
+fn each_of_many_is_told_what_he_is_to_be_told_though_requests_have_much_in_common() {
+    let apns = Provider::start("apns", &[]);
+    let play = Play::new(&[&apns]);
+    let locales = [r#","locale":"de-AT""#, r#","locale":"fr""#, ""];
+    for nth in 0..60 {
+        play.register("ios", [token(nth)].into_iter(), locales[nth % 3]);
+    }
+    let mut body = to_iphones();
+    body["locales"] = json!({"de": {"title": "Hallo"}, "fr": {"title": "Salut"}});
+    body["note"]["collapse"] = "greeting".into();
+    let first = play.notify(&body);
+    body["note"] = json!({"title": "Again", "data": {"nth": 2}});
+    let second = play.notify(&body);
+    for id in [first, second] {
+        play.wait_for(&id, &json!({"accepted": 60}));
+    }
+    let told = apns.told();
+    let mut ids = BTreeSet::new();
+    for nth in 0..60 {
+        let mut own: Vec<&Value> = told.iter().filter(|it| it["token"] == token(nth)).collect();
+        own.sort_by_key(|line| line["payload"]["nth"].is_null());
+        let title = |line: &Value| line["payload"]["aps"]["alert"]["title"].clone();
+        let mine = [Some("Hallo"), Some("Salut"), None][nth % 3];
+        let titles: Vec<Value> = own.iter().map(|line| title(line)).collect();
+        assert_eq!(titles, [mine.unwrap_or("Again"), mine.unwrap_or("Hello")]);
+        assert_eq!(own[0]["headers"].get("apns-collapse-id"), None);
+        assert_eq!(own[1]["headers"]["apns-collapse-id"], "greeting");
+        ids.extend(
+            own.iter()
+                .map(|line| line["headers"]["apns-id"].to_string()),
+        );
+    }
+    assert_eq!(ids.len(), 120, "each has an id of its own");
 }
 
 #[test]

@@ -44,6 +44,7 @@ impl Asked {
         let request = Http2Request {
             method: "POST",
             path: "/3/device/00",
+            common: None,
             fields: &[("apns-topic", "org.example.app")],
             body: Bytes::from_static(b"{}"),
         };

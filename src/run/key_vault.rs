@@ -140,6 +140,7 @@ impl KeyVaults {
         let asked = Http2Request {
             method: request.method.word(),
             path: &request.path,
+            common: None,
             fields: &fields,
             body: Bytes::copy_from_slice(&request.body),
         };

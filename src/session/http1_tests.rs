@@ -37,6 +37,7 @@ impl Play {
         let asked = Http2Request {
             method: "POST",
             path: "/h/messages/?direct=true",
+            common: None,
             fields: &[("authorization", "x y")],
             body: Bytes::from_static(b"{}"),
         };
@@ -233,6 +234,7 @@ fn only_one_is_taken_and_nothing_that_cannot_be_written() {
         let asked = Http2Request {
             method: "GET",
             path: "/",
+            common: None,
             fields: &[("a", value)],
             body: Bytes::new(),
         };

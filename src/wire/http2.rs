@@ -15,10 +15,29 @@ pub struct Http2Request<'a> {
     pub method: &'a str,
     /// With the query: `/3/device/…`.
     pub path: &'a str,
-    /// Names in any case. `content-length` is added where there is a body and none is given;
-    /// `authorization` is kept out of every table of the header compression (RFC 7541 section 7.1.3).
+    /// What is the same for many requests; then `fields` are this one's alone.
+    pub common: Option<&'a CommonFields>,
+    /// Names in any case. `content-length` is added where there is a body and none is given.
+    ///
+    /// `authorization` is kept out of every table of the header compression (RFC 7541 section 7.1.3),
+    /// and so is what is one request's alone: it never comes again, and would drive out what does.
     pub fields: &'a [(&'a str, &'a str)],
     pub body: Bytes,
+}
+
+/// Fields that many requests have in common, read once.
+#[derive(Clone, Default)]
+pub struct CommonFields(HeaderMap);
+
+impl CommonFields {
+    /// Fails like `Http2Origin::head`.
+    pub fn new(fields: &[(&str, &str)]) -> Result<CommonFields, String> {
+        let mut common = HeaderMap::with_capacity(fields.len());
+        for (name, value) in fields {
+            append(&mut common, field(name, value)?)?;
+        }
+        Ok(CommonFields(common))
+    }
 }
 
 /// Where a connection leads, as its requests say it.
@@ -48,14 +67,16 @@ impl Http2Origin {
         *head.uri_mut() = self.uri(request.path)?;
         *head.version_mut() = Version::HTTP_2;
         let fields = head.headers_mut();
+        if let Some(CommonFields(common)) = request.common {
+            fields.clone_from(common);
+        }
         for (name, value) in request.fields {
-            let (name, value) = field(name, value)?;
-            let added = fields.try_append(name, value);
-            added.map_err(|_| "there are too many fields")?;
+            let (name, mut value) = field(name, value)?;
+            value.set_sensitive(request.common.is_some() || value.is_sensitive());
+            append(fields, (name, value))?;
         }
         if !request.body.is_empty() && !fields.contains_key(CONTENT_LENGTH) {
-            let added = fields.try_append(CONTENT_LENGTH, request.body.len().into());
-            added.map_err(|_| "there are too many fields")?;
+            append(fields, (CONTENT_LENGTH, request.body.len().into()))?;
         }
         Ok(head)
     }
@@ -71,6 +92,14 @@ impl Http2Origin {
         parts.path_and_query = Some(path);
         Uri::from_parts(parts).map_err(|_| "the path is no path".to_string())
     }
+}
+
+fn append(
+    fields: &mut HeaderMap,
+    (name, value): (HeaderName, HeaderValue),
+) -> Result<(), &'static str> {
+    let added = fields.try_append(name, value);
+    added.map_err(|_| "there are too many fields").map(|_| ())
 }
 
 fn field(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), String> {
@@ -188,6 +217,7 @@ mod tests {
         Http2Request {
             method,
             path,
+            common: None,
             fields,
             body,
         }
@@ -206,6 +236,38 @@ mod tests {
         assert!(value("authorization").is_sensitive());
         assert!(!value("apns-topic").is_sensitive());
         assert_eq!(value("content-length"), "2");
+    }
+
+    #[test]
+    fn what_is_common_comes_first_and_a_requests_own_fields_enter_no_table() {
+        let common = [("authorization", "bearer x"), ("apns-topic", "a.b")];
+        let common = CommonFields::new(&common).expect("fields");
+        let own = [("apns-id", "1"), ("apns-topic", "c")];
+        let asked = Http2Request {
+            common: Some(&common),
+            ..request("POST", "/", &own)
+        };
+        let head = origin().head(&asked).expect("a request");
+        let shown: Vec<(&str, &str, bool)> = head
+            .headers()
+            .iter()
+            .map(|(name, value)| {
+                (
+                    name.as_str(),
+                    value.to_str().expect("text"),
+                    value.is_sensitive(),
+                )
+            })
+            .collect();
+        let expected = [
+            ("authorization", "bearer x", true),
+            ("apns-topic", "a.b", false),
+            ("apns-topic", "c", true),
+            ("apns-id", "1", true),
+            ("content-length", "2", false),
+        ];
+        assert_eq!(shown, expected);
+        assert!(CommonFields::new(&[("a b", "c")]).is_err());
     }
 
     #[test]

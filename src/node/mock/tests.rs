@@ -191,6 +191,7 @@ fn ask(http2: &mut Http2, path: &str) {
     let request = Http2Request {
         method: "POST",
         path,
+        common: None,
         fields: &[("ttl", "0")],
         body: Bytes::new(),
     };

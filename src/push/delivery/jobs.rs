@@ -150,6 +150,16 @@ pub struct Delivery {
     pub tried_ms: Option<u64>,
 }
 
+impl Delivery {
+    /// The device that it goes to, if it is one and still there.
+    pub fn device(&self) -> Option<&Device> {
+        match &self.target {
+            DeliveryTarget::Device(device) => device.as_deref(),
+            DeliveryTarget::Address(_) => None,
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub enum DeliveryTarget {
     /// `None`: it is not there any more, or gets nothing.

@@ -7,8 +7,7 @@ use std::time::Duration;
 use crate::base::dice::Dice;
 use crate::base::now::Now;
 use crate::push::delivery::jobs::{
-    Delivery, DeliveryEnd, DeliveryReport, DeliveryTarget, Settlement, TokenNews, TokenNewsKind,
-    UNCERTAIN,
+    Delivery, DeliveryEnd, DeliveryReport, Settlement, TokenNews, TokenNewsKind, UNCERTAIN,
 };
 use crate::push::notify::spec::OnUnknown;
 use crate::push::providers::provider::{Patience, Unfit};
@@ -52,7 +51,7 @@ pub fn after(case: &Case<'_>, ruling: &Ruling, dice: &mut Dice, now: Now) -> Nex
         report.attempts += 1;
         report.tried_ms = report.tried_ms.or(Some(case.asked_ms));
     }
-    let reason = Some(ruling.reason.clone());
+    let reason = || Some(ruling.reason.clone());
     let failed = |reason| settled(Settlement::Failed, reason);
     let news = |kind| token_news(delivery, kind, case.asked_ms);
     match &ruling.verdict {
@@ -70,26 +69,26 @@ pub fn after(case: &Case<'_>, ruling: &Ruling, dice: &mut Dice, now: Now) -> Nex
                 let since_ms = *since_unix_ms;
                 report.news = news(TokenNewsKind::Dead { since_ms });
             }
-            report.end = failed(reason);
+            report.end = failed(reason());
         }
         Verdict::TokenSuspect => {
             let limit = case.retires.then_some(SUSPICIONS_MAX);
             report.news = news(TokenNewsKind::Suspect { limit });
-            report.end = failed(reason);
+            report.end = failed(reason());
         }
-        Verdict::BadRequest => report.end = failed(reason),
-        Verdict::AuthBroken { scope: Scope::App } => report.end = again(now.unix_ms, reason),
+        Verdict::BadRequest => report.end = failed(reason()),
+        Verdict::AuthBroken { scope: Scope::App } => report.end = again(now.unix_ms, reason()),
         Verdict::AuthBroken { .. } => {
             let wait = LEG_WAIT + drawn(LEG_WAIT, dice);
-            report.end = again(later(now, wait), reason);
+            report.end = again(later(now, wait), reason());
         }
         Verdict::RetryAfter { wait, .. } => {
             let wait = *wait + drawn(*wait / 4 + Duration::from_secs(1), dice);
-            retry(case, &mut report, wait, reason, now);
+            retry(case, &mut report, wait, reason(), now);
         }
         Verdict::Retry => {
             let wait = backoff(case.patience, report.attempts, dice);
-            retry(case, &mut report, wait, reason, now);
+            retry(case, &mut report, wait, reason(), now);
         }
         Verdict::NeverSent => return Next::AtOnce,
         Verdict::Unknown => {
@@ -98,7 +97,7 @@ pub fn after(case: &Case<'_>, ruling: &Ruling, dice: &mut Dice, now: Now) -> Nex
                 OnUnknown::Fail => report.end = failed(Some(UNCERTAIN.to_string())),
                 OnUnknown::Retry => {
                     let wait = backoff(case.patience, report.attempts, dice);
-                    retry(case, &mut report, wait, reason, now);
+                    retry(case, &mut report, wait, reason(), now);
                 }
             }
         }
@@ -157,11 +156,8 @@ fn blank(delivery: &Delivery) -> DeliveryReport {
 }
 
 fn token_news(delivery: &Delivery, kind: TokenNewsKind, asked_ms: u64) -> Option<TokenNews> {
-    let DeliveryTarget::Device(Some(device)) = &delivery.target else {
-        return None;
-    };
     Some(TokenNews {
-        device: device.id.clone(),
+        device: delivery.device()?.id.clone(),
         asked_ms,
         kind,
     })

@@ -1,7 +1,7 @@
 //! One row for each outcome of the model, and its bounds.
 
 use super::*;
-use crate::push::delivery::jobs::{LaneName, Way};
+use crate::push::delivery::jobs::{DeliveryTarget, LaneName, Way};
 use crate::push::delivery::kit::{self, NOW_MS};
 use crate::push::devices::token::Service;
 

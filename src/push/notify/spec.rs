@@ -167,10 +167,17 @@ impl Spec {
         }
     }
 
+    /// In which of its languages it is said to this device: those who are spoken to in the same one are told
+    /// the same. `None`: in the note's own.
+    pub fn language_for(&self, device: Option<&Device>) -> Option<&str> {
+        let locale = device.and_then(|device| device.profile.locale.as_deref());
+        Some(self.wording(locale?)?.0)
+    }
+
     /// The note in the language that fits best: `de-AT`, `de`, or that of the note itself.
     fn worded(&self, locale: Option<&str>) -> Note {
         let mut note = self.note.clone();
-        if let Some(wording) = locale.and_then(|locale| self.wording(locale)) {
+        if let Some((_, wording)) = locale.and_then(|locale| self.wording(locale)) {
             let over = |text: &mut Option<String>, other: &Option<String>| {
                 if other.is_some() {
                     text.clone_from(other);
@@ -194,11 +201,14 @@ impl Spec {
         note
     }
 
-    fn wording(&self, locale: &str) -> Option<&Wording> {
+    fn wording(&self, locale: &str) -> Option<(&str, &Wording)> {
+        if self.locales.is_empty() {
+            return None;
+        }
         let mut tag = locale.to_ascii_lowercase();
         loop {
-            if let Some(wording) = self.locales.get(&tag) {
-                return Some(wording);
+            if let Some((tag, wording)) = self.locales.get_key_value(&tag) {
+                return Some((tag, wording));
             }
             let shorter = tag.rfind('-')?;
             tag.truncate(shorter);
@@ -257,6 +267,10 @@ mod tests {
                 "locales":{"de":{"title":"Hallo {{name}}"},"de-at":{"title":"Servus {{n}}"}}}"#,
         );
         let titles = |locale| spec.worded(locale).title.expect("a title");
+        assert_eq!(
+            ["de-DE", "de-AT-1996", "fr"].map(|it| spec.wording(it).map(|found| found.0)),
+            [Some("de"), Some("de-at"), None]
+        );
         assert_eq!(titles(None), "Hello Ann");
         assert_eq!(titles(Some("fr")), "Hello Ann");
         assert_eq!(titles(Some("de")), "Hallo Ann");

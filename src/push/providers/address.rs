@@ -73,11 +73,9 @@ impl Address {
 
     /// Takes the digits in either case, with the blanks and angle brackets of old logs.
     pub fn apns(token: &str) -> Result<Address, &'static str> {
-        let token: String = token
-            .chars()
-            .filter(|it| !matches!(it, ' ' | '<' | '>'))
-            .map(|it| it.to_ascii_lowercase())
-            .collect();
+        let mut token = token.to_string();
+        token.make_ascii_lowercase();
+        token.retain(|it| !matches!(it, ' ' | '<' | '>'));
         let is_hex = token.bytes().all(|byte| byte.is_ascii_hexdigit());
         match is_hex
             && !token.is_empty()

@@ -38,6 +38,27 @@ pub trait Provider {
     fn batch(&self) -> Option<&dyn Batch> {
         None
     }
+
+    /// How requests to many such addresses are made of one draft; `None` where each is different.
+    fn drafting(&self, _to: &Address) -> Option<&dyn Drafting> {
+        None
+    }
+}
+
+/// Requests that differ in little: what they have in common is made once for many devices.
+pub trait Drafting {
+    /// What the requests with this note have in common; it holds for the second of `now`.
+    fn draft(&self, note: &Note, pass: Option<&Pass>, now: Now) -> Result<Draft, Unfit>;
+
+    /// What is this device's own: a request without what is in the draft. `id` is the note's.
+    fn own(&self, id: &str, to: &Address) -> Result<Request, Unfit>;
+}
+
+/// A request but for what is one device's own.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Draft {
+    pub fields: Vec<Field>,
+    pub body: Vec<u8>,
 }
 
 /// One request for many deliveries of the same note. Its answer is ruled by `Provider::ruling`, what
@@ -115,6 +136,23 @@ pub struct Field {
     pub secret: bool,
 }
 
+impl Field {
+    pub fn new(name: &'static str, value: impl Into<String>) -> Field {
+        Field {
+            name,
+            value: value.into(),
+            secret: false,
+        }
+    }
+
+    pub fn secret(name: &'static str, value: impl Into<String>) -> Field {
+        Field {
+            secret: true,
+            ..Field::new(name, value)
+        }
+    }
+}
+
 /// A request without its connection. `Debug` shows neither path nor values: tokens stand in them.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Request {
@@ -151,20 +189,12 @@ impl Request {
     }
 
     pub fn field(&mut self, name: &'static str, value: impl Into<String>) {
-        let value = value.into();
-        self.fields.push(Field {
-            name,
-            value,
-            secret: false,
-        });
+        self.fields.push(Field::new(name, value));
     }
 
     /// A field that is never indexed nor shown.
     pub fn secret_field(&mut self, name: &'static str, value: impl Into<String>) {
-        self.field(name, value);
-        if let Some(field) = self.fields.last_mut() {
-            field.secret = true;
-        }
+        self.fields.push(Field::secret(name, value));
     }
 
     pub fn with_body(mut self, media_type: &str, body: Vec<u8>) -> Request {
@@ -333,6 +363,10 @@ pub fn lost(how: Lost) -> Ruling {
 
 /// An id that may be shown and kept: visible ASCII, cut at 200 bytes.
 pub fn shown_id(text: &str) -> Option<String> {
+    // As nearly all are.
+    if (1..=200).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Some(text.to_string());
+    }
     let id: String = text
         .chars()
         .filter(char::is_ascii_graphic)

@@ -96,6 +96,7 @@ impl Client {
         let request = Http2Request {
             method: "POST",
             path,
+            common: None,
             fields: &[("apns-topic", "example")],
             body: Bytes::copy_from_slice(body),
         };

@@ -387,6 +387,7 @@ fn a_request_that_is_none_costs_nobody_else_anything() {
     let request = Http2Request {
         method: "POST",
         path: "/",
+        common: None,
         fields: &fields,
         body: "x".into(),
     };

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::base::now::Now;
 use crate::push::providers::apns::verdict;
-use crate::push::providers::apns::{ApnsAuth, prove};
+use crate::push::providers::apns::{ApnsAuth, proof};
 use crate::push::providers::provider::{Answer, Method, Pass, Request, Unfit};
 use crate::push::providers::verdict::{Ruling, Verdict};
 
@@ -63,7 +63,7 @@ impl Channels {
         };
         let path = format!("/1/apps/{}/{end}", self.bundle);
         let mut request = Request::new(method, &self.origin, path);
-        prove(self.auth, &mut request, pass)?;
+        request.fields.extend(proof(self.auth, pass)?);
         request.field("apns-request-id", request_id);
         match call {
             ChannelCall::Read(id) | ChannelCall::Delete(id) => {

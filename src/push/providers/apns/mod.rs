@@ -20,9 +20,10 @@ use crate::base::dice::Dice;
 use crate::base::now::Now;
 use crate::push::providers::address::Address;
 use crate::push::providers::note::{ActivityEvent, Note, Priority};
-use crate::push::providers::provider::{Answer, Method, Pass, Patience, Provider, Request, Unfit};
+use crate::push::providers::provider::{
+    Answer, Draft, Drafting, Field, Method, Pass, Patience, Provider, Request, Unfit,
+};
 use crate::push::providers::verdict::Ruling;
-
 use crate::wire::jwt::JwtKey;
 
 pub const PRODUCTION: &str = "https://api.push.apple.com";
@@ -33,6 +34,10 @@ const SKEW_SECONDS: i64 = 5;
 /// Apple: not more often than each 20 minutes, at least each 60.
 const RENEW_SECONDS: i64 = 47 * 60;
 const PASS_SECONDS: i64 = 3600;
+/// What Apple takes.
+const PAYLOAD_BYTES: usize = 4096;
+/// For calls, and for channels.
+const LARGE_BYTES: usize = 5120;
 
 /// One app in one environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,14 +142,6 @@ impl PushType {
             ))),
         }
     }
-
-    /// In bytes. Apple says 4096 and, for calls, 5120; channels take 5120 too.
-    fn payload_limit(self, is_broadcast: bool) -> usize {
-        match self == PushType::Voip || is_broadcast {
-            true => 5120,
-            false => 4096,
-        }
-    }
 }
 
 fn wrong(why: &str) -> Unfit {
@@ -161,7 +158,7 @@ impl Provider for Apns {
         _: &mut Dice,
     ) -> Result<Request, Unfit> {
         let mut request = self.unproven(note, to, now)?;
-        prove(self.auth, &mut request, pass)?;
+        request.fields.extend(proof(self.auth, pass)?);
         Ok(request)
     }
 
@@ -176,6 +173,39 @@ impl Provider for Apns {
             give_up: Duration::from_secs(24 * 3600),
         }
     }
+
+    fn drafting(&self, to: &Address) -> Option<&dyn Drafting> {
+        matches!(to, Address::Apns(_)).then_some(self)
+    }
+}
+
+/// Of devices. What is Apple's to know of one alone is its token and the id.
+impl Drafting for Apns {
+    fn draft(&self, note: &Note, pass: Option<&Pass>, now: Now) -> Result<Draft, Unfit> {
+        let push_type = worth_sending(note, now)?;
+        let mut draft = self.draft_to_devices(push_type, note, now)?;
+        draft.fields.extend(proof(self.auth, pass)?);
+        Ok(draft)
+    }
+
+    fn own(&self, id: &str, to: &Address) -> Result<Request, Unfit> {
+        let Address::Apns(token) = to else {
+            return Err(Unfit::Address);
+        };
+        let path = format!("/3/device/{token}");
+        let mut request = Request::new(Method::Post, &self.origin, path);
+        request.field("apns-id", id);
+        Ok(request)
+    }
+}
+
+/// What kind of push it is, if it is one for Apple now.
+fn worth_sending(note: &Note, now: Now) -> Result<PushType, Unfit> {
+    note.seconds_left(now.unix_seconds())?;
+    match note.dry_run {
+        true => Err(Unfit::NoDryRun),
+        false => PushType::of(note),
+    }
 }
 
 impl Apns {
@@ -186,46 +216,38 @@ impl Apns {
         to: &Address,
         now: Now,
     ) -> Result<Request, Unfit> {
-        note.seconds_left(now.unix_seconds())?;
-        if note.dry_run {
-            return Err(Unfit::NoDryRun);
-        }
-        let push_type = PushType::of(note)?;
-        let mut request = match to {
-            Address::Apns(token) => self.to_device(token, push_type, note)?,
-            Address::ApnsChannel(id) => self.to_channel(id, push_type, note)?,
+        let push_type = worth_sending(note, now)?;
+        let (mut request, draft) = match to {
+            Address::Apns(_) => (
+                self.own(&note.id, to)?,
+                self.draft_to_devices(push_type, note, now)?,
+            ),
+            Address::ApnsChannel(id) => {
+                let own = self.to_channel(id, push_type, note)?;
+                (own, draft_to_channel(push_type, note, now)?)
+            }
             _ => return Err(Unfit::Address),
         };
-        request.field("apns-push-type", push_type.word());
-        request.field("apns-priority", push_type.priority(note)?.to_string());
-        let is_broadcast = matches!(to, Address::ApnsChannel(_));
-        let expires = match push_type {
-            PushType::PushToTalk => Some(0),
-            // A channel that stores nothing takes nothing else than 0.
-            _ if is_broadcast => {
-                let latest = now.unix_seconds() + channels::STORED_SECONDS;
-                let latest = u32::try_from(latest).unwrap_or(u32::MAX);
-                Some(note.expires.unwrap_or(0).min(latest))
-            }
-            _ => note.expires,
-        };
-        if let Some(expires) = expires {
-            request.field("apns-expiration", expires.to_string());
-        }
-        let limit = push_type.payload_limit(is_broadcast);
-        let payload = payload::payload(note, push_type, now, limit)?;
-        Ok(request.with_body("application/json", payload))
+        request.fields.extend(draft.fields);
+        request.body = draft.body;
+        Ok(request)
     }
 
-    fn to_device(&self, token: &str, push_type: PushType, note: &Note) -> Result<Request, Unfit> {
-        let path = format!("/3/device/{token}");
-        let mut request = Request::new(Method::Post, &self.origin, path);
-        request.field("apns-topic", self.topic(push_type, note)?);
-        request.field("apns-id", &note.id);
+    fn draft_to_devices(&self, push_type: PushType, note: &Note, now: Now) -> Result<Draft, Unfit> {
+        let mut fields = vec![Field::new("apns-topic", self.topic(push_type, note)?)];
         if let Some(collapse) = &note.collapse {
-            request.field("apns-collapse-id", collapse);
+            fields.push(Field::new("apns-collapse-id", collapse));
         }
-        Ok(request)
+        let expires = match push_type {
+            PushType::PushToTalk => Some(0),
+            _ => note.expires,
+        };
+        let limit = match push_type {
+            PushType::Voip => LARGE_BYTES,
+            _ => PAYLOAD_BYTES,
+        };
+        let payload = payload::payload(note, push_type, now, limit)?;
+        draft(fields, (push_type, note), expires, payload)
     }
 
     fn to_channel(&self, id: &str, push_type: PushType, note: &Note) -> Result<Request, Unfit> {
@@ -258,18 +280,37 @@ impl Apns {
     }
 }
 
-/// Adds the pass, where there has to be one.
-pub(super) fn prove(
-    auth: ApnsAuth,
-    request: &mut Request,
-    pass: Option<&Pass>,
-) -> Result<(), Unfit> {
+fn draft_to_channel(push_type: PushType, note: &Note, now: Now) -> Result<Draft, Unfit> {
+    // A channel that stores nothing takes nothing else than 0.
+    let latest = now.unix_seconds() + channels::STORED_SECONDS;
+    let latest = u32::try_from(latest).unwrap_or(u32::MAX);
+    let expires = note.expires.unwrap_or(0).min(latest);
+    let payload = payload::payload(note, push_type, now, LARGE_BYTES)?;
+    draft(Vec::new(), (push_type, note), Some(expires), payload)
+}
+
+fn draft(
+    mut fields: Vec<Field>,
+    (push_type, note): (PushType, &Note),
+    expires: Option<u32>,
+    body: Vec<u8>,
+) -> Result<Draft, Unfit> {
+    fields.push(Field::new("apns-push-type", push_type.word()));
+    let priority = push_type.priority(note)?.to_string();
+    fields.push(Field::new("apns-priority", priority));
+    let expires = expires.map(|at| Field::new("apns-expiration", at.to_string()));
+    fields.extend(expires);
+    fields.push(Field::new("content-type", "application/json"));
+    Ok(Draft { fields, body })
+}
+
+/// The pass, where there has to be one.
+pub(super) fn proof(auth: ApnsAuth, pass: Option<&Pass>) -> Result<Option<Field>, Unfit> {
     match (auth, pass) {
         (ApnsAuth::Token, Some(pass)) => {
-            request.secret_field("authorization", &pass.authorization);
-            Ok(())
+            Ok(Some(Field::secret("authorization", &pass.authorization)))
         }
-        (ApnsAuth::Certificate, None) => Ok(()),
+        (ApnsAuth::Certificate, None) => Ok(None),
         _ => Err(Unfit::Pass),
     }
 }

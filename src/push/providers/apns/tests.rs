@@ -28,8 +28,8 @@ fn a_request_has_the_fields_of_its_note() {
     );
     let expected = [
         "POST https://api.push.apple.com/3/device/00fc13ad",
-        "apns-topic: com.example.app",
         &format!("apns-id: {ID}"),
+        "apns-topic: com.example.app",
         "apns-collapse-id: score",
         "apns-push-type: alert",
         "apns-priority: 5",
@@ -244,4 +244,56 @@ fn a_pass_is_good_for_an_hour_and_renewed_before() {
     assert!((45..=50).contains(&minutes), "{minutes}");
     assert!(ApnsKey::new(pem.as_bytes(), "ABC", "DEF123GHIJ").is_err());
     assert!(ApnsKey::new(b"", "ABC123DEFG", "DEF123GHIJ").is_err());
+}
+
+#[test]
+fn what_is_made_of_a_draft_is_what_is_asked_for_one_device() {
+    let apns = apns(ApnsAuth::Token);
+    let other = Address::apns("ab").expect("a token");
+    for json in [
+        r#"{"title":"a","priority":"normal","expires":1700000300,"collapse":"score"}"#,
+        r#"{"silent":true,"data":{"a":1}}"#,
+        r#"{"title":"a","apns":{"push_type":"voip"}}"#,
+        r#"{"title":"a","apns":{"topic":"com.example.other"},"expires":0}"#,
+        r#"{"apns":{"live_activity":{"event":"update","content_state":{"n":1}}}}"#,
+    ] {
+        for to in [&device(), &other] {
+            let drafting = apns.drafting(to).expect("it is a device");
+            let draft = drafting.draft(&note(json), Some(&pass()), now());
+            let Draft { fields, body } = draft.expect("a draft");
+            let mut made = drafting.own(ID, to).expect("a device's own");
+            made.fields.extend(fields);
+            made.body = body;
+            let mut alone = asked(json, to).expect("a request");
+            for request in [&mut made, &mut alone] {
+                request.fields.sort_by_key(|field| field.name);
+            }
+            assert!(made == alone, "{json}");
+        }
+    }
+}
+
+#[test]
+fn what_is_refused_for_one_device_is_refused_as_a_draft() {
+    let apns = apns(ApnsAuth::Token);
+    let long = format!(r#"{{"title":"{}"}}"#, "x".repeat(4000));
+    let large = format!(r#"{{"title":"{0}","body":"{0}"}}"#, "x".repeat(2040));
+    for json in [
+        r#"{"title":"a","expires":1700000000}"#,
+        r#"{"title":"a","dry_run":true}"#,
+        r#"{"title":"a","apns":{"push_type":"post"}}"#,
+        r#"{"title":"a","apns":{"push_type":"mdm"}}"#,
+        r#"{"title":"a","data":{"aps":1}}"#,
+        &large,
+    ] {
+        let drafted = apns.draft(&note(json), Some(&pass()), now()).err();
+        assert_eq!(drafted, asked(json, &device()).err(), "{json}");
+        assert!(drafted.is_some(), "{json}");
+    }
+    assert!(apns.draft(&note(&long), Some(&pass()), now()).is_ok());
+    let none = apns.draft(&note(r#"{"title":"a"}"#), None, now());
+    assert_eq!(none.err(), Some(Unfit::Pass));
+    let channel = Address::apns_channel("ab==").expect("a channel");
+    assert!(apns.drafting(&channel).is_none());
+    assert_eq!(apns.own(ID, &channel).err(), Some(Unfit::Address));
 }

@@ -7,6 +7,7 @@
 //! `answer` and `remedy`, it calls `step` again. After `Step::Made`, an answer that is `Ok` and a remedy
 //! it keeps what `keep` says, and gives that to `restore` at the next start, before the first `step`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -35,7 +36,7 @@ const SKEW_SECONDS: i64 = 300;
 #[derive(Debug)]
 pub struct PassKeeper {
     origin: Option<String>,
-    pass: Option<Pass>,
+    pass: Option<Arc<Pass>>,
     /// Seconds since 1970, as are all of a pass.
     made_at: i64,
     /// No new pass before.
@@ -107,7 +108,11 @@ impl PassKeeper {
     }
 
     /// What to give `Provider::request`: `None` where none is needed.
-    pub fn pass(&self, credential: &Credential, now: Now) -> Result<Option<&Pass>, NoPass<'_>> {
+    pub fn pass(
+        &self,
+        credential: &Credential,
+        now: Now,
+    ) -> Result<Option<&Arc<Pass>>, NoPass<'_>> {
         if matches!(credential.proof, Proof::ApnsCertificate { .. }) {
             return Ok(None);
         }
@@ -180,7 +185,7 @@ impl PassKeeper {
     }
 
     fn adopt(&mut self, pass: Pass, now: Now) {
-        self.pass = Some(pass);
+        self.pass = Some(Arc::new(pass));
         self.made_at = now.unix_seconds();
         self.tries = 0;
         self.backoff.reset();
@@ -201,7 +206,7 @@ impl PassKeeper {
     /// What a ruling asks for. `used`: the pass that the request was sent with; if another one is in
     /// use by now, that is the remedy already.
     pub fn remedy(&mut self, credential: &Credential, remedy: Remedy, used: &Pass, now: Now) {
-        let is_current = self.pass.as_ref() == Some(used);
+        let is_current = self.pass.as_deref() == Some(used);
         match remedy {
             Remedy::RenewPass | Remedy::RenewPassAndReconnect if is_current => {
                 self.pass = None;
@@ -247,10 +252,12 @@ impl PassKeeper {
         let seconds = now.unix_seconds();
         if let Some(kept) = kept.filter(|kept| kept.made_at <= seconds + SKEW_SECONDS) {
             let pass = kept.pass.filter(|pass| seconds < pass.ends_at);
-            keeper.pass = pass.map(|pass| Pass {
-                authorization: pass.authorization,
-                renew_at: pass.renew_at,
-                ends_at: pass.ends_at,
+            keeper.pass = pass.map(|pass| {
+                Arc::new(Pass {
+                    authorization: pass.authorization,
+                    renew_at: pass.renew_at,
+                    ends_at: pass.ends_at,
+                })
             });
             keeper.made_at = kept.made_at;
             keeper.held_until = kept.held_until.min(seconds + HELD_MAX);

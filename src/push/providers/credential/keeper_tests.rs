@@ -69,7 +69,7 @@ impl Stage {
 
     fn pass(&self) -> Result<Option<Pass>, String> {
         let pass = self.keeper.pass(&self.credential, self.now);
-        pass.map(Option::<&Pass>::cloned)
+        pass.map(|pass| pass.map(|pass| Pass::clone(pass)))
             .map_err(|none| none.fault.map_or_else(|| "none".to_string(), shown))
     }
 

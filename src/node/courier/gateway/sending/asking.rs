@@ -1,17 +1,19 @@
 //! From a delivery in a queue to a request on a connection. Owns who is next and what a turn may do.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use data_encoding::HEXLOWER;
 
 use aws_lc_rs::digest::{SHA256, digest};
 
 use super::batches::Together;
+use super::drafts::why_not;
 use super::line::{Flight, LineId, Sent};
 use crate::base::ids::ConnId;
 use crate::base::now::{Moment, Now};
 use crate::node::courier::{Courier, Talk};
 use crate::push::delivery::breaker::Leave;
-use crate::push::delivery::jobs::DeliveryTarget;
 use crate::push::delivery::outcome::unfit;
 use crate::push::delivery::queue::InHand;
 use crate::push::notify::spec::OnUnknown;
@@ -106,7 +108,11 @@ impl Courier {
     }
 
     /// Whether only one request may be sent, and with which pass; else when to look again.
-    fn may_ask(&mut self, id: LineId, now: Now) -> Result<(bool, Option<Pass>), Option<Moment>> {
+    fn may_ask(
+        &mut self,
+        id: LineId,
+        now: Now,
+    ) -> Result<(bool, Option<Arc<Pass>>), Option<Moment>> {
         let sending = &mut self.gateway.sending;
         let line = sending.lines.get_mut(&id).ok_or(None)?;
         if line.queue.is_empty() {
@@ -145,7 +151,7 @@ impl Courier {
         &mut self,
         (id, conn): (LineId, ConnId),
         one: InHand,
-        pass: Option<Pass>,
+        pass: Option<Arc<Pass>>,
         now: Now,
     ) -> Asked {
         if one.share.spec.on_unknown == OnUnknown::Fail && !one.marked {
@@ -157,9 +163,20 @@ impl Courier {
         let Some(address) = self.address_of(&one.delivery, now) else {
             return Asked::Gone;
         };
-        let note = note_of(&one);
-        let together = self.gather(id, (&one, &address, &note), now);
-        match self.ask_for(conn, id, (&note, &address, &together), pass.as_ref(), now) {
+        let drafted = self.ask_by_draft((id, conn), (&one, &address), pass.as_ref(), now);
+        let (asked, together) = match drafted {
+            Some(asked) => (asked, Together::default()),
+            None => {
+                let note = note_of(&one);
+                let together = self.gather(id, (&one, &address, &note), now);
+                let told = (&note, &address, &together);
+                (
+                    self.ask_for((id, conn), told, pass.as_deref(), now),
+                    together,
+                )
+            }
+        };
+        match asked {
             Ok(key) => {
                 self.took_off(id, (conn, key), (one, together.more), pass, now);
                 Asked::Sent
@@ -182,8 +199,7 @@ impl Courier {
     /// `Err(None)`: the connection has no room.
     fn ask_for(
         &mut self,
-        conn: ConnId,
-        id: LineId,
+        (id, conn): (LineId, ConnId),
         (note, address, together): (&Note, &Address, &Together),
         pass: Option<&Pass>,
         now: Now,
@@ -201,11 +217,9 @@ impl Courier {
             _ => provider.request(note, address, pass, now, dice),
         };
         let deadline = now.moment + patience.answer;
-        match self.ask_provider(conn, request.map_err(Some)?, deadline, now) {
-            Ok(key) => Ok(key),
-            Err(NotAsked::Malformed(why)) => Err(Some(Unfit::Note(why))),
-            Err(NotAsked::Full | NotAsked::Leaving) => Err(None),
-        }
+        let request = request.map_err(Some)?;
+        self.ask_whole(conn, request, deadline, now)
+            .map_err(why_not)
     }
 
     fn took_off(
@@ -213,7 +227,7 @@ impl Courier {
         id: LineId,
         flight: (ConnId, StreamKey),
         (one, more): (InHand, Vec<InHand>),
-        pass: Option<Pass>,
+        pass: Option<Arc<Pass>>,
         now: Now,
     ) {
         let sending = &mut self.gateway.sending;
@@ -246,25 +260,34 @@ impl Courier {
             .insert(flight, Flight::Delivery(Box::new(sent)));
     }
 
-    fn ask_provider(
+    fn ask_whole(
         &mut self,
         conn: ConnId,
         request: Request,
         deadline: Moment,
         now: Now,
     ) -> Result<StreamKey, NotAsked> {
-        let Some(Talk::Provider(provider)) = self.seats.get_mut(&conn).map(|it| &mut it.talk)
-        else {
-            return Err(NotAsked::Leaving);
-        };
-        let fields = pairs(&request.fields);
         let asked = Http2Request {
             method: request.method.word(),
             path: &request.path,
-            fields: &fields,
+            common: None,
+            fields: &pairs(&request.fields),
             body: Bytes::from(request.body),
         };
-        provider.asker.ask(&asked, deadline, now)
+        self.ask_provider(conn, &asked, deadline, now)
+    }
+
+    pub(super) fn ask_provider(
+        &mut self,
+        conn: ConnId,
+        asked: &Http2Request<'_>,
+        deadline: Moment,
+        now: Now,
+    ) -> Result<StreamKey, NotAsked> {
+        match self.seats.get_mut(&conn).map(|it| &mut it.talk) {
+            Some(Talk::Provider(provider)) => provider.asker.ask(asked, deadline, now),
+            _ => Err(NotAsked::Leaving),
+        }
     }
 
     /// Requests for passes go before everything else.
@@ -284,7 +307,7 @@ impl Courier {
             let Some((whose, request)) = line.and_then(|line| line.asks.pop_front()) else {
                 return;
             };
-            match self.ask_provider(conn, request, now.moment + ANSWER_WITHIN, now) {
+            match self.ask_whole(conn, request, now.moment + ANSWER_WITHIN, now) {
                 Ok(key) => {
                     let flights = &mut self.gateway.sending.flights;
                     flights.insert((conn, key), Flight::Pass(whose));
@@ -298,10 +321,7 @@ impl Courier {
 
 /// What is said to this device.
 pub(super) fn note_of(one: &InHand) -> Note {
-    let device = match &one.delivery.target {
-        DeliveryTarget::Device(device) => device.as_deref(),
-        DeliveryTarget::Address(_) => None,
-    };
+    let device = one.delivery.device();
     let mut note = one.share.spec.note_for(device, note_id(one));
     if note.expires.is_none() {
         let seconds = one.share.expires_ms.map(|ms| ms / 1000);
@@ -311,7 +331,7 @@ pub(super) fn note_of(one: &InHand) -> Note {
 }
 
 /// A UUID that is the same in every attempt (RFC 9562 section 5.8).
-fn note_id(one: &InHand) -> String {
+pub(super) fn note_id(one: &InHand) -> String {
     let text = format!("{} {}", one.delivery.notification, one.delivery.id);
     let mut bytes = [0; 16];
     bytes.copy_from_slice(&digest(&SHA256, text.as_bytes()).as_ref()[..16]);

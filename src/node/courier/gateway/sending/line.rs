@@ -2,8 +2,10 @@
 //! nothing but what follows from them.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::drafts::DraftInUse;
 use crate::base::backoff::Backoff;
 use crate::base::ids::ConnId;
 use crate::base::now::Moment;
@@ -52,6 +54,8 @@ pub(super) struct Line {
     /// `None` where only passes are asked for.
     pub keeper: Option<PassKeeper>,
     pub queue: Queue,
+    /// The last one.
+    pub draft: Option<Arc<DraftInUse>>,
     /// Requests for passes of these lines.
     pub asks: VecDeque<(LineId, Request)>,
     pub breaker: Breaker,
@@ -76,6 +80,7 @@ impl Line {
             target,
             keeper: None,
             queue: Queue::default(),
+            draft: None,
             asks: VecDeque::new(),
             breaker: Breaker::default(),
             pace: None,
@@ -117,7 +122,7 @@ pub(super) struct Sent {
     pub one: InHand,
     /// Those that share its request.
     pub more: Vec<InHand>,
-    pub pass: Option<Pass>,
+    pub pass: Option<Arc<Pass>>,
     pub asked: Moment,
     pub asked_ms: u64,
 }

@@ -9,6 +9,7 @@ mod asking;
 mod batches;
 mod claiming;
 mod connections;
+mod drafts;
 mod line;
 mod passes;
 mod posts;
