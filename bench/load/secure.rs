@@ -13,7 +13,7 @@ use mio::net::TcpStream;
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls::client::{ClientSessionStore, Resumption, Tls12ClientSessionValue};
 use rustls::client::{Tls13ClientSessionValue, WebPkiServerVerifier};
-use rustls::crypto::aws_lc_rs::{default_provider, kx_group};
+use rustls::crypto::aws_lc_rs::{cipher_suite, default_provider, kx_group};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, NamedGroup, RootCertStore};
@@ -39,6 +39,12 @@ impl Security {
             roots.add(certificate?)?;
         }
         let mut provider = default_provider();
+        // As browsers do it; servers commonly choose what comes first.
+        provider.cipher_suites = vec![
+            cipher_suite::TLS13_AES_128_GCM_SHA256,
+            cipher_suite::TLS13_AES_256_GCM_SHA384,
+            cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
+        ];
         if options.group == Group::X25519 {
             provider.kx_groups = vec![kx_group::X25519];
         }

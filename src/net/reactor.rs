@@ -349,17 +349,17 @@ impl<N: Node> Reactor<N> {
         let Some(outbox) = self.node.outbox(conn) else {
             return;
         };
-        let buffers = &mut self.buffers;
-        if connection.transport.flush(outbox, buffers).is_err() {
+        let (transport, buffers) = (&mut connection.transport, &mut self.buffers);
+        let finished = match connection.phase {
+            Phase::Draining => transport.finish(outbox, buffers),
+            _ => transport.flush(outbox, buffers).map(|()| false),
+        };
+        let Ok(finished) = finished else {
             return self.lose(conn, now);
-        }
+        };
         let drained = outbox.take_awaited();
-        if outbox.is_empty() && connection.phase == Phase::Draining {
-            match connection.transport.say_goodbye(buffers) {
-                Ok(true) => self.linger(conn, now),
-                Ok(false) => {}
-                Err(_) => self.kill(conn, now),
-            }
+        if finished {
+            self.linger(conn, now);
         }
         if drained {
             self.node.drained(conn, now);
