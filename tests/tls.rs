@@ -179,6 +179,17 @@ fn a_client_resumes_at_whichever_worker_it_comes_back_to() {
 }
 
 #[test]
+fn a_client_that_asks_for_nothing_gets_its_ticket() {
+    let (server, authority) = start(1, "", "");
+    let config = Arc::new(authority.client(&[&rustls::version::TLS13], None));
+    let mut stream = dial(&server.address(0), &config, "localhost");
+    while stream.conn.tls13_tickets_received() == 0 {
+        let moved = stream.conn.complete_io(&mut stream.sock);
+        assert_ne!(moved.expect("the ticket in time").0, 0, "ended without");
+    }
+}
+
+#[test]
 fn what_is_no_tls_is_told_so_and_closed() {
     let (server, authority) = start(1, "", "");
     let address = server.address(0);

@@ -44,7 +44,7 @@ pub fn run(options: &EchoOptions, target: &Target, report: &mut Report) -> Falli
     let mut poll = Poll::new()?;
     let mut scratch = Scratch::new();
     let path = options.target.path.as_deref().unwrap_or("/");
-    let plan = Plan::new(target.address, path, None);
+    let plan = Plan::new(target.address, target.security.clone(), path, None);
     let wires = open_all(&mut poll, &mut scratch, &plan, options.connections, 128)?;
     let mut echo = Echo::new(options, target.masked);
     let mut meter = Meter::new(target, &options.target);

@@ -99,11 +99,11 @@ impl<'a> Fanout<'a> {
             app,
             channels: channels.clone(),
         };
-        let plan = Plan::new(target.address, path, Some(member));
+        let plan = Plan::new(target.address, target.security.clone(), path, Some(member));
         let subscribers = open_all(poll, scratch, &plan, options.subscribers, 128)?;
         let mut publishers = Vec::new();
         for index in 0..options.publishers {
-            let mut wire = Wire::connect(target.address, None)?;
+            let mut wire = target.connect()?;
             wire.register(poll.registry(), Token(options.subscribers + index))?;
             publishers.push(Publisher {
                 wire,
@@ -229,7 +229,7 @@ impl<'a> Fanout<'a> {
             let bytes = scratch.bytes(&filled);
             let mut used = 0;
             while used < bytes.len() {
-                let Some(length) = self.answers.take(&bytes[used..])? else {
+                let Some(length) = self.answers.take_whole(&bytes[used..])? else {
                     break;
                 };
                 used += length;

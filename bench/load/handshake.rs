@@ -1,7 +1,7 @@
 //! Connections that live for a moment: connect, upgrade, with the Pusher
-//! greeting and a subscription if asked for, then the closing handshake. A
-//! fixed number is under way at any time; each that ends is followed by a new
-//! one.
+//! greeting and a subscription if asked for, then the closing handshake; or
+//! connect and get one page. A fixed number is under way at any time; each that
+//! ends is followed by a new one.
 //!
 //! An operation is one such life. The latency is the time from `connect` to
 //! the point where the connection is of use.
@@ -12,7 +12,7 @@ use mio::{Events, Poll, Token};
 
 use crate::Fallible;
 use crate::meter::{Meter, Phase};
-use crate::opening::{Channels, Membership, Opening, Plan, STALL};
+use crate::opening::{Answer, Channels, Membership, Opening, Plan, STALL};
 use crate::options::HandshakeOptions;
 use crate::pusher::App;
 use crate::report::Report;
@@ -25,6 +25,8 @@ struct Visit {
     opening: Opening,
     started: Instant,
     leaving: bool,
+    /// Begun in the measured time, when there is a ticket for everybody.
+    measured: bool,
 }
 
 struct Visits {
@@ -32,6 +34,9 @@ struct Visits {
     plan: Plan,
     farewell: Vec<u8>,
     meter: Meter,
+    phase: Phase,
+    /// With tickets.
+    resuming: bool,
     scratch: Scratch,
 }
 
@@ -44,6 +49,8 @@ pub fn run(options: &HandshakeOptions, target: &Target, report: &mut Report) -> 
         plan: plan(options, target),
         farewell,
         meter: Meter::new(target, &options.target),
+        phase: Phase::Warming,
+        resuming: options.target.tls.resume,
         scratch: Scratch::new(),
     };
     let mut slots = Vec::new();
@@ -57,7 +64,8 @@ pub fn run(options: &HandshakeOptions, target: &Target, report: &mut Report) -> 
             .poll
             .poll(&mut events, Some(Duration::from_secs(1)))?;
         let now = Instant::now();
-        let ending = visits.meter.tick(now) == Phase::Done;
+        visits.phase = visits.meter.tick(now);
+        let ending = visits.phase == Phase::Done;
         if ending && slots.iter().all(Option::is_none) {
             return visits.meter.conclude(report, "connections/s");
         }
@@ -85,6 +93,10 @@ pub fn run(options: &HandshakeOptions, target: &Target, report: &mut Report) -> 
 }
 
 fn plan(options: &HandshakeOptions, target: &Target) -> Plan {
+    if options.get {
+        let path = options.target.path.as_deref().unwrap_or("/healthz");
+        return Plan::of_page(target, path);
+    }
     let app = App::of(&options.target);
     let usual = if options.subscribe {
         app.socket_path()
@@ -98,19 +110,21 @@ fn plan(options: &HandshakeOptions, target: &Target) -> Plan {
         offset: 0,
     };
     let member = Membership { app, channels };
-    Plan::new(target.address, path, options.subscribe.then_some(member))
+    let member = options.subscribe.then_some(member);
+    Plan::new(target.address, target.security.clone(), path, member)
 }
 
 impl Visits {
     fn begin(&self, index: usize) -> Fallible<Visit> {
         let started = Instant::now();
-        let mut wire = Wire::connect(self.plan.address, None)?;
+        let mut wire = self.plan.connect(index)?;
         wire.register(self.poll.registry(), Token(index))?;
         Ok(Visit {
             wire,
             opening: Opening::new(index),
             started,
             leaving: false,
+            measured: self.phase == Phase::Measuring,
         })
     }
 
@@ -121,11 +135,19 @@ impl Visits {
             scratch,
             farewell,
             meter,
+            resuming,
             ..
         } = self;
         if !visit.leaving {
             if visit.opening.advance(&mut visit.wire, plan, scratch)? {
                 meter.record(visit.started.elapsed());
+                if *resuming && visit.measured && !visit.wire.resumed() {
+                    return Err("the server did not take a ticket of its own".into());
+                }
+                if matches!(plan.answer, Answer::Page) {
+                    meter.count();
+                    return Ok(true);
+                }
                 visit.wire.send(farewell)?;
                 visit.leaving = true;
             }

@@ -18,6 +18,7 @@ use crate::echo::answer_ping;
 use crate::opening::{Channels, Membership, Plan, STALL, closed_while, open_all};
 use crate::options::HoldOptions;
 use crate::pusher::{App, excerpt, is_ping};
+use crate::secure::Security;
 use crate::websocket::{self, CLOSE, PING, PONG, TEXT};
 use crate::wire::{Scratch, Wire};
 
@@ -42,7 +43,11 @@ pub fn run(options: &HoldOptions) -> Fallible<()> {
         offset: options.offset,
     };
     let member = options.pusher.then_some(Membership { app, channels });
-    let mut plan = Plan::new(options.address, &options.path, member);
+    let security = match &options.tls.authority {
+        Some(authority) => Some(Security::new(&options.tls, authority)?),
+        None => None,
+    };
+    let mut plan = Plan::new(options.address, security, &options.path, member);
     plan.source = options.source;
     let mut poll = Poll::new()?;
     let mut scratch = Scratch::new();

@@ -130,6 +130,7 @@ fn start_holders(options: &IdleOptions, target: &Target) -> Fallible<Vec<Holder>
         if target.address.ip().is_loopback() && target.address.is_ipv4() {
             set("--source", &source_address(holders.len())?.to_string());
         }
+        command.args(settings.tls.words(target.authority.as_deref()));
         command.args(options.subscribe.then_some("--pusher"));
         let mut child = command
             .stdin(Stdio::piped())

@@ -16,12 +16,14 @@ mod hold;
 mod idle;
 mod ledger;
 mod meter;
+mod nginx;
 mod opening;
 mod options;
 mod process;
 mod pusher;
 mod report;
 mod requests;
+mod secure;
 mod target;
 mod websocket;
 mod wire;
@@ -86,7 +88,7 @@ pub fn run(scenario: &Scenario, server: Option<&str>) -> Fallible<Report> {
     if let Some(server) = server {
         options.server = server.to_owned();
     }
-    let target = Target::open(&options, scenario.wants_echo())?;
+    let target = Target::open(&options, scenario.service())?;
     let mut report = Report::new(scenario.describe());
     report.server = target.label.clone();
     match scenario {

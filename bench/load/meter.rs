@@ -13,6 +13,9 @@ use crate::process::{self, Cpu};
 use crate::report::Report;
 use crate::target::Target;
 
+/// Name of the metric that tells how many operations a second were done.
+pub const RATE: &str = "rate";
+
 /// Name of the metric that tells how busy the rest of the machine was.
 pub const OTHERS: &str = "load of others";
 
@@ -119,7 +122,7 @@ impl Meter {
         }
         let seconds = self.after.at.duration_since(self.before.at).as_secs_f64();
         let operations = self.operations as f64;
-        report.add("rate", operation, operations / seconds);
+        report.add(RATE, operation, operations / seconds);
         if !self.latency.is_empty() {
             let micros = |nanos: u64| nanos as f64 / 1e3;
             report.add("latency p50", "µs", micros(self.latency.quantile(0.5)));

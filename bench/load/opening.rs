@@ -5,6 +5,7 @@
 //! `Opening` is the state of one connection on this way; `open_all` walks many
 //! of them, a bounded number at a time so that no accept queue overflows.
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,9 @@ use mio::{Events, Poll, Token};
 
 use crate::Fallible;
 use crate::pusher::{self, App};
+use crate::requests::{self, Answers};
+use crate::secure::Security;
+use crate::target::Target;
 use crate::websocket;
 use crate::wire::{Scratch, Wire};
 
@@ -26,11 +30,20 @@ pub const PER_ADDRESS: usize = 8_000;
 /// What the connections of a run have in common.
 pub struct Plan {
     pub address: SocketAddr,
+    pub security: Option<Security>,
     /// The first of this process's own source addresses.
     pub source: Option<Ipv4Addr>,
     pub request: Vec<u8>,
-    pub accept: String,
+    pub answer: Answer,
     pub pusher: Option<Membership>,
+}
+
+/// What makes a connection one of use.
+pub enum Answer {
+    /// To the upgrade, with this Sec-WebSocket-Accept.
+    Upgrade(String),
+    /// A page.
+    Page,
 }
 
 /// How a Pusher client takes part.
@@ -60,19 +73,41 @@ impl Channels {
 }
 
 impl Plan {
-    pub fn new(address: SocketAddr, path: &str, pusher: Option<Membership>) -> Plan {
-        let request = websocket::upgrade_request(path, &address.to_string());
+    /// Up to a WebSocket, and a Pusher client where there is a membership.
+    pub fn new(
+        address: SocketAddr,
+        security: Option<Security>,
+        path: &str,
+        pusher: Option<Membership>,
+    ) -> Plan {
         let accept = websocket::accept_for(websocket::KEY.as_bytes());
         Plan {
             address,
+            security,
             source: None,
-            request,
-            accept,
+            request: websocket::upgrade_request(path, &address.to_string()),
+            answer: Answer::Upgrade(accept),
             pusher,
         }
     }
 
-    pub fn source_of(&self, index: usize) -> Option<IpAddr> {
+    /// Up to a page that was got.
+    pub fn of_page(target: &Target, path: &str) -> Plan {
+        Plan {
+            address: target.address,
+            security: target.security.clone(),
+            source: None,
+            request: requests::get_request(path, target.address),
+            answer: Answer::Page,
+            pusher: None,
+        }
+    }
+
+    pub fn connect(&self, index: usize) -> io::Result<Wire> {
+        Wire::connect(self.address, self.source_of(index), self.security.as_ref())
+    }
+
+    fn source_of(&self, index: usize) -> Option<IpAddr> {
         let first = u32::from(self.source?);
         let number = u32::try_from(index / PER_ADDRESS).ok()?;
         Some(Ipv4Addr::from(first + number).into())
@@ -145,7 +180,10 @@ impl Opening {
             return Ok(None);
         }
         if self.stage == Stage::Upgrading {
-            let length = websocket::check_upgrade(bytes, &plan.accept)?;
+            let length = match &plan.answer {
+                Answer::Upgrade(accept) => websocket::check_upgrade(bytes, accept)?,
+                Answer::Page => Answers::default().take_whole(bytes)?,
+            };
             let next = if plan.pusher.is_some() {
                 Stage::Greeting
             } else {
@@ -224,7 +262,8 @@ pub fn open_all(
     while ready < count {
         while wires.len() < count && wires.len() - ready < window {
             let index = wires.len();
-            let mut wire = Wire::connect(plan.address, plan.source_of(index))
+            let mut wire = plan
+                .connect(index)
                 .map_err(|error| format!("connection {index}: {error}"))?;
             wire.register(poll.registry(), Token(index))?;
             wires.push(wire);

@@ -1,6 +1,9 @@
 //! The command line: one subcommand per scenario, and what all of them share.
 
-use clap::{Args, Parser, Subcommand};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 #[derive(Parser)]
 #[command(
@@ -44,7 +47,8 @@ pub enum Scenario {
 /// Which server is measured, and for how long.
 #[derive(Args, Clone)]
 pub struct TargetOptions {
-    /// floor | lineman[=PATH][,workers=N][,threads=N] | a command line with {port} in it
+    /// floor | lineman[=PATH][,workers=N][,threads=N] | nginx | a command line with {port} in
+    /// it, and {certificate} and {key} with --tls
     #[arg(long, default_value = "lineman")]
     pub server: String,
     /// Measure a server that runs already, e.g. http://127.0.0.1:8080
@@ -65,6 +69,8 @@ pub struct TargetOptions {
     /// A line for the top of Lineman's configuration; may be repeated
     #[arg(long)]
     pub set: Vec<String>,
+    #[command(flatten)]
+    pub tls: TlsOptions,
     /// Processors for the server, as taskset reads them, or "any"
     #[arg(long, default_value = "0")]
     pub server_cpus: String,
@@ -80,6 +86,32 @@ pub struct TargetOptions {
     /// Print JSON instead of a table
     #[arg(long)]
     pub json: bool,
+}
+
+/// Whether connections are TLS, and which.
+#[derive(Args, Clone)]
+pub struct TlsOptions {
+    /// Over TLS 1.3, with a certificate made for the run
+    #[arg(long)]
+    pub tls: bool,
+    /// Come back with tickets: every handshake after the first ones is a short one
+    #[arg(long, requires = "tls")]
+    pub resume: bool,
+    /// The key exchange that is offered
+    #[arg(long, value_enum, default_value = "hybrid")]
+    pub group: Group,
+    /// With --url: the server's certificate, or its authority's, as PEM; it has to be for "localhost"
+    #[arg(long)]
+    pub authority: Option<PathBuf>,
+}
+
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq)]
+pub enum Group {
+    /// X25519MLKEM768, with X25519 for servers that do not know it, as browsers do
+    Hybrid,
+    /// X25519 alone
+    #[value(name = "x25519")]
+    X25519,
 }
 
 #[derive(Args, Clone)]
@@ -132,9 +164,10 @@ pub struct RequestOptions {
     /// Requests sent in one write, all answered before the next ones
     #[arg(long, default_value_t = 1)]
     pub pipeline: usize,
-    /// Length of a publish's data
-    #[arg(long, default_value_t = 128)]
-    pub bytes: usize,
+    /// Length of a publish's data (128); or get a file of that length instead
+    /// of /healthz
+    #[arg(long)]
+    pub bytes: Option<usize>,
     #[command(flatten)]
     pub target: TargetOptions,
 }
@@ -164,6 +197,9 @@ pub struct HandshakeOptions {
     /// With the Pusher greeting and one subscription
     #[arg(long)]
     pub subscribe: bool,
+    /// One GET of /healthz in place of the upgrade
+    #[arg(long, conflicts_with = "subscribe")]
+    pub get: bool,
     /// Channels the subscriptions are spread over
     #[arg(long, default_value_t = 1)]
     pub channels: usize,
@@ -212,6 +248,8 @@ pub struct HoldOptions {
     pub offset: usize,
     #[arg(long)]
     pub pusher: bool,
+    #[command(flatten)]
+    pub tls: TlsOptions,
     #[arg(long)]
     pub channels: usize,
     #[arg(long)]
@@ -220,6 +258,15 @@ pub struct HoldOptions {
     pub app_key: String,
     #[arg(long)]
     pub app_secret: String,
+}
+
+/// Which handler a scenario talks to.
+#[derive(Clone, Copy)]
+pub enum Service {
+    Echo,
+    Channels,
+    /// One file of that many bytes.
+    File(usize),
 }
 
 impl Scenario {
@@ -233,13 +280,14 @@ impl Scenario {
         }
     }
 
-    /// Whether the echo handler is asked rather than the channels.
-    pub fn wants_echo(&self) -> bool {
+    /// What the server has to be able to do.
+    pub fn service(&self) -> Service {
         match self {
-            Scenario::Echo(_) => true,
-            Scenario::Idle(options) => !options.subscribe,
-            Scenario::Handshake(options) => !options.subscribe,
-            _ => false,
+            Scenario::Echo(_) => Service::Echo,
+            Scenario::Idle(options) if !options.subscribe => Service::Echo,
+            Scenario::Handshake(options) if !options.subscribe && !options.get => Service::Echo,
+            Scenario::Http(options) => options.bytes.map_or(Service::Channels, Service::File),
+            _ => Service::Channels,
         }
     }
 
@@ -256,6 +304,10 @@ impl Scenario {
 
     /// The scenario with its own settings, as one would type it.
     pub fn describe(&self) -> String {
+        self.describe_itself() + &self.target().tls.describe()
+    }
+
+    fn describe_itself(&self) -> String {
         match self {
             Scenario::Echo(o) => {
                 let kind = if o.binary { " --binary" } else { "" };
@@ -273,16 +325,8 @@ impl Scenario {
                     o.subscribers, o.publishers, o.in_flight, o.bytes, o.channels
                 )
             }
-            Scenario::Publish(o) => format!(
-                "publish --connections {} --pipeline {} --bytes {}",
-                o.connections, o.pipeline, o.bytes
-            ),
-            Scenario::Http(o) => {
-                format!(
-                    "http --connections {} --pipeline {}",
-                    o.connections, o.pipeline
-                )
-            }
+            Scenario::Publish(o) => format!("publish{}", o.describe()),
+            Scenario::Http(o) => format!("http{}", o.describe()),
             Scenario::Idle(o) => {
                 let what = if o.subscribe {
                     format!(" --subscribe --channels {}", o.channels)
@@ -292,9 +336,51 @@ impl Scenario {
                 format!("idle --connections {}{what}", o.connections)
             }
             Scenario::Handshake(o) => {
-                let what = if o.subscribe { " --subscribe" } else { "" };
+                let what = match (o.subscribe, o.get) {
+                    (true, _) => " --subscribe",
+                    (_, true) => " --get",
+                    _ => "",
+                };
                 format!("handshake --connections {}{what}", o.connections)
             }
         }
+    }
+}
+
+impl RequestOptions {
+    fn describe(&self) -> String {
+        let (connections, pipeline) = (self.connections, self.pipeline);
+        let bytes = self.bytes.map(|bytes| format!(" --bytes {bytes}"));
+        let bytes = bytes.unwrap_or_default();
+        format!(" --connections {connections} --pipeline {pipeline}{bytes}")
+    }
+}
+
+impl TlsOptions {
+    /// The same for another process, which trusts `authority`.
+    pub fn words(&self, authority: Option<&Path>) -> Vec<OsString> {
+        let mut words = Vec::new();
+        if let Some(authority) = authority.filter(|_| self.tls) {
+            words.extend(["--tls".into(), "--authority".into(), authority.into()]);
+            let group = match self.group {
+                Group::Hybrid => "hybrid",
+                Group::X25519 => "x25519",
+            };
+            words.extend(["--group".into(), group.into()]);
+        }
+        words
+    }
+
+    fn describe(&self) -> String {
+        let mut words = String::new();
+        if self.tls {
+            words += " --tls";
+            words += if self.resume { " --resume" } else { "" };
+            words += match self.group {
+                Group::Hybrid => "",
+                Group::X25519 => " --group x25519",
+            };
+        }
+        words
     }
 }

@@ -7,15 +7,21 @@
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::options::TargetOptions;
+use crate::nginx;
+use crate::options::{Service, TargetOptions};
 use crate::process;
+use crate::secure::{self, Security};
+use crate::wire::Wire;
 use crate::{Fallible, process::family_of};
+
+/// Where a server hands out its file.
+pub const FILE_PATH: &str = "/file.bin";
 
 const START_LIMIT: Duration = Duration::from_secs(20);
 const STOP_LIMIT: Duration = Duration::from_secs(8);
@@ -26,24 +32,103 @@ pub struct Target {
     pub address: SocketAddr,
     /// Whether WebSocket frames come back masked, as the floor's echo does.
     pub masked: bool,
+    /// How clients connect, if it is over TLS.
+    pub security: Option<Security>,
+    /// The file that says whom they trust.
+    pub authority: Option<PathBuf>,
     roots: Vec<u32>,
     child: Option<Child>,
-    directory: Option<PathBuf>,
+    site: Option<Site>,
+}
+
+/// The files of a server that is started here, in a directory of their own,
+/// which is removed with it.
+pub struct Site {
+    directory: PathBuf,
+    /// With TLS only.
+    pub identity: Option<Identity>,
+    service: Service,
+}
+
+/// The PEM files that prove who the server is.
+pub struct Identity {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+}
+
+impl Site {
+    fn prepare(options: &TargetOptions, service: Service) -> Fallible<Site> {
+        let mut site = Site {
+            directory: own_directory()?,
+            identity: None,
+            service,
+        };
+        if options.tls.tls {
+            let (certificate, key) = (site.path("certificate.pem"), site.path("key.pem"));
+            secure::write_identity(&certificate, &key)?;
+            site.identity = Some(Identity { certificate, key });
+        }
+        if let Service::File(bytes) = service {
+            fs::write(site.path(&FILE_PATH[1..]), content(bytes))?;
+        }
+        Ok(site)
+    }
+
+    /// A file of it; nothing for the directory itself.
+    pub fn path(&self, name: &str) -> PathBuf {
+        match name {
+            "" => self.directory.clone(),
+            name => self.directory.join(name),
+        }
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// What is in the file: no two places of it are alike for long.
+pub fn content(bytes: usize) -> Vec<u8> {
+    let mut content: Vec<u8> = (0u64..)
+        .flat_map(|number| number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes())
+        .take(bytes)
+        .collect();
+    content.shrink_to_fit();
+    content
 }
 
 impl Target {
     /// Starts, or only finds, the server that `options` name.
-    pub fn open(options: &TargetOptions, echo: bool) -> Fallible<Target> {
-        if let Some(url) = &options.url {
-            return attach(url, options);
+    pub fn open(options: &TargetOptions, service: Service) -> Fallible<Target> {
+        let mut target = match &options.url {
+            Some(url) => attach(url, options)?,
+            None => Target::start(options, Site::prepare(options, service)?)?,
+        };
+        if options.tls.tls {
+            let authority = target.authority.as_deref();
+            let authority = authority.ok_or("--tls with --url wants --authority")?;
+            target.security = Some(Security::new(&options.tls, authority)?);
         }
+        Ok(target)
+    }
+
+    fn start(options: &TargetOptions, site: Site) -> Fallible<Target> {
         let mut words = options.server.split(',');
         let first = words.next().unwrap_or_default();
         match first.split_once('=').unwrap_or((first, "")) {
-            ("floor", _) => start_floor(options),
-            ("lineman", path) => start_lineman(options, echo, path, words),
-            _ => start_command(options),
+            ("floor", _) if options.tls.tls => Err("the floor speaks no TLS".into()),
+            ("floor", _) => start_floor(options, site),
+            ("lineman", path) => start_lineman(options, path, words, site),
+            ("nginx", _) => nginx::start(options, site),
+            _ => start_command(options, site),
         }
+    }
+
+    /// Starts connecting to it.
+    pub fn connect(&self) -> Fallible<Wire> {
+        Ok(Wire::connect(self.address, None, self.security.as_ref())?)
     }
 
     /// The processes to measure: those of the server, found anew each time,
@@ -61,10 +146,7 @@ impl Target {
 
     /// What the server wrote on its standard error, for an error message.
     pub fn complaints(&self) -> String {
-        let path = self
-            .directory
-            .as_ref()
-            .map(|directory| directory.join("stderr"));
+        let path = self.site.as_ref().map(|site| site.path("stderr"));
         let text = path
             .and_then(|path| fs::read_to_string(path).ok())
             .unwrap_or_default();
@@ -72,7 +154,7 @@ impl Target {
         lines[lines.len().saturating_sub(15)..].join("\n")
     }
 
-    fn wait_until(&mut self, ready: impl Fn() -> bool) -> Fallible<()> {
+    pub fn wait_until(&mut self, ready: impl Fn() -> bool) -> Fallible<()> {
         let started = Instant::now();
         while !ready() {
             let ended = match &mut self.child {
@@ -107,9 +189,6 @@ impl Drop for Target {
                 let _ = child.wait();
             }
         }
-        if let Some(directory) = &self.directory {
-            let _ = fs::remove_dir_all(directory);
-        }
     }
 }
 
@@ -124,13 +203,15 @@ fn attach(url: &str, options: &TargetOptions) -> Fallible<Target> {
         label: url.to_owned(),
         address,
         masked: false,
+        security: None,
+        authority: options.tls.authority.clone(),
         roots: options.pid.clone(),
         child: None,
-        directory: None,
+        site: None,
     })
 }
 
-fn start_floor(options: &TargetOptions) -> Fallible<Target> {
+fn start_floor(options: &TargetOptions, site: Site) -> Fallible<Target> {
     let port = free_port()?;
     let this = std::env::current_exe()?;
     let words = [
@@ -139,7 +220,7 @@ fn start_floor(options: &TargetOptions) -> Fallible<Target> {
         "--leashed".into(),
     ];
     let words = [&words[..], &["--port".into(), port.to_string()]].concat();
-    let mut target = spawn(options, "floor", &words, port)?;
+    let mut target = spawn(options, "floor", &words, port, site)?;
     target.masked = true;
     let address = target.address;
     target.wait_until(|| TcpStream::connect(address).is_ok())?;
@@ -147,17 +228,25 @@ fn start_floor(options: &TargetOptions) -> Fallible<Target> {
 }
 
 /// Any other server: ready once it accepts connections.
-fn start_command(options: &TargetOptions) -> Fallible<Target> {
+fn start_command(options: &TargetOptions, site: Site) -> Fallible<Target> {
     if !options.server.contains("{port}") {
         return Err("a server's command line has to contain {port}".into());
     }
     let port = free_port()?;
-    let words: Vec<String> = options
-        .server
-        .split_whitespace()
-        .map(|word| word.replace("{port}", &port.to_string()))
-        .collect();
-    let mut target = spawn(options, &options.server, &words, port)?;
+    let shown = |path: &Path| path.to_string_lossy().into_owned();
+    let mut places = vec![("{port}", port.to_string())];
+    if let Some(identity) = &site.identity {
+        places.push(("{certificate}", shown(&identity.certificate)));
+        places.push(("{key}", shown(&identity.key)));
+    }
+    let fill_in = |word: &str| {
+        let word = word.to_owned();
+        places
+            .iter()
+            .fold(word, |word, (place, value)| word.replace(place, value))
+    };
+    let words: Vec<String> = options.server.split_whitespace().map(fill_in).collect();
+    let mut target = spawn(options, &options.server, &words, port, site)?;
     let address = target.address;
     target.wait_until(|| TcpStream::connect(address).is_ok())?;
     Ok(target)
@@ -165,9 +254,9 @@ fn start_command(options: &TargetOptions) -> Fallible<Target> {
 
 fn start_lineman<'a>(
     options: &TargetOptions,
-    echo: bool,
     path: &str,
     settings: impl Iterator<Item = &'a str>,
+    site: Site,
 ) -> Fallible<Target> {
     let binary = if path.is_empty() {
         default_binary()?
@@ -182,25 +271,15 @@ fn start_lineman<'a>(
             _ => return Err(format!("lineman has no setting {setting:?} here").into()),
         }
     }
-    let (channels, echoes) = (free_port()?, free_port()?);
-    let directory = own_directory()?;
-    let TargetOptions {
-        app_id,
-        app_key,
-        app_secret,
-        set,
-        ..
-    } = options;
-    let top = set.join("\n");
-    let run = directory.join("run");
+    let (port, probe) = (free_port()?, free_port()?);
     let text = format!(
-        "{top}\nrun_dir = {run:?}\nworkers = {workers}\nthreads = {threads}\n\n\
-         [[listen]]\nurl = \"http://127.0.0.1:{channels}\"\nhandler = \"channels\"\n\n\
-         [[listen]]\nurl = \"http://127.0.0.1:{echoes}\"\nhandler = \"echo\"\n\n\
-         [[apps]]\nid = {app_id:?}\nkey = {app_key:?}\nsecret = {app_secret:?}\n"
+        "{}\nrun_dir = {:?}\nworkers = {workers}\nthreads = {threads}\n\n{}",
+        options.set.join("\n"),
+        site.path("run"),
+        listeners_and_app(options, &site, port, probe)
     );
-    fs::create_dir_all(&run)?;
-    let config = directory.join("lineman.toml");
+    fs::create_dir_all(site.path("run"))?;
+    let config = site.path("lineman.toml");
     fs::write(&config, text)?;
     let words = [
         binary,
@@ -208,10 +287,40 @@ fn start_lineman<'a>(
         "--config".into(),
         config.to_string_lossy().into_owned(),
     ];
-    let port = if echo { echoes } else { channels };
-    let mut target = spawn_in(options, &options.server, &words, port, directory)?;
-    target.wait_until(|| answers_ready(channels))?;
+    let mut target = spawn(options, &options.server, &words, port, site)?;
+    target.wait_until(|| answers_ready(probe))?;
     Ok(target)
+}
+
+/// The listener that is measured, one that is never TLS to ask whether the
+/// server is ready, and the app.
+fn listeners_and_app(options: &TargetOptions, site: &Site, port: u16, probe: u16) -> String {
+    let handler = match site.service {
+        Service::Echo => "handler = \"echo\"".to_owned(),
+        Service::Channels => "handler = \"channels\"".to_owned(),
+        Service::File(_) => format!("handler = \"files\"\nroot = {:?}", site.path("")),
+    };
+    let (scheme, tls) = match &site.identity {
+        None => ("http", String::new()),
+        Some(identity) => (
+            "https",
+            format!(
+                "tls = {{ certificate = {:?}, key = {:?} }}\n",
+                identity.certificate, identity.key
+            ),
+        ),
+    };
+    let TargetOptions {
+        app_id,
+        app_key,
+        app_secret,
+        ..
+    } = options;
+    format!(
+        "[[listen]]\nurl = \"{scheme}://127.0.0.1:{port}\"\n{handler}\n{tls}\n\
+         [[listen]]\nurl = \"http://127.0.0.1:{probe}\"\nhandler = \"channels\"\n\n\
+         [[apps]]\nid = {app_id:?}\nkey = {app_key:?}\nsecret = {app_secret:?}\n"
+    )
 }
 
 /// The binary that was built together with this generator.
@@ -221,16 +330,13 @@ fn default_binary() -> Fallible<String> {
         .ok_or_else(|| "built without the server: name it with --server lineman=PATH".into())
 }
 
-fn spawn(options: &TargetOptions, label: &str, words: &[String], port: u16) -> Fallible<Target> {
-    spawn_in(options, label, words, port, own_directory()?)
-}
-
-fn spawn_in(
+/// Starts `words` on the server's processors.
+pub fn spawn(
     options: &TargetOptions,
     label: &str,
     words: &[String],
     port: u16,
-    directory: PathBuf,
+    site: Site,
 ) -> Fallible<Target> {
     let pinned = [
         "taskset".to_owned(),
@@ -247,16 +353,18 @@ fn spawn_in(
         .args(&words[1..])
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
-        .stderr(File::create(directory.join("stderr"))?)
+        .stderr(File::create(site.path("stderr"))?)
         .spawn()
         .map_err(|error| format!("cannot start {}: {error}", words[0]))?;
     Ok(Target {
         label: label.to_owned(),
         address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
         masked: false,
+        security: None,
+        authority: site.identity.as_ref().map(|own| own.certificate.clone()),
         roots: vec![child.id()],
         child: Some(child),
-        directory: Some(directory),
+        site: Some(site),
     })
 }
 
@@ -284,7 +392,7 @@ fn signal(name: &str, pids: &[u32]) {
         .status();
 }
 
-fn free_port() -> Fallible<u16> {
+pub fn free_port() -> Fallible<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
         .local_addr()?
         .port())

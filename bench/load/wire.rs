@@ -1,9 +1,9 @@
 //! One non-blocking client connection and the buffer that all of them read
 //! into.
 //!
-//! It moves bytes and knows nothing of what they mean. Events are edge
-//! triggered: who is told that a connection is readable has to read until
-//! `Filled::more` is false.
+//! It moves bytes, as they are or over TLS, and knows nothing of what they
+//! mean. Events are edge triggered: who is told that a connection is readable
+//! has to read until `Filled::more` is false.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr};
@@ -14,6 +14,7 @@ use mio::{Interest, Registry, Token};
 use socket2::{Domain, Socket, Type};
 
 use crate::Fallible;
+use crate::secure::{Security, Session};
 
 /// The shared read buffer. A read that does not fill it has emptied the
 /// socket, which saves the read that would only say so.
@@ -48,13 +49,19 @@ pub struct Wire {
     stream: TcpStream,
     rest: Vec<u8>,
     unsent: Vec<u8>,
+    /// Large, and absent from most runs.
+    session: Option<Box<Session>>,
 }
 
 impl Wire {
-    /// Starts connecting. The socket is told to leave no TIME_WAIT behind:
-    /// a generator that opens thousands of connections a second would run out
-    /// of ports.
-    pub fn connect(to: SocketAddr, source: Option<IpAddr>) -> io::Result<Wire> {
+    /// Starts connecting; over TLS if `security` is given. The socket is told
+    /// to leave no TIME_WAIT behind: a generator that opens thousands of
+    /// connections a second would run out of ports.
+    pub fn connect(
+        to: SocketAddr,
+        source: Option<IpAddr>,
+        security: Option<&Security>,
+    ) -> io::Result<Wire> {
         let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
         socket.set_nonblocking(true)?;
         socket.set_linger(Some(Duration::ZERO))?;
@@ -71,7 +78,14 @@ impl Wire {
             stream,
             rest: Vec::new(),
             unsent: Vec::new(),
+            session: security.map(Session::new).transpose()?.map(Box::new),
         })
+    }
+
+    /// Whether its TLS handshake took up an earlier session.
+    pub fn resumed(&self) -> bool {
+        let session = self.session.as_ref();
+        session.and_then(|session| session.resumed()) == Some(true)
     }
 
     pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
@@ -96,6 +110,9 @@ impl Wire {
 
     /// Writes now, and keeps what the kernel does not take.
     pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if let Some(session) = &mut self.session {
+            return session.send(&mut self.stream, bytes);
+        }
         if !self.unsent.is_empty() {
             self.unsent.extend_from_slice(bytes);
             return Ok(());
@@ -107,6 +124,9 @@ impl Wire {
 
     /// Writes what was kept; called when the connection is writable.
     pub fn flush(&mut self) -> io::Result<()> {
+        if let Some(session) = &mut self.session {
+            return session.flush(&mut self.stream);
+        }
         if !self.unsent.is_empty() {
             let written = write_some(&mut self.stream, &self.unsent)?;
             self.unsent.drain(..written);
@@ -114,7 +134,8 @@ impl Wire {
         Ok(())
     }
 
-    /// Reads once into `scratch`, behind what `keep` put aside.
+    /// Reads into `scratch`, behind what `keep` put aside: once, or over TLS
+    /// until the socket is empty.
     pub fn fill(&mut self, scratch: &mut Scratch) -> Fallible<Filled> {
         let kept = self.rest.len();
         if kept > 0 {
@@ -123,6 +144,15 @@ impl Wire {
             }
             scratch.0[..kept].copy_from_slice(&self.rest);
             self.rest.clear();
+        }
+        if let Some(session) = &mut self.session {
+            let room = &mut scratch.0[kept..];
+            let (read, closed) = session.fill(&mut self.stream, room)?;
+            return Ok(Filled {
+                length: kept + read,
+                more: read == room.len(),
+                closed,
+            });
         }
         loop {
             let free = &mut scratch.0[kept..];

@@ -16,6 +16,9 @@ pub struct Connection {
     generation: u32,
     /// The kernel may have bytes that were not read: no event will tell again.
     pub unread: bool,
+    /// An event told that the peer sends no more, or of an error: it is read from until the kernel
+    /// says so as well, since no other event will come.
+    pub end_seen: bool,
     /// On the list of those to read from in the next turn.
     pub listed: bool,
     pub phase: Phase,
@@ -93,6 +96,7 @@ impl Connections {
             transport,
             generation: self.generation,
             unread: false,
+            end_seen: false,
             listed: false,
             phase: Phase::Open,
             permit: None,

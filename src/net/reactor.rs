@@ -166,11 +166,11 @@ impl<N: Node> Reactor<N> {
                 self.flush(id, now);
             }
             if event.is_readable() || event.is_read_closed() || event.is_error() {
-                self.mark_unread(id);
+                self.mark_unread(id, event.is_read_closed() || event.is_error());
                 if self.queue_handshake(id) {
                     continue;
                 }
-                self.read(id, event.is_read_closed() || event.is_error(), now);
+                self.read(id, now);
             }
         }
         for _ in 0..again {
@@ -226,9 +226,10 @@ impl<N: Node> Reactor<N> {
         Some(earliest.since(now.moment))
     }
 
-    fn mark_unread(&mut self, conn: ConnId) {
+    fn mark_unread(&mut self, conn: ConnId, end_seen: bool) {
         if let Some(connection) = self.connections.get(conn) {
             connection.unread = true;
+            connection.end_seen |= end_seen;
         }
     }
 
@@ -249,7 +250,7 @@ impl<N: Node> Reactor<N> {
 
     /// Reads once into the reactor's buffer and hands it on. A short read has emptied the kernel's
     /// queue, and what comes later is a new event; except for an end that was seen already.
-    fn read(&mut self, conn: ConnId, end_seen: bool, now: Now) {
+    fn read(&mut self, conn: ConnId, now: Now) {
         let wanted = self.node.wants_input(conn);
         let Some(connection) = self.connections.get(conn) else {
             return;
@@ -269,7 +270,7 @@ impl<N: Node> Reactor<N> {
                 end,
                 handshake,
             } => {
-                let more = more || end_seen;
+                let more = more || connection.end_seen;
                 connection.unread = more;
                 if more && !connection.listed {
                     connection.listed = true;
@@ -318,8 +319,7 @@ impl<N: Node> Reactor<N> {
             if connection.arriving.is_some() {
                 self.arrive(conn, now);
             } else if connection.unread {
-                // Whether an end follows is not known here: look until the kernel says so.
-                self.read(conn, true, now);
+                self.read(conn, now);
             }
         }
     }
@@ -349,17 +349,17 @@ impl<N: Node> Reactor<N> {
         let Some(outbox) = self.node.outbox(conn) else {
             return;
         };
-        let buffers = &mut self.buffers;
-        if connection.transport.flush(outbox, buffers).is_err() {
+        let (transport, buffers) = (&mut connection.transport, &mut self.buffers);
+        let finished = match connection.phase {
+            Phase::Draining => transport.finish(outbox, buffers),
+            _ => transport.flush(outbox, buffers).map(|()| false),
+        };
+        let Ok(finished) = finished else {
             return self.lose(conn, now);
-        }
+        };
         let drained = outbox.take_awaited();
-        if outbox.is_empty() && connection.phase == Phase::Draining {
-            match connection.transport.say_goodbye(buffers) {
-                Ok(true) => self.linger(conn, now),
-                Ok(false) => {}
-                Err(_) => self.kill(conn, now),
-            }
+        if finished {
+            self.linger(conn, now);
         }
         if drained {
             self.node.drained(conn, now);
@@ -369,13 +369,13 @@ impl<N: Node> Reactor<N> {
     /// The peer takes nothing more. What it said before is heard all the same: events of a link
     /// that broke were promised to somebody.
     fn lose(&mut self, conn: ConnId, now: Now) {
-        self.mark_unread(conn);
+        self.mark_unread(conn, true);
         for _ in 0..LAST_READS {
             let connection = self.connections.get(conn);
             if !connection.is_some_and(|connection| connection.unread) {
                 break;
             }
-            self.read(conn, true, now);
+            self.read(conn, now);
         }
         self.kill(conn, now);
     }
@@ -392,8 +392,8 @@ impl<N: Node> Reactor<N> {
             return self.kill(conn, now);
         }
         self.lingering.begin(conn, now.moment);
-        self.mark_unread(conn);
-        self.read(conn, true, now);
+        self.mark_unread(conn, true);
+        self.read(conn, now);
     }
 
     fn carry_out(&mut self, now: Now) {

@@ -39,8 +39,10 @@ pub struct Secured {
     session: Session,
     /// Ciphertext that is not a whole record yet.
     held: Vec<u8>,
-    /// Sealed bytes that the kernel did not take.
+    /// Sealed bytes that the kernel did not take, or was not offered yet.
     unsent: Vec<u8>,
+    /// It was not offered them: they go out with what is sealed next.
+    held_back: bool,
     /// The peer said that it will send no more.
     closed_by_peer: bool,
     failed: bool,
@@ -164,6 +166,7 @@ impl Secured {
             session,
             held: Vec::new(),
             unsent: Vec::new(),
+            held_back: false,
             closed_by_peer: false,
             failed: false,
             fault: None,
@@ -227,15 +230,27 @@ impl Secured {
                 self.held = Vec::new();
             }
         }
-        if self.send(&buffers.sealed).is_err() {
+        let handshake = self.outcome().filter(|_| handshaking);
+        if self.is_accepted(handshake) {
+            // The reactor flushes next: the ticket leaves with the first answer, where the last
+            // words of the handshake came with a request.
+            self.unsent.extend_from_slice(&buffers.sealed);
+            self.held_back = !self.unsent.is_empty();
+        } else if self.send(&buffers.sealed).is_err() {
             return Reading::Broken;
         }
         Reading::Bytes {
             bytes: &mut buffers.plain,
             more: count == room,
             end: was_open && self.is_ended(),
-            handshake: self.outcome().filter(|_| handshaking),
+            handshake,
         }
+    }
+
+    /// Whether a client came in. Who dials is not flushed next, and its server waits for its word.
+    fn is_accepted(&self, handshake: Option<Handshake>) -> bool {
+        let done = matches!(handshake, Some(Handshake::Full | Handshake::Resumed));
+        done && matches!(self.session, Session::Server(_))
     }
 
     fn is_ended(&self) -> bool {
@@ -278,17 +293,41 @@ impl Secured {
 
     /// Seals and writes what waits until all is with the kernel or it takes no more.
     pub fn flush(&mut self, outbox: &mut Outbox, buffers: &mut Buffers) -> io::Result<()> {
-        loop {
+        self.seal(outbox, buffers)?;
+        self.send(&buffers.sealed)
+    }
+
+    /// The same, and then says that nothing more will come, in one breath with the last of it.
+    /// Whether all that is with the kernel.
+    pub fn finish(&mut self, outbox: &mut Outbox, buffers: &mut Buffers) -> io::Result<bool> {
+        self.seal(outbox, buffers)?;
+        let handshaking = self.session.state().is_handshaking();
+        if outbox.is_empty() && !self.said_goodbye && !self.failed && !handshaking {
+            self.said_goodbye = true;
+            // One that cannot be said is not missed by a peer that is gone in any case.
+            let _ = self.with_traffic(Seal::Goodbye, &mut buffers.sealed);
+        }
+        self.send(&buffers.sealed)?;
+        Ok(outbox.is_empty() && self.unsent.is_empty())
+    }
+
+    /// Seals what waits; all but the last batch is sent, as long as the kernel takes it. The last
+    /// is left in `buffers.sealed`.
+    fn seal(&mut self, outbox: &mut Outbox, buffers: &mut Buffers) -> io::Result<()> {
+        if self.failed {
+            // The peer could not read it.
+            outbox.clear();
+        }
+        if !self.held_back {
             self.send(&[])?;
-            if self.failed {
-                // The peer could not read it.
-                outbox.clear();
+        }
+        buffers.sealed.clear();
+        while self.may_seal() && !outbox.is_empty() {
+            if !buffers.sealed.is_empty() {
+                self.send(&buffers.sealed)?;
+                buffers.sealed.clear();
+                continue;
             }
-            let ready = self.unsent.is_empty() && !self.session.state().is_handshaking();
-            if !ready || outbox.is_empty() {
-                return Ok(());
-            }
-            buffers.sealed.clear();
             let plain = gather(outbox, &mut buffers.gathered);
             let count = plain.len();
             let taken = self.with_traffic(Seal::Plain(plain), &mut buffers.sealed);
@@ -297,23 +336,14 @@ impl Secured {
                 Ok(false) => return Ok(()),
                 Err(Fault) => return Err(ErrorKind::InvalidData.into()),
             }
-            self.send(&buffers.sealed)?;
         }
+        Ok(())
     }
 
-    /// Says that nothing more will come; whether that is with the kernel.
-    pub fn say_goodbye(&mut self, buffers: &mut Buffers) -> io::Result<bool> {
-        if !self.said_goodbye && !self.failed && !self.session.state().is_handshaking() {
-            self.said_goodbye = true;
-            buffers.sealed.clear();
-            let said = self.with_traffic(Seal::Goodbye, &mut buffers.sealed);
-            // One that cannot be said is not missed by a peer that is gone in any case.
-            if matches!(said, Ok(true)) {
-                self.send(&buffers.sealed)?;
-            }
-        }
-        self.send(&[])?;
-        Ok(self.unsent.is_empty())
+    /// Nothing waits for the kernel, and the peer can read what is sealed.
+    fn may_seal(&self) -> bool {
+        let waits = !self.unsent.is_empty() && !self.held_back;
+        !waits && !self.session.state().is_handshaking()
     }
 
     /// Lets `seal` write something, if the connection is at a point where that can be done.
@@ -329,7 +359,10 @@ impl Secured {
     }
 
     /// Writes what waits and then `sealed`; what the kernel does not take waits.
-    fn send(&mut self, sealed: &[u8]) -> io::Result<()> {
+    fn send(&mut self, mut sealed: &[u8]) -> io::Result<()> {
+        if std::mem::take(&mut self.held_back) {
+            self.unsent.extend_from_slice(std::mem::take(&mut sealed));
+        }
         if !self.unsent.is_empty() {
             let count = self.stream.write(&self.unsent)?;
             if count == self.unsent.len() {

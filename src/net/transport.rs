@@ -134,12 +134,15 @@ impl Transport {
         }
     }
 
-    /// The outbox was taken and nothing will follow: tells the peer so. Whether everything is with
-    /// the kernel now; if not, try again when it takes more.
-    pub fn say_goodbye(&mut self, buffers: &mut Buffers) -> io::Result<bool> {
+    /// The same for the last time: nothing will follow, and the peer is told so. Whether everything
+    /// is with the kernel now; if not, try again when it takes more.
+    pub fn finish(&mut self, outbox: &mut Outbox, buffers: &mut Buffers) -> io::Result<bool> {
         match self {
-            Transport::Plain(_) => Ok(true),
-            Transport::Tls(secured) => secured.say_goodbye(buffers),
+            Transport::Plain(stream) => {
+                stream.flush(outbox)?;
+                Ok(outbox.is_empty())
+            }
+            Transport::Tls(secured) => secured.finish(outbox, buffers),
         }
     }
 

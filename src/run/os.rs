@@ -113,6 +113,18 @@ pub fn forbid_dumps() {
     }
 }
 
+/// Has the kernel give this process, and those it starts, memory in small pages only. In huge ones
+/// whatever is touched takes 2 MiB, which a process that holds many small connections scattered
+/// over its heap never fills. A kernel that does not know the wish goes on as it did.
+pub fn refuse_huge_pages() {
+    #[cfg(target_os = "linux")]
+    // SAFETY: plain numbers.
+    unsafe {
+        let (one, zero): (libc::c_ulong, libc::c_ulong) = (1, 0);
+        libc::prctl(libc::PR_SET_THP_DISABLE, one, zero, zero, zero);
+    }
+}
+
 /// Sets these signals to be ignored, by this process and by what it will exec. Safe to call
 /// between fork and exec.
 pub fn ignore_signals(signals: &[c_int]) {

@@ -48,6 +48,7 @@ fn serve(
     readiness: Option<Readiness>,
 ) -> Result<Exit, Failure> {
     os::restrict_new_files();
+    os::refuse_huge_pages();
     // Before anything opens a descriptor.
     let activated = Activated::receive();
     let dir = RunDir::of(source);

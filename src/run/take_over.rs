@@ -40,6 +40,7 @@ pub fn take_over(left: RawFd, program: &Program) -> Result<Exit, Failure> {
     let left = Inheritance::read(File::from(take(left).map_err(broken)?)).map_err(broken)?;
     let (source, config) = examine(&left, program)?;
     os::restrict_new_files();
+    os::refuse_huge_pages();
     let dir = RunDir::of(&source);
     let lock = Lock::adopt(take(left.lock).map_err(broken)?, &dir);
     let mut site = Site::resume(&config, &source, &dir, &left, &mut take)?;
