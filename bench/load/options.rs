@@ -31,6 +31,8 @@ pub enum Scenario {
     Echo(EchoOptions),
     /// One publish over HTTP to many Pusher subscribers
     Fanout(FanoutOptions),
+    /// Events that Pusher clients send each other on private channels
+    ClientEvents(ClientEventsOptions),
     /// Signed publishes to a channel without subscribers
     Publish(RequestOptions),
     /// Keep-alive GET of one path
@@ -121,6 +123,24 @@ pub struct FanoutOptions {
     /// Deliveries per second at fixed times, instead of as fast as it goes
     #[arg(long)]
     pub rate: Option<f64>,
+    #[command(flatten)]
+    pub target: TargetOptions,
+}
+
+#[derive(Args, Clone)]
+pub struct ClientEventsOptions {
+    /// Each has a sender of its own
+    #[arg(long, default_value_t = 64)]
+    pub channels: usize,
+    /// Of each channel, on other workers than the sender if there are enough
+    #[arg(long, default_value_t = 1)]
+    pub receivers: usize,
+    /// Events of a sender in one write, all heard before the next ones
+    #[arg(long, default_value_t = 16)]
+    pub in_flight: usize,
+    /// Length of an event's data
+    #[arg(long, default_value_t = 128)]
+    pub bytes: usize,
     #[command(flatten)]
     pub target: TargetOptions,
 }
@@ -227,6 +247,7 @@ impl Scenario {
         match self {
             Scenario::Echo(options) => &options.target,
             Scenario::Fanout(options) => &options.target,
+            Scenario::ClientEvents(options) => &options.target,
             Scenario::Publish(options) | Scenario::Http(options) => &options.target,
             Scenario::Idle(options) => &options.target,
             Scenario::Handshake(options) => &options.target,
@@ -248,6 +269,7 @@ impl Scenario {
         match self {
             Scenario::Echo(options) => options.connections,
             Scenario::Fanout(options) => options.subscribers + options.publishers,
+            Scenario::ClientEvents(options) => options.channels * (1 + options.receivers),
             Scenario::Publish(options) | Scenario::Http(options) => options.connections,
             Scenario::Idle(options) => options.connections.min(options.per_process),
             Scenario::Handshake(options) => options.connections,
@@ -273,6 +295,10 @@ impl Scenario {
                     o.subscribers, o.publishers, o.in_flight, o.bytes, o.channels
                 )
             }
+            Scenario::ClientEvents(o) => format!(
+                "client-events --channels {} --receivers {} --in-flight {} --bytes {}",
+                o.channels, o.receivers, o.in_flight, o.bytes
+            ),
             Scenario::Publish(o) => format!(
                 "publish --connections {} --pipeline {} --bytes {}",
                 o.connections, o.pipeline, o.bytes

@@ -94,6 +94,11 @@ impl Wire {
         }
     }
 
+    /// Our end of the connection.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.stream.local_addr()
+    }
+
     /// Writes now, and keeps what the kernel does not take.
     pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         if !self.unsent.is_empty() {
