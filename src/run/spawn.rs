@@ -43,6 +43,11 @@ const INHERITED: &[&str] = &[
     "SSL_CERT_FILE",
 ];
 
+/// No huge pages for the allocator of our children, unless the environment says otherwise: it asks
+/// for them where the system allows that, and then a process that holds nothing has 13 MB instead of
+/// 2, and one with 17,000 connections a quarter more. They made nothing faster.
+const SMALL_PAGES: (&str, &str) = ("MIMALLOC_ALLOW_THP", "0");
+
 /// The variable that tells a program that embeds the server which role it has, because its own
 /// command line belongs to it: the arguments that `lineman` would get, joined by `SEPARATOR`.
 pub const ROLE: &str = "LINEMAN_ROLE";
@@ -130,6 +135,7 @@ impl Launcher {
                 .arg0("lineman")
                 .args(arguments)
                 .env_clear()
+                .envs([SMALL_PAGES])
                 .envs(std::env::vars_os().filter(|(name, _)| is_inherited(name))),
             Some(embedding) => {
                 // The environment is the program's own to use, but for what is meant for us.
