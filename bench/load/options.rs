@@ -169,6 +169,10 @@ pub struct IdleOptions {
     /// Channels the subscribers are spread over (0: greeted, not subscribed)
     #[arg(long, default_value_t = 1)]
     pub channels: usize,
+    /// At the end, replace all workers under them; every client comes back at
+    /// once when it is told to, and none may be refused
+    #[arg(long)]
+    pub reload: bool,
     /// Connections per holding process
     #[arg(long, default_value_t = 18_000)]
     pub per_process: usize,
@@ -315,7 +319,8 @@ impl Scenario {
                 } else {
                     String::new()
                 };
-                format!("idle --connections {}{what}", o.connections)
+                let reload = if o.reload { " --reload" } else { "" };
+                format!("idle --connections {}{what}{reload}", o.connections)
             }
             Scenario::Handshake(o) => {
                 let what = if o.subscribe { " --subscribe" } else { "" };
