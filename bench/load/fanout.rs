@@ -16,6 +16,7 @@ use crate::ledger::Ledger;
 use crate::meter::{Meter, Phase};
 use crate::opening::{Channels, Membership, Plan, STALL, closed_while, open_all};
 use crate::options::FanoutOptions;
+use crate::placing;
 use crate::pusher::{self, App};
 use crate::report::Report;
 use crate::requests::{Answers, unix_time};
@@ -74,7 +75,9 @@ pub fn run(options: &FanoutOptions, target: &Target, report: &mut Report) -> Fal
         }
         if fanout.ending && fanout.is_quiet() {
             report.add("subscribers", "connections", options.subscribers as f64);
-            return fanout.meter.conclude(report, "deliveries/s");
+            fanout.meter.conclude(report, "deliveries/s")?;
+            placing::add_spread(&placing::holders(&fanout.subscribers, target), report);
+            return Ok(());
         }
     }
 }
@@ -113,7 +116,7 @@ impl<'a> Fanout<'a> {
             });
         }
         let ledger = Ledger::new(
-            channels,
+            (channels, pusher::EVENT),
             options.subscribers,
             options.publishers,
             options.bytes,
@@ -264,7 +267,7 @@ impl<'a> Fanout<'a> {
                         }
                         self.meter.count();
                     }
-                    TEXT => send_pong(wire)?,
+                    TEXT => pusher::answer_ping(wire)?,
                     PING => answer_ping(wire, payload)?,
                     CLOSE => return Err(closed_while("under load", payload)),
                     _ => {}
@@ -276,11 +279,4 @@ impl<'a> Fanout<'a> {
             }
         }
     }
-}
-
-fn send_pong(wire: &mut Wire) -> Fallible<()> {
-    let text = br#"{"event":"pusher:pong","data":{}}"#;
-    let mut frame = Vec::new();
-    websocket::write_masked(&mut frame, TEXT, &[text], [3, 5, 7, 9]);
-    Ok(wire.send(&frame)?)
 }

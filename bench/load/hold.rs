@@ -2,11 +2,21 @@
 //! as many as the limit of descriptors per process demands.
 //!
 //! It says `ready` and is then told what to do by lines on its standard input,
-//! each answered with one line: at the first it opens its connections and says
-//! `open`; at every other it sends one message on each connection, waits for
-//! all the answers, and says `answered`. It ends when its input ends. Pings are
-//! answered at any time.
+//! each answered with one line:
+//!
+//! * `open`, the first: it opens its connections and says `open`.
+//! * `message`: it sends one on each connection, waits for all the answers, and
+//!   says `answered`.
+//! * `listen`: it says `listening`, waits until each connection has heard an
+//!   event of the name `bench`, and says `heard`.
+//! * `return`: it says `returning`; from now on, connections that the server
+//!   closes are opened again at once. When that has happened to each, it says
+//!   `returned`.
+//!
+//! It ends when its input ends, and with an error when a connection is closed
+//! or refused otherwise. Pings are answered at any time.
 
+use std::collections::HashMap;
 use std::io::Read;
 use std::time::{Duration, Instant};
 
@@ -15,9 +25,9 @@ use mio::{Events, Interest, Poll, Token};
 
 use crate::Fallible;
 use crate::echo::answer_ping;
-use crate::opening::{Channels, Membership, Plan, STALL, closed_while, open_all};
+use crate::opening::{Channels, Membership, Opening, Plan, STALL, closed_while, open_all};
 use crate::options::HoldOptions;
-use crate::pusher::{App, excerpt, is_ping};
+use crate::pusher::{self, App, excerpt, is_ping};
 use crate::secure::Security;
 use crate::websocket::{self, CLOSE, PING, PONG, TEXT};
 use crate::wire::{Scratch, Wire};
@@ -25,14 +35,39 @@ use crate::wire::{Scratch, Wire};
 const LEASH: Token = Token(usize::MAX - 3);
 const HELLO: &[u8] = b"a message of an idle client";
 const PUSHER_PING: &[u8] = br#"{"event":"pusher:ping","data":{}}"#;
-const PUSHER_PONG: &[u8] = br#"{"event":"pusher:pong","data":{}}"#;
+
+/// Data of the event that all are to hear.
+pub const NEWS: &str = "news.for.all";
+
+/// What each connection is to get or do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Task {
+    Answer,
+    Hear,
+    Return,
+}
+
+impl Task {
+    /// What is said once it is done.
+    fn done(self) -> &'static str {
+        match self {
+            Task::Answer => "answered",
+            Task::Hear => "heard",
+            Task::Return => "returned",
+        }
+    }
+}
 
 struct Holder {
+    plan: Plan,
+    poll: Poll,
     wires: Vec<Wire>,
+    /// Connections that are being opened again.
+    opening: HashMap<usize, Opening>,
+    task: Task,
     awaiting: Vec<bool>,
     missing: usize,
-    pusher: bool,
-    asked_at: Instant,
+    progress: Instant,
 }
 
 pub fn run(options: &HoldOptions) -> Fallible<()> {
@@ -60,47 +95,110 @@ pub fn run(options: &HoldOptions) -> Fallible<()> {
     poll.registry()
         .register(&mut SourceFd(&0), LEASH, Interest::READABLE)?;
     let mut holder = Holder {
+        plan,
+        poll,
         awaiting: vec![false; wires.len()],
         wires,
+        opening: HashMap::new(),
+        task: Task::Answer,
         missing: 0,
-        pusher: options.pusher,
-        asked_at: Instant::now(),
+        progress: Instant::now(),
     };
     let mut events = Events::with_capacity(1024);
     loop {
-        poll.poll(&mut events, Some(Duration::from_secs(1)))?;
+        holder
+            .poll
+            .poll(&mut events, Some(Duration::from_secs(1)))?;
         for event in &events {
             if event.token() == LEASH {
                 let mut line = [0; 64];
-                if std::io::stdin().read(&mut line)? == 0 {
+                let length = std::io::stdin().read(&mut line)?;
+                if length == 0 {
                     return Ok(());
                 }
-                holder.speak()?;
+                holder.obey(&line[..length])?;
                 continue;
             }
             let Token(index) = event.token();
             holder
-                .listen(index, &mut scratch)
+                .serve(index, &mut scratch)
                 .map_err(|e| format!("connection {index}: {e}"))?;
         }
-        if holder.missing > 0 && holder.asked_at.elapsed() > STALL {
-            return Err(format!("{} messages were not answered", holder.missing).into());
+        // For how long nothing may happen while clients are let go is up to who asked for it.
+        let waits = holder.missing > 0 && holder.task != Task::Return;
+        if waits && holder.progress.elapsed() > STALL {
+            let what = holder.task.done();
+            return Err(format!("{} connections have not {what}", holder.missing).into());
         }
     }
 }
 
 impl Holder {
+    fn obey(&mut self, line: &[u8]) -> Fallible<()> {
+        self.awaiting.fill(true);
+        self.missing = self.wires.len();
+        self.progress = Instant::now();
+        match line.trim_ascii() {
+            b"listen" => {
+                self.task = Task::Hear;
+                println!("listening");
+                Ok(())
+            }
+            b"return" => {
+                self.task = Task::Return;
+                println!("returning");
+                Ok(())
+            }
+            _ => {
+                self.task = Task::Answer;
+                self.speak()
+            }
+        }
+    }
+
     fn speak(&mut self) -> Fallible<()> {
-        let text = if self.pusher { PUSHER_PING } else { HELLO };
+        let text = match self.plan.pusher {
+            Some(_) => PUSHER_PING,
+            None => HELLO,
+        };
         let mut frame = Vec::new();
         websocket::write_masked(&mut frame, TEXT, &[text], [9, 8, 7, 6]);
-        for (wire, awaiting) in self.wires.iter_mut().zip(&mut self.awaiting) {
+        for wire in &mut self.wires {
             wire.send(&frame)?;
-            *awaiting = true;
         }
-        self.missing = self.wires.len();
-        self.asked_at = Instant::now();
         Ok(())
+    }
+
+    fn serve(&mut self, index: usize, scratch: &mut Scratch) -> Fallible<()> {
+        let Some(opening) = self.opening.get_mut(&index) else {
+            return self.listen(index, scratch);
+        };
+        if opening.advance(&mut self.wires[index], &self.plan, scratch)? {
+            self.opening.remove(&index);
+            self.did(index);
+        }
+        Ok(())
+    }
+
+    /// The server has closed this one: opens it again, if that was to be expected.
+    fn reopen(&mut self, index: usize) -> Fallible<()> {
+        if self.task != Task::Return || !self.awaiting[index] {
+            return Err("the server closed an idle connection".into());
+        }
+        let mut wire = self.plan.connect(index)?;
+        wire.register(self.poll.registry(), Token(index))?;
+        self.wires[index] = wire;
+        self.opening.insert(index, Opening::new(index));
+        Ok(())
+    }
+
+    fn did(&mut self, index: usize) {
+        self.awaiting[index] = false;
+        self.missing -= 1;
+        self.progress = Instant::now();
+        if self.missing == 0 {
+            println!("{}", self.task.done());
+        }
     }
 
     fn listen(&mut self, index: usize, scratch: &mut Scratch) -> Fallible<()> {
@@ -108,7 +206,7 @@ impl Holder {
         loop {
             let filled = self.wires[index].fill(scratch)?;
             if filled.closed {
-                return Err("the server closed an idle connection".into());
+                return self.reopen(index);
             }
             let bytes = scratch.bytes_mut(&filled);
             let mut used = 0;
@@ -119,6 +217,9 @@ impl Holder {
                     .into_iter()
                     .for_each(|key| websocket::apply_mask(payload, key));
                 used += frame.len();
+                if frame.opcode == CLOSE && self.task == Task::Return {
+                    return self.reopen(index);
+                }
                 self.take(index, frame.opcode, payload)?;
             }
             self.wires[index].keep(&bytes[used..]);
@@ -133,26 +234,31 @@ impl Holder {
             CLOSE => return Err(closed_while("that was idle", payload)),
             PING => return answer_ping(&mut self.wires[index], payload),
             PONG => return Ok(()),
-            _ if self.pusher && is_ping(payload) => {
-                let mut frame = Vec::new();
-                websocket::write_masked(&mut frame, TEXT, &[PUSHER_PONG], [9, 8, 7, 6]);
-                return Ok(self.wires[index].send(&frame)?);
+            _ if self.plan.pusher.is_some() && is_ping(payload) => {
+                return pusher::answer_ping(&mut self.wires[index]);
             }
             _ => {}
         }
-        let right = if self.pusher {
-            memchr::memmem::find(payload, b"\"pusher:pong\"").is_some()
-        } else {
-            payload == HELLO
-        };
-        if !right || !self.awaiting[index] {
+        if !self.awaiting[index] || !self.is_awaited(index, payload)? {
             return Err(format!("an unexpected message: {}", excerpt(payload)).into());
         }
-        self.awaiting[index] = false;
-        self.missing -= 1;
-        if self.missing == 0 {
-            println!("answered");
-        }
+        self.did(index);
         Ok(())
+    }
+
+    fn is_awaited(&self, index: usize, payload: &[u8]) -> Fallible<bool> {
+        match (self.task, &self.plan.pusher) {
+            (Task::Hear, Some(member)) => {
+                let channels = &member.channels;
+                let channel = channels.name(channels.of_subscriber(index));
+                pusher::check_event(payload, pusher::EVENT, &channel, NEWS)?;
+                Ok(true)
+            }
+            (Task::Answer, Some(_)) => {
+                Ok(memchr::memmem::find(payload, b"\"pusher:pong\"").is_some())
+            }
+            (Task::Answer, None) => Ok(payload == HELLO),
+            _ => Ok(false),
+        }
     }
 }

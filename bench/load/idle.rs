@@ -1,22 +1,26 @@
 //! What a connection costs that does nothing: memory of the server's processes
 //! before, with all connections open, and after each has sent one message and
-//! got its answer; then processor time while nothing happens.
+//! got its answer; processor time while nothing happens. If asked for: how long
+//! one event takes to reach all of them, and whether all find a place again
+//! when the server's workers are replaced under them.
 //!
 //! The connections are held by child processes (hold.rs), each with source
 //! addresses of its own, because both the descriptors of a process and the
 //! ports of an address are limited.
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::Ipv4Addr;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::Fallible;
+use crate::hold;
 use crate::options::IdleOptions;
 use crate::process;
 use crate::pusher::App;
 use crate::report::Report;
+use crate::requests::unix_time;
 use crate::target::Target;
 
 const SETTLE_STEP: Duration = Duration::from_millis(250);
@@ -51,29 +55,27 @@ pub fn run(options: &IdleOptions, target: &Target, report: &mut Report) -> Falli
     // The holders are started first: they share pages of libraries with the
     // server, whose proportional share would shrink with each of them.
     let mut holders = start_holders(options, target)?;
-    holders
-        .iter_mut()
-        .try_for_each(|holder| holder.expect("ready"))?;
+    expect_all(&mut holders, "ready")?;
     let empty = settled_memory(target)?;
     let kernel_before = process::kernel_memory();
     let started = Instant::now();
-    for holder in &mut holders {
-        holder.orders.write_all(b"open\n")?;
-    }
-    holders
-        .iter_mut()
-        .try_for_each(|holder| holder.expect("open"))?;
+    tell_all(&mut holders, "open")?;
+    expect_all(&mut holders, "open")?;
     let seconds = started.elapsed().as_secs_f64();
     let opened = settled_memory(target)?;
     let kernel_after = process::kernel_memory();
     let idle_cpu = idle_load(target, Duration::from_secs_f64(options.target.seconds));
-    for holder in &mut holders {
-        holder.orders.write_all(b"message\n")?;
-    }
-    holders
-        .iter_mut()
-        .try_for_each(|holder| holder.expect("answered"))?;
+    tell_all(&mut holders, "message")?;
+    expect_all(&mut holders, "answered")?;
     let used = settled_memory(target)?;
+    let reached = match options.subscribe && options.channels == 1 {
+        true => Some(reach_all(options, target, &mut holders)?),
+        false => None,
+    };
+    let returned = match options.reload {
+        true => Some(reload_under(target, &mut holders)?),
+        false => None,
+    };
 
     let each = |more: u64, less: u64| (more as f64 - less as f64) / connections;
     report.add("connections", "held", connections);
@@ -97,7 +99,59 @@ pub fn run(options: &IdleOptions, target: &Target, report: &mut Report) -> Falli
         each(kernel_after.1, kernel_before.1),
     );
     report.add("server load while idle", "cores", idle_cpu);
+    if let Some(seconds) = reached {
+        report.add("one event has reached all after", "s", seconds);
+    }
+    if let Some(seconds) = returned {
+        report.add(
+            "all are back after a reload, none refused, after",
+            "s",
+            seconds,
+        );
+    }
     Ok(())
+}
+
+fn tell_all(holders: &mut [Holder], order: &str) -> Fallible<()> {
+    for holder in holders {
+        writeln!(holder.orders, "{order}")?;
+    }
+    Ok(())
+}
+
+fn expect_all(holders: &mut [Holder], wanted: &str) -> Fallible<()> {
+    let mut holders = holders.iter_mut();
+    holders.try_for_each(|holder| holder.expect(wanted))
+}
+
+/// Publishes one event to the channel of all; seconds until each has it.
+fn reach_all(options: &IdleOptions, target: &Target, holders: &mut [Holder]) -> Fallible<f64> {
+    tell_all(holders, "listen")?;
+    expect_all(holders, "listening")?;
+    let app = App::of(&options.target);
+    let (mut request, host) = (Vec::new(), target.address.to_string());
+    app.write_publish(&mut request, &host, unix_time(), "bench-0", hold::NEWS);
+    let started = Instant::now();
+    let mut stream = TcpStream::connect(target.address)?;
+    stream.write_all(&request)?;
+    let mut head = [0; 12];
+    stream.read_exact(&mut head)?;
+    if !head.ends_with(b" 200") {
+        return Err("the event for all was not taken".into());
+    }
+    expect_all(holders, "heard")?;
+    Ok(started.elapsed().as_secs_f64())
+}
+
+/// Has all workers replaced, which let their clients go; seconds until all are
+/// with the new ones.
+fn reload_under(target: &Target, holders: &mut [Holder]) -> Fallible<f64> {
+    tell_all(holders, "return")?;
+    expect_all(holders, "returning")?;
+    let started = Instant::now();
+    target.reload()?;
+    expect_all(holders, "returned")?;
+    Ok(started.elapsed().as_secs_f64())
 }
 
 fn start_holders(options: &IdleOptions, target: &Target) -> Fallible<Vec<Holder>> {

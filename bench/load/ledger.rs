@@ -38,6 +38,8 @@ pub struct Ledger {
     /// Per subscriber and publisher, the number that has to come next.
     expected: Vec<u32>,
     audience: Vec<usize>,
+    /// Name of every event.
+    event: &'static str,
     filler: String,
     unsettled: usize,
     /// Where the stamp lay in the last parsed text.
@@ -46,7 +48,7 @@ pub struct Ledger {
 
 impl Ledger {
     pub fn new(
-        channels: Channels,
+        (channels, event): (Channels, &'static str),
         subscribers: usize,
         publishers: usize,
         bytes: usize,
@@ -62,6 +64,7 @@ impl Ledger {
             lanes,
             expected: vec![0; subscribers * publishers],
             audience,
+            event,
             filler: "x".repeat(length),
             unsettled: 0,
             stamp_at: 0,
@@ -132,7 +135,8 @@ impl Ledger {
         if pending.text != payload {
             let stamp = format!("{publisher:04x}.{channel:06x}.{number:08x}");
             let data = stamp + &self.filler;
-            pusher::check_event(payload, &self.channels.name(channel), &data)?;
+            let channel = self.channels.name(channel);
+            pusher::check_event(payload, self.event, &channel, &data)?;
             pending.text.clear();
             pending.text.extend_from_slice(payload);
         }

@@ -6,6 +6,7 @@
 //! machine the generator must not be what is measured. A run that sees one
 //! wrong byte ends with an error and no figures.
 
+mod client_events;
 mod compare;
 mod echo;
 mod fanout;
@@ -19,6 +20,7 @@ mod meter;
 mod nginx;
 mod opening;
 mod options;
+mod placing;
 mod process;
 mod pusher;
 mod report;
@@ -94,6 +96,7 @@ pub fn run(scenario: &Scenario, server: Option<&str>) -> Fallible<Report> {
     match scenario {
         Scenario::Echo(echo) => echo::run(echo, &target, &mut report),
         Scenario::Fanout(fanout) => fanout::run(fanout, &target, &mut report),
+        Scenario::ClientEvents(events) => client_events::run(events, &target, &mut report),
         Scenario::Publish(publish) => requests::publish(publish, &target, &mut report),
         Scenario::Http(http) => requests::get(http, &target, &mut report),
         Scenario::Idle(idle) => idle::run(idle, &target, &mut report),

@@ -124,10 +124,11 @@ enum Stage {
 }
 
 /// One connection on its way.
-#[derive(Clone, Copy)]
 pub struct Opening {
     index: usize,
     stage: Stage,
+    /// Once greeted; a subscription that comes later is signed with it.
+    socket_id: String,
 }
 
 impl Opening {
@@ -135,6 +136,7 @@ impl Opening {
         Opening {
             index,
             stage: Stage::Connecting,
+            socket_id: String::new(),
         }
     }
 
@@ -213,12 +215,12 @@ impl Opening {
 
     fn converse(&mut self, payload: &[u8], member: &Membership) -> Fallible<Option<Vec<u8>>> {
         if self.stage == Stage::Greeting {
-            let socket_id = pusher::read_greeting(payload)?;
+            self.socket_id = pusher::read_greeting(payload)?;
             if member.channels.count == 0 {
                 self.stage = Stage::Ready;
                 return Ok(None);
             }
-            let message = member.app.subscribe(&socket_id, &self.channel(member));
+            let message = member.app.subscribe(&self.socket_id, &self.channel(member));
             let mut frame = Vec::new();
             let key = [0x3d, 0x52, 0xa1, self.index as u8];
             websocket::write_masked(&mut frame, websocket::TEXT, &[message.as_bytes()], key);
@@ -254,6 +256,18 @@ pub fn open_all(
     count: usize,
     window: usize,
 ) -> Fallible<Vec<Wire>> {
+    let (wires, _) = open_greeted(poll, scratch, plan, count, window)?;
+    Ok(wires)
+}
+
+/// The same; with each connection's socket id, if it is a Pusher client's.
+pub fn open_greeted(
+    poll: &mut Poll,
+    scratch: &mut Scratch,
+    plan: &Plan,
+    count: usize,
+    window: usize,
+) -> Fallible<(Vec<Wire>, Vec<String>)> {
     let mut wires: Vec<Wire> = Vec::with_capacity(count);
     let mut states: Vec<Opening> = Vec::with_capacity(count);
     let mut events = Events::with_capacity(1024);
@@ -291,5 +305,6 @@ pub fn open_all(
             return Err(format!("only {ready} of {count} connections were opened").into());
         }
     }
-    Ok(wires)
+    let socket_ids = states.into_iter().map(|state| state.socket_id);
+    Ok((wires, socket_ids.collect()))
 }

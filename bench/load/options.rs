@@ -34,6 +34,8 @@ pub enum Scenario {
     Echo(EchoOptions),
     /// One publish over HTTP to many Pusher subscribers
     Fanout(FanoutOptions),
+    /// Events that Pusher clients send each other on private channels
+    ClientEvents(ClientEventsOptions),
     /// Signed publishes to a channel without subscribers
     Publish(RequestOptions),
     /// Keep-alive GET of one path
@@ -158,6 +160,24 @@ pub struct FanoutOptions {
 }
 
 #[derive(Args, Clone)]
+pub struct ClientEventsOptions {
+    /// Each has a sender of its own
+    #[arg(long, default_value_t = 64)]
+    pub channels: usize,
+    /// Of each channel, on other workers than the sender if there are enough
+    #[arg(long, default_value_t = 1)]
+    pub receivers: usize,
+    /// Events of a sender in one write, all heard before the next ones
+    #[arg(long, default_value_t = 16)]
+    pub in_flight: usize,
+    /// Length of an event's data
+    #[arg(long, default_value_t = 128)]
+    pub bytes: usize,
+    #[command(flatten)]
+    pub target: TargetOptions,
+}
+
+#[derive(Args, Clone)]
 pub struct RequestOptions {
     #[arg(long, default_value_t = 64)]
     pub connections: usize,
@@ -182,6 +202,10 @@ pub struct IdleOptions {
     /// Channels the subscribers are spread over (0: greeted, not subscribed)
     #[arg(long, default_value_t = 1)]
     pub channels: usize,
+    /// At the end, replace all workers under them; every client comes back at
+    /// once when it is told to, and none may be refused
+    #[arg(long)]
+    pub reload: bool,
     /// Connections per holding process
     #[arg(long, default_value_t = 18_000)]
     pub per_process: usize,
@@ -274,6 +298,7 @@ impl Scenario {
         match self {
             Scenario::Echo(options) => &options.target,
             Scenario::Fanout(options) => &options.target,
+            Scenario::ClientEvents(options) => &options.target,
             Scenario::Publish(options) | Scenario::Http(options) => &options.target,
             Scenario::Idle(options) => &options.target,
             Scenario::Handshake(options) => &options.target,
@@ -296,6 +321,7 @@ impl Scenario {
         match self {
             Scenario::Echo(options) => options.connections,
             Scenario::Fanout(options) => options.subscribers + options.publishers,
+            Scenario::ClientEvents(options) => options.channels * (1 + options.receivers),
             Scenario::Publish(options) | Scenario::Http(options) => options.connections,
             Scenario::Idle(options) => options.connections.min(options.per_process),
             Scenario::Handshake(options) => options.connections,
@@ -325,6 +351,10 @@ impl Scenario {
                     o.subscribers, o.publishers, o.in_flight, o.bytes, o.channels
                 )
             }
+            Scenario::ClientEvents(o) => format!(
+                "client-events --channels {} --receivers {} --in-flight {} --bytes {}",
+                o.channels, o.receivers, o.in_flight, o.bytes
+            ),
             Scenario::Publish(o) => format!("publish{}", o.describe()),
             Scenario::Http(o) => format!("http{}", o.describe()),
             Scenario::Idle(o) => {
@@ -333,7 +363,8 @@ impl Scenario {
                 } else {
                     String::new()
                 };
-                format!("idle --connections {}{what}", o.connections)
+                let reload = if o.reload { " --reload" } else { "" };
+                format!("idle --connections {}{what}{reload}", o.connections)
             }
             Scenario::Handshake(o) => {
                 let what = match (o.subscribe, o.get) {

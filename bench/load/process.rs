@@ -3,7 +3,9 @@
 //!
 //! Everything is read as text, so that no call into the C library is needed.
 
+use std::collections::HashMap;
 use std::fs;
+use std::net::SocketAddr;
 
 use crate::Fallible;
 
@@ -97,6 +99,39 @@ pub fn memory_of(pids: &[u32]) -> Fallible<u64> {
         sum += kilobytes.ok_or_else(|| format!("{path} has no Pss line"))? * 1024;
     }
     Ok(sum)
+}
+
+/// Which of `pids` holds the server's end of each IPv4 connection to `port`, by the client's address.
+pub fn holders_of(pids: &[u32], port: u16) -> HashMap<SocketAddr, u32> {
+    let mut by_inode = HashMap::new();
+    for pid in pids {
+        let descriptors = fs::read_dir(format!("/proc/{pid}/fd"));
+        for link in descriptors.into_iter().flatten().flatten() {
+            let name = fs::read_link(link.path()).unwrap_or_default();
+            let inode = name.to_str().and_then(|name| name.strip_prefix("socket:["));
+            if let Some(inode) = inode.and_then(|rest| rest.strip_suffix(']')) {
+                by_inode.insert(inode.to_owned(), *pid);
+            }
+        }
+    }
+    let table = fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+    let rows = table.lines().map(|line| line.split_whitespace());
+    rows.filter_map(|mut row| {
+        let (local, remote) = (row.nth(1)?, row.next()?);
+        let inode = row.nth(6)?;
+        let holder = by_inode.get(inode)?;
+        (kernel_address(local)?.port() == port).then_some((kernel_address(remote)?, *holder))
+    })
+    .collect()
+}
+
+/// An address as /proc/net/tcp writes it: the IPv4 address as the number that
+/// it is in memory, then the port.
+fn kernel_address(text: &str) -> Option<SocketAddr> {
+    let (host, port) = text.split_once(':')?;
+    let host = u32::from_str_radix(host, 16).ok()?.to_ne_bytes();
+    let port = u16::from_str_radix(port, 16).ok()?;
+    Some(SocketAddr::from((host, port)))
 }
 
 /// Kernel memory that connections use, in bytes: pages charged to TCP, and the

@@ -11,9 +11,14 @@ use serde_json::{Value, json};
 
 use crate::Fallible;
 use crate::options::TargetOptions;
+use crate::websocket;
+use crate::wire::Wire;
 
 /// Name of every event that the generator publishes.
 pub const EVENT: &str = "bench";
+
+/// Name of those that its clients send each other.
+pub const CLIENT_EVENT: &str = "client-bench";
 
 /// One application's credentials, with the signing key prepared once.
 pub struct App {
@@ -117,14 +122,37 @@ pub fn check_subscribed(payload: &[u8], channel: &str) -> Fallible<()> {
     .map(drop)
 }
 
+/// Appends one client event as a whole frame. `data` needs no escapes.
+pub fn write_client_event(out: &mut Vec<u8>, channel: &str, data: &str) {
+    let parts = [
+        r#"{"event":""#,
+        CLIENT_EVENT,
+        r#"","channel":""#,
+        channel,
+        r#"","data":""#,
+        data,
+        r#""}"#,
+    ];
+    let parts = parts.map(str::as_bytes);
+    websocket::write_masked(out, websocket::TEXT, &parts, [2, 4, 6, 8]);
+}
+
+/// Answers a ping of the protocol.
+pub fn answer_ping(wire: &mut Wire) -> Fallible<()> {
+    let text = br#"{"event":"pusher:pong","data":{}}"#;
+    let mut frame = Vec::new();
+    websocket::write_masked(&mut frame, websocket::TEXT, &[text], [3, 5, 7, 9]);
+    Ok(wire.send(&frame)?)
+}
+
 /// Whether `payload` is a ping of the protocol (not of the frame layer).
 pub fn is_ping(payload: &[u8]) -> bool {
     payload.len() < 100 && memchr::memmem::find(payload, b"\"pusher:ping\"").is_some()
 }
 
 /// Checks a delivered event in every field.
-pub fn check_event(payload: &[u8], channel: &str, data: &str) -> Fallible<()> {
-    let got = system_event(payload, EVENT, Some(channel))?;
+pub fn check_event(payload: &[u8], event: &str, channel: &str, data: &str) -> Fallible<()> {
+    let got = system_event(payload, event, Some(channel))?;
     if got != data {
         return Err(format!("event with wrong data: {}", excerpt(payload)).into());
     }

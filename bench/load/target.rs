@@ -154,6 +154,16 @@ impl Target {
         lines[lines.len().saturating_sub(15)..].join("\n")
     }
 
+    /// Has Lineman replace its workers, which let clients go over
+    /// `drain_seconds`.
+    pub fn reload(&self) -> Fallible<()> {
+        let [master] = self.roots[..] else {
+            return Err("only a server of one master can be told to reload".into());
+        };
+        signal("-USR2", &[master]);
+        Ok(())
+    }
+
     pub fn wait_until(&mut self, ready: impl Fn() -> bool) -> Fallible<()> {
         let started = Instant::now();
         while !ready() {

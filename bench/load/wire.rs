@@ -108,6 +108,11 @@ impl Wire {
         }
     }
 
+    /// Our end of the connection.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.stream.local_addr()
+    }
+
     /// Writes now, and keeps what the kernel does not take.
     pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         if let Some(session) = &mut self.session {

@@ -7,12 +7,12 @@
 use std::collections::HashMap;
 
 use foldhash::quality::FixedState;
-use slab::Slab;
 
 use crate::base::by_slot::BySlot;
 use crate::base::dice::Dice;
 use crate::base::ids::{ConnId, SocketId};
 use crate::base::names::{self, ChannelKey};
+use crate::realtime::by_name::ByName;
 use crate::realtime::roster::Roster;
 use crate::realtime::watchlists::Watchlists;
 use crate::wire::bus::{Holding, Member, Position, Recover};
@@ -25,21 +25,27 @@ pub struct Presence {
     pub user_info: String,
 }
 
+#[derive(Default)]
 struct Channel {
-    key: ChannelKey,
     /// Confirmed ones, in no order.
     subscribers: Vec<ConnId>,
     pending: u32,
+    /// Apart, because most channels have none of it.
+    special: Option<Box<Special>>,
+}
+
+#[derive(Default)]
+struct Special {
     /// Of a presence channel, once the switchboard told it.
-    roster: Option<Box<Roster>>,
+    roster: Option<Roster>,
     /// How many subscribe in the whole server, as all subscribers here were told.
     counted: Option<u64>,
     /// Of the last event that subscribers here were sent, where history is kept.
-    position: Option<Box<Position>>,
+    position: Option<Position>,
 }
 
 struct Subscription {
-    channel: usize,
+    channel: u32,
     state: Standing,
     presence: Option<Box<Presence>>,
 }
@@ -79,8 +85,7 @@ pub struct Left {
 
 /// See the file's head.
 pub struct Hub {
-    channels: Slab<Channel>,
-    names: HashMap<ChannelKey, usize, FixedState>,
+    channels: ByName<Channel>,
     /// By connection slot; the table's owner makes sure that a slot is left before it is reused.
     subscriptions: BySlot<Vec<Subscription>>,
     pending: HashMap<u64, Pending, FixedState>,
@@ -95,8 +100,7 @@ impl Hub {
     pub fn new(per_connection_max: usize, dice: &mut Dice) -> Hub {
         let hasher = FixedState::with_seed(dice.next_u64());
         Hub {
-            channels: Slab::new(),
-            names: HashMap::with_hasher(hasher.clone()),
+            channels: ByName::new(dice),
             subscriptions: BySlot::default(),
             pending: HashMap::with_hasher(hasher.clone()),
             sockets: HashMap::with_hasher(hasher),
@@ -140,7 +144,10 @@ impl Hub {
         }
         let ticket = self.next_ticket;
         self.next_ticket += 1;
-        let channel = self.channel_index(key);
+        let channel = match self.channels.find(key.as_str()) {
+            Some(channel) => channel,
+            None => self.channels.insert(key.clone(), Channel::default()),
+        };
         self.channels[channel].pending += 1;
         let pending = Pending {
             conn,
@@ -168,9 +175,8 @@ impl Hub {
         key: &str,
         roster: Option<&[Member<'_>]>,
     ) -> Option<(ConnId, ChannelKey)> {
-        if let (Some(members), Some(channel)) = (roster, self.names.get(key)) {
-            let roster = Box::new(Roster::new(members));
-            self.channels[*channel].roster = Some(roster);
+        if let (Some(members), Some(channel)) = (roster, self.channels.get_mut(key)) {
+            channel.special().roster = Some(Roster::new(members));
         }
         let Pending { conn, key, .. } = self.pending.remove(&ticket)?;
         let list = self.subscriptions.get_mut(conn)?;
@@ -180,8 +186,14 @@ impl Hub {
         let channel = &mut self.channels[subscription.channel];
         subscription.state = Standing::Confirmed(channel.subscribers.len());
         channel.pending -= 1;
+        if channel.subscribers.is_empty() {
+            // Most channels have one subscriber here: no room is kept for more.
+            channel.subscribers.reserve_exact(1);
+        }
         channel.subscribers.push(conn);
-        channel.counted = None;
+        if let Some(special) = &mut channel.special {
+            special.counted = None;
+        }
         self.confirmed += 1;
         Some((conn, key))
     }
@@ -196,7 +208,7 @@ impl Hub {
 
     /// Ends one subscription, pending or confirmed.
     pub fn unsubscribe(&mut self, conn: ConnId, key: &str) -> Option<Left> {
-        let channel = *self.names.get(key)?;
+        let channel = self.channels.find(key)?;
         let list = self.subscriptions.get_mut(conn)?;
         let index = list.iter().position(|s| s.channel == channel)?;
         let subscription = list.swap_remove(index);
@@ -233,19 +245,19 @@ impl Hub {
                 }
             }
         }
-        let key = channel.key.clone();
-        if channel.subscribers.is_empty() && channel.pending == 0 {
-            self.channels.remove(subscription.channel);
-            self.names.remove(key.as_str());
-        }
+        let is_left = channel.subscribers.is_empty() && channel.pending == 0;
+        let key = match is_left {
+            true => self.channels.remove(subscription.channel).0,
+            false => self.channels.key(subscription.channel).clone(),
+        };
         let user_id = subscription.presence.map(|presence| presence.user_id);
         Left { key, user_id }
     }
 
     /// Confirmed subscribers.
     pub fn subscribers(&self, key: &str) -> &[ConnId] {
-        self.channel(key)
-            .map_or(&[], |channel| &channel.subscribers)
+        let channel = self.channels.get(key);
+        channel.map_or(&[], |channel| &channel.subscribers)
     }
 
     /// Whether the connection is a confirmed subscriber, and as which user.
@@ -264,30 +276,27 @@ impl Hub {
 
     /// The switchboard says how many subscribe; whether that is news to somebody here.
     pub fn count(&mut self, key: &str, subscriptions: u64) -> bool {
-        let Some(channel) = self.names.get(key) else {
+        let Some(channel) = self.channels.get_mut(key) else {
             return false;
         };
-        let told = self.channels[*channel].counted.replace(subscriptions);
+        let told = channel.special().counted.replace(subscriptions);
         told != Some(subscriptions)
     }
 
     pub fn roster(&self, key: &str) -> Option<&Roster> {
-        self.channel(key)?.roster.as_deref()
+        let special = self.channels.get(key)?.special.as_ref()?;
+        special.roster.as_ref()
     }
 
     pub fn roster_mut(&mut self, key: &str) -> Option<&mut Roster> {
-        let channel = *self.names.get(key)?;
-        self.channels[channel].roster.as_deref_mut()
+        let special = self.channels.get_mut(key)?.special.as_mut()?;
+        special.roster.as_mut()
     }
 
     /// Everything of the channel up to this position was sent to its subscribers.
     pub fn sent(&mut self, key: &str, position: Position) {
-        if let Some(channel) = self.names.get(key) {
-            let known = &mut self.channels[*channel].position;
-            match known {
-                Some(known) => **known = position,
-                None => *known = Some(Box::new(position)),
-            }
+        if let Some(channel) = self.channels.get_mut(key) {
+            channel.special().position = Some(position);
         }
     }
 
@@ -296,7 +305,7 @@ impl Hub {
         let list = self.subscriptions.get(conn);
         list.into_iter()
             .flatten()
-            .map(|s| &self.channels[s.channel].key)
+            .map(|s| self.channels.key(s.channel))
     }
 
     /// As which user the connection is signed in; else, as whom it is in presence channels, the first
@@ -320,17 +329,17 @@ impl Hub {
 
     /// Calls `each` with everything confirmed, for a new switchboard.
     pub fn announce(&self, mut each: impl FnMut(Holding<'_>)) {
-        for (index, channel) in &self.channels {
+        for (number, key, channel) in self.channels.iter() {
             if channel.subscribers.is_empty() {
                 continue;
             }
             let mut members: Vec<(Member<'_>, u32)> = Vec::new();
             let mut places: HashMap<&str, usize, FixedState> =
-                HashMap::with_hasher(self.names.hasher().clone());
+                HashMap::with_hasher(self.pending.hasher().clone());
             let presences = channel
                 .subscribers
                 .iter()
-                .filter_map(|c| self.presence(*c, index));
+                .filter_map(|c| self.presence(*c, number));
             for Presence { user_id, user_info } in presences {
                 let place = *places.entry(user_id).or_insert_with(|| {
                     members.push((Member { user_id, user_info }, 0));
@@ -340,10 +349,10 @@ impl Hub {
             }
             let subscriptions = channel.subscribers.len() as u32;
             each(Holding {
-                channel: channel.key.as_str(),
+                channel: key.as_str(),
                 subscriptions,
                 members,
-                position: channel.position.as_deref().copied(),
+                position: channel.special.as_ref().and_then(|it| it.position),
             });
         }
     }
@@ -368,7 +377,7 @@ impl Hub {
         }
     }
 
-    fn presence(&self, conn: ConnId, channel: usize) -> Option<&Presence> {
+    fn presence(&self, conn: ConnId, channel: u32) -> Option<&Presence> {
         let list = self.subscriptions.get(conn)?;
         list.iter()
             .find(|s| s.channel == channel)?
@@ -376,30 +385,16 @@ impl Hub {
             .as_deref()
     }
 
-    fn channel(&self, key: &str) -> Option<&Channel> {
-        self.names.get(key).map(|index| &self.channels[*index])
-    }
-
     fn subscription(&self, conn: ConnId, key: &str) -> Option<&Subscription> {
-        let channel = *self.names.get(key)?;
+        let channel = self.channels.find(key)?;
         let list = self.subscriptions.get(conn)?;
         list.iter().find(|s| s.channel == channel)
     }
+}
 
-    fn channel_index(&mut self, key: &ChannelKey) -> usize {
-        if let Some(index) = self.names.get(key.as_str()) {
-            return *index;
-        }
-        let index = self.channels.insert(Channel {
-            key: key.clone(),
-            subscribers: Vec::new(),
-            pending: 0,
-            roster: None,
-            counted: None,
-            position: None,
-        });
-        self.names.insert(key.clone(), index);
-        index
+impl Channel {
+    fn special(&mut self) -> &mut Special {
+        self.special.get_or_insert_default()
     }
 }
 

@@ -128,7 +128,7 @@ impl Members {
 }
 
 /// Adds to a link's count in a short list.
-pub fn add_count(counts: &mut Vec<(LinkId, u32)>, link: LinkId, count: u32) {
+fn add_count(counts: &mut Vec<(LinkId, u32)>, link: LinkId, count: u32) {
     match counts.iter_mut().find(|(holder, _)| *holder == link) {
         Some((_, held)) => *held += count,
         None => {
@@ -139,7 +139,7 @@ pub fn add_count(counts: &mut Vec<(LinkId, u32)>, link: LinkId, count: u32) {
 }
 
 /// Takes one from a link's count; whether there was one. A link at zero leaves the list.
-pub fn take_count(counts: &mut Vec<(LinkId, u32)>, link: LinkId) -> bool {
+fn take_count(counts: &mut Vec<(LinkId, u32)>, link: LinkId) -> bool {
     let Some(index) = counts.iter().position(|(holder, _)| *holder == link) else {
         return false;
     };

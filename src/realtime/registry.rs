@@ -3,7 +3,7 @@
 //! a number.
 //!
 //! Invariant: a channel is listed exactly while it has subscriptions, in the table, among the sorted
-//! names, and with each link that holds some of them.
+//! names, and with each link that holds some of them; and it knows its place in each link's list.
 
 mod afar;
 
@@ -16,7 +16,8 @@ use foldhash::quality::FixedState;
 
 use crate::base::dice::Dice;
 use crate::base::names::{ChannelKey, user_of};
-use crate::realtime::members::{Members, add_count, take_count};
+use crate::realtime::by_name::ByName;
+use crate::realtime::members::Members;
 pub use crate::realtime::registry::afar::Moved;
 use crate::wire::bus::{ChannelCounts, Holding, Member};
 
@@ -55,9 +56,19 @@ impl FromStr for LinkId {
 
 #[derive(Debug, Default)]
 struct Channel {
-    /// Subscriptions by link; no entry is zero.
-    interest: Vec<(LinkId, u32)>,
+    /// Each link once.
+    interest: Vec<Interest>,
     members: Option<Box<Members>>,
+}
+
+/// What one link has of a channel.
+#[derive(Debug)]
+struct Interest {
+    link: LinkId,
+    /// At least one.
+    subscriptions: u32,
+    /// Where the channel stands in the link's list: leaving must not search it.
+    place: u32,
 }
 
 /// What a subscription changed.
@@ -84,21 +95,20 @@ pub struct Dropped {
 
 /// All channels that have subscribers somewhere.
 pub struct Registry {
-    channels: HashMap<ChannelKey, Channel, FixedState>,
+    channels: ByName<Channel>,
     /// So that an app's channels are found without looking at those of others.
     names: BTreeSet<ChannelKey>,
-    /// Likewise a link's.
-    held: HashMap<LinkId, BTreeSet<ChannelKey>, FixedState>,
+    /// Likewise a link's; their numbers, in no order.
+    held: HashMap<LinkId, Vec<u32>, FixedState>,
     members_max: usize,
 }
 
 impl Registry {
     pub fn new(members_max: usize, dice: &mut Dice) -> Registry {
-        let hasher = FixedState::with_seed(dice.next_u64());
         Registry {
-            channels: HashMap::with_hasher(hasher.clone()),
+            channels: ByName::new(dice),
             names: BTreeSet::new(),
-            held: HashMap::with_hasher(hasher),
+            held: HashMap::with_hasher(FixedState::with_seed(dice.next_u64())),
             members_max,
         }
     }
@@ -131,23 +141,21 @@ impl Registry {
 
     /// Counts one subscription less; whether the user left with it.
     pub fn unsubscribe(&mut self, link: LinkId, key: &str, user_id: Option<&str>) -> bool {
-        let Some(channel) = self.channels.get_mut(key) else {
+        let Some(number) = self.channels.find(key) else {
             return false;
         };
-        if !take_count(&mut channel.interest, link) {
+        let channel = &mut self.channels[number];
+        let Some(interest) = channel.of_link(link) else {
             return false;
-        }
+        };
+        interest.subscriptions -= 1;
+        let link_left = interest.subscriptions == 0;
         let left = match (user_id, &mut channel.members) {
             (Some(user_id), Some(members)) => members.remove(link, user_id),
             _ => false,
         };
-        let link_left = channel.interest.iter().all(|(holder, _)| *holder != link);
-        if channel.interest.is_empty() {
-            self.channels.remove(key);
-            self.names.remove(key);
-        }
-        if let Some(held) = self.held.get_mut(&link).filter(|_| link_left) {
-            held.remove(key);
+        if link_left {
+            self.leave(link, number);
         }
         left
     }
@@ -173,21 +181,20 @@ impl Registry {
 
     /// Forgets a worker.
     pub fn drop_link(&mut self, link: LinkId) -> Dropped {
-        let channels = self.held.remove(&link).unwrap_or_default();
+        let channels: BTreeSet<ChannelKey> = self.held(link).cloned().collect();
+        self.held.remove(&link);
         let mut users = Vec::new();
         for key in &channels {
-            let Some(channel) = self.channels.get_mut(key) else {
+            let Some(number) = self.channels.find(key.as_str()) else {
                 continue;
             };
-            channel.interest.retain(|(holder, _)| *holder != link);
+            let channel = &mut self.channels[number];
+            channel.interest.retain(|interest| interest.link != link);
             if let Some(members) = &mut channel.members {
                 let left = members.drop_link(link);
                 users.extend(left.into_iter().map(|user_id| (key.clone(), user_id)));
             }
-            if channel.interest.is_empty() {
-                self.channels.remove(key);
-                self.names.remove(key);
-            }
+            self.forget_if_empty(number);
         }
         Dropped { users, channels }
     }
@@ -195,7 +202,7 @@ impl Registry {
     /// The links with subscribers.
     pub fn interested(&self, key: &str) -> impl Iterator<Item = LinkId> {
         let interest = self.channels.get(key).map(|channel| &channel.interest);
-        interest.into_iter().flatten().map(|(link, _)| *link)
+        interest.into_iter().flatten().map(|interest| interest.link)
     }
 
     pub fn counts(&self, key: &str) -> ChannelCounts {
@@ -205,7 +212,7 @@ impl Registry {
     }
 
     pub fn is_occupied(&self, key: &str) -> bool {
-        self.channels.contains_key(key)
+        self.channels.find(key).is_some()
     }
 
     pub fn members(&self, key: &str) -> Option<&Members> {
@@ -227,7 +234,10 @@ impl Registry {
 
     /// Channels a link has subscribers of, sorted.
     pub fn held(&self, link: LinkId) -> impl Iterator<Item = &ChannelKey> {
-        self.held.get(&link).into_iter().flatten()
+        let numbers = self.held.get(&link).into_iter().flatten();
+        let mut held: Vec<&ChannelKey> = numbers.map(|it| self.channels.key(*it)).collect();
+        held.sort_unstable();
+        held.into_iter()
     }
 
     /// The presence channels among them.
@@ -239,7 +249,7 @@ impl Registry {
     /// Every channel, in no order.
     pub fn all(&self) -> impl Iterator<Item = (&ChannelKey, Option<&Members>)> {
         let channels = self.channels.iter();
-        channels.map(|(key, channel)| (key, channel.members.as_deref()))
+        channels.map(|(_, key, channel)| (key, channel.members.as_deref()))
     }
 
     pub fn len(&self) -> usize {
@@ -253,22 +263,63 @@ impl Registry {
     /// Counts a link's subscriptions; whether these are its first of the channel. `None` for a key
     /// that names no app or no channel.
     fn count(&mut self, link: LinkId, key: &str, count: u32) -> Option<(&mut Channel, bool)> {
-        let channel = self.channels.get(key);
-        let holds = |channel: &Channel| channel.interest.iter().any(|(holder, _)| *holder == link);
-        let first_of_link = !channel.is_some_and(holds);
-        if first_of_link {
-            let key = ChannelKey::parse(key)?;
-            self.held.entry(link).or_default().insert(key.clone());
-            self.names.insert(key.clone());
-            self.channels.entry(key).or_default();
+        let number = match self.channels.find(key) {
+            Some(number) => number,
+            None => {
+                let key = ChannelKey::parse(key)?;
+                self.names.insert(key.clone());
+                self.channels.insert(key, Channel::default())
+            }
+        };
+        let channel = &mut self.channels[number];
+        if let Some(interest) = channel.of_link(link) {
+            interest.subscriptions += count;
+            return Some((channel, false));
         }
-        let channel = self.channels.get_mut(key)?;
-        add_count(&mut channel.interest, link, count);
-        Some((channel, first_of_link))
+        let held = self.held.entry(link).or_default();
+        // Most channels are held by few links: no room is kept for more.
+        channel.interest.reserve_exact(1);
+        channel.interest.push(Interest {
+            link,
+            subscriptions: count,
+            place: held.len() as u32,
+        });
+        held.push(number);
+        Some((channel, true))
+    }
+
+    /// The link has nothing of the channel any more.
+    fn leave(&mut self, link: LinkId, number: u32) {
+        let interest = &mut self.channels[number].interest;
+        let Some(index) = interest.iter().position(|it| it.link == link) else {
+            return;
+        };
+        let place = interest.swap_remove(index).place;
+        if let Some(held) = self.held.get_mut(&link) {
+            held.swap_remove(place as usize);
+            if held.is_empty() {
+                self.held.remove(&link);
+            } else if let Some(moved) = held.get(place as usize) {
+                let moved = self.channels[*moved].of_link(link);
+                moved.expect("what a link holds has its interest").place = place;
+            }
+        }
+        self.forget_if_empty(number);
+    }
+
+    fn forget_if_empty(&mut self, number: u32) {
+        if self.channels[number].interest.is_empty() {
+            let (key, _) = self.channels.remove(number);
+            self.names.remove(&key);
+        }
     }
 }
 
 impl Channel {
+    fn of_link(&mut self, link: LinkId) -> Option<&mut Interest> {
+        self.interest.iter_mut().find(|it| it.link == link)
+    }
+
     fn counts(&self) -> ChannelCounts {
         ChannelCounts {
             users: self
@@ -278,7 +329,7 @@ impl Channel {
             subscriptions: self
                 .interest
                 .iter()
-                .map(|(_, count)| u64::from(*count))
+                .map(|interest| u64::from(interest.subscriptions))
                 .sum(),
         }
     }

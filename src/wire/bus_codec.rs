@@ -19,6 +19,9 @@ pub enum Extent {
 
 const LENGTH_BYTES: usize = 4;
 
+/// Most messages fit: what grows from nothing is moved half a dozen times on its way there.
+const USUAL_BYTES: usize = 256;
+
 /// Measures the frame at the front of `input`; an empty or oversized one is garbled.
 pub fn measure(input: &[u8], bytes_max: usize) -> Result<Extent, Garbled> {
     let Some(length) = input.first_chunk::<LENGTH_BYTES>() else {
@@ -43,9 +46,9 @@ pub struct Writer {
 
 impl Writer {
     pub fn new(kind: u8) -> Writer {
-        Writer {
-            frame: vec![0, 0, 0, 0, kind],
-        }
+        let mut frame = Vec::with_capacity(USUAL_BYTES);
+        frame.extend_from_slice(&[0, 0, 0, 0, kind]);
+        Writer { frame }
     }
 
     pub fn finish(mut self) -> Vec<u8> {

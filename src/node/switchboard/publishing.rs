@@ -90,18 +90,15 @@ impl Switchboard {
         marks: &mut Vec<(ConnId, u64)>,
         now: Now,
     ) {
+        // Links that take all of the channels get the same, which is encoded once.
+        let mut whole: Option<Vec<u8>> = None;
         for (conn, places) in self.targets(item) {
-            let part = Item {
-                channels: places.iter().map(|place| item.channels[*place]).collect(),
-                info: Default::default(),
-                ..item.clone()
-            };
-            let positions = match positions {
-                [] => Vec::new(),
-                _ => places.iter().map(|place| positions[*place]).collect(),
-            };
-            let item = part;
-            self.send(conn, &Down::Deliver { item, positions }, now);
+            if places.len() == item.channels.len() {
+                let frame = whole.get_or_insert_with(|| part_of(item, positions, &places));
+                self.send_frame(conn, frame, now);
+            } else {
+                self.send_frame(conn, &part_of(item, positions, &places), now);
+            }
             let Some(position) = self.lines.outbox(conn).map(|out| out.position()) else {
                 continue;
             };
@@ -116,29 +113,31 @@ impl Switchboard {
     fn targets(&self, item: &Item<'_>) -> Vec<(ConnId, Vec<usize>)> {
         let mut targets: Vec<(ConnId, Vec<usize>)> = Vec::new();
         for (place, channel) in item.channels.iter().enumerate() {
-            for conn in self
-                .registry
-                .interested(channel)
-                .filter_map(|id| self.by_id.get(&id))
-            {
-                match targets.iter_mut().find(|(target, _)| target == conn) {
+            for conn in self.links_of(channel) {
+                match targets.iter_mut().find(|(target, _)| *target == conn) {
                     Some((_, places)) => places.push(place),
-                    None => targets.push((*conn, vec![place])),
+                    None => targets.push((conn, vec![place])),
                 }
             }
         }
         targets
     }
 
+    fn links_of(&self, channel: &str) -> impl Iterator<Item = ConnId> {
+        let links = self.registry.interested(channel);
+        links.filter_map(|id| self.by_id.get(&id).copied())
+    }
+
     /// Whether some link could not take all events of the call within its bound.
     pub(super) fn has_congested_target(&self, asker: ConnId, items: &[Item<'_>]) -> bool {
         let bytes: usize = items.iter().map(item_bytes).sum();
-        let mut targets = items.iter().flat_map(|item| self.targets(item));
+        let channels = items.iter().flat_map(|item| &item.channels);
+        let mut targets = channels.flat_map(|channel| self.links_of(channel));
         let full = |conn| self.lines.waiting(conn) + bytes > self.limits.link_bytes;
         self.unanswered.len() >= self.limits.held_messages
             || self.is_cluster_congested(bytes)
             || full(asker)
-            || targets.any(|(conn, _)| full(conn))
+            || targets.any(full)
     }
 
     /// The link is about to be cut by us: its worker lives on, and so do the subscribers whom events
@@ -240,6 +239,20 @@ impl Unanswered {
         };
         Down::Answer { ticket, answer }.encode()
     }
+}
+
+/// The event as a link is to have it that takes the channels in these places.
+fn part_of(item: &Item<'_>, positions: &[Option<Position>], places: &[usize]) -> Vec<u8> {
+    let positions = match positions {
+        [] => Vec::new(),
+        _ => places.iter().map(|place| positions[*place]).collect(),
+    };
+    let item = Item {
+        channels: places.iter().map(|place| item.channels[*place]).collect(),
+        info: Default::default(),
+        ..item.clone()
+    };
+    Down::Deliver { item, positions }.encode()
 }
 
 /// At least what the event takes on a link.

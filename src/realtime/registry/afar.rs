@@ -2,7 +2,7 @@
 //! a link with a slot that no reactor has; what it holds is set, not counted, since it says what is
 //! so and not what changed.
 
-use crate::realtime::registry::{LinkId, Registry};
+use crate::realtime::registry::{Channel, LinkId, Registry};
 use crate::wire::bus::Member;
 
 /// Slots from here on are those of other servers; there are never so many reactors.
@@ -44,8 +44,8 @@ impl Registry {
         let Some((channel, _)) = self.count(link, key, 0) else {
             return moved;
         };
-        if let Some(held) = channel.interest.iter_mut().find(|(it, _)| *it == link) {
-            held.1 = subscriptions;
+        if let Some(interest) = channel.of_link(link) {
+            interest.subscriptions = subscriptions;
         }
         for (user_id, user_info) in users.iter().copied() {
             let members = channel.members.get_or_insert_default();
@@ -65,21 +65,12 @@ impl Registry {
 
     /// A server holds nothing of the channel any more; the users who were nowhere else.
     fn leave_afar(&mut self, link: LinkId, key: &str) -> Vec<String> {
-        let Some(channel) = self.channels.get_mut(key) else {
+        let Some(number) = self.channels.find(key) else {
             return Vec::new();
         };
-        channel.interest.retain(|(holder, _)| *holder != link);
-        let left = channel.members.as_mut().map(|it| it.drop_link(link));
-        if channel.interest.is_empty() {
-            self.channels.remove(key);
-            self.names.remove(key);
-        }
-        if let Some(held) = self.held.get_mut(&link) {
-            held.remove(key);
-            if held.is_empty() {
-                self.held.remove(&link);
-            }
-        }
+        let members = &mut self.channels[number].members;
+        let left = members.as_mut().map(|it| it.drop_link(link));
+        self.leave(link, number);
         left.unwrap_or_default()
     }
 
@@ -111,8 +102,8 @@ impl Registry {
         let channel = self.channels.get(key).into_iter();
         let interest = channel.flat_map(|channel| &channel.interest);
         interest
-            .filter(|(link, _)| !link.is_afar())
-            .map(|(_, count)| count)
+            .filter(|interest| !interest.link.is_afar())
+            .map(|interest| interest.subscriptions)
             .sum()
     }
 
@@ -129,11 +120,11 @@ impl Registry {
 
     /// All channels with subscriptions on this server, in no order.
     pub fn channels_here(&self) -> impl Iterator<Item = &crate::base::names::ChannelKey> {
-        let here = |link: &LinkId| !link.is_afar();
+        let here = |channel: &Channel| channel.interest.iter().any(|it| !it.link.is_afar());
         let channels = self.channels.iter();
         channels
-            .filter(move |(_, channel)| channel.interest.iter().any(|(link, _)| here(link)))
-            .map(|(key, _)| key)
+            .filter(move |(_, _, channel)| here(channel))
+            .map(|(_, key, _)| key)
     }
 }
 
