@@ -1,14 +1,19 @@
-//! UUIDs of version 7 (RFC 9562 section 5.7): the time, then chance. Rows that come one after another
-//! lie beside one another in every index, so that a commit writes a few pages at its end and none in
-//! the middle. Nobody can guess one: 74 bits are of chance.
+//! UUIDs (RFC 9562), lower-case. Ids of ours are of version 7 (section 5.7): the time, then chance. Rows
+//! that come one after another lie beside one another in every index, so that a commit writes a few
+//! pages at its end and none in the middle. Nobody can guess one: 74 bits are of chance.
 
 use crate::base::dice::Dice;
 
-/// Of a moment on the wall clock, in milliseconds since 1970; lower-case.
+/// Version 7, of a moment on the wall clock in milliseconds since 1970.
 pub fn uuid(unix_ms: u64, dice: &mut Dice) -> String {
     let time = u128::from(unix_ms & 0xffff_ffff_ffff) << 80;
     let chance = dice.next_u128() & !(0xffff_ffff_ffff << 80);
-    let bits = time | chance & !(0xf << 76) & !(0x3 << 62) | 7 << 76 | 2 << 62;
+    of_version(7, time | chance)
+}
+
+/// Of these bits, but for the six that say version and variant.
+pub fn of_version(version: u8, bits: u128) -> String {
+    let bits = bits & !(0xf << 76) & !(0x3 << 62) | u128::from(version) << 76 | 2 << 62;
     let hex = format!("{bits:032x}");
     let parts = [
         &hex[..8],
@@ -52,6 +57,16 @@ mod tests {
         }
         let chance: BTreeSet<&str> = ids.iter().map(|id| &id[24..]).collect();
         assert_eq!(chance.len(), 100);
+    }
+
+    #[test]
+    fn version_and_variant_stand_where_they_belong() {
+        let none = "00000000-0000-8000-8000-000000000000";
+        let all = "ffffffff-ffff-4fff-bfff-ffffffffffff";
+        assert_eq!(
+            (of_version(8, 0), of_version(4, u128::MAX)),
+            (none.into(), all.into())
+        );
     }
 
     #[test]

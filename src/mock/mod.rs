@@ -24,6 +24,7 @@ use serde_json::Value;
 
 use crate::base::dice::Dice;
 use crate::base::now::Now;
+use crate::base::uuid;
 use line::Line;
 use script::{Deed, GoAway, Rule, Script};
 
@@ -198,16 +199,7 @@ pub struct World<'a> {
 impl World<'_> {
     /// A random UUID (RFC 9562 section 5.4), in small letters.
     pub fn uuid(&mut self) -> String {
-        let bits = self.dice.next_u128() & !(0xf << 76 | 0xc << 60) | 4 << 76 | 8 << 60;
-        let hex = format!("{bits:032x}");
-        let parts = [
-            &hex[..8],
-            &hex[8..12],
-            &hex[12..16],
-            &hex[16..20],
-            &hex[20..],
-        ];
-        parts.join("-")
+        uuid::of_version(4, self.dice.next_u128())
     }
 }
 

@@ -535,6 +535,39 @@ fn what_was_settled_long_ago_is_removed_in_pages_and_nothing_else() {
 }
 
 #[test]
+fn open_notifications_with_nothing_left_are_settled_page_by_page() {
+    everywhere(|base| {
+        let mut play = Play::new(base);
+        play.user("u");
+        let (waits, _) = play.accept(REACH);
+        // All of one end, so that their ids are the order; and some of an end before.
+        let many = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1200) \
+                    INSERT INTO notifications (id, app_id, sender, spec, is_reach, created_at, \
+                    send_at, expires_at, priority, state) \
+                    SELECT 'left-' || i, 'app', 'k', '{}', ?, 0, 0, 90 + i / 1200, 0, 'open' FROM n";
+        play.file.write(many, &values![false]);
+        let mut after = OpenPlace::default();
+        let mut pages = 1;
+        while let NotifyOutcome::Tidied {
+            after: Some(next), ..
+        } = play.run(NotifyJob::Tidy {
+            settled_before_ms: 0,
+            after: after.clone(),
+            now_ms: play.now.unix_ms,
+        }) {
+            assert!(next > after, "{next:?} is not behind {after:?}");
+            after = next;
+            pages += 1;
+        }
+        assert_eq!(pages, 3);
+        let left = "SELECT id FROM notifications WHERE state = 'open'";
+        let left = play.file.query(left, &[]).expect("rows");
+        let left = left.iter().map(|row| row.get(0).expect("an id"));
+        assert_eq!(left.collect::<Vec<String>>(), [waits]);
+    });
+}
+
+#[test]
 fn a_row_that_cannot_be_read_ends_its_own_notification_alone() {
     everywhere(|base| {
         let mut play = Play::new(base);

@@ -12,7 +12,8 @@ const STEPS: [&str; 6] = [
     include_str!("../schema/postgres/0003.sql"),
     include_str!("../schema/postgres/0004.sql"),
     include_str!("../schema/postgres/0005.sql"),
-    include_str!("../schema/postgres/0006.sql"),
+    // What both stores read in the same words stands once.
+    include_str!("../schema/0006.sql"),
 ];
 
 /// Holds others back until the transaction ends. The number says `lineman`.

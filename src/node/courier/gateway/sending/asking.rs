@@ -2,16 +2,14 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use data_encoding::HEXLOWER;
-
 use aws_lc_rs::digest::{SHA256, digest};
+use bytes::Bytes;
 
 use super::batches::Together;
-use super::drafts::why_not;
 use super::line::{Flight, LineId, Sent};
 use crate::base::ids::ConnId;
 use crate::base::now::{Moment, Now};
+use crate::base::uuid;
 use crate::node::courier::{Courier, Talk};
 use crate::push::delivery::breaker::Leave;
 use crate::push::delivery::outcome::unfit;
@@ -219,7 +217,6 @@ impl Courier {
         let deadline = now.moment + patience.answer;
         let request = request.map_err(Some)?;
         self.ask_whole(conn, request, deadline, now)
-            .map_err(why_not)
     }
 
     fn took_off(
@@ -266,7 +263,7 @@ impl Courier {
         request: Request,
         deadline: Moment,
         now: Now,
-    ) -> Result<StreamKey, NotAsked> {
+    ) -> Result<StreamKey, Option<Unfit>> {
         let asked = Http2Request {
             method: request.method.word(),
             path: &request.path,
@@ -277,17 +274,23 @@ impl Courier {
         self.ask_provider(conn, &asked, deadline, now)
     }
 
+    /// `Err(None)`: the connection has no room.
     pub(super) fn ask_provider(
         &mut self,
         conn: ConnId,
         asked: &Http2Request<'_>,
         deadline: Moment,
         now: Now,
-    ) -> Result<StreamKey, NotAsked> {
-        match self.seats.get_mut(&conn).map(|it| &mut it.talk) {
-            Some(Talk::Provider(provider)) => provider.asker.ask(asked, deadline, now),
-            _ => Err(NotAsked::Leaving),
-        }
+    ) -> Result<StreamKey, Option<Unfit>> {
+        let Some(Talk::Provider(provider)) = self.seats.get_mut(&conn).map(|it| &mut it.talk)
+        else {
+            return Err(None);
+        };
+        let asked = provider.asker.ask(asked, deadline, now);
+        asked.map_err(|fault| match fault {
+            NotAsked::Malformed(why) => Some(Unfit::Note(why)),
+            NotAsked::Full | NotAsked::Leaving => None,
+        })
     }
 
     /// Requests for passes go before everything else.
@@ -335,15 +338,5 @@ pub(super) fn note_id(one: &InHand) -> String {
     let text = format!("{} {}", one.delivery.notification, one.delivery.id);
     let mut bytes = [0; 16];
     bytes.copy_from_slice(&digest(&SHA256, text.as_bytes()).as_ref()[..16]);
-    bytes[6] = bytes[6] & 0x0f | 0x80;
-    bytes[8] = bytes[8] & 0x3f | 0x80;
-    let hex = HEXLOWER.encode(&bytes);
-    let parts = [
-        &hex[..8],
-        &hex[8..12],
-        &hex[12..16],
-        &hex[16..20],
-        &hex[20..],
-    ];
-    parts.join("-")
+    uuid::of_version(8, u128::from_be_bytes(bytes))
 }

@@ -15,7 +15,7 @@ use crate::push::delivery::jobs::Claimable;
 use crate::push::delivery::queue::InHand;
 use crate::push::providers::address::Address;
 use crate::push::providers::provider::{Draft, Drafting, Pass, Unfit, pairs};
-use crate::session::http2::{NotAsked, StreamKey};
+use crate::session::http2::StreamKey;
 use crate::wire::http2::{CommonFields, Http2Request};
 
 /// A draft that was read by the session's side, and what it holds for.
@@ -76,18 +76,19 @@ impl Courier {
         let line = sending.lines.get_mut(&id)?;
         let provider = sending.posts[line.post].credential.provider();
         let drafting = provider.drafting(address)?;
-        let own = drafting.own(&note_id(one), address);
-        let known = line.draft.take().filter(|it| it.is_for(one, pass, now));
-        let draft = known.map_or_else(
-            || DraftInUse::make(drafting, one, pass, now).map(Arc::new),
-            Ok,
-        );
-        let deadline = now.moment + provider.patience().answer;
-        let (draft, own) = match (draft, own) {
-            (Ok(draft), Ok(own)) => (draft, own),
-            (Err(why), _) | (_, Err(why)) => return Some(Err(Some(why))),
+        let draft = match line.draft.take().filter(|it| it.is_for(one, pass, now)) {
+            Some(known) => Ok(known),
+            None => DraftInUse::make(drafting, one, pass, now).map(Arc::new),
         };
-        line.draft = Some(Arc::clone(&draft));
+        let made = draft.and_then(|draft| {
+            line.draft = Some(Arc::clone(&draft));
+            Ok((draft, drafting.own(&note_id(one), address)?))
+        });
+        let (draft, own) = match made {
+            Ok(made) => made,
+            Err(why) => return Some(Err(Some(why))),
+        };
+        let deadline = now.moment + provider.patience().answer;
         let asked = Http2Request {
             method: own.method.word(),
             path: &own.path,
@@ -95,15 +96,6 @@ impl Courier {
             fields: &pairs(&own.fields),
             body: draft.body.clone(),
         };
-        let asked = self.ask_provider(conn, &asked, deadline, now);
-        Some(asked.map_err(why_not))
-    }
-}
-
-/// `None`: the connection has no room.
-pub(super) fn why_not(fault: NotAsked) -> Option<Unfit> {
-    match fault {
-        NotAsked::Malformed(why) => Some(Unfit::Note(why)),
-        NotAsked::Full | NotAsked::Leaving => None,
+        Some(self.ask_provider(conn, &asked, deadline, now))
     }
 }
