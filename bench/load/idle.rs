@@ -113,8 +113,10 @@ pub fn run(options: &IdleOptions, target: &Target, report: &mut Report) -> Falli
 }
 
 fn tell_all(holders: &mut [Holder], order: &str) -> Fallible<()> {
+    // In one write: a holder takes what it reads at once for one order.
+    let line = format!("{order}\n");
     for holder in holders {
-        writeln!(holder.orders, "{order}")?;
+        holder.orders.write_all(line.as_bytes())?;
     }
     Ok(())
 }
