@@ -175,14 +175,17 @@ impl Holder {
         };
         if opening.advance(&mut self.wires[index], &self.plan, scratch)? {
             self.opening.remove(&index);
-            self.did(index);
+            if self.awaiting[index] {
+                self.did(index);
+            }
         }
         Ok(())
     }
 
     /// The server has closed this one: opens it again, if that was to be expected.
     fn reopen(&mut self, index: usize) -> Fallible<()> {
-        if self.task != Task::Return || !self.awaiting[index] {
+        // More than once, if it came to a worker that is replaced later.
+        if self.task != Task::Return {
             return Err("the server closed an idle connection".into());
         }
         let mut wire = self.plan.connect(index)?;

@@ -68,14 +68,8 @@ pub fn run(options: &IdleOptions, target: &Target, report: &mut Report) -> Falli
     tell_all(&mut holders, "message")?;
     expect_all(&mut holders, "answered")?;
     let used = settled_memory(target)?;
-    let reached = match options.subscribe && options.channels == 1 {
-        true => Some(reach_all(options, target, &mut holders)?),
-        false => None,
-    };
-    let returned = match options.reload {
-        true => Some(reload_under(target, &mut holders)?),
-        false => None,
-    };
+    let reached = reach_all(options, target, &mut holders)?;
+    let returned = reload_under(options, target, &mut holders)?;
 
     let each = |more: u64, less: u64| (more as f64 - less as f64) / connections;
     report.add("connections", "held", connections);
@@ -113,8 +107,10 @@ pub fn run(options: &IdleOptions, target: &Target, report: &mut Report) -> Falli
 }
 
 fn tell_all(holders: &mut [Holder], order: &str) -> Fallible<()> {
+    // In one write: a holder takes what it reads at once for one order.
+    let line = format!("{order}\n");
     for holder in holders {
-        writeln!(holder.orders, "{order}")?;
+        holder.orders.write_all(line.as_bytes())?;
     }
     Ok(())
 }
@@ -124,8 +120,15 @@ fn expect_all(holders: &mut [Holder], wanted: &str) -> Fallible<()> {
     holders.try_for_each(|holder| holder.expect(wanted))
 }
 
-/// Publishes one event to the channel of all; seconds until each has it.
-fn reach_all(options: &IdleOptions, target: &Target, holders: &mut [Holder]) -> Fallible<f64> {
+/// Publishes one event to the channel of all, if there is one; seconds until each has it.
+fn reach_all(
+    options: &IdleOptions,
+    target: &Target,
+    holders: &mut [Holder],
+) -> Fallible<Option<f64>> {
+    if !options.subscribe || options.channels != 1 {
+        return Ok(None);
+    }
     tell_all(holders, "listen")?;
     expect_all(holders, "listening")?;
     let app = App::of(&options.target);
@@ -140,18 +143,25 @@ fn reach_all(options: &IdleOptions, target: &Target, holders: &mut [Holder]) -> 
         return Err("the event for all was not taken".into());
     }
     expect_all(holders, "heard")?;
-    Ok(started.elapsed().as_secs_f64())
+    Ok(Some(started.elapsed().as_secs_f64()))
 }
 
-/// Has all workers replaced, which let their clients go; seconds until all are
+/// Has all workers replaced, if that is wanted; seconds until all clients are
 /// with the new ones.
-fn reload_under(target: &Target, holders: &mut [Holder]) -> Fallible<f64> {
+fn reload_under(
+    options: &IdleOptions,
+    target: &Target,
+    holders: &mut [Holder],
+) -> Fallible<Option<f64>> {
+    if !options.reload {
+        return Ok(None);
+    }
     tell_all(holders, "return")?;
     expect_all(holders, "returning")?;
     let started = Instant::now();
     target.reload()?;
     expect_all(holders, "returned")?;
-    Ok(started.elapsed().as_secs_f64())
+    Ok(Some(started.elapsed().as_secs_f64()))
 }
 
 fn start_holders(options: &IdleOptions, target: &Target) -> Fallible<Vec<Holder>> {
