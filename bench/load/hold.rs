@@ -71,19 +71,7 @@ struct Holder {
 }
 
 pub fn run(options: &HoldOptions) -> Fallible<()> {
-    let app = App::new(&options.app_id, &options.app_key, &options.app_secret);
-    let channels = Channels {
-        prefix: "bench-".into(),
-        count: options.channels,
-        offset: options.offset,
-    };
-    let member = options.pusher.then_some(Membership { app, channels });
-    let security = match &options.tls.authority {
-        Some(authority) => Some(Security::new(&options.tls, authority)?),
-        None => None,
-    };
-    let mut plan = Plan::new(options.address, security, &options.path, member);
-    plan.source = options.source;
+    let plan = plan(options)?;
     let mut poll = Poll::new()?;
     let mut scratch = Scratch::new();
     println!("ready");
@@ -131,6 +119,24 @@ pub fn run(options: &HoldOptions) -> Fallible<()> {
             return Err(format!("{} connections have not {what}", holder.missing).into());
         }
     }
+}
+
+/// What all of its clients have in common.
+fn plan(options: &HoldOptions) -> Fallible<Plan> {
+    let app = App::new(&options.app_id, &options.app_key, &options.app_secret);
+    let channels = Channels {
+        prefix: "bench-".into(),
+        count: options.channels,
+        offset: options.offset,
+    };
+    let member = options.pusher.then_some(Membership { app, channels });
+    let security = match &options.tls.authority {
+        Some(authority) => Some(Security::new(&options.tls, authority)?),
+        None => None,
+    };
+    let mut plan = Plan::new(options.address, security, &options.path, member);
+    plan.source = options.source;
+    Ok(plan)
 }
 
 impl Holder {
