@@ -16,6 +16,8 @@ mod account;
 mod apps;
 #[path = "node/hand.rs"]
 mod hand;
+#[path = "node/sender.rs"]
+mod sender;
 #[path = "sim_sending/server.rs"]
 mod server;
 

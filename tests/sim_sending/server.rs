@@ -10,17 +10,13 @@ use lineman::mock::apns::{Apns, ApnsOptions};
 use lineman::mock::script::Script;
 use lineman::mock::{Kind, Mock};
 use lineman::node::Origin;
-use lineman::node::courier::{Courier, CourierOptions, DeviceOptions, SendingOptions};
+use lineman::node::courier::Courier;
 use lineman::node::mock::{MockNode, MockOptions};
-use lineman::push::devices::token_key::{KeyId, TokenKey};
-use lineman::push::devices::vault::{Binding, TokenVault};
 use lineman::push::facts::StoreRequest;
-use lineman::push::providers::credential::Credential;
 use lineman::wire::courier_bus::{Report, VERSION};
-use serde_json::{Map, Value, json};
 
-use super::apps::one_app;
 use super::hand::Hand;
+use super::sender::courier_options;
 
 /// Of which a life has some; each ends what it does sooner or later.
 const RULES: [&str; 12] = [
@@ -78,29 +74,12 @@ impl Server {
         // No two couriers make the same ids.
         let mut seed = [self.lives; 16];
         seed[0] = self.name.as_bytes()[0];
-        let text = data_encoding::BASE64.encode(b"a key of two and thirty bytes ..");
-        let token_key = TokenKey::parse(KeyId::parse("1").expect("an id"), &text).expect("a key");
-        let vault = TokenVault::new(token_key, Vec::new(), Binding::Row, dice);
-        let mut hand = Hand::new(Courier::new(CourierOptions {
-            webhooks: Vec::new(),
-            apps: one_app("a", "k", "s"),
-            limits: Limits {
-                notifications_per_user_per_second: 0,
-                ..Limits::default()
-            },
-            in_cluster: false,
-            devices: Some(DeviceOptions {
-                vault: vault.expect("a vault"),
-                keep_ms: 30 * 24 * 3600 * 1000,
-            }),
-            sending: SendingOptions {
-                credentials: vec![("a".into(), credential(key))],
-                courier: self.name.clone(),
-                wrong_tokens: 100,
-                ..SendingOptions::default()
-            },
-            seed,
-        }));
+        let limits = Limits {
+            notifications_per_user_per_second: 0,
+            ..Limits::default()
+        };
+        let options = courier_options(&self.name, key, limits, dice, seed);
+        let mut hand = Hand::new(Courier::new(options));
         hand.now = now;
         self.master = hand.open(Origin::Master);
         self.link = hand.open(Origin::Link);
@@ -114,15 +93,6 @@ impl Server {
     pub fn awake(&mut self, now: Now) -> Option<&mut Hand<Courier>> {
         self.courier.as_mut().filter(|_| self.sleep <= now.moment)
     }
-}
-
-fn credential(key: &str) -> Credential {
-    let fields = json!({
-        "kind": "apns-token", "key": key, "key_id": "ABC123DEFG", "team_id": "TEAM123456",
-        "bundle": "org.example.app", "base_url": "https://apns.example",
-    });
-    let fields: Map<String, Value> = fields.as_object().expect("an object").clone();
-    Credential::parse(&fields).expect("a credential")
 }
 
 /// A mock of APNs that does what some of the rules say; what it tells is kept.
