@@ -60,6 +60,7 @@ pub struct InMemory(Connection);
 impl InMemory {
     pub fn open() -> std::result::Result<InMemory, String> {
         let mut file = Connection::open_in_memory().map_err(|error| error.to_string())?;
+        keep_statements(&file).map_err(|error| error.to_string())?;
         migrate(&mut file)?;
         Ok(InMemory(file))
     }
@@ -111,6 +112,14 @@ fn commit(open: &mut Connection, work: &Work, apart: bool) -> Result<Vec<(JobTic
     Ok(done)
 }
 
+/// What was prepared once is not prepared again.
+fn keep_statements(open: &Connection) -> rusqlite::Result<()> {
+    open.set_prepared_statement_cache_capacity(STATEMENTS);
+    // Without, SQLite looks at what is bound to a statement, and prepares it anew for other values.
+    open.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)
+        .map(drop)
+}
+
 /// Opens the file, makes it if there is none, and brings it to the newest schema.
 pub(super) fn open(path: &Path) -> std::result::Result<Connection, String> {
     // SQLite gives its side files the mode of the file.
@@ -123,10 +132,7 @@ pub(super) fn open(path: &Path) -> std::result::Result<Connection, String> {
     let words = |error: rusqlite::Error| error.to_string();
     let mut file = Connection::open(path).map_err(words)?;
     file.busy_timeout(BUSY).map_err(words)?;
-    file.set_prepared_statement_cache_capacity(STATEMENTS);
-    // Without, SQLite looks at what is bound to a statement, and prepares it anew for other values.
-    file.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)
-        .map_err(words)?;
+    keep_statements(&file).map_err(words)?;
     file.pragma_update(None, "cache_size", CACHE_KIB)
         .map_err(words)?;
     // What SQLite keeps for going back to a savepoint would be a file.
