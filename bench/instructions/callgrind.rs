@@ -16,11 +16,11 @@ pub fn count(word: &str, paths: &[(&str, u64)]) -> Result<Vec<u64>, String> {
     thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
-                while let Some((name, times)) = paths.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let index = paths
-                        .iter()
-                        .position(|it| it.0 == *name)
-                        .expect("it is one");
+                loop {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    let Some((name, times)) = paths.get(index) else {
+                        break;
+                    };
                     let count = count_one(word, name).map(|sum| sum.div_ceil(*times));
                     counts.lock().expect("nobody died")[index] = count;
                 }

@@ -22,7 +22,7 @@ mod sender;
 use std::process::ExitCode;
 
 use paths::{PATHS, Path};
-use table::{Column, Table, Verdict};
+use table::{Column, Table};
 
 /// The word behind which a child finds the path it is to take.
 const ONE: &str = "--one";
@@ -85,8 +85,5 @@ fn count_all(blesses: bool, why: Option<String>) -> Result<(), String> {
         )?;
         return std::fs::write(file, table.to_string()).map_err(|error| format!("{file}: {error}"));
     }
-    match verdict {
-        Verdict::Elsewhere { .. } => Ok(()),
-        verdict => verdict.into_result(),
-    }
+    verdict.into_result()
 }

@@ -73,7 +73,6 @@ impl Gateway {
         // It takes calls once it knows what the store remembers.
         gateway.settle();
         gateway.register(0..devices);
-        gateway.settle();
         gateway
     }
 

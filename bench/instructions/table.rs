@@ -64,6 +64,7 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// What cannot be compared is no failure.
     pub fn into_result(self) -> Result<(), String> {
         match self {
             Verdict::Compared { is_fine: false, .. } => Err(
