@@ -23,13 +23,14 @@ use crate::store::rows::{Fault, Result};
 use crate::store::{devices, jobs, notifications};
 
 /// Each is run once, in its order; `user_version` counts them.
-const SCHEMA: [&str; 6] = [
+const SCHEMA: [&str; 7] = [
     include_str!("schema/0001.sql"),
     include_str!("schema/0002.sql"),
     include_str!("schema/0003.sql"),
     include_str!("schema/0004.sql"),
     include_str!("schema/0005.sql"),
     include_str!("schema/0006.sql"),
+    include_str!("schema/0007.sql"),
 ];
 /// What `user_version` is in a file that is up to date.
 pub const VERSION: u32 = SCHEMA.len() as u32;
@@ -388,6 +389,55 @@ mod tests {
         file.pragma_update(None, "user_version", 99)
             .expect("a number");
         assert!(load(&newer).is_err_and(|why| why.contains("newer version")));
+    }
+
+    #[test]
+    fn no_constraint_makes_a_table_of_words_and_each_of_them_holds() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("a.db");
+        drop(open(&path).expect("a file"));
+        let file = open(&path).expect("the same file");
+        let explain = |sql: &str| {
+            let mut plan = file.prepare(&format!("EXPLAIN {sql}")).expect("a plan");
+            let steps = plan.query_map([], |row| row.get::<_, String>(1));
+            let steps = steps.expect("steps").collect::<rusqlite::Result<Vec<_>>>();
+            steps.expect("steps")
+        };
+        for (table, column) in [
+            ("notifications", "state"),
+            ("deliveries", "state"),
+            ("device_registrations", "platform"),
+            ("device_registrations", "service"),
+        ] {
+            let change = format!("UPDATE {table} SET {column} = 'nonsense'");
+            let steps = explain(&change);
+            assert!(
+                steps.iter().any(|step| step == "Halt"),
+                "{table}: {steps:?}"
+            );
+            let tables = steps.iter().filter(|step| *step == "OpenEphemeral");
+            assert_eq!(tables.count(), 0, "{table}: {steps:?}");
+        }
+        file.execute_batch("PRAGMA foreign_keys = OFF")
+            .expect("rows on their own");
+        let put = |state: &str| {
+            let sql = "INSERT INTO deliveries (notification, app_id, device, way, state, due_at, priority) \
+                       VALUES ('n', 'a', ?1, 'apns', ?1, 0, 0)";
+            file.execute(sql, [state])
+        };
+        let words = [
+            "held",
+            "queued",
+            "accepted",
+            "failed",
+            "expired",
+            "cancelled",
+        ];
+        for state in words {
+            assert_eq!(put(state), Ok(1));
+        }
+        let refused = put("sent").expect_err("no such state");
+        assert!(refused.to_string().contains("CHECK constraint failed"));
     }
 
     #[test]
