@@ -158,7 +158,11 @@ fn command(program: &str, place: &Place, verb: &str) -> Command {
 
 fn toml(place: &Place, port: u16, store: Option<&str>, sends: bool) -> String {
     let store = match store {
-        Some(url) => format!("url = {url:?}"),
+        Some(url) => {
+            // Lineman wants the user beside the URL, not in it.
+            let (url, user) = apart(url);
+            format!("url = {url:?}\nuser = {user:?}")
+        }
         None => "dir = \"store\"".to_string(),
     };
     let credential = format!(
@@ -177,6 +181,16 @@ fn toml(place: &Place, port: u16, store: Option<&str>, sends: bool) -> String {
          [push]\ntoken_key = {{ env = \"{}\" }}\nallow_loopback = true\n[store]\n{store}\n",
         TOKEN_KEY.0
     )
+}
+
+/// A URL without its user, and the user; the database's own name for who is not named.
+fn apart(url: &str) -> (String, &str) {
+    let parts = url.split_once("://");
+    let parts = parts.and_then(|(scheme, rest)| Some((scheme, rest.split_once('@')?)));
+    match parts {
+        Some((scheme, (user, rest))) => (format!("{scheme}://{rest}"), user),
+        None => (url.to_string(), "postgres"),
+    }
 }
 
 /// The nth of a run; users in turn.
