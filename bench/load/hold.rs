@@ -13,6 +13,10 @@
 //!   closes are opened again at once. When that has happened to each, it says
 //!   `returned`.
 //!
+//! * `follow`: it says `following`; from now on, each connection hears any
+//!   number of such events, and those that the server closes are opened again.
+//! * `count`: it says `counted`, if no connection was refused before.
+//!
 //! It ends when its input ends, and with an error when a connection is closed
 //! or refused otherwise. Pings are answered at any time.
 
@@ -45,15 +49,22 @@ enum Task {
     Answer,
     Hear,
     Return,
+    Follow,
 }
 
 impl Task {
+    /// Whether the server may close connections, which are opened again.
+    fn takes_back(self) -> bool {
+        matches!(self, Task::Return | Task::Follow)
+    }
+
     /// What is said once it is done.
     fn done(self) -> &'static str {
         match self {
             Task::Answer => "answered",
             Task::Hear => "heard",
             Task::Return => "returned",
+            Task::Follow => "followed",
         }
     }
 }
@@ -113,7 +124,7 @@ pub fn run(options: &HoldOptions) -> Fallible<()> {
                 .map_err(|e| format!("connection {index}: {e}"))?;
         }
         // For how long nothing may happen while clients are let go is up to who asked for it.
-        let waits = holder.missing > 0 && holder.task != Task::Return;
+        let waits = holder.missing > 0 && !holder.task.takes_back();
         if waits && holder.progress.elapsed() > STALL {
             let what = holder.task.done();
             return Err(format!("{} connections have not {what}", holder.missing).into());
@@ -141,6 +152,10 @@ fn plan(options: &HoldOptions) -> Fallible<Plan> {
 
 impl Holder {
     fn obey(&mut self, line: &[u8]) -> Fallible<()> {
+        if line.trim_ascii() == b"count" {
+            println!("counted");
+            return Ok(());
+        }
         self.awaiting.fill(true);
         self.missing = self.wires.len();
         self.progress = Instant::now();
@@ -148,6 +163,13 @@ impl Holder {
             b"listen" => {
                 self.task = Task::Hear;
                 println!("listening");
+                Ok(())
+            }
+            b"follow" => {
+                self.task = Task::Follow;
+                self.awaiting.fill(false);
+                self.missing = 0;
+                println!("following");
                 Ok(())
             }
             b"return" => {
@@ -191,7 +213,7 @@ impl Holder {
     /// The server has closed this one: opens it again, if that was to be expected.
     fn reopen(&mut self, index: usize) -> Fallible<()> {
         // More than once, if it came to a worker that is replaced later.
-        if self.task != Task::Return {
+        if !self.task.takes_back() {
             return Err("the server closed an idle connection".into());
         }
         let mut wire = self.plan.connect(index)?;
@@ -226,7 +248,7 @@ impl Holder {
                     .into_iter()
                     .for_each(|key| websocket::apply_mask(payload, key));
                 used += frame.len();
-                if frame.opcode == CLOSE && self.task == Task::Return {
+                if frame.opcode == CLOSE && self.task.takes_back() {
                     return self.reopen(index);
                 }
                 self.take(index, frame.opcode, payload)?;
@@ -248,6 +270,10 @@ impl Holder {
             }
             _ => {}
         }
+        if self.task == Task::Follow {
+            let heard = self.is_news(index, payload)?;
+            return heard.then_some(()).ok_or_else(|| "no news".into());
+        }
         if !self.awaiting[index] || !self.is_awaited(index, payload)? {
             return Err(format!("an unexpected message: {}", excerpt(payload)).into());
         }
@@ -255,14 +281,19 @@ impl Holder {
         Ok(())
     }
 
+    /// Whether it is the event for all; another one is an error.
+    fn is_news(&self, index: usize, payload: &[u8]) -> Fallible<bool> {
+        let Some(member) = &self.plan.pusher else {
+            return Ok(false);
+        };
+        let channel = member.channels.name(member.channels.of_subscriber(index));
+        pusher::check_event(payload, pusher::EVENT, &channel, NEWS)?;
+        Ok(true)
+    }
+
     fn is_awaited(&self, index: usize, payload: &[u8]) -> Fallible<bool> {
         match (self.task, &self.plan.pusher) {
-            (Task::Hear, Some(member)) => {
-                let channels = &member.channels;
-                let channel = channels.name(channels.of_subscriber(index));
-                pusher::check_event(payload, pusher::EVENT, &channel, NEWS)?;
-                Ok(true)
-            }
+            (Task::Hear, Some(_)) => self.is_news(index, payload),
             (Task::Answer, Some(_)) => {
                 Ok(memchr::memmem::find(payload, b"\"pusher:pong\"").is_some())
             }

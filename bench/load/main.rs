@@ -14,6 +14,7 @@ mod floor;
 mod handshake;
 mod histogram;
 mod hold;
+mod holders;
 mod idle;
 mod ledger;
 mod meter;
@@ -26,7 +27,9 @@ mod pusher;
 mod report;
 mod requests;
 mod secure;
+mod storm;
 mod target;
+mod visiting;
 mod websocket;
 mod wire;
 
@@ -101,6 +104,7 @@ pub fn run(scenario: &Scenario, server: Option<&str>) -> Fallible<Report> {
         Scenario::Http(http) => requests::get(http, &target, &mut report),
         Scenario::Idle(idle) => idle::run(idle, &target, &mut report),
         Scenario::Handshake(handshake) => handshake::run(handshake, &target, &mut report),
+        Scenario::Storm(storm) => storm::run(storm, &target, &mut report),
     }
     .map_err(|error| format!("{}: {error}\n{}", target.label, target.complaints()))?;
     Ok(report)

@@ -44,6 +44,8 @@ pub enum Scenario {
     Idle(IdleOptions),
     /// Connect, upgrade, close; as fast as it goes
     Handshake(HandshakeOptions),
+    /// Client events while visitors come and go, events go to all, and workers are replaced
+    Storm(StormOptions),
 }
 
 /// Which server is measured, and for how long.
@@ -232,6 +234,30 @@ pub struct HandshakeOptions {
 }
 
 #[derive(Args, Clone)]
+pub struct StormOptions {
+    /// Pairs of clients that send each other events
+    #[arg(long, default_value_t = 100)]
+    pub pairs: usize,
+    /// Client events per second, of all pairs together
+    #[arg(long, default_value_t = 1_000.0)]
+    pub rate: f64,
+    /// Visitors per second
+    #[arg(long, default_value_t = 1_000.0)]
+    pub handshakes: f64,
+    /// Of the channel that events for all go to
+    #[arg(long, default_value_t = 10_000)]
+    pub subscribers: usize,
+    /// Events for all, per second
+    #[arg(long, default_value_t = 1.0)]
+    pub fanouts: f64,
+    /// Replace all workers after a third of the time
+    #[arg(long)]
+    pub reload: bool,
+    #[command(flatten)]
+    pub target: TargetOptions,
+}
+
+#[derive(Args, Clone)]
 pub struct CompareOptions {
     /// The servers, the one to compare with first (see --server of a scenario)
     #[arg(long, required = true, num_args = 1)]
@@ -302,6 +328,7 @@ impl Scenario {
             Scenario::Publish(options) | Scenario::Http(options) => &options.target,
             Scenario::Idle(options) => &options.target,
             Scenario::Handshake(options) => &options.target,
+            Scenario::Storm(options) => &options.target,
         }
     }
 
@@ -325,6 +352,8 @@ impl Scenario {
             Scenario::Publish(options) | Scenario::Http(options) => options.connections,
             Scenario::Idle(options) => options.connections.min(options.per_process),
             Scenario::Handshake(options) => options.connections,
+            // Those of the server; ours are spread over processes.
+            Scenario::Storm(options) => options.subscribers + 2 * options.pairs + 1_000,
         }
     }
 
@@ -374,6 +403,15 @@ impl Scenario {
                 };
                 format!("handshake --connections {}{what}", o.connections)
             }
+            Scenario::Storm(o) => format!(
+                "storm --pairs {} --rate {} --handshakes {} --subscribers {} --fanouts {}{}",
+                o.pairs,
+                o.rate,
+                o.handshakes,
+                o.subscribers,
+                o.fanouts,
+                if o.reload { " --reload" } else { "" }
+            ),
         }
     }
 }

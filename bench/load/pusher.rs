@@ -94,7 +94,7 @@ impl App {
 
 /// Checks the first message of a connection and gives its socket id.
 pub fn read_greeting(payload: &[u8]) -> Fallible<String> {
-    let data = system_event(payload, "pusher:connection_established", None)?;
+    let data = read_event(payload, "pusher:connection_established", None)?;
     let data: Value = serde_json::from_str(&data)?;
     let id = data["socket_id"]
         .as_str()
@@ -114,7 +114,7 @@ pub fn read_greeting(payload: &[u8]) -> Fallible<String> {
 
 /// Checks the answer to a subscription.
 pub fn check_subscribed(payload: &[u8], channel: &str) -> Fallible<()> {
-    system_event(
+    read_event(
         payload,
         "pusher_internal:subscription_succeeded",
         Some(channel),
@@ -152,7 +152,7 @@ pub fn is_ping(payload: &[u8]) -> bool {
 
 /// Checks a delivered event in every field.
 pub fn check_event(payload: &[u8], event: &str, channel: &str, data: &str) -> Fallible<()> {
-    let got = system_event(payload, event, Some(channel))?;
+    let got = read_event(payload, event, Some(channel))?;
     if got != data {
         return Err(format!("event with wrong data: {}", excerpt(payload)).into());
     }
@@ -183,7 +183,7 @@ pub fn excerpt(payload: &[u8]) -> String {
 
 /// Reads an envelope, checks its event and channel, and gives its `data`,
 /// which has to be a string.
-fn system_event(payload: &[u8], event: &str, channel: Option<&str>) -> Fallible<String> {
+pub fn read_event(payload: &[u8], event: &str, channel: Option<&str>) -> Fallible<String> {
     let envelope: Value = serde_json::from_slice(payload)
         .map_err(|error| format!("not JSON ({error}): {}", excerpt(payload)))?;
     if envelope["event"] != event || channel.is_some_and(|name| envelope["channel"] != name) {

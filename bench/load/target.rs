@@ -39,6 +39,8 @@ pub struct Target {
     roots: Vec<u32>,
     child: Option<Child>,
     site: Option<Site>,
+    /// Where Lineman tells its numbers.
+    probe: Option<u16>,
 }
 
 /// The files of a server that is started here, in a directory of their own,
@@ -164,6 +166,22 @@ impl Target {
         Ok(())
     }
 
+    /// A counter of Lineman's, summed up over its processes.
+    pub fn metric(&self, name: &str) -> Fallible<f64> {
+        let port = self.probe.ok_or("only Lineman tells its numbers")?;
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: load\r\nConnection: close\r\n\r\n")?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        let rows = text.lines().filter(|row| row.starts_with(name));
+        let values = rows.filter_map(|row| row.rsplit(' ').next()?.parse::<f64>().ok());
+        let values: Vec<f64> = values.collect();
+        match values.is_empty() {
+            true => Err(format!("{name} is not among the numbers").into()),
+            false => Ok(values.iter().sum()),
+        }
+    }
+
     pub fn wait_until(&mut self, ready: impl Fn() -> bool) -> Fallible<()> {
         let started = Instant::now();
         while !ready() {
@@ -218,6 +236,7 @@ fn attach(url: &str, options: &TargetOptions) -> Fallible<Target> {
         roots: options.pid.clone(),
         child: None,
         site: None,
+        probe: None,
     })
 }
 
@@ -298,12 +317,13 @@ fn start_lineman<'a>(
         config.to_string_lossy().into_owned(),
     ];
     let mut target = spawn(options, &options.server, &words, port, site)?;
+    target.probe = Some(probe);
     target.wait_until(|| answers_ready(probe))?;
     Ok(target)
 }
 
 /// The listener that is measured, one that is never TLS to ask whether the
-/// server is ready, and the app.
+/// server is ready and what it counts, and the app.
 fn listeners_and_app(options: &TargetOptions, site: &Site, port: u16, probe: u16) -> String {
     let handler = match site.service {
         Service::Echo => "handler = \"echo\"".to_owned(),
@@ -328,7 +348,7 @@ fn listeners_and_app(options: &TargetOptions, site: &Site, port: u16, probe: u16
     } = options;
     format!(
         "[[listen]]\nurl = \"{scheme}://127.0.0.1:{port}\"\n{handler}\n{tls}\n\
-         [[listen]]\nurl = \"http://127.0.0.1:{probe}\"\nhandler = \"channels\"\n\n\
+         [[listen]]\nurl = \"http://127.0.0.1:{probe}\"\nhandler = \"metrics\"\n\n\
          [[apps]]\nid = {app_id:?}\nkey = {app_key:?}\nsecret = {app_secret:?}\n"
     )
 }
@@ -375,6 +395,7 @@ pub fn spawn(
         roots: vec![child.id()],
         child: Some(child),
         site: Some(site),
+        probe: None,
     })
 }
 

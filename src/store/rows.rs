@@ -66,6 +66,12 @@ pub trait Rows {
         each.collect()
     }
 
+    /// The rows that a statement gives with each of these, in their order.
+    fn query_each(&self, sql: &str, values: &[Vec<Value>]) -> Result<Vec<Vec<Row>>> {
+        let each = values.iter().map(|values| self.query(sql, values));
+        each.collect()
+    }
+
     /// Whether others may write at the same time.
     fn is_shared(&self) -> bool;
 }

@@ -12,6 +12,10 @@ use crate::push::notify::jobs::{Due, PAGE, Standing, Whom};
 use crate::push::notify::spec::{Deliver, Spec, Step};
 use crate::store::rows::{Result, Row, Rows, values};
 
+/// Users whose devices are looked for at the same time: a database that is far away is waited for once for
+/// all of them, and what is in memory is bounded.
+const USERS: usize = 100;
+
 const COLUMNS: &str = "d.id, d.user_id, d.platform, d.time_zone, \
                        d.last_known_latitude, d.last_known_longitude, d.service";
 
@@ -81,7 +85,8 @@ impl Filter<'_> {
     }
 }
 
-fn put(on: &dyn Rows, head: &Head, found: &[Found], state: &str, now_ms: u64) -> Result<u32> {
+/// For which of them there was no delivery before: 1, or 0.
+fn put(on: &dyn Rows, head: &Head, found: &[Found], state: &str, now_ms: u64) -> Result<Vec<u64>> {
     let sql = "INSERT INTO deliveries \
                (notification, app_id, user_id, device, way, state, due_at, priority) \
                VALUES (?, ?, ?, ?, ?, ?, ?, ?) \
@@ -99,18 +104,22 @@ fn put(on: &dyn Rows, head: &Head, found: &[Found], state: &str, now_ms: u64) ->
         ]
         .to_vec()
     });
-    let put = on.execute_each(sql, &rows.collect::<Vec<_>>())?;
-    Ok(put.iter().sum::<u64>() as u32)
+    on.execute_each(sql, &rows.collect::<Vec<_>>())
 }
 
 fn due_ms(spec: &Spec, zone: Option<&str>, now_ms: u64) -> u64 {
     spec.quiet.map_or(now_ms, |quiet| quiet.after(zone, now_ms))
 }
 
-/// Deliveries for a user's devices; how many.
-pub(super) fn hold_or_queue(on: &dyn Rows, head: &Head, user_id: &str, now_ms: u64) -> Result<u32> {
+/// Deliveries for the devices of users; how many for each.
+pub(super) fn hold_or_queue(
+    on: &dyn Rows,
+    head: &Head,
+    users: &[&str],
+    now_ms: u64,
+) -> Result<Vec<u32>> {
     let state = match head.spec.deliver {
-        Deliver::Live => return Ok(0),
+        Deliver::Live => return Ok(vec![0; users.len()]),
         Deliver::Reach => "held",
         Deliver::Push | Deliver::Both => "queued",
     };
@@ -120,9 +129,24 @@ pub(super) fn hold_or_queue(on: &dyn Rows, head: &Head, user_id: &str, now_ms: u
          WHERE d.app_id = ? AND d.user_id = ? AND d.is_active ORDER BY d.id LIMIT {PAGE}",
         on.by("device_by_user")
     );
-    let mut found = read_all(&on.query(&sql, &values![&head.app_id, user_id])?)?;
-    found.retain(|found| filter.takes(found));
-    put(on, head, &found, state, now_ms)
+    let mut counts = Vec::with_capacity(users.len());
+    for users in users.chunks(USERS) {
+        let wanted = users
+            .iter()
+            .map(|user| values![&head.app_id, *user].to_vec());
+        let rows = on.query_each(&sql, &wanted.collect::<Vec<_>>())?;
+        let (mut devices, mut of_each) = (Vec::new(), Vec::new());
+        for rows in &rows {
+            let before = devices.len();
+            devices.extend(read_all(rows)?.into_iter().filter(|it| filter.takes(it)));
+            of_each.push(devices.len() - before);
+        }
+        let new = put(on, head, &devices, state, now_ms)?;
+        let mut new = new.into_iter();
+        let count = |devices: usize| new.by_ref().take(devices).sum::<u64>() as u32;
+        counts.extend(of_each.into_iter().map(count));
+    }
+    Ok(counts)
 }
 
 /// Deliveries for addresses that are not of our registry; how many.
@@ -222,7 +246,9 @@ pub(super) fn expand_due(on: &dyn Rows, most: u32, now_ms: u64, due: &mut Due) -
         let (mut devices, next) = next_page(on, &head, cursor, page)?;
         let filter = Filter::of(&head.spec);
         devices.retain(|found| filter.takes(found));
-        due.queued += u64::from(put(on, &head, &devices, "queued", now_ms)?);
+        due.queued += put(on, &head, &devices, "queued", now_ms)?
+            .iter()
+            .sum::<u64>();
         let kept = next.and_then(|next| serde_json::to_string(&next).ok());
         let sql = "UPDATE notifications SET cursor = ? WHERE id = ?";
         on.execute(sql, &values![kept.as_ref(), &id])?;

@@ -172,26 +172,27 @@ fn begin(on: &dyn Rows, head: &Head, now_ms: u64) -> Result<Vec<(Whom, Standing)
     let is_live = spec.deliver.is_live();
     let sql = "INSERT INTO reaches (notification, kind, name, orders, due_at, pushed_at) \
                VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (notification, kind, name) DO NOTHING";
-    let mut standings = Vec::new();
-    for whom in spec.whom() {
-        let (kind, name) = columns(&whom);
+    let all = spec.whom();
+    let rows = all.iter().map(|whom| {
+        let (kind, name) = columns(whom);
         let due = is_live.then_some(now_ms + ORDER_AGAIN_MS);
         let is_pushed = kind == "user" && matches!(spec.deliver, Deliver::Push | Deliver::Both);
         let pushed = is_pushed.then_some(now_ms);
-        on.execute(
-            sql,
-            &values![&head.id, kind, name, u32::from(is_live), due, pushed],
-        )?;
-        let mut standing = Standing::default();
-        if let Whom::User(user) = &whom {
-            let found = finding::hold_or_queue(on, head, user, now_ms)?;
-            match spec.deliver {
-                Deliver::Reach => standing.held = found,
-                _ => standing.queued = found,
-            }
-        }
-        standings.push((whom, standing));
-    }
+        values![&head.id, kind, name, u32::from(is_live), due, pushed].to_vec()
+    });
+    on.execute_each(sql, &rows.collect::<Vec<_>>())?;
+    let users: Vec<&str> = all.iter().filter_map(user_of).collect();
+    let mut found = finding::hold_or_queue(on, head, &users, now_ms)?.into_iter();
+    let standings = all.iter().map(|whom| {
+        let count = user_of(whom).and_then(|_| found.next()).unwrap_or(0);
+        let (held, queued) = match spec.deliver {
+            Deliver::Reach => (count, 0),
+            _ => (0, count),
+        };
+        let live = None;
+        (whom.clone(), Standing { live, held, queued })
+    });
+    let standings: Vec<_> = standings.collect();
     let addresses = finding::queue_addresses(on, head, now_ms)?;
     let found = standings.iter().any(|(_, it)| it.held + it.queued > 0);
     let is_ordered = is_live && !standings.is_empty();
@@ -200,6 +201,13 @@ fn begin(on: &dyn Rows, head: &Head, now_ms: u64) -> Result<Vec<(Whom, Standing)
         settle_if_over(on, &head.id, now_ms)?;
     }
     Ok(standings)
+}
+
+fn user_of(whom: &Whom) -> Option<&str> {
+    match whom {
+        Whom::User(id) => Some(id),
+        Whom::Channel(_) => None,
+    }
 }
 
 fn columns(whom: &Whom) -> (&'static str, &str) {

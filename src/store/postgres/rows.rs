@@ -23,19 +23,14 @@ fn parameters(values: &[Value]) -> Vec<Parameter<'_>> {
 impl Rows for Tables<'_> {
     fn query(&self, sql: &str, values: &[Value]) -> Result<Vec<Row>> {
         let found = self.0.borrow_mut().query(sql, &parameters(values))?;
-        let Some(first) = found.first() else {
-            return Ok(Vec::new());
-        };
-        let names = first.columns().iter().map(|it| it.name().to_string());
-        let names: Arc<[String]> = names.collect();
-        let rows = found.iter().map(|row| {
-            let columns = 0..names.len();
-            Ok(Row {
-                values: columns.map(|at| read(row, at)).collect::<Result<_>>()?,
-                names: Arc::clone(&names),
-            })
-        });
-        rows.collect()
+        read_all(&found)
+    }
+
+    fn query_each(&self, sql: &str, values: &[Vec<Value>]) -> Result<Vec<Vec<Row>>> {
+        let each: Vec<_> = values.iter().map(|values| parameters(values)).collect();
+        let each: Vec<_> = each.iter().map(Vec::as_slice).collect();
+        let found = self.0.borrow_mut().query_each(sql, &each)?;
+        found.iter().map(|rows| read_all(rows)).collect()
     }
 
     fn execute(&self, sql: &str, values: &[Value]) -> Result<u64> {
@@ -54,6 +49,22 @@ impl Rows for Tables<'_> {
     fn is_shared(&self) -> bool {
         true
     }
+}
+
+fn read_all(found: &[tokio_postgres::Row]) -> Result<Vec<Row>> {
+    let Some(first) = found.first() else {
+        return Ok(Vec::new());
+    };
+    let names = first.columns().iter().map(|it| it.name().to_string());
+    let names: Arc<[String]> = names.collect();
+    let rows = found.iter().map(|row| {
+        let columns = 0..names.len();
+        Ok(Row {
+            values: columns.map(|at| read(row, at)).collect::<Result<_>>()?,
+            names: Arc::clone(&names),
+        })
+    });
+    rows.collect()
 }
 
 fn read(row: &tokio_postgres::Row, at: usize) -> Result<Value> {

@@ -121,6 +121,14 @@ impl Session {
         wait(&self.runtime, ANSWER_WITHIN, in_order(each.collect()))
     }
 
+    /// The rows that a statement gives with each of these, all under way at once.
+    pub fn query_each(&mut self, sql: &str, values: &[Values<'_>]) -> Result<Vec<Vec<Row>>, Fault> {
+        let statement = self.prepare(sql)?;
+        let each = values.iter();
+        let each = each.map(|values| Box::pin(self.client.query(&statement, values)));
+        wait(&self.runtime, ANSWER_WITHIN, in_order(each.collect()))
+    }
+
     fn prepare(&mut self, sql: &str) -> Result<Statement, Fault> {
         if let Some(statement) = self.prepared.get(sql) {
             return Ok(statement.clone());
