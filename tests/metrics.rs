@@ -107,6 +107,15 @@ impl Client {
             assert_ne!(count, 0, "the end before {word}");
         }
     }
+
+    /// Nothing was said to it that it has not read.
+    fn is_up_to_date(&mut self) {
+        let ping = b"{\"event\":\"pusher:ping\"}\n";
+        self.0.get_mut().write_all(ping).expect("sent");
+        let mut line = String::new();
+        self.0.read_line(&mut line).expect("a line");
+        assert!(line.contains("pusher:pong"), "{line}");
+    }
 }
 
 fn publish(server: &Server) {
@@ -119,6 +128,25 @@ fn publish(server: &Server) {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("an answer");
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+#[test]
+fn an_event_for_more_than_a_turn_writes_to_reaches_all_of_them_once_and_in_order() {
+    let server = Server::start(&CONFIG.replace("workers = 2\nthreads = 2\n", "workers = 1\n"));
+    let count = 1_100;
+    let mut clients: Vec<Client> = (0..count).map(|_| Client::subscribe(&server)).collect();
+    for _ in 0..3 {
+        publish(&server);
+    }
+    for client in &mut clients {
+        (0..3).for_each(|_| client.expect("\"hit\""));
+        client.is_up_to_date();
+    }
+    let made = f64::from(3 * count);
+    let samples = wait_for(&server, "the deliveries are counted", |samples| {
+        total(samples, "lineman_fan_out_seconds_count") == made
+    });
+    assert_eq!(total(&samples, "lineman_deliveries_total"), made);
 }
 
 #[test]

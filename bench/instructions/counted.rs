@@ -98,6 +98,14 @@ impl<N: Node> Node for Counted<N> {
         self.turn(|node| node.poll_output(now))
     }
 
+    fn poll_fan_out(&mut self, now: Now) -> Option<Output> {
+        self.turn(|node| node.poll_fan_out(now))
+    }
+
+    fn fan_out_left(&self) -> usize {
+        self.node.fan_out_left()
+    }
+
     fn deadline(&self) -> Option<Moment> {
         self.node.deadline()
     }

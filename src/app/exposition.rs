@@ -286,7 +286,7 @@ mod tests {
             links: 1,
             ..Counters::default()
         };
-        counters.turned(Duration::from_micros(300), 0);
+        counters.turned(Duration::from_micros(300));
         let process = |whose| ProcessNumbers {
             whose,
             up: true,

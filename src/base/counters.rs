@@ -265,7 +265,7 @@ counters! {
     log_lines_dropped: "Lines of the log that nobody took." by All;
     [histograms]
     turn_seconds: "How long the turns of the reactors took, the waiting left out." by Both;
-    fan_out_seconds: "How long deliveries took: from the start of the turn in which the event came from the switchboard to the end of that turn, when every socket that had room has its message. One observation for each delivery.";
+    fan_out_seconds: "How long deliveries took: from the start of the turn in which the event came from the switchboard to the end of the turn, mostly the same, in which the last socket that had room got its message. One observation for each delivery.";
     push_answer_seconds: "How long push providers took to answer." by Courier;
 }
 
@@ -302,16 +302,17 @@ pub const LABELLED: &[(&str, &str)] = &[
 const SLOW_TURN: Duration = Duration::from_millis(20);
 
 impl Counters {
-    /// A turn of the reactor ended; `deliveries` were made before it.
-    pub fn turned(&mut self, took: Duration, deliveries: u64) {
+    /// A turn of the reactor ended.
+    pub fn turned(&mut self, took: Duration) {
         self.turn_seconds.observe(took, 1);
         if took > SLOW_TURN {
             self.slow_turns += 1;
         }
-        if self.deliveries > deliveries {
-            self.fan_out_seconds
-                .observe(took, self.deliveries - deliveries);
-        }
+    }
+
+    /// So many deliveries are with the kernel, as far as it had room.
+    pub fn fanned_out(&mut self, took: Duration, deliveries: u64) {
+        self.fan_out_seconds.observe(took, deliveries);
     }
 
     /// One connection ends for this reason.
@@ -358,7 +359,8 @@ mod tests {
             deliveries: 4,
             ..Counters::default()
         };
-        one.turned(Duration::from_millis(21), 0);
+        one.turned(Duration::from_millis(21));
+        one.fanned_out(Duration::from_millis(21), 4);
         let two = Counters::from_values(&one.values());
         assert_eq!(one, two);
         one.add(&two);
@@ -377,7 +379,7 @@ mod tests {
             outbox_bytes: 1,
             ..Counters::default()
         };
-        counters.turned(Duration::ZERO, 0);
+        counters.turned(Duration::ZERO);
         let remains = counters.remains();
         assert_eq!((remains.connections, remains.outbox_bytes), (0, 0));
         assert_eq!((remains.accepted, remains.turn_seconds.count()), (7, 1));

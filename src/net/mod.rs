@@ -22,3 +22,4 @@ pub mod tarpit;
 pub mod tickets;
 pub mod tls;
 mod transport;
+mod waves;

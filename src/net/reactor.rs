@@ -4,7 +4,7 @@
 //!
 //! Invariants: a slot is reused only in a later turn than the one it was freed in. An output is
 //! carried out before the next is asked for. What a turn leaves undone (a full read, a full accept
-//! queue) is on a list, and the next wait does not block.
+//! queue, a fan-out to many) is on a list, and the next wait does not block.
 
 mod entering;
 mod reaching;
@@ -30,6 +30,7 @@ use crate::net::sockets::{Sockets, Tls};
 use crate::net::stream::Stream;
 use crate::net::tarpit::Tarpit;
 use crate::net::transport::{Buffers, Reading, Transport};
+use crate::net::waves::Waves;
 use crate::node::{Ending, Node, Origin, Output, Peer};
 use crate::push::facts::Store;
 
@@ -42,6 +43,11 @@ const EVENTS: usize = 1024;
 /// Steps of handshakes computed per turn, for the same reason: each costs as much as the messages
 /// of a hundred others. The rest wait their turn in the order in which they came.
 const HANDSHAKES: usize = 16;
+/// Connections that are written their part of a fan-out to many in one turn. The others wait for the
+/// next ones, and whoever has something to say meanwhile does not wait for all of them.
+const FAN_OUT: usize = 512;
+/// So many bytes written count as much as one connection.
+const FAN_OUT_BYTES: usize = 4096;
 /// How long a peer that was sent everything gets to close its side.
 const LINGER: Duration = Duration::from_secs(2);
 
@@ -73,6 +79,8 @@ pub struct Reactor<N: Node> {
     handshakes_due: Deadlines,
     /// Not read from because the node did not want input.
     unwanted: Vec<ConnId>,
+    /// Fan-outs that are not all written.
+    waves: Waves,
     /// Those who were refused.
     tarpit: Tarpit,
     /// When to cut those who still drain.
@@ -118,6 +126,7 @@ impl<N: Node> Reactor<N> {
             handshakes: VecDeque::new(),
             handshakes_due: Deadlines::new(sockets.tls.handshake),
             unwanted: Vec::new(),
+            waves: Waves::default(),
             tarpit: sockets.tarpit,
             draining: Deadlines::new(sockets.write),
             lingering: Deadlines::new(LINGER),
@@ -199,18 +208,31 @@ impl<N: Node> Reactor<N> {
         self.take_dialled(now);
         self.take_stored(now);
         self.carry_out(now);
+        self.fan_out(now);
         self.ask_the_unwanted();
         self.free_dead();
-        let took = self.clock.now().moment.since(now.moment);
+        self.measure(now, deliveries);
+    }
+
+    /// A turn is over that began at `start`; so many deliveries were made before it.
+    fn measure(&mut self, start: Now, deliveries: u64) {
+        let left = self.node.fan_out_left();
+        let end = self.clock.now().moment;
         let counters = self.node.counters();
-        counters.turned(took, deliveries);
+        counters.turned(end.since(start.moment));
         counters.log_lines_dropped = (self.lines_dropped)();
+        let made = counters.deliveries - deliveries;
+        self.waves.rise(start.moment, made, left);
+        while let Some((began, deliveries)) = self.waves.next_over() {
+            counters.fanned_out(end.since(began), deliveries);
+        }
     }
 
     /// How long to wait: not at all when something was left undone.
     fn timeout(&self, now: Now) -> Option<Duration> {
         let queued = self.acceptors.is_ready(self.connections.len(), now.moment);
-        if queued || !self.again.is_empty() || !self.handshakes.is_empty() {
+        let undone = !self.again.is_empty() || !self.handshakes.is_empty();
+        if queued || undone || self.node.fan_out_left() > 0 {
             return Some(Duration::ZERO);
         }
         let deadlines = [
@@ -396,56 +418,85 @@ impl<N: Node> Reactor<N> {
         self.read(conn, now);
     }
 
+    /// Writes some of what is left of fan-outs to many.
+    fn fan_out(&mut self, now: Now) {
+        let waited = self.node.fan_out_left();
+        let mut room = FAN_OUT;
+        while room > 0
+            && let Some(output) = self.node.poll_fan_out(now)
+        {
+            let waiting = self.waiting(output);
+            self.perform(output, now);
+            let written = waiting.saturating_sub(self.waiting(output));
+            room = room.saturating_sub(1 + written / FAN_OUT_BYTES);
+        }
+        if room < FAN_OUT {
+            let left = self.node.fan_out_left();
+            self.waves.roll(waited.saturating_sub(left));
+            self.carry_out(now);
+        }
+    }
+
+    /// Bytes that an output would have written.
+    fn waiting(&mut self, output: Output) -> usize {
+        match output {
+            Output::Flush(conn) => self.node.outbox(conn).map_or(0, |outbox| outbox.len()),
+            _ => 0,
+        }
+    }
+
     fn carry_out(&mut self, now: Now) {
         while let Some(output) = self.node.poll_output(now) {
-            match output {
-                Output::Flush(conn) => self.flush(conn, now),
-                Output::Close(conn, Ending::Cut) => self.kill(conn, now),
-                Output::Close(conn, Ending::Flushed) => {
-                    if let Some(connection) = self.connections.get(conn) {
-                        connection.phase = Phase::Draining;
-                        self.draining.begin(conn, now.moment);
-                        self.flush(conn, now);
-                    }
+            self.perform(output, now);
+        }
+    }
+
+    fn perform(&mut self, output: Output, now: Now) {
+        match output {
+            Output::Flush(conn) => self.flush(conn, now),
+            Output::Close(conn, Ending::Cut) => self.kill(conn, now),
+            Output::Close(conn, Ending::Flushed) => {
+                if let Some(connection) = self.connections.get(conn) {
+                    connection.phase = Phase::Draining;
+                    self.draining.begin(conn, now.moment);
+                    self.flush(conn, now);
                 }
-                Output::Dial(peer @ (Peer::Switchboard | Peer::Courier | Peer::Gateway)) => {
-                    self.dial_ours(peer, now);
-                }
-                Output::Dial(Peer::Outside(dial)) => {
-                    if let Some(target) = self.node.target(dial) {
-                        let client = self.node.client_tls(dial);
-                        let registry = self.poll.registry();
-                        let to = (target, &client);
-                        self.dialler.begin(dial, to, now.moment, registry);
-                    }
-                }
-                Output::HangUp(dial) => self.dialler.give_up(dial),
-                Output::StopAccepting => {
-                    self.acceptors.close(self.poll.registry());
-                }
-                Output::ReadCertificates => {
-                    let outcome = self.secure();
-                    self.node.certificates_read(outcome);
-                }
-                Output::OpenFile(conn) => {
-                    if let Some((listener, path)) = self.node.file_wanted(conn) {
-                        let opened = self.files.open(conn, listener, &path);
-                        self.node.file_opened(conn, opened, now);
-                    }
-                }
-                Output::ReadFile(conn, part) => {
-                    self.node.file_read(conn, self.files.read(conn, part), now);
-                }
-                Output::CloseFile(conn) => self.files.close(conn),
-                Output::AskStore => {
-                    if let (Some(store), Some(request)) =
-                        (&mut self.store, self.node.store_request())
-                    {
-                        store.ask(request);
-                    }
-                }
-                Output::Quit => self.quit = true,
             }
+            Output::Dial(peer @ (Peer::Switchboard | Peer::Courier | Peer::Gateway)) => {
+                self.dial_ours(peer, now);
+            }
+            Output::Dial(Peer::Outside(dial)) => {
+                if let Some(target) = self.node.target(dial) {
+                    let client = self.node.client_tls(dial);
+                    let registry = self.poll.registry();
+                    let to = (target, &client);
+                    self.dialler.begin(dial, to, now.moment, registry);
+                }
+            }
+            Output::HangUp(dial) => self.dialler.give_up(dial),
+            Output::StopAccepting => {
+                self.acceptors.close(self.poll.registry());
+            }
+            Output::ReadCertificates => {
+                let outcome = self.secure();
+                self.node.certificates_read(outcome);
+            }
+            Output::OpenFile(conn) => {
+                if let Some((listener, path)) = self.node.file_wanted(conn) {
+                    let opened = self.files.open(conn, listener, &path);
+                    self.node.file_opened(conn, opened, now);
+                }
+            }
+            Output::ReadFile(conn, part) => {
+                self.node.file_read(conn, self.files.read(conn, part), now);
+            }
+            Output::CloseFile(conn) => self.files.close(conn),
+            Output::AskStore => {
+                if let (Some(store), Some(request)) = (&mut self.store, self.node.store_request()) {
+                    store.ask(request);
+                }
+            }
+            Output::Quit => self.quit = true,
         }
     }
 

@@ -1,7 +1,8 @@
 //! The outboxes of a node's connections, how messages for each have to be written, and which of
 //! them have something new to write. It writes no message itself.
 //!
-//! Invariant: a line is on the dirty list exactly when its flag says so, and once.
+//! Invariant: a line is on a list exactly when its flag for that list says so, and once. One that is
+//! on both is written from the prompt list, and passed over on the other if nothing waits by then.
 
 use std::collections::VecDeque;
 
@@ -11,9 +12,21 @@ use crate::base::dice::Dice;
 use crate::base::ids::ConnId;
 use crate::wire::protocol::Protocol;
 
+/// When something is to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Urgency {
+    /// In this turn.
+    Prompt,
+    /// When nothing prompt is left, some in each turn: a part of a fan-out to many.
+    Bulk,
+}
+
 struct Line {
     generation: u32,
-    dirty: bool,
+    /// On the list of that name.
+    prompt: bool,
+    /// The same.
+    bulk: bool,
     /// More than `full_bytes` waited and not all of it was taken yet.
     full: bool,
     /// Something was left out because there was no room, and what waited then still does.
@@ -28,7 +41,8 @@ struct Line {
 #[derive(Default)]
 pub struct Lines {
     lines: BySlot<Option<Line>>,
-    dirty: VecDeque<ConnId>,
+    prompt: VecDeque<ConnId>,
+    bulk: VecDeque<ConnId>,
     /// From here on a line counts as full, long before its bound.
     full_bytes: usize,
     /// Became full since it was last asked; each stands here once.
@@ -60,7 +74,8 @@ impl Lines {
     pub fn open(&mut self, conn: ConnId, bytes_max: usize) {
         *self.lines.reach(conn) = Some(Line {
             generation: conn.generation,
-            dirty: false,
+            prompt: false,
+            bulk: false,
             full: false,
             lags: false,
             protocol: Protocol::default(),
@@ -136,9 +151,19 @@ impl Lines {
             .sum()
     }
 
-    /// Queues by `push`; nothing happens on an unknown connection.
+    /// Queues by `push`, to be written in this turn; nothing happens on an unknown connection.
     pub fn push(
         &mut self,
+        conn: ConnId,
+        push: impl FnOnce(&mut Outbox) -> Result<(), Full>,
+    ) -> Result<(), Full> {
+        self.push_as(Urgency::Prompt, conn, push)
+    }
+
+    /// The same, to be written as soon as `urgency` says.
+    pub fn push_as(
+        &mut self,
+        urgency: Urgency,
         conn: ConnId,
         push: impl FnOnce(&mut Outbox) -> Result<(), Full>,
     ) -> Result<(), Full> {
@@ -154,9 +179,16 @@ impl Lines {
             line.outbox.tell_when_empty();
             self.filled.push(conn);
         }
-        if !line.dirty {
-            line.dirty = true;
-            self.dirty.push_back(conn);
+        match urgency {
+            Urgency::Prompt if !line.prompt => {
+                line.prompt = true;
+                self.prompt.push_back(conn);
+            }
+            Urgency::Bulk if !line.prompt && !line.bulk => {
+                line.bulk = true;
+                self.bulk.push_back(conn);
+            }
+            Urgency::Prompt | Urgency::Bulk => {}
         }
         Ok(())
     }
@@ -172,26 +204,44 @@ impl Lines {
         !line.lags
     }
 
-    /// Puts the connection on the dirty list if it has bytes; for those who wrote into `outbox`.
+    /// Puts the connection on the prompt list if it has bytes; for those who wrote into `outbox`.
     pub fn touch(&mut self, conn: ConnId) {
         if let Some(line) = self.line(conn)
-            && !line.dirty
+            && !line.prompt
             && !line.outbox.is_empty()
         {
-            line.dirty = true;
-            self.dirty.push_back(conn);
+            line.prompt = true;
+            self.prompt.push_back(conn);
         }
     }
 
-    /// The next connection with something new to write, taken off the list.
-    pub fn next_dirty(&mut self) -> Option<ConnId> {
-        while let Some(conn) = self.dirty.pop_front() {
+    /// The next connection with something prompt to write, taken off the list.
+    pub fn next_prompt(&mut self) -> Option<ConnId> {
+        while let Some(conn) = self.prompt.pop_front() {
             if let Some(line) = self.line(conn) {
-                line.dirty = false;
+                line.prompt = false;
                 return Some(conn);
             }
         }
         None
+    }
+
+    /// The next connection that waits for its part of a fan-out, taken off the list.
+    pub fn next_bulk(&mut self) -> Option<ConnId> {
+        while let Some(conn) = self.bulk.pop_front() {
+            if let Some(line) = self.line(conn) {
+                line.bulk = false;
+                if !line.outbox.is_empty() {
+                    return Some(conn);
+                }
+            }
+        }
+        None
+    }
+
+    /// Connections on that list, of which some may have got everything meanwhile.
+    pub fn bulk(&self) -> usize {
+        self.bulk.len()
     }
 
     fn peek(&self, conn: ConnId) -> Option<&Line> {
@@ -210,16 +260,45 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_is_dirty_once_until_it_is_looked_at() {
+    fn a_line_is_listed_once_until_it_is_looked_at() {
         let mut lines = Lines::new(100);
         let conn = ConnId::new(0, 5);
         lines.open(conn, 100);
         lines.push(conn, |out| out.push(b"a")).expect("room");
         lines.push(conn, |out| out.push(b"b")).expect("room");
         lines.touch(conn);
-        assert_eq!(lines.next_dirty(), Some(conn));
-        assert_eq!(lines.next_dirty(), None);
+        assert_eq!(lines.next_prompt(), Some(conn));
+        assert_eq!(lines.next_prompt(), None);
         assert_eq!(lines.waiting(conn), 2);
+    }
+
+    #[test]
+    fn a_part_of_a_fan_out_waits_unless_something_prompt_takes_it_along() {
+        let mut lines = Lines::new(100);
+        let conns = [ConnId::new(0, 5), ConnId::new(1, 5), ConnId::new(2, 5)];
+        for conn in conns {
+            lines.open(conn, 100);
+        }
+        let fan_out = |lines: &mut Lines| {
+            for conn in conns {
+                lines
+                    .push_as(Urgency::Bulk, conn, |out| out.push(b"all"))
+                    .expect("room");
+            }
+        };
+        fan_out(&mut lines);
+        lines.push(conns[1], |out| out.push(b"you")).expect("room");
+        assert_eq!(lines.next_prompt(), Some(conns[1]));
+        assert_eq!(lines.next_prompt(), None);
+        lines.outbox(conns[1]).expect("open").advance(6);
+        assert_eq!(lines.next_bulk(), Some(conns[0]));
+        // The second keeps its place for what comes later; the first has to stand behind.
+        fan_out(&mut lines);
+        assert_eq!(lines.bulk(), 3);
+        assert_eq!(lines.next_bulk(), Some(conns[1]));
+        lines.outbox(conns[2]).expect("open").advance(6);
+        assert_eq!(lines.next_bulk(), Some(conns[0]), "the third got all");
+        assert_eq!((lines.next_bulk(), lines.bulk()), (None, 0));
     }
 
     #[test]

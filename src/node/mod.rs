@@ -182,6 +182,19 @@ pub trait Node {
     /// a node may wait for bytes to be with the kernel.
     fn poll_output(&mut self, now: Now) -> Option<Output>;
 
+    /// The same for what is left of fan-outs to many. The driver asks when `poll_output` has nothing,
+    /// and only so often in a turn that whoever has something to say meanwhile is heard; then
+    /// `poll_output` first, again.
+    fn poll_fan_out(&mut self, _now: Now) -> Option<Output> {
+        None
+    }
+
+    /// How many connections wait for `poll_fan_out`, at most. While there are any, the driver goes
+    /// on without waiting.
+    fn fan_out_left(&self) -> usize {
+        0
+    }
+
     /// When `elapsed` is due.
     fn deadline(&self) -> Option<Moment>;
 

@@ -20,6 +20,8 @@ pub struct Hand<N: Node> {
     /// All but flushes, in order.
     pub outputs: Vec<Output>,
     pub stalled: BTreeSet<ConnId>,
+    /// How many parts of fan-outs to many are asked for after each event.
+    pub fan_outs: usize,
     written: BTreeMap<ConnId, Vec<u8>>,
     opened: u32,
 }
@@ -39,6 +41,7 @@ impl<N: Node> Hand<N> {
             now: start(),
             outputs: Vec::new(),
             stalled: BTreeSet::new(),
+            fan_outs: usize::MAX,
             written: BTreeMap::new(),
             opened: 0,
         };
@@ -127,7 +130,8 @@ impl<N: Node> Hand<N> {
     }
 
     fn drain(&mut self) {
-        while let Some(output) = self.node.poll_output(self.now) {
+        let mut parts = self.fan_outs;
+        while let Some(output) = self.next_output(&mut parts) {
             match output {
                 Output::Flush(conn) => self.flush(conn),
                 Output::Close(conn, ending) => {
@@ -140,6 +144,14 @@ impl<N: Node> Hand<N> {
                 other => self.outputs.push(other),
             }
         }
+    }
+
+    fn next_output(&mut self, parts: &mut usize) -> Option<Output> {
+        let output = self.node.poll_output(self.now);
+        output.or_else(|| {
+            *parts = parts.checked_sub(1)?;
+            self.node.poll_fan_out(self.now)
+        })
     }
 
     fn flush(&mut self, conn: ConnId) {

@@ -40,6 +40,34 @@ fn a_slow_client_is_cut_and_counted_and_nobody_else_notices() {
 }
 
 #[test]
+fn a_fan_out_to_many_waits_for_what_is_prompt_and_keeps_the_order_of_each() {
+    let mut play = Play::new(Limits::default());
+    let many: Vec<ConnId> = (1..=65).map(|at| play.enter_channel("news", at)).collect();
+    let few = play.enter_channel("talk", 66);
+    play.hand.fan_outs = 0;
+    play.tell(&deliver("demo/news", "1"));
+    play.tell(&deliver("demo/talk", "1"));
+    assert_eq!(play.events(few), ["e"], "few do not wait");
+    assert!(many.iter().all(|conn| play.heard(*conn).is_empty()));
+    assert_eq!(play.hand.node.fan_out_left(), 65);
+    play.send(many[64], &text(r#"{"event":"pusher:ping"}"#));
+    assert_eq!(play.events(many[64]), ["e", "pusher:pong"]);
+    play.hand.fan_outs = 10;
+    play.tell(&deliver("demo/news", "2"));
+    for conn in &many[..10] {
+        assert_eq!(play.events(*conn), ["e", "e"]);
+    }
+    assert!(play.heard(many[10]).is_empty(), "its turn comes");
+    play.hand.fan_outs = 55;
+    play.hand.pass(Duration::ZERO);
+    for conn in &many[10..64] {
+        assert_eq!(play.events(*conn), ["e", "e"]);
+    }
+    assert_eq!(play.events(many[64]), ["e"]);
+    assert_eq!(play.hand.node.fan_out_left(), 0);
+}
+
+#[test]
 fn a_client_that_reads_slowly_is_not_read_from_either() {
     let mut play = Play::new(Limits::default());
     let client = play.enter_channel("news", 1);

@@ -427,7 +427,8 @@ impl World {
             let Some(process) = self.processes[index].as_mut() else {
                 return;
             };
-            match process.node.poll_output(now) {
+            let output = process.node.poll_output(now);
+            match output.or_else(|| process.node.poll_fan_out(now)) {
                 None => return,
                 Some(Output::Flush(conn)) => self.flush(index, conn),
                 Some(Output::Close(conn, ending)) => {

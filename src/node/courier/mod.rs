@@ -500,7 +500,7 @@ impl Node for Courier {
 
     fn poll_output(&mut self, _now: Now) -> Option<Output> {
         let output = self.outputs.pop_front();
-        output.or_else(|| self.lines.next_dirty().map(Output::Flush))
+        output.or_else(|| self.lines.next_prompt().map(Output::Flush))
     }
 
     fn deadline(&self) -> Option<Moment> {

@@ -262,7 +262,7 @@ impl Node for MockNode {
     }
 
     fn poll_output(&mut self, _: Now) -> Option<Output> {
-        if let Some(conn) = self.lines.next_dirty() {
+        if let Some(conn) = self.lines.next_prompt() {
             return Some(Output::Flush(conn));
         }
         self.outputs.pop_front()

@@ -477,7 +477,7 @@ impl Node for Switchboard {
             if let Some(output) = self.outputs.pop_front() {
                 return Some(output);
             }
-            if let Some(conn) = self.lines.next_dirty() {
+            if let Some(conn) = self.lines.next_prompt() {
                 return Some(Output::Flush(conn));
             }
             // Everything queued was offered to the kernel: see what it took.

@@ -289,7 +289,7 @@ impl Node for Worker {
         if let Some(output) = self.outputs.pop_front() {
             return Some(output);
         }
-        while let Some(conn) = self.shared.outgoing.lines.next_dirty() {
+        while let Some(conn) = self.shared.outgoing.lines.next_prompt() {
             if !conn.is_socketless() {
                 return Some(Output::Flush(conn));
             }
@@ -298,6 +298,24 @@ impl Node for Worker {
         // Handing lines over may have asked for something.
         let output = self.outputs.pop_front();
         output.or_else(|| self.next_piece(now))
+    }
+
+    fn poll_fan_out(&mut self, now: Now) -> Option<Output> {
+        while let Some(conn) = self.shared.outgoing.lines.next_bulk() {
+            if !conn.is_socketless() {
+                return Some(Output::Flush(conn));
+            }
+            self.pump(conn, now);
+            let output = self.poll_output(now);
+            if output.is_some() {
+                return output;
+            }
+        }
+        None
+    }
+
+    fn fan_out_left(&self) -> usize {
+        self.shared.outgoing.lines.bulk()
     }
 
     fn deadline(&self) -> Option<Moment> {

@@ -8,6 +8,7 @@ use crate::base::close::Close;
 use crate::base::ids::{ConnId, SocketId};
 use crate::base::names::ChannelKey;
 use crate::base::now::Now;
+use crate::node::lines::Urgency;
 use crate::node::worker::Worker;
 use crate::node::{Ending, Output};
 use crate::session::link::next_frame;
@@ -20,6 +21,16 @@ const DISMISSED: &str = "Connections of this user were terminated";
 
 /// In one message, which is far from `limits.bus_message_bytes` then.
 const WATCHED_AT_ONCE: usize = 256;
+
+/// A message for more than these waits until everybody else has got what is theirs.
+const FEW: usize = 64;
+
+fn urgency(subscribers: usize) -> Urgency {
+    match subscribers > FEW {
+        true => Urgency::Bulk,
+        false => Urgency::Prompt,
+    }
+}
 
 impl Worker {
     /// The link stands: says who we are and everything we hold, then asks again what was not
@@ -274,8 +285,9 @@ impl Worker {
                     continue;
                 }
             };
+            let urgency = urgency(subscribers.len());
             for conn in subscribers.iter().filter(|conn| Some(**conn) != excluded) {
-                shared.outgoing.broadcast(*conn, &parcel);
+                shared.outgoing.broadcast(*conn, &parcel, urgency);
                 shared.counters.deliveries += 1;
             }
         }
@@ -326,8 +338,10 @@ impl Worker {
     fn tell_subscribers(&mut self, key: &str, text: &str) {
         let shared = &mut self.shared;
         let parcel = Parcel::text(text);
-        for conn in shared.hub.subscribers(key) {
-            shared.outgoing.deliver(*conn, &parcel);
+        let subscribers = shared.hub.subscribers(key);
+        let urgency = urgency(subscribers.len());
+        for conn in subscribers {
+            shared.outgoing.queue(*conn, &parcel, urgency);
         }
     }
 }

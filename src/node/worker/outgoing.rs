@@ -11,7 +11,7 @@ use crate::base::close::Close;
 use crate::base::ids::{ConnId, DialId};
 use crate::base::limits::{Limits, OutboxPolicy};
 use crate::base::now::Now;
-use crate::node::lines::Lines;
+use crate::node::lines::{Lines, Urgency};
 use crate::node::worker::auditing::{Auditing, Entry};
 use crate::node::worker::deflating::{Deflated, Deflating};
 use crate::node::worker::dials::Dials;
@@ -82,13 +82,30 @@ impl Outgoing {
 
     /// Queues an event of a channel, or leaves it out for a client that reads too slowly. That is
     /// decided before the event is compressed, which the peer's context would remember.
-    pub fn broadcast(&mut self, conn: ConnId, parcel: &Parcel<'_>) {
+    pub fn broadcast(&mut self, conn: ConnId, parcel: &Parcel<'_>, urgency: Urgency) {
         let size = parcel.message().payload().len() + HEAD_BYTES;
         if self.policy == OutboxPolicy::Drop && !self.lines.keeps_up(conn, size) {
             self.dropped += 1;
         } else {
-            self.deliver(conn, parcel);
+            self.queue(conn, parcel, urgency);
         }
+    }
+
+    /// Queues a message that others get too.
+    pub fn queue(&mut self, conn: ConnId, parcel: &Parcel<'_>, urgency: Urgency) {
+        let lines = &mut self.lines;
+        let pushed = match self.deflating.parcel(conn, parcel) {
+            Deflated::Shared(frame) => lines.push_as(urgency, conn, |out| out.push_shared(frame)),
+            Deflated::Own(payload) => lines.push_as(urgency, conn, |out| {
+                websocket::push_deflated(out, parcel.message().opcode(), payload)
+            }),
+            Deflated::Not => match parcel.encoded(lines.protocol(conn)) {
+                Some(Ok(bytes)) => lines.push_as(urgency, conn, |out| out.push_shared(bytes)),
+                Some(Err(Unsendable)) => return self.unsendable(conn),
+                None => return self.send(conn, parcel.message()),
+            },
+        };
+        self.sent(conn, pushed);
     }
 
     fn sent(&mut self, conn: ConnId, pushed: Result<(), Full>) {
@@ -154,19 +171,7 @@ impl Outlet for Outgoing {
     }
 
     fn deliver(&mut self, conn: ConnId, parcel: &Parcel<'_>) {
-        let lines = &mut self.lines;
-        let pushed = match self.deflating.parcel(conn, parcel) {
-            Deflated::Shared(frame) => lines.push(conn, |out| out.push_shared(frame)),
-            Deflated::Own(payload) => lines.push(conn, |out| {
-                websocket::push_deflated(out, parcel.message().opcode(), payload)
-            }),
-            Deflated::Not => match parcel.encoded(lines.protocol(conn)) {
-                Some(Ok(bytes)) => lines.push(conn, |out| out.push_shared(bytes)),
-                Some(Err(Unsendable)) => return self.unsendable(conn),
-                None => return self.send(conn, parcel.message()),
-            },
-        };
-        self.sent(conn, pushed);
+        self.queue(conn, parcel, Urgency::Prompt);
     }
 
     fn reply(&mut self, conn: ConnId, response: Response) {
