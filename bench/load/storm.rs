@@ -32,8 +32,11 @@ use crate::wire::{Scratch, Wire};
 const SLOW_TURNS: &str = "lineman_slow_turns_total";
 
 pub fn run(options: &StormOptions, target: &Target, report: &mut Report) -> Fallible<()> {
-    if options.pairs == 0 || options.rate <= 0.0 || options.handshakes <= 0.0 {
-        return Err("at least one pair, an event and a handshake a second are needed".into());
+    let rates = [options.rate, options.handshakes, options.fanouts];
+    if options.pairs == 0 || rates.iter().any(|rate| *rate <= 0.0) {
+        return Err(
+            "one pair, and more than no event, handshake and fan-out a second, are needed".into(),
+        );
     }
     let held = Held {
         connections: options.subscribers,
