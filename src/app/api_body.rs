@@ -160,8 +160,10 @@ fn check_channels(
         return Err(BadCall::new(400, text));
     }
     // A channel named twice gets the event once.
-    let mut seen = std::collections::BTreeSet::new();
-    names.retain(|name| seen.insert(*name));
+    if names.len() > 1 {
+        let mut seen = std::collections::BTreeSet::new();
+        names.retain(|name| seen.insert(*name));
+    }
     names
         .into_iter()
         .map(|name| match user_of(name) {

@@ -67,6 +67,8 @@ impl Chunk {
 const COPY_MAX: usize = 1024;
 /// Own chunks stop growing here, so that a long queue frees memory as it drains.
 const CHUNK_BYTES: usize = 16 * 1024;
+/// Where one message follows another in a turn, more do: the chunk gets room for them at once.
+const MORE_BYTES: usize = 480;
 
 /// Bytes on their way to one peer. Invariant: `len` is the sum of all chunks minus `offset`, and
 /// no chunk is empty.
@@ -155,7 +157,12 @@ impl Outbox {
             self.chunks.push_back(Chunk::Own(Vec::with_capacity(count)));
         }
         match self.chunks.back_mut() {
-            Some(Chunk::Own(tail)) => tail,
+            Some(Chunk::Own(tail)) => {
+                if tail.capacity() - tail.len() < count {
+                    tail.reserve(count.max(MORE_BYTES));
+                }
+                tail
+            }
             _ => unreachable!("an own chunk was just made sure of"),
         }
     }

@@ -5,14 +5,20 @@ use std::borrow::Cow;
 /// Splits at `&` and the first `=`; decodes percent escapes and `+`. `None` when the result is
 /// not UTF-8 or an escape is broken.
 pub fn parse_query(query: &str) -> Option<Vec<(Cow<'_, str>, Cow<'_, str>)>> {
-    query
-        .split('&')
-        .filter(|pair| !pair.is_empty())
-        .map(|pair| {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            Some((decode(key, true)?, decode(value, true)?))
-        })
-        .collect()
+    // A signed call has five pairs or six.
+    let mut pairs = Vec::with_capacity(6);
+    let mut rest = query;
+    while !rest.is_empty() {
+        let end = memchr::memchr(b'&', rest.as_bytes()).unwrap_or(rest.len());
+        let pair = &rest[..end];
+        rest = rest.get(end + 1..).unwrap_or_default();
+        if !pair.is_empty() {
+            let middle = memchr::memchr(b'=', pair.as_bytes()).unwrap_or(pair.len());
+            let value = pair.get(middle + 1..).unwrap_or_default();
+            pairs.push((decode(&pair[..middle], true)?, decode(value, true)?));
+        }
+    }
+    Some(pairs)
 }
 
 /// Decodes percent escapes in a path; a plus sign stays one.
@@ -21,8 +27,9 @@ pub fn decode_path(path: &str) -> Option<Cow<'_, str>> {
 }
 
 fn decode(text: &str, plus_is_space: bool) -> Option<Cow<'_, str>> {
-    let plain = |b: &u8| *b != b'%' && !(plus_is_space && *b == b'+');
-    if text.as_bytes().iter().all(plain) {
+    // Without leaving early, so that the compiler looks at many bytes at once.
+    let escaped = |found, b| found | (b == b'%') | (plus_is_space & (b == b'+'));
+    if !text.bytes().fold(false, escaped) {
         return Some(Cow::Borrowed(text));
     }
     let mut decoded = Vec::with_capacity(text.len());

@@ -18,11 +18,11 @@ pub fn sign(secret: &str, text: &str) -> String {
 
 /// Whether `signature` is the lowercase hex signature of `text`.
 pub fn is_signed(secret: &str, text: &str, signature: &str) -> bool {
-    let Ok(tag) = HEXLOWER.decode(signature.as_bytes()) else {
-        return false;
-    };
-    let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
-    hmac::verify(&key, text.as_bytes(), &tag).is_ok()
+    let mut tag = [0; 32];
+    let is_hex = signature.len() == 2 * tag.len()
+        && HEXLOWER.decode_mut(signature.as_bytes(), &mut tag).is_ok();
+    let key = || hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
+    is_hex && hmac::verify(&key(), text.as_bytes(), &tag).is_ok()
 }
 
 /// Compares two secrets in constant time for their common length.
@@ -136,7 +136,7 @@ impl SignedRequest<'_> {
         match self.parameter("body_md5") {
             None if self.body.is_empty() => Ok(()),
             None => Err(SignatureFault::Missing("body_md5")),
-            Some(md5) if is_same_secret(md5, &md5_hex(self.body)) => Ok(()),
+            Some(md5) if is_md5_of(self.body, md5) => Ok(()),
             Some(_) => Err(SignatureFault::BodyMd5),
         }
     }
@@ -144,37 +144,46 @@ impl SignedRequest<'_> {
     /// A proxy may have encoded the path, and PHP joins repeated keys its own way: each spelling
     /// that some SDK signs is tried.
     fn is_signed_in_any_spelling(&self, secret: &str, signature: &str) -> bool {
-        let query = self.sorted_query(false);
-        if is_signed(secret, &self.text(self.path, &query), signature) {
+        let pairs = self.sorted_pairs();
+        let is_signed = |text: String| is_signed(secret, &text, signature);
+        if is_signed(self.text(self.path, &pairs, false)) {
             return true;
         }
         let decoded = crate::wire::query::decode_path(self.path);
         let decoded = decoded.filter(|decoded| decoded != self.path);
-        if decoded.is_some_and(|path| is_signed(secret, &self.text(&path, &query), signature)) {
+        if decoded.is_some_and(|path| is_signed(self.text(&path, &pairs, false))) {
             return true;
         }
         let has_list = self.query.iter().any(|(key, _)| key.ends_with("[]"));
-        has_list && {
-            let joined = self.sorted_query(true);
-            is_signed(secret, &self.text(self.path, &joined), signature)
+        has_list && is_signed(self.text(self.path, &pairs, true))
+    }
+
+    /// What is signed of the query, with keys in lower case.
+    fn sorted_pairs(&self) -> Vec<(Cow<'_, str>, &str)> {
+        let mut pairs = Vec::with_capacity(self.query.len());
+        for (key, value) in self.query {
+            if key.eq_ignore_ascii_case("auth_signature") {
+                continue;
+            }
+            let key = match key.bytes().any(|byte| byte.is_ascii_uppercase()) {
+                true => Cow::Owned(key.to_ascii_lowercase()),
+                false => Cow::Borrowed(&**key),
+            };
+            pairs.push((key, &**value));
         }
-    }
-
-    fn text(&self, path: &str, query: &str) -> String {
-        format!("{}\n{}\n{}", self.method, path, query)
-    }
-
-    fn sorted_query(&self, join_lists: bool) -> String {
-        let mut pairs: Vec<(String, &str)> = self
-            .query
-            .iter()
-            .map(|(key, value)| (key.to_ascii_lowercase(), &**value))
-            .filter(|(key, _)| key != "auth_signature")
-            .collect();
         pairs.sort_by(|a, b| a.0.cmp(&b.0));
-        let mut text = String::new();
+        pairs
+    }
+
+    fn text(&self, path: &str, pairs: &[(Cow<'_, str>, &str)], join_lists: bool) -> String {
+        let query = pairs.iter().map(|(key, value)| key.len() + value.len() + 2);
+        let length = self.method.len() + path.len() + 2 + query.sum::<usize>();
+        let mut text = String::with_capacity(length);
+        for part in [self.method, "\n", path, "\n"] {
+            text.push_str(part);
+        }
         let mut last_key = None;
-        for (key, value) in &pairs {
+        for (key, value) in pairs {
             let key = if join_lists {
                 key.trim_end_matches("[]")
             } else {
@@ -183,7 +192,7 @@ impl SignedRequest<'_> {
             if join_lists && last_key == Some(key) {
                 text.push(',');
             } else {
-                if !text.is_empty() {
+                if last_key.is_some() {
                     text.push('&');
                 }
                 text.push_str(key);
@@ -194,6 +203,13 @@ impl SignedRequest<'_> {
         }
         text
     }
+}
+
+/// Whether `hex` is the lowercase hex MD5 of `bytes`.
+fn is_md5_of(bytes: &[u8], hex: &str) -> bool {
+    let mut expected = [0; 32];
+    HEXLOWER.encode_mut(&Md5::digest(bytes), &mut expected);
+    aws_lc_rs::constant_time::verify_slices_are_equal(hex.as_bytes(), &expected).is_ok()
 }
 
 /// Lowercase hex MD5.

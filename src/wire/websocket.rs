@@ -210,16 +210,15 @@ pub fn unmask(bytes: &mut [u8], mask: [u8; 4], offset: usize) {
     if mask == [0; 4] {
         return;
     }
-    let mut key = mask;
-    key.rotate_left(offset % 4);
-    let word = u32::from_ne_bytes(key);
+    let word = u32::from_le_bytes(mask).rotate_right(8 * (offset % 4) as u32);
+    let key = word.to_le_bytes();
     let wide = u64::from(word) << 32 | u64::from(word);
     let (words, rest) = bytes.as_chunks_mut::<8>();
     for bytes in words {
-        *bytes = (u64::from_ne_bytes(*bytes) ^ wide).to_ne_bytes();
+        *bytes = (u64::from_le_bytes(*bytes) ^ wide).to_le_bytes();
     }
-    for (byte, key) in rest.iter_mut().zip(key.iter().cycle()) {
-        *byte ^= key;
+    for (place, byte) in rest.iter_mut().enumerate() {
+        *byte ^= key[place % 4];
     }
 }
 
